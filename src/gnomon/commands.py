@@ -1,0 +1,160 @@
+"""Commands that belong to no method: list, show, doctor, mini, view. Each is a dataclass that knows how to run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gnomon import registry
+from gnomon.core import env
+from gnomon.core.config import Positional
+from gnomon.errors import BadInput
+from gnomon.lazy import resolve
+
+
+class Command:
+    """Something that runs and returns an exit code."""
+
+    def run(self) -> int:
+        """Do it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class List(Command):
+    """The twenty methods by family, one line each."""
+
+    json: bool = False
+    """Print one JSON array."""
+
+    def run(self) -> int:
+        """Print the table."""
+        if self.json:
+            print(json.dumps([_row(m) for m in registry.METHODS], indent=1))
+            return 0
+        for family, purpose in registry.FAMILIES.items():
+            print(f"{family}: {purpose}")
+            for m in registry.METHODS:
+                if m.family == family:
+                    print(f"  {m.slug:22} {m.status:8} {m.line}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Show(Command):
+    """What a method is for, its verbs, its claim and its paper."""
+
+    method: Positional[str]
+    """A method's name, as `gnomon list` prints it."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        """Print what the registry and the room say."""
+        m = registry.method(self.method)
+        verbs = {v: (inspect.getdoc(resolve(m.config(v))) or "").splitlines()[0] for v in m.verbs.split()}
+        claims = [claim.text for claim in resolve(f"{m.package}.config:CLAIMS")] if m.verbs else []
+        if self.json:
+            print(json.dumps(_row(m) | {"verbs": verbs, "claims": claims}, indent=1))
+            return 0
+        print(f"{m.slug} ({m.family}): {m.line}\npaper: https://arxiv.org/abs/{m.paper}")
+        if not m.verbs:
+            print("status: planned, not built yet")
+            return 0
+        print("\nverbs")
+        for name, line in verbs.items():
+            print(f"  gnomon {m.slug} {name:12} {line}")
+        print("\nclaims that `mini` tests")
+        for claim in claims:
+            print(f"  - {claim}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Doctor(Command):
+    """Devices, versions, what is missing and how to install it."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        """Look around and tell; exit code 1 when a package of the base install is missing."""
+        found = env.describe() | {"devices": env.devices()}
+        missing = [name for name, version in found["packages"].items() if version is None]
+        extras = {name: [p for p in packages if env.version(p) is None] for name, packages in env.EXTRAS.items()}
+        if self.json:
+            print(json.dumps(found | {"missing": missing, "missing_extras": extras}, indent=1))
+            return 1 if missing else 0
+        print(f"gnomon {found['gnomon']} on Python {found['python']}, {found['system']}, {found['cores']} cores")
+        print(f"devices: {', '.join(found['devices'])}")
+        for name, version in found["packages"].items():
+            print(f"  {name:14} {version or 'missing'}")
+        if missing:
+            print("\nThe base install is incomplete. Repair it with: pip install --upgrade gnomon")
+        for extra, lacking in extras.items():
+            if lacking:
+                print(f'optional: {", ".join(lacking)} not installed: pip install "gnomon[{extra}]"')
+        return 1 if missing else 0
+
+
+@dataclass(frozen=True)
+class Minis(Command):
+    """Miniature replications of several methods, with one summary page."""
+
+    methods: Positional[tuple[str, ...]] = ()
+    """Methods to run; none: all that work."""
+    scale: Literal["smoke", "mini", "gpu"] = "mini"
+    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one."""
+    seeds: int = 3
+    """How many seeds."""
+    out: Path = Path("runs/mini")
+    """Folder of the runs and of the summary page."""
+
+    def run(self) -> int:
+        """Run them one after another; the worst exit code wins."""
+        from gnomon.cli import run_verb
+        from gnomon.core.report.index import write_index
+
+        chosen = [registry.method(s) for s in self.methods] or [m for m in registry.METHODS if m.verbs]
+        codes = []
+        for m in chosen:
+            words = ["--scale", self.scale, "--seeds", str(self.seeds), "--out", str(self.out / m.slug)]
+            print(f"== {m.slug} mini", file=sys.stderr)
+            codes.append(run_verb(m, registry.verb(m, "mini"), words))
+        print(f"summary {write_index(self.out)}")
+        return max(codes)
+
+
+@dataclass(frozen=True)
+class View(Command):
+    """An index page over run folders, opened in the browser."""
+
+    runs: Positional[Path] = Path("runs")
+    """Folder that holds run folders, at any depth."""
+    open: bool = True
+    """Open the page in a browser."""
+
+    def run(self) -> int:
+        """Write the page, say where it is and open it."""
+        from gnomon.core.report.index import write_index
+
+        if not self.runs.is_dir():
+            raise BadInput(f"{self.runs} is not a folder. Name the folder that holds your runs.")
+        page = write_index(self.runs)
+        print(page)
+        if self.open and sys.stdout.isatty():
+            webbrowser.open(page.resolve().as_uri())
+        return 0
+
+
+def _row(m: registry.Method) -> dict[str, Any]:
+    return {"method": m.slug, "family": m.family, "line": m.line, "paper": m.paper, "status": m.status}
+
+
+__all__: Sequence[str] = ("Command", "Doctor", "List", "Minis", "Show", "View")

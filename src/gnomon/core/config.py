@@ -1,0 +1,157 @@
+"""Settings: what every verb shares, checks with clear messages, and settings files.
+
+A settings file is a saved command line: it is flattened to the same tokens a user would type and goes through the same parser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tyro.conf import Positional, arg
+
+from gnomon.errors import BadConfig, BadInput
+
+__all__ = [
+    "Positional",
+    "RunOptions",
+    "Short",
+    "check",
+    "differences",
+    "fingerprint",
+    "flatten",
+    "read_settings",
+    "to_plain",
+    "tokens",
+    "write_settings",
+]
+
+
+def Short(flag: str) -> Any:
+    """Marks a field that also has a short flag: `n: Annotated[int, Short("-n")]`."""
+    return arg(aliases=(flag,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of every verb."""
+
+    out: Path | None = None
+    """Folder of this run. None: runs/METHOD/VERB-KEY, where KEY is a short hash of the settings and the seed."""
+    seed: int = 0
+    """Seed of every random choice in the run."""
+    dry_run: bool = False
+    """Show the resolved settings and the cost, then stop before anything is spent or written."""
+    fresh: bool = False
+    """Start over instead of continuing what the run folder holds."""
+    quiet: bool = False
+    """No progress and no messages; errors still appear."""
+    json: bool = False
+    """Print the result as one JSON object on stdout."""
+
+
+def check(condition: bool, field: str, rule: str, got: object) -> None:
+    """Raise the standard message for a value out of range.
+
+    Raises:
+        BadConfig: the condition is false; the message names the field, the rule and the value.
+
+    >>> check(-1 > 0, "train.lr", "> 0", -1)
+    Traceback (most recent call last):
+    gnomon.errors.BadConfig: train.lr must be > 0; got -1.
+    """
+    if not condition:
+        raise BadConfig(f"{field} must be {rule}; got {got!r}.")
+
+
+def to_plain(value: Any) -> Any:
+    """`value` made of dicts, lists, strings, numbers, booleans and None only."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `{"train.lr": 0.001}`.
+
+    >>> flatten({"train": {"lr": 1, "epochs": 2}, "k": [1, 5]})
+    {'train.lr': 1, 'train.epochs': 2, 'k': [1, 5]}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def tokens(settings: Mapping[str, Any], positional: Sequence[str] = ()) -> list[str]:
+    """The command-line words that say the same as `settings`; the positional ones come first.
+
+    >>> tokens({"source": "a.jsonl", "dry_run": True, "train": {"lr": 0.1}}, positional=["source"])
+    ['a.jsonl', '--dry-run', '--train.lr', '0.1']
+    """
+    flat = flatten(settings)
+    words = [str(flat.pop(name)) for name in positional if name in flat]
+    for name, value in flat.items():
+        words += _flag(name.replace("_", "-"), value)
+    return words
+
+
+def _flag(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, bool):
+        head, _, last = name.rpartition(".")
+        dotted = f"{head}." if head else ""
+        yield f"--{name}" if value else f"--{dotted}no-{last}"
+        return
+    yield f"--{name}"
+    yield from map(str, value) if isinstance(value, (list, tuple)) else (str(value),)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        BadInput: the file is missing, is not YAML, or is not a mapping of names to values.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise BadInput(f"{path}{line}: not a YAML settings file. Compare the config.yaml of a finished run.") from None
+    if not isinstance(loaded, dict):
+        raise BadInput(f"{path}: settings are a mapping of names to values, such as 'seed: 0'.")
+    return loaded
+
+
+def write_settings(path: Path, settings: Mapping[str, Any], header: str) -> None:
+    """Write settings as YAML below a comment line that says how to use the file."""
+    body = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    path.write_text(f"{header}\n{body}", "utf-8")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two settings, as `["train.lr: 0.1 -> 0.2"]`."""
+    before, after = flatten(old), flatten(new)
+    names = sorted(before.keys() | after.keys())
+    return [f"{n}: {before.get(n)} -> {after.get(n)}" for n in names if before.get(n) != after.get(n)]
+
+
+def fingerprint(*parts: Any, length: int = 8) -> str:
+    """A short hash of plain values, the same in every process."""
+    text = json.dumps(to_plain(parts), sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:length]

@@ -1,0 +1,54 @@
+"""What a result was produced with: versions, hardware, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+PACKAGES = (
+    "accelerate", "datasets", "jaxtyping", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow", "pyflakes", "pylint",
+    "ruff", "safetensors", "tokenizers", "torch", "transformers", "tyro", "zstandard",
+)  # fmt: skip
+"""Packages of the base install whose version can change a result."""
+
+EXTRAS = {"ray": ("ray",), "track": ("trackio", "wandb", "tensorboard"), "dev": ("pytest", "hypothesis", "mypy")}
+"""Extra -> packages it adds."""
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package; None when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def describe() -> dict[str, Any]:
+    """Versions and hardware as plain values. Imports nothing heavy."""
+    from gnomon import __version__
+
+    return {
+        "gnomon": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": cores(),
+        "packages": {name: version(name) for name in PACKAGES},
+        **({"devices": devices()} if "torch" in sys.modules else {}),
+    }
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> list[str]:
+    """Accelerators that torch sees, by name; `["cpu"]` when there are none. Imports torch."""
+    import torch
+
+    if torch.cuda.is_available():
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ["mps"] if torch.backends.mps.is_available() else ["cpu"]

@@ -1,0 +1,296 @@
+"""Records in and out: JSONL (plain, .gz, .zst), Parquet, a folder of those, or a hub data set `hf://name`.
+
+A row type is a dataclass. Rows are checked at the border: an error names the file and the line, and columns that the row type does
+not know survive in its `meta` when it has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from gnomon.core.config import to_plain
+from gnomon.core.run import artifact
+from gnomon.errors import BadInput, nearest
+
+R = TypeVar("R")
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet")
+"""File endings that `read` and `write` know (`.json`: one array of objects, or JSONL)."""
+
+_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
+
+
+def read(source: str | Path, row: type[R], *, rename: Mapping[str, str] | None = None) -> Iterator[R]:
+    """The records of a source, one at a time.
+
+    Args:
+        source: a file, a folder of record files (read in name order; names that begin with `_` or `.` are skipped), a run
+            folder (its artifact `records`), or `hf://name[:split]`.
+        row: dataclass to fill.
+        rename: column in the source -> field of `row`.
+
+    Raises:
+        BadInput: the source cannot be read or a record does not fit; the message names file, line and field.
+    """
+    for where, raw in read_raw(source):
+        yield parse(raw, row, where, rename)
+
+
+def read_raw(source: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of a source as dicts, each with the place it came from ("pages.jsonl, line 3")."""
+    if str(source).startswith("hf://"):
+        yield from _read_hub(str(source))
+        return
+    for path in files(Path(source)):
+        if path.name.endswith(".parquet"):
+            yield from _read_parquet(path)
+        else:
+            yield from _read_json(path)
+
+
+def files(source: Path) -> list[Path]:
+    """The record files behind a path, in name order.
+
+    Raises:
+        BadInput: nothing is there, or the ending is not one of `SUFFIXES`.
+    """
+    source = artifact(source, "records")
+    if source.is_dir():
+        found = sorted(p for p in source.iterdir() if p.name.endswith(SUFFIXES) and p.name[0] not in "._")
+        if not found:
+            raise BadInput(f"{source} holds no record files ({', '.join(SUFFIXES)}).")
+        return found
+    if not source.exists():
+        hint = ""
+        if source.parent.is_dir():
+            names = [p.name for p in source.parent.iterdir() if p.name.endswith(SUFFIXES)]
+            hint = f" {nearest(source.name, names)}" if names else ""
+        raise BadInput(f"{source} does not exist.{hint}")
+    if not source.name.endswith(SUFFIXES):
+        raise BadInput(f"{source}: unknown kind of file. Records come as {', '.join(SUFFIXES)}.")
+    return [source]
+
+
+@contextmanager
+def open_text(path: Path, mode: str = "r") -> Iterator[IO[str]]:
+    """A text stream over a plain, gzip or zstandard file; UTF-8, `\\n` line ends."""
+    if path.name.endswith(".gz"):
+        # mtime and name are left out of the header so that the same records give the same bytes.
+        with path.open(mode + "b") as raw, gzip.GzipFile("", mode + "b", fileobj=raw, mtime=0) as packed:
+            with io.TextIOWrapper(packed, "utf-8", newline="\n") as stream:
+                yield stream
+    elif path.name.endswith(".zst"):
+        import zstandard
+
+        with zstandard.open(path, mode + "t", encoding="utf-8", newline="\n") as stream:
+            yield stream
+    else:
+        with path.open(mode, encoding="utf-8", newline="\n") as stream:
+            yield stream
+
+
+def _read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    try:
+        with open_text(path) as stream:
+            if path.name.endswith(".json") and (rows := _whole_array(stream)) is not None:
+                for number, raw in enumerate(rows, 1):
+                    yield _object(raw, f"{path}, item {number}")
+                return
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield _object(_loads(line, f"{path}, line {number}"), f"{path}, line {number}")
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}, after line {number}: not UTF-8. Convert the file to UTF-8 first.") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise BadInput(f"{path}, after line {number}: cannot be read ({error}).") from None
+    except Exception as error:  # zstandard has an error class of its own and is imported only when needed
+        if type(error).__module__.startswith("zstandard"):
+            raise BadInput(f"{path}, after line {number}: cannot be unpacked ({error}).") from None
+        raise
+
+
+def _whole_array(stream: IO[str]) -> list[Any] | None:
+    start = stream.read(1)
+    while start.isspace():
+        start = stream.read(1)
+    stream.seek(0)
+    if start != "[":
+        return None
+    loaded: list[Any] = json.load(stream)
+    return loaded
+
+
+def _loads(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{where}: not valid JSON ({error.msg} at column {error.colno}).") from None
+
+
+def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if not isinstance(raw, dict):
+        raise BadInput(f"{where}: a record is a JSON object; got {type(raw).__name__}.")
+    return where, raw
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        number = 0
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
+            for raw in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", raw
+    except (OSError, pyarrow.ArrowException) as error:
+        raise BadInput(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
+
+
+def _read_hub(reference: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    name, _, split = reference.removeprefix("hf://").partition(":")
+    import datasets
+
+    try:
+        stream = datasets.load_dataset(name, split=split or "train", streaming=True)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{reference}: the data set could not be opened ({first}).") from None
+    for number, raw in enumerate(stream, 1):
+        yield f"{reference}, row {number}", dict(raw)
+
+
+@cache
+def _fields(row: type) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(row)
+    return {
+        f.name: (hints[f.name], f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+        for f in dataclasses.fields(row)
+    }
+
+
+def parse(raw: Mapping[str, Any], row: type[R], where: str, rename: Mapping[str, str] | None = None) -> R:
+    """One record of type `row` from a dict.
+
+    Raises:
+        BadInput: a field is missing or has the wrong type; `where` begins the message.
+    """
+    fields = _fields(row)
+    given = {(rename or {}).get(name, name): value for name, value in raw.items()}
+    known = {name: value for name, value in given.items() if name in fields and name != "meta"}
+    for name, (kind, required) in fields.items():
+        if name not in known:
+            if required:
+                raise BadInput(f'{where}: field "{name}" is missing. The record has {_names(raw)}.')
+        elif not _fits(known[name], kind):
+            got = type(known[name]).__name__
+            raise BadInput(f'{where}: field "{name}" must be {_word(kind)}; got {got}.')
+    if "meta" in fields:
+        inherited = given.get("meta")
+        rest = {name: value for name, value in given.items() if name not in fields}
+        known["meta"] = (dict(inherited) if isinstance(inherited, dict) else {}) | rest
+    return row(**known)
+
+
+def _names(raw: Mapping[str, Any]) -> str:
+    return ", ".join(f'"{name}"' for name in list(raw)[:8]) or "no fields"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in args)
+    if kind is type(None):
+        return value is None
+    if origin is tuple and args[-1:] == (Ellipsis,):
+        return isinstance(value, (list, tuple)) and all(_fits(item, args[0]) for item in value)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _word(kind: Any) -> str:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if part is type(None) else _word(part) for part in typing.get_args(kind))
+    if origin in (list, tuple) and typing.get_args(kind):
+        return f"a list of which each item is {_word(typing.get_args(kind)[0])}"
+    return _WORDS.get(origin or kind, getattr(kind, "__name__", str(kind)))
+
+
+def to_raw(record: Any) -> dict[str, Any]:
+    """A record as a dict; what `meta` holds comes back as columns, so reading and writing keeps unknown columns."""
+    raw: dict[str, Any] = to_plain(record)
+    meta = raw.pop("meta", None) if dataclasses.is_dataclass(record) else None
+    return raw | meta if isinstance(meta, dict) else raw
+
+
+def write(path: Path, rows: Iterable[Any]) -> int:
+    """Write records so that the file appears complete or not at all. Returns how many.
+
+    Args:
+        path: its ending chooses the format: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
+        rows: dataclass instances or dicts.
+
+    Raises:
+        BadInput: the ending is not one of these.
+    """
+    if not path.name.endswith(SUFFIXES) or path.name.endswith(".json"):
+        raise BadInput(f"{path}: unknown kind of file. Records are written as .jsonl, .jsonl.gz, .jsonl.zst or .parquet.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        count = _write_parquet(partial, rows) if path.name.endswith(".parquet") else _write_json(partial, rows)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _write_json(path: Path, rows: Iterable[Any]) -> int:
+    count = 0
+    with open_text(path, "w") as stream:
+        for count, record in enumerate(rows, 1):
+            stream.write(to_line(record))
+    return count
+
+
+def to_line(record: Any) -> str:
+    """A record as one line of JSONL, line end included."""
+    raw = to_raw(record)
+    line = json.dumps(raw, ensure_ascii=False)
+    if not line.isascii():
+        try:
+            line.encode()
+        except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form; its JSON escape keeps it
+            line = json.dumps(raw)
+    return line + "\n"
+
+
+def _write_parquet(path: Path, rows: Iterable[Any]) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([to_raw(record) for record in rows])
+    pyarrow.parquet.write_table(table, path, compression="zstd")
+    return int(table.num_rows)

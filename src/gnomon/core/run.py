@@ -1,0 +1,245 @@
+"""A run: one execution of a verb, its folder and everything it leaves there.
+
+The folder holds `config.yaml` (reproduces the run), `env.json`, `metrics.jsonl`, `report.html`, `report.json` and artifacts in
+standard formats. Opening the same folder with the same settings continues; other settings are refused rather than mixed in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from gnomon.core import env, log
+from gnomon.core.config import differences, read_settings, to_plain, write_settings
+from gnomon.core.rng import Rng
+from gnomon.errors import BadConfig, BadInput
+
+if TYPE_CHECKING:
+    from gnomon.core.report import Page
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two processes in one run folder are then not caught
+    fcntl = None  # type: ignore[assignment]
+
+_MARKER = "config.yaml"
+_HEADER = "# gnomon "
+
+
+class PlanShown(Exception):
+    """Raised by `Run.plan` in a dry run: the cost is known and nothing was spent."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        super().__init__("dry run")
+        self.plan = plan
+
+
+class Run:
+    """One execution of a verb.
+
+    Args:
+        folder: where everything goes; made when missing.
+        method: the method's slug.
+        verb: the verb.
+        settings: resolved settings as plain values; written to `config.yaml`.
+        seed: the run's seed.
+        fresh: delete what an earlier run left in the folder.
+        dry: stop at `plan`, write nothing.
+        quiet: show no progress.
+        command: the command line as typed, for the report.
+
+    Raises:
+        BadConfig: the folder holds a run with other settings, or another process is working in it.
+        BadInput: the folder exists, is not empty and is not a run folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        method: str,
+        verb: str,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        fresh: bool = False,
+        dry: bool = False,
+        quiet: bool = False,
+        command: str = "",
+    ) -> None:
+        self.folder = folder
+        self.method, self.verb, self.seed, self.command = method, verb, seed, command
+        self.rng = Rng(seed)
+        self.is_main = int(os.environ.get("RANK", "0")) == 0
+        self.artifacts: dict[str, str] = {}
+        self.figures: dict[str, Any] = {}
+        self.verdicts: list[Any] = []
+        self._settings = {"seed": seed, **to_plain(settings or {})}
+        self._dry, self._quiet = dry, quiet
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._page: Page | None = None
+        self._metrics: IO[str] | None = None
+        self._lock: IO[str] | None = None
+        if not dry and self.is_main:
+            self._open(fresh)
+
+    def _open(self, fresh: bool) -> None:
+        known = is_run_folder(self.folder)
+        if self.folder.exists() and not known and any(self.folder.iterdir()):
+            raise BadInput(f"{self.folder} exists and is not a run folder. Choose another with --out.")
+        if fresh and known:
+            shutil.rmtree(self.folder)
+            known = False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        if known:
+            old = read_settings(self.folder / _MARKER)
+            if changed := differences(old, self._settings):
+                raise BadConfig(
+                    f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
+                    "Use --fresh to start over or --out for another folder."
+                )
+        header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
+        write_settings(self.folder / _MARKER, self._settings, header)
+        write_json(self.folder / "env.json", env.describe())
+
+    def _take_lock(self) -> None:
+        if fcntl is None:
+            return
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadConfig(f"Another process is working in {self.folder}. Wait for it or use --out.") from None
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """The report of this run when it is complete already."""
+        path = self.folder / "report.json"
+        if self._dry or not path.exists():
+            return None
+        report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return report if report.get("status") == "done" else None
+
+    def plan(self, **costs: object) -> None:
+        """Say what the work will cost. A dry run ends here.
+
+        Raises:
+            PlanShown: this is a dry run.
+        """
+        if self._dry:
+            raise PlanShown(to_plain(costs))
+
+    def log(self, **numbers: Any) -> None:
+        """Append one row to `metrics.jsonl`."""
+        self._must_not_be_dry("log")
+        if not self.is_main:
+            return
+        if self._metrics is None:
+            self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._metrics.write(json.dumps(to_plain(numbers)) + "\n")
+
+    def progress(self, total: int | None, label: str) -> AbstractContextManager[log.Advances]:
+        """A progress display that only the main process shows."""
+        return log.progress(total, label, silent=self._quiet or not self.is_main)
+
+    def say(self, message: str) -> None:
+        """One line on stderr for the user, unless quiet."""
+        if self.is_main and not self._quiet:
+            log.console.print(message, markup=False)
+
+    def artifact(self, name: str, path: Path) -> Path:
+        """Name a file or folder of this run in its report. Returns `path`."""
+        self._must_not_be_dry("artifact")
+        self.artifacts[name] = path.relative_to(self.folder).as_posix()
+        return path
+
+    @property
+    def page(self) -> Page:
+        """The run's report page; made on first use."""
+        if self._page is None:
+            from gnomon.core.report import Page
+
+            self._page = Page(f"{self.method} {self.verb}", method=self.method, verb=self.verb)
+        return self._page
+
+    def finish(self) -> dict[str, Any]:
+        """Write the report and close the run. Returns the content of `report.json`."""
+        self._must_not_be_dry("finish")
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+        report: dict[str, Any] = {}
+        if self.is_main:
+            write_json(self.folder / "env.json", env.describe())
+            report = self.page.write(
+                self.folder,
+                figures=self.figures,
+                verdicts=self.verdicts,
+                artifacts=self.artifacts,
+                command=self.command,
+                config=(self.folder / _MARKER).read_text("utf-8"),
+                environment=env.describe(),
+                started=self._started,
+                seconds=time.monotonic() - self._clock,
+            )
+        self.close()
+        return report
+
+    def close(self) -> None:
+        """Give the folder free for other processes; what was written stays."""
+        for handle in (self._metrics, self._lock):
+            if handle is not None:
+                handle.close()
+        self._metrics = self._lock = None
+
+    def _must_not_be_dry(self, what: str) -> None:
+        if self._dry:
+            raise RuntimeError(f"Run.{what} was reached in a dry run: the verb must call run.plan first.")
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether `path` is the folder of a run (and therefore ours to continue or start over)."""
+    try:
+        return (path / _MARKER).read_text("utf-8").startswith(_HEADER)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON so that a reader sees the old file or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(to_plain(value), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(path)
+
+
+def artifact(path: Path, name: str) -> Path:
+    """`path` itself, or the artifact called `name` when `path` is a run folder.
+
+    Raises:
+        BadInput: the run folder has no such artifact, or the run has not finished.
+    """
+    if not is_run_folder(path):
+        return path
+    report = path / "report.json"
+    if not report.exists():
+        raise BadInput(f"{path} is a run that has not finished. Repeat its command to continue it.")
+    artifacts = json.loads(report.read_text("utf-8"))["artifacts"]
+    if name not in artifacts:
+        raise BadInput(f'{path} is a run without "{name}"; it has {", ".join(artifacts) or "no artifacts"}.')
+    return path / str(artifacts[name])
+
+
+def command_line() -> str:
+    """The command as typed, with the program's short name."""
+    import shlex
+
+    return shlex.join(["gnomon", *sys.argv[1:]])
