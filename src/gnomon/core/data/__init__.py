@@ -1,0 +1,1 @@
+"""Data on its way in: corpora that every machine has."""

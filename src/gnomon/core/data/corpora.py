@@ -1,0 +1,116 @@
+"""Real Python code that every machine has: the functions and modules of the running interpreter's standard library."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sysconfig
+import textwrap
+import tokenize
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_LEFT_OUT = frozenset({"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages"})
+"""Folders without code of general use: test suites, an editor, and files kept broken on purpose."""
+
+
+@dataclass(frozen=True)
+class PythonSource:
+    """One function or one module of the standard library.
+
+    `code` carries no trailing newline and a function's code is dedented, decorators included, so that it parses alone.
+    """
+
+    module: str
+    """Dotted module name, e.g. `"json.decoder"`."""
+    qualname: str
+    """Name within the module, e.g. `"JSONDecoder.decode"`; empty for a whole module."""
+    path: str
+    """File relative to the standard library's folder, with forward slashes."""
+    code: str
+    """The source text."""
+    docstring: str
+    """The docstring, cleaned of indentation; empty when there is none."""
+    first_line: int
+    """1-based line in the file at which `code` starts."""
+
+
+def stdlib_modules() -> Iterator[PythonSource]:
+    """Every module of the running interpreter's standard library that parses, sorted by path.
+
+    Test suites, `idlelib`, `lib2to3` and installed packages are left out, and so are empty files.
+    """
+    for path, text, tree in _parsed_files():
+        if text.strip():
+            yield PythonSource(
+                _module_name(path), "", path, text.rstrip("\n"), ast.get_docstring(tree) or "", 1
+            )
+
+
+def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[PythonSource]:
+    """Every function and method of the standard library with `min_lines`..`max_lines` lines, by path and position.
+
+    A function that holds another yields both. A method comes dedented, as a function of its own.
+
+    Args:
+        min_lines: fewest lines, decorators and docstring included.
+        max_lines: most lines.
+    """
+    for path, text, tree in _parsed_files():
+        lines = text.split("\n")
+        for qualname, node in _functions(tree, ""):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            last = node.end_lineno or node.lineno
+            if not min_lines <= last - first + 1 <= max_lines:
+                continue
+            code = textwrap.dedent("\n".join(lines[first - 1 : last]))
+            if _parse(code) is not None:
+                docstring = ast.get_docstring(node) or ""
+                yield PythonSource(_module_name(path), qualname, path, code, docstring, first)
+
+
+def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Functions below `node` with their qualified names, in the order of the text."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + child.name, child
+            yield from _functions(child, f"{prefix}{child.name}.<locals>.")
+        elif isinstance(child, ast.ClassDef):
+            yield from _functions(child, f"{prefix}{child.name}.")
+        else:
+            yield from _functions(child, prefix)
+
+
+def _parsed_files() -> Iterator[tuple[str, str, ast.Module]]:
+    """Relative path, text with `\\n` line endings, and tree of every file that parses, sorted by path."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = []
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
+        found += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
+    for path in sorted(found):
+        try:
+            with tokenize.open(root / path) as file:
+                text = file.read().lstrip("\ufeff")
+        except (OSError, SyntaxError, UnicodeDecodeError):
+            continue
+        tree = _parse(text)
+        if tree is not None:
+            yield path.as_posix(), text, tree
+
+
+def _parse(text: str) -> ast.Module | None:
+    """The tree, or None for text that does not parse; quiet about deprecated escapes in old code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+
+
+def _module_name(path: str) -> str:
+    """`"json/__init__.py"` -> `"json"`."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

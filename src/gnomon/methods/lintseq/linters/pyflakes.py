@@ -1,0 +1,58 @@
+"""pyflakes in this process: what would fail when the program runs, found in a millisecond."""
+
+from __future__ import annotations
+
+import pyflakes
+from pyflakes import messages
+from pyflakes.checker import Checker
+
+from gnomon.methods.lintseq.linters.base import Diagnostic, parse
+
+ERRORS: tuple[type[messages.Message], ...] = (
+    messages.UndefinedName,
+    messages.UndefinedLocal,
+    messages.UndefinedExport,
+    messages.ReturnOutsideFunction,
+    messages.YieldOutsideFunction,
+    messages.ContinueOutsideLoop,
+    messages.BreakOutsideLoop,
+    messages.DefaultExceptNotLast,
+    messages.DuplicateArgument,
+    messages.TwoStarredExpressions,
+    messages.TooManyExpressionsInStarredAssignment,
+    messages.LateFutureImport,
+    messages.FutureFeatureNotDefined,
+    messages.ForwardAnnotationSyntaxError,
+)
+"""The messages that count: names without a meaning, and statements that cannot stand where they stand.
+
+Left out is everything that runs all the same: unused imports and variables, redefinitions, comparisons by `is`, star
+imports, suspicious format strings.
+"""
+
+
+class PyflakesBackend:
+    """`ast.parse` and pyflakes, errors only (`ERRORS`); codes are the names of pyflakes' message classes."""
+
+    name = "pyflakes"
+    version = pyflakes.__version__
+
+    def check(self, text: str) -> list[Diagnostic]:
+        """The syntax error of `text`, or the errors that pyflakes sees in it, in the order of their lines."""
+        try:
+            tree = parse(text)
+        except (SyntaxError, ValueError) as error:
+            return [syntax_diagnostic(error)]
+        found = [
+            Diagnostic(type(message).__name__, message.lineno, message.message % message.message_args)
+            for message in Checker(tree, filename="program.py").messages
+            if isinstance(message, ERRORS)
+        ]
+        return sorted(found, key=lambda diagnostic: (diagnostic.line, diagnostic.code, diagnostic.message))
+
+
+def syntax_diagnostic(error: SyntaxError | ValueError) -> Diagnostic:
+    """The one diagnostic of a text that does not parse."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return Diagnostic("SyntaxError", line or 1, message, True)

@@ -1,0 +1,218 @@
+"""One program, prepared: what leaves with a line, and which errors a state has. All its paths share these tables.
+
+A *state* is the set of indices of the lines that are still there.
+"""
+
+from __future__ import annotations
+
+import random
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from gnomon.errors import BadConfig, nearest
+from gnomon.methods.lintseq.layout import LayoutOf, candidates, python_layout
+from gnomon.methods.lintseq.linters import Diagnostic, IncrementalBackend, LinterBackend, shared_linter
+from gnomon.methods.lintseq.source import Rejected, normalise, split_lines
+
+State = frozenset[int]
+Baseline = Literal["subtract", "fail", "keep"]
+
+MAX_ROUNDS = 32
+"""Rounds of linting after which a deletion takes whole top-level blocks, so that it ends soon."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """The lines that one draw removes from a state."""
+
+    lines: State
+    """Line indices, the drawn line and all that has to leave with it."""
+    n_diagnostics: int
+    """Errors that removing them caused on the way."""
+
+
+class Program:
+    """A normalised program with its layout, its baseline errors and the memory of every state linted so far.
+
+    Args:
+        code: the program as it came.
+        linter: the name of a linter, or a linter of your own.
+        indent_bias: how much more likely deep lines are drawn, per level; greater than 0.
+        skip_comments: start no deletion at a comment.
+        skip_globals: start no deletion inside an upper-case literal.
+        baseline_errors: what to do about errors of the whole program. `"subtract"` ignores them in every state, keyed by
+            (code, line); `"fail"` rejects the program; `"keep"` counts them, so that the first deletion removes them.
+        normalise_indent: write tabs in indentation as spaces.
+        layout: finds what belongs together; another language brings its own.
+        incremental: let the linter answer from its tables where it is sure; the answers are the same.
+        memoise: lint no state twice.
+
+    Raises:
+        Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have them.
+        BadConfig: an argument is out of range.
+
+    Source: section A and pitfall 5.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        linter: str | LinterBackend = "pylint",
+        indent_bias: float = 1.0,
+        skip_comments: bool = True,
+        skip_globals: bool = True,
+        baseline_errors: Baseline = "subtract",
+        normalise_indent: bool = True,
+        layout: LayoutOf = python_layout,
+        incremental: bool = True,
+        memoise: bool = True,
+    ):
+        if not indent_bias > 0:
+            raise BadConfig(f"indent_bias must be > 0; got {indent_bias}.")
+        if baseline_errors not in get_args(Baseline):
+            known = get_args(Baseline)
+            raise BadConfig(
+                f'baseline_errors cannot be "{baseline_errors}". {nearest(baseline_errors, known)}'
+            )
+        self.linter = shared_linter(linter) if isinstance(linter, str) else linter
+        self.code = normalise(code, indent=normalise_indent)
+        self.lines = split_lines(self.code)
+        if not self.lines:
+            raise Rejected("empty", "The program is empty.")
+        self.n_lint_calls = 0
+        self._memo: dict[State, frozenset[tuple[str, int]]] | None = {} if memoise else None
+        self._candidates = candidates(self.lines, skip_comments=skip_comments, skip_globals=skip_globals)
+        self._baseline: frozenset[tuple[str, int]] = frozenset()
+        self._diagnose = None
+        self._open_baseline(baseline_errors)
+        try:
+            self.layout = layout(self.lines)
+        except (tokenize.TokenError, SyntaxError) as error:
+            raise Rejected("syntax-error", f"The program does not parse: {error}.") from None
+        if incremental and isinstance(self.linter, IncrementalBackend):
+            self._diagnose = self.linter.prepare(self.lines)
+        if not self._candidates:
+            raise Rejected("no-code", "The program has no line of code, only comments.")
+        width = self.layout.tab_width()
+        columns = self.layout.indent
+        self._weights = {
+            line: columns[line] / width * indent_bias if columns[line] else 1.0 for line in self._candidates
+        }
+        self._waiting: dict[int, list[tuple[int, State]]] = defaultdict(list)
+        for owner, needed in self.layout.needs:
+            for line in needed:
+                self._waiting[line].append((owner, needed))
+
+    @property
+    def full(self) -> State:
+        """The state with every line."""
+        return frozenset(range(len(self.lines)))
+
+    def text(self, state: Iterable[int]) -> str:
+        """The text of a state."""
+        return "\n".join([self.lines[line] for line in sorted(state)])
+
+    def errors(self, state: State) -> frozenset[tuple[str, int]]:
+        """The errors of a state as pairs (code, index of the line to blame), without those that are ignored.
+
+        The empty state has none.
+        """
+        if not state:
+            return frozenset()
+        if self._memo is None:
+            return self._lint(state)
+        if state not in self._memo:
+            self._memo[state] = self._lint(state)
+        return self._memo[state]
+
+    def draw(self, state: State, rng: random.Random) -> Deletion | None:
+        """A deletion that starts from a random candidate of the state; None when no candidate is left.
+
+        Source: A.4, A.5.
+        """
+        left = [line for line in self._candidates if line in state]
+        if not left:
+            return None
+        (line,) = rng.choices(left, [self._weights[line] for line in left])
+        return self.close({line}, state)
+
+    def close(self, lines: Iterable[int], state: State) -> Deletion:
+        """What has to leave a state together with some of its lines, so that no error is left.
+
+        Each round takes away at least the lines that the linter blames, so it ends.
+
+        Source: A.5, pitfall 6.
+        """
+        removed = self._dependents(lines, state)
+        n_diagnostics = 0
+        for rounds in range(len(self.lines) + 1):
+            left = state - removed
+            errors = self.errors(left)
+            if not errors:
+                break
+            n_diagnostics += len(errors)
+            blamed = {line for _, line in errors}
+            if rounds >= MAX_ROUNDS:
+                blamed = {self._top_level(line, left) for line in blamed}
+            removed |= self._dependents(blamed, left)
+        return Deletion(removed, n_diagnostics)
+
+    def _open_baseline(self, policy: Baseline) -> None:
+        """Lint the whole program and decide what its errors mean."""
+        found = self._check(range(len(self.lines)))
+        broken = next((diagnostic for diagnostic in found if diagnostic.is_syntax), None)
+        if broken is not None:
+            raise Rejected(
+                "syntax-error", f"The program does not parse: line {broken.line}: {broken.message}."
+            )
+        if found and policy == "fail":
+            first = min(found, key=lambda diagnostic: diagnostic.line)
+            raise Rejected(
+                "baseline-errors",
+                f"The program has {len(found)} lint errors of its own, the first on line {first.line}: {first.code} "
+                f'{first.message}. Repair it, or set baseline_errors to "subtract".',
+            )
+        if policy == "subtract":
+            self._baseline = self._keys(found, range(len(self.lines)))
+
+    def _lint(self, state: State) -> frozenset[tuple[str, int]]:
+        lines = sorted(state)
+        found = self._diagnose(lines) if self._diagnose else None
+        return self._keys(self._check(lines) if found is None else found, lines) - self._baseline
+
+    def _check(self, lines: Sequence[int]) -> list[Diagnostic]:
+        self.n_lint_calls += 1
+        return self.linter.check(self.text(lines))
+
+    @staticmethod
+    def _keys(found: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:
+        """Diagnostics as (code, original line index); a line beyond the text counts as its last (pitfall 6)."""
+        last = len(lines) - 1
+        return frozenset((item.code, lines[min(max(item.blamed_line() - 1, 0), last)]) for item in found)
+
+    def _dependents(self, lines: Iterable[int], state: State) -> State:
+        """The given lines of a state with all that the layout says must leave with them."""
+        removed: set[int] = set()
+        work = list(lines)
+        while work:
+            line = work.pop()
+            if line in removed:
+                continue
+            new = (self.layout.together[line] & state) - removed | {line}
+            removed |= new
+            for gone in new:
+                work += [
+                    owner
+                    for owner, needed in self._waiting.get(gone, ())
+                    if owner in state and owner not in removed and not (needed & state) - removed
+                ]
+        return frozenset(removed)
+
+    def _top_level(self, line: int, state: State) -> int:
+        """The line at the left margin above a line, among those of the state; the line itself when there is none."""
+        above = [other for other in state if other <= line and self.layout.indent[other] == 0]
+        return max(above, default=line)

@@ -1,0 +1,100 @@
+"""From a model's answer or a file to a clean program: Markdown stripped, white space normalised once."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from collections.abc import Sequence
+
+from gnomon.errors import BadInput
+
+TAB_WIDTH = 4
+"""Columns of a tab in indentation. Python 3 accepts only programs whose blocks do not depend on this number."""
+
+_FENCE = re.compile(r"^[ \t]*```python[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+class Rejected(BadInput):
+    """The program cannot become an edit path; the caller may record it with `reason` and go on.
+
+    Attributes:
+        reason: a fixed word to count by: `"empty"`, `"no-code"`, `"syntax-error"` or `"baseline-errors"`.
+    """
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def strip_markdown(response: str) -> str:
+    """The code in the ```` ```python ```` blocks of `response`, joined and trimmed; without such a block, `response`.
+
+    Source: A.1. Differs: a fence counts at the start of a line only, so that back-ticks inside a docstring survive.
+
+    >>> strip_markdown("Sure:\\n```python\\nx = 1\\n```\\nDone.")
+    'x = 1'
+    """
+    blocks = _FENCE.findall(response.replace("\r\n", "\n"))
+    return "\n".join(blocks).strip() if blocks else response
+
+
+def normalise(code: str, *, indent: bool = True) -> str:
+    """`code` with `\\n` line endings, no trailing white space, and no blank line at either end.
+
+    Strings that span lines keep their inner white space: the program means what it meant. Normalising twice changes
+    nothing, and the lines of the result are `split_lines(result)`.
+
+    Args:
+        code: a program.
+        indent: also write tabs in indentation as spaces, `TAB_WIDTH` columns each.
+
+    Source: pitfall 1.
+
+    >>> normalise("if x:  \\r\\n\\ty = 1\\r\\n\\n")
+    'if x:\\n    y = 1'
+    """
+    lines = code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    starts, ends = _string_edges(lines)
+    for number, line in enumerate(lines):
+        if indent and number not in starts:
+            body = line.lstrip()
+            line = line[: len(line) - len(body)].expandtabs(TAB_WIDTH) + body
+        lines[number] = line if number in ends else line.rstrip()
+    return "\n".join(_without_outer_blanks(lines))
+
+
+def split_lines(code: str) -> list[str]:
+    """The lines of a program; the empty program has none.
+
+    >>> split_lines("a\\n\\nb"), split_lines("")
+    (['a', '', 'b'], [])
+    """
+    return code.split("\n") if code else []
+
+
+def _without_outer_blanks(lines: Sequence[str]) -> Sequence[str]:
+    filled = [number for number, line in enumerate(lines) if line.strip()]
+    return lines[filled[0] : filled[-1] + 1] if filled else []
+
+
+def _string_edges(lines: Sequence[str]) -> tuple[set[int], set[int]]:
+    """Lines that start inside a string, and lines that end inside one; both empty for text that is not Python."""
+    starts: set[int] = set()
+    ends: set[int] = set()
+    opened: list[int] = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+            name = tokenize.tok_name[token.type]
+            first, last = token.start[0], token.end[0]
+            if name.endswith("STRING_START"):
+                opened.append(first)
+            elif name.endswith("STRING_END"):
+                first = opened.pop()
+            elif name != "STRING":
+                continue
+            starts.update(range(first, last))
+            ends.update(range(first - 1, last - 1))
+    except (tokenize.TokenError, SyntaxError):
+        return set(), set()
+    return starts, ends
