@@ -1,0 +1,27 @@
+"""Language models from Hugging Face checkpoints: load, look inside, edit, sample, extend. The model stays the real one."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "load_model": "load",
+        "load_tokenizer": "load",
+        "ModelHandle": "handle",
+        "Batch": "batch",
+        "StepInfo": "handle",
+        "Site": "sites",
+        "Sites": "sites",
+        "Family": "sites",
+        "find_sites": "sites",
+        "GenConfig": "config",
+        "Completion": "generation",
+        "Progress": "generation",
+        "generate": "generation",
+        "add_token": "tokens",
+        "add_lora": "adapters",
+        "new_llama": "tiny",
+        "tiny_causal": "tiny",
+        "train_bpe": "tiny",
+    },
+)

@@ -1,0 +1,166 @@
+"""Models and tokenizers from a folder or a hub id: safetensors only, and never code from the checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnomon.errors import BadInput, ModelMismatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+# kind -> (transformers' table of classes, its loader, words for a message)
+KINDS = {
+    "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", "a causal text model"),
+}
+
+
+def load_model(
+    ref: str | Path,
+    *,
+    kind: str = "causal",
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    asked_by: str = "this",
+) -> PreTrainedModel:
+    """The model at `ref` in evaluation mode.
+
+    Args:
+        ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, or a hub id.
+        kind: what the model must be; `"causal"`.
+        device: `"auto"` takes a GPU when there is one.
+        dtype: `"auto"` keeps the checkpoint's; else a torch name such as `"float32"`.
+        revision: branch, tag or commit of a hub id.
+        asked_by: who needs the model, for messages: `'"lintseq train"'`.
+
+    Raises:
+        BadInput: nothing is at `ref`, or it has no safetensors weights.
+        ModelMismatch: the model is not of this kind or brings its own code.
+    """
+    import torch
+    import transformers
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise BadInput(f'dtype "{dtype}" is none of torch; try "auto", "float32" or "bfloat16".')
+    folder = Path(ref)
+    if (folder / "adapter_config.json").is_file():
+        return _load_adapter(folder, kind, device, dtype, asked_by)
+    config = _load_config(ref, revision)
+    _check_kind(ref, config, kind, asked_by)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise BadInput(_no_safetensors(ref))
+    loader = getattr(transformers, KINDS[kind][1])
+    try:
+        model = loader.from_pretrained(
+            str(ref), dtype=dtype, revision=revision, use_safetensors=True, trust_remote_code=False
+        )
+    except OSError as error:
+        if "safetensors" in str(error):
+            raise BadInput(_no_safetensors(ref)) from error
+        raise BadInput(_not_found(ref)) from error
+    return model.to(device).eval()
+
+
+def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer at `ref`, with a padding token: the end-of-text token where the checkpoint names none.
+
+    Raises:
+        BadInput: no tokenizer is at `ref`.
+        ModelMismatch: the tokenizer has neither a padding nor an end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(
+            f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
+        ) from error
+    return with_padding(tokenizer, ref)
+
+
+def with_padding(tokenizer: PreTrainedTokenizerBase, ref: str | Path = "") -> PreTrainedTokenizerBase:
+    """`tokenizer` itself, its padding token set to the end-of-text token where it had none."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelMismatch(
+                f'The tokenizer of "{ref or tokenizer.name_or_path}" has neither a padding nor an end-of-text '
+                "token. Set tokenizer.pad_token and save it again."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+        log.info('Tokenizer "%s" has no padding token; padding with %r.', ref, tokenizer.eos_token)
+    return tokenizer
+
+
+def _load_config(ref: str | Path, revision: str | None) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    folder = Path(ref)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise BadInput(f'Folder "{ref}" has no config.json. A model folder is what save_pretrained writes.')
+    if folder.is_file():
+        raise BadInput(f'"{ref}" is a file; name the folder that holds config.json and the weights.')
+    try:
+        return AutoConfig.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
+    except OSError as error:
+        raise BadInput(_not_found(ref)) from error
+    except (ValueError, KeyError) as error:
+        raise ModelMismatch(
+            f'Model "{ref}" is of a kind this transformers does not know, or brings code of its own, which is '
+            "never run. Use a checkpoint of a class that transformers has, or a newer transformers."
+        ) from error
+
+
+def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: str) -> None:
+    from transformers.models.auto import modeling_auto
+
+    table, _, words = KINDS[kind]
+    names: dict[str, Any] = getattr(modeling_auto, table)
+    is_right = (
+        any(name in names.values() for name in config.architectures)
+        if config.architectures
+        else config.model_type in names
+    )
+    if not is_right:
+        found = ", ".join(config.architectures or [config.model_type])
+        raise ModelMismatch(f'Model "{ref}" is {found}; {asked_by} needs {words}.')
+
+
+def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: str) -> PreTrainedModel:
+    """The base model that a PEFT adapter names, with the adapter on it."""
+    from peft import PeftConfig, PeftModel
+
+    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if not base:
+        raise BadInput(
+            f'Adapter "{folder}" names no base model; set base_model_name_or_path in its adapter_config.json.'
+        )
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise BadInput(_no_safetensors(folder))
+    model = load_model(base, kind=kind, device=device, dtype=dtype, asked_by=asked_by)
+    if (folder / "tokenizer_config.json").is_file():
+        rows = len(load_tokenizer(folder))
+        if rows > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(rows, mean_resizing=False)
+    return PeftModel.from_pretrained(model, str(folder)).eval()
+
+
+def _no_safetensors(ref: str | Path) -> str:
+    return (
+        f'Model "{ref}" has no safetensors weights, and other formats can run code when they are opened. '
+        "Convert it where it came from: model.save_pretrained(folder)."
+    )
+
+
+def _not_found(ref: str | Path) -> str:
+    return (
+        f'Model "{ref}" is neither a folder here nor a hub model that is cached or can be reached. '
+        "Check the name, or download it first and name the folder."
+    )

@@ -1,0 +1,189 @@
+"""The sampling loop: rows decoded side by side over a transformers model and its key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gnomon.core.models.batch import pad
+from gnomon.core.models.choice import choose
+from gnomon.core.models.config import GenConfig
+from gnomon.core.models.kv import new_cache, select_rows
+from gnomon.core.models.text import StopFinder
+from gnomon.core.rng import Rng
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Rows that have ended leave the batch once they make up this share of it: leaving costs a copy of the cache.
+COMPACT_SHARE = 0.125
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `watch` sees after each sampled token: the rows still being written."""
+
+    rows: tuple[tuple[int, int], ...]
+    """(index of the prompt, index of the sample) of each row."""
+    token_ids: Int[Tensor, "B t"]
+    """What each row has sampled so far, the newest token last."""
+    logits: Float[Tensor, "B V"]
+    """The model's logits from which the newest token was drawn."""
+
+
+Watch = Callable[[Progress], Tensor | None]
+"""Called at each step; a returned Bool [B] ends the rows where it is True."""
+
+
+@dataclass
+class Row:
+    """One completion in the making."""
+
+    place: tuple[int, int]
+    """(index of the prompt, index of the sample)."""
+    prompt: list[int]
+    """Token ids of the prompt."""
+    limit: int
+    """Most tokens it may have."""
+    stream: Rng
+    """Its own random numbers."""
+    token_ids: list[int] = field(default_factory=list)
+    """What was sampled; filled in at the end, like the next two."""
+    logprobs: list[float] = field(default_factory=list)
+    """Log-probability of each token under the model."""
+    finish: str = "length"
+    """Why it ended."""
+
+
+class Prefix:
+    """Prompts that have been read: their cache, and the logits after the last token of each."""
+
+    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], pad_id: int):
+        self.batch = pad(prompts, pad_id, "left").to(model.device)
+        self.cache = new_cache(model)
+        output = model(**self.batch.inputs(), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.logits: Tensor = output.logits[:, -1]
+
+
+class Sampler:
+    """Rows sampled side by side. `live` maps the rows of the tensors to those of the batch as it began."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prefix: Prefix,
+        sources: Sequence[int],
+        rows: Sequence[Row],
+        gen: GenConfig,
+        stops: StopFinder,
+        watch: Watch | None,
+    ):
+        device = model.device
+        source = torch.tensor(sources, device=device)
+        self.model, self.rows, self.gen, self.stops, self.watch = model, rows, gen, stops, watch
+        self.width = max(row.limit for row in rows)
+        self.cache = select_rows(prefix.cache, source)
+        self.logits = prefix.logits[source]
+        self.mask = torch.nn.functional.pad(prefix.batch.mask[source].long(), (0, self.width), value=1)
+        self.position = prefix.batch.position_ids[source, -1:]
+        self.live = torch.arange(len(rows), device=device)
+        self.has_ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        self.limits = torch.tensor([row.limit for row in rows], device=device)
+        self.uniforms = torch.from_numpy(
+            np.stack([row.stream.numpy().random(self.width, dtype=np.float32) for row in rows])
+            if gen.temperature
+            else np.zeros((len(rows), self.width), dtype=np.float32)
+        ).to(device)
+        self.token_ids = torch.zeros(len(rows), self.width, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(len(rows), self.width, device=device)
+        self.ends = torch.tensor(sorted(_end_ids(model, tokenizer)), device=device)
+
+    def run(self) -> None:
+        """Sample every row to its end and fill in its tokens, log-probabilities and reason."""
+        for t in range(self.width):
+            tokens = self._draw(t)
+            self._end_rows(tokens, t)
+            left = int((~self.has_ended).sum())
+            if left == 0:
+                break
+            if left <= len(self.live) * (1 - COMPACT_SHARE):
+                tokens = self._compact(tokens)
+            self._step(tokens, t)
+
+    def _draw(self, t: int) -> Int[Tensor, " B"]:
+        tokens = choose(self.logits, self.gen.temperature, self.gen.top_p, self.uniforms[self.live, t])
+        chosen = self.logits.gather(-1, tokens[:, None]).squeeze(-1).float()
+        self.token_ids[self.live, t] = tokens
+        self.logprobs[self.live, t] = chosen - self.logits.float().logsumexp(-1)
+        return tokens
+
+    def _step(self, tokens: Int[Tensor, " B"], t: int) -> None:
+        """Read the newest tokens; leaves the logits of the next ones."""
+        self.position = self.position + 1
+        seen = self.mask.shape[1] - self.width + t + 1
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask[:, :seen],
+            position_ids=self.position,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits = output.logits[:, -1]
+
+    def _end_rows(self, tokens: Int[Tensor, " B"], t: int) -> None:
+        """Note the rows that the newest token ended."""
+        self._end(torch.isin(tokens, self.ends), t, "eos")
+        if self.stops.stop:
+            self._end(self._at_stop(tokens, t), t, "stop")
+        if self.watch is not None:
+            self._end(self._watched(self.watch, t), t, "watch")
+        self._end(self.limits[self.live] == t + 1, t, "length")
+
+    def _end(self, ended: Bool[Tensor, " B"], t: int, why: str) -> None:
+        ended = ended & ~self.has_ended
+        for i in self.live[ended].tolist():
+            row = self.rows[i]
+            row.token_ids = self.token_ids[i, : t + 1].tolist()
+            row.logprobs = self.logprobs[i, : t + 1].tolist()
+            row.finish = why
+        self.has_ended |= ended
+
+    def _at_stop(self, tokens: Int[Tensor, " B"], t: int) -> Bool[Tensor, " B"]:
+        found = torch.zeros_like(self.has_ended)
+        suspects = self.stops.may_end(tokens).to(found.device) & ~self.has_ended
+        for place in suspects.nonzero().squeeze(-1).tolist():
+            found[place] = self.stops.is_at_end(self.token_ids[self.live[place], : t + 1])
+        return found
+
+    def _watched(self, watch: Watch, t: int) -> Bool[Tensor, " B"]:
+        going = ~self.has_ended
+        live = self.live[going]
+        places = tuple(self.rows[i].place for i in live.tolist())
+        found = torch.zeros_like(self.has_ended)
+        if places:
+            stopped = watch(Progress(places, self.token_ids[live, : t + 1], self.logits[going]))
+            if stopped is not None:
+                found[going] = stopped.to(found.device)
+        return found
+
+    def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Let the rows that have ended leave the batch."""
+        keep = (~self.has_ended).nonzero().squeeze(-1)
+        self.cache.batch_select_indices(keep)
+        self.mask, self.position = self.mask[keep], self.position[keep]
+        self.live, self.has_ended = self.live[keep], self.has_ended[keep]
+        return tokens[keep]
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids that end a text: the tokenizer's and those the checkpoint names for generation."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(named) if isinstance(named, list) else {named}
+    return {i for i in (*ids, tokenizer.eos_token_id) if i is not None}

@@ -1,0 +1,169 @@
+"""Small real models, made on the spot: a byte-level BPE tokenizer and models of true transformers classes.
+
+The tests save them and load them back through `from_pretrained`, as a user's checkpoint would be; the miniatures train
+`new_llama` from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnomon.core.rng import Rng
+from gnomon.errors import BadInput, nearest
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+# What a family's config needs beside the common sizes. Windows are short so that tests cross them.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gpt2": {},
+    "olmo": {},
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16},
+    "phi3": {},
+}
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on `texts`, with `<s>`, `</s>` and `<pad>` as its first three ids.
+
+    Any text encodes and decodes back exactly. No special token is added by itself.
+
+    Args:
+        texts: the training text.
+        vocab_size: number of ids in all; at least 259 (256 bytes and three special tokens).
+
+    Raises:
+        BadInput: `vocab_size` is too small.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocab_size < len(alphabet) + 3:
+        raise BadInput(f"A byte-level vocabulary needs at least {len(alphabet) + 3} ids; got {vocab_size}.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BOS, EOS, PAD],
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_llama(
+    tokenizer: PreTrainedTokenizerFast,
+    hidden: int,
+    layers: int,
+    heads: int,
+    max_length: int,
+    generator: Rng,
+) -> LlamaForCausalLM:
+    """An untrained Llama on the CPU, a function of its sizes and `generator` alone.
+
+    Args:
+        tokenizer: gives the vocabulary and the special ids.
+        hidden: width D of the residual stream; the MLP is 8/3 times as wide, rounded up to a multiple of 32.
+        layers: number of blocks L.
+        heads: number of attention heads H; must divide `hidden`.
+        max_length: positions.
+        generator: where the initial weights are drawn.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=-(-hidden * 8 // 96) * 32,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_length,
+        tie_word_embeddings=True,
+        **_special_ids(tokenizer),
+    )
+    with _seeded(generator):
+        return LlamaForCausalLM(config)
+
+
+def tiny_causal(
+    family: str,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | Path,
+    *,
+    generator: Rng | None = None,
+    **size: Any,
+) -> PreTrainedModel:
+    """Make a causal model of `family` with less than 100,000 parameters and save it with its tokenizer to `folder`.
+
+    Args:
+        family: one of `FAMILIES`.
+        tokenizer: saved beside the weights; gives the vocabulary size unless `vocab_size` is in `size`.
+        folder: where to save.
+        generator: where the weights are drawn.
+        **size: config fields that replace the tiny ones, e.g. `num_hidden_layers=3`.
+
+    Returns:
+        The model that was saved, in evaluation mode.
+
+    Raises:
+        BadInput: `family` is not in the table.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if family not in FAMILIES:
+        raise BadInput(f'No tiny model of family "{family}". {nearest(family, FAMILIES)}')
+    fields = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 128,
+        **FAMILIES[family],
+        **_special_ids(tokenizer),
+        **size,
+    }
+    if family == "gpt2":  # GPT-2 has no grouped keys and names its MLP width differently.
+        fields.pop("num_key_value_heads")
+        fields["n_inner"] = fields.pop("intermediate_size")
+    config = AutoConfig.for_model(family, **fields)
+    with _seeded(generator or Rng(0).child("tiny", family)):
+        model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+@contextmanager
+def _seeded(generator: Rng) -> Iterator[None]:
+    """Draw from `generator` inside, where torch offers only its global stream, and put that stream back after."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.key & (2**63 - 1))
+        yield

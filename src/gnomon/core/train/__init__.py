@@ -1,0 +1,22 @@
+"""Training: batches in, loss out, with exact resume. The loop knows accelerate and nothing of any method."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "TrainConfig": "config",
+        "fit": "loop",
+        "History": "loop",
+        "Step": "loop",
+        "TrainRun": "loop",
+        "Example": "batches",
+        "Batches": "batches",
+        "GlobalBatch": "batches",
+        "causal_loss": "losses",
+        "token_cross_entropy": "losses",
+        "decay_groups": "optim",
+        "lr_factor": "optim",
+        "make_adamw": "optim",
+    },
+)
