@@ -119,7 +119,10 @@ def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tupl
     settings = resolve(method.config(verb))
     whole = dataclasses.make_dataclass(
         "Invocation",
-        [("verb", Annotated[settings, tyro.conf.arg(name="")]), ("run", Annotated[RunOptions, tyro.conf.arg(name="")])],
+        [
+            ("verb", Annotated[settings, tyro.conf.arg(name="")]),
+            ("run", Annotated[RunOptions, tyro.conf.arg(name="")]),
+        ],
     )
     words, file = _take_config(list(words))
     prog, about = f"gnomon {method.slug} {verb}", inspect.getdoc(settings) or ""
@@ -136,10 +139,16 @@ def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tupl
     return parsed.verb, parsed.run
 
 
-def parse(kind: type[C], words: Sequence[str], *, prog: str, about: str | None = None, default: Any = None) -> C:
+def parse(
+    kind: type[C], words: Sequence[str], *, prog: str, about: str | None = None, default: Any = None
+) -> C:
     """An instance of the dataclass `kind` from command-line words."""
     extra = {} if default is None else {"default": default}
-    described = f"{about}\n\n--config FILE: take settings from a saved config.yaml; words given here win." if about else None
+    described = (
+        f"{about}\n\n--config FILE: take settings from a saved config.yaml; words given here win."
+        if about
+        else None
+    )
     return tyro.cli(kind, args=list(words), prog=prog, description=described, **extra)
 
 
@@ -157,7 +166,9 @@ def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
 def _positional(settings: type) -> list[str]:
     hints = get_type_hints(settings, include_extras=True)
     marker = get_type_hints(_Marked, include_extras=True)["field"].__metadata__
-    return [f.name for f in dataclasses.fields(settings) if getattr(hints[f.name], "__metadata__", ()) == marker]
+    return [
+        f.name for f in dataclasses.fields(settings) if getattr(hints[f.name], "__metadata__", ()) == marker
+    ]
 
 
 @dataclasses.dataclass

@@ -56,21 +56,22 @@ class Method:
         return f"{self.package}.{'mini' if verb == 'mini' else 'run'}:{verb.replace('-', '_')}"
 
 
+# fmt: off
 METHODS = (
     Method("sieve", "2410.02755", "curate", "filter web-scale text like a strong LLM would, at 1% of its cost"),
-    Method("lintseq", "2410.02749", "curate", "turn programs into sequences of lint-clean edits to train code models on", verbs="generate randseq resolve check train sample eval mini"),  # fmt: skip
+    Method("lintseq", "2410.02749", "curate", "turn programs into sequences of lint-clean edits to train code models on", verbs="generate randseq resolve check train sample eval mini"),
     Method("glimo", "2410.02742", "curate", "make instruction data from a simulator to ground an LLM in its world"),
-    Method("neutral-residues", "2410.02744", "train", "teach a model a new language or domain without forgetting the old one"),  # fmt: skip
+    Method("neutral-residues", "2410.02744", "train", "teach a model a new language or domain without forgetting the old one"),
     Method("ma-rlhf", "2410.02743", "train", "PPO over macro actions: faster credit assignment from a reward model"),
     Method("cloc", "2410.02746", "train", "CLIP pre-training with region-text contrast and promptable embeddings"),
     Method("loong", "2410.02757", "train", "autoregressive long video generation, short clips to minutes"),
     Method("divscene", "2410.02730", "train", "object navigation by imitation in many scene types"),
     Method("elm", "2410.02760", "edit", "erase a concept from a language model and measure what is left"),
-    Method("vl-lens", "2410.02762", "inspect", "see what a VLM sees in each patch, localise it, and remove hallucinated objects"),  # fmt: skip
+    Method("vl-lens", "2410.02762", "inspect", "see what a VLM sees in each patch, localise it, and remove hallucinated objects"),
     Method("truth-probes", "2410.02707", "inspect", "detect errors from hidden states at the exact answer tokens"),
     Method("markov", "2410.02724", "inspect", "treat an LLM as the finite Markov chain it is"),
     Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables"),
-    Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation"),  # fmt: skip
+    Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation"),
     Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty"),
     Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases"),
     Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions"),
@@ -78,6 +79,7 @@ METHODS = (
     Method("calm", "2410.02736", "audit", "measure twelve biases of an LLM judge"),
     Method("fakeshield", "2410.02761", "audit", "detect, localise and explain image forgeries"),
 )
+# fmt: on
 
 
 def method(slug: str) -> Method:

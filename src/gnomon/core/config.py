@@ -132,7 +132,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise BadInput(f"{path}{line}: not a YAML settings file. Compare the config.yaml of a finished run.") from None
+        raise BadInput(
+            f"{path}{line}: not a YAML settings file. Compare the config.yaml of a finished run."
+        ) from None
     if not isinstance(loaded, dict):
         raise BadInput(f"{path}: settings are a mapping of names to values, such as 'seed: 0'.")
     return loaded

@@ -14,7 +14,11 @@ PACKAGES = (
 )  # fmt: skip
 """Packages of the base install whose version can change a result."""
 
-EXTRAS = {"ray": ("ray",), "track": ("trackio", "wandb", "tensorboard"), "dev": ("pytest", "hypothesis", "mypy")}
+EXTRAS = {
+    "ray": ("ray",),
+    "track": ("trackio", "wandb", "tensorboard"),
+    "dev": ("pytest", "hypothesis", "mypy"),
+}
 """Extra -> packages it adds."""
 
 

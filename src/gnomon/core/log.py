@@ -32,7 +32,9 @@ class Advances(Protocol):
 def set_up(*, quiet: bool) -> None:
     """Send the library's log to stderr: warnings when quiet, information otherwise."""
     root = logging.getLogger("gnomon")
-    root.handlers[:] = [RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)]
+    root.handlers[:] = [
+        RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
+    ]
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     root.propagate = False
 
@@ -97,4 +99,7 @@ class _Lines:
 
     def _say(self, now: float) -> None:
         of = f"/{self._total}" if self._total is not None else ""
-        print(f"{self._label}: {self._done}{of} in {now - self._start:.0f} s {self._shown}".rstrip(), file=sys.stderr)
+        print(
+            f"{self._label}: {self._done}{of} in {now - self._start:.0f} s {self._shown}".rstrip(),
+            file=sys.stderr,
+        )

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar, cast
 
 from gnomon.core.config import to_plain
 from gnomon.core.run import artifact
@@ -28,7 +28,14 @@ R = TypeVar("R")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet")
 """File endings that `read` and `write` know (`.json`: one array of objects, or JSONL)."""
 
-_WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
+_WORDS = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def read(source: str | Path, row: type[R], *, rename: Mapping[str, str] | None = None) -> Iterator[R]:
@@ -48,15 +55,30 @@ def read(source: str | Path, row: type[R], *, rename: Mapping[str, str] | None =
 
 
 def read_raw(source: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of a source as dicts, each with the place it came from ("pages.jsonl, line 3")."""
+    """The records of a source as dicts, each with the place it came from ("pages.jsonl, line 3").
+
+    Raises:
+        BadInput: the source cannot be read, or at the first line that is not a record.
+    """
+    for where, raw in read_each(source):
+        if isinstance(raw, BadInput):
+            raise raw
+        yield where, raw
+
+
+def read_each(source: str | Path) -> Iterator[tuple[str, dict[str, Any] | BadInput]]:
+    """Like `read_raw`, but a line that is not a record comes as the error it is, and reading goes on behind it."""
     if str(source).startswith("hf://"):
         yield from _read_hub(str(source))
         return
     for path in files(Path(source)):
         if path.name.endswith(".parquet"):
             yield from _read_parquet(path)
+        elif path.name.endswith(".json") and (rows := _whole_array(path)) is not None:
+            for number, raw in enumerate(rows, 1):
+                yield f"{path}, item {number}", _object(raw, f"{path}, item {number}")
         else:
-            yield from _read_json(path)
+            yield from _read_lines(path)
 
 
 def files(source: Path) -> list[Path]:
@@ -83,66 +105,66 @@ def files(source: Path) -> list[Path]:
 
 
 @contextmanager
-def open_text(path: Path, mode: str = "r") -> Iterator[IO[str]]:
-    """A text stream over a plain, gzip or zstandard file; UTF-8, `\\n` line ends."""
+def open_bytes(path: Path, mode: Literal["r", "w"] = "r") -> Iterator[IO[bytes]]:
+    """A byte stream over a plain, gzip or zstandard file."""
     if path.name.endswith(".gz"):
-        # mtime and name are left out of the header so that the same records give the same bytes.
-        with path.open(mode + "b") as raw, gzip.GzipFile("", mode + "b", fileobj=raw, mtime=0) as packed:
-            with io.TextIOWrapper(packed, "utf-8", newline="\n") as stream:
-                yield stream
+        # Name and time stay out of the header, so that the same records give the same bytes.
+        with path.open(f"{mode}b") as raw, gzip.GzipFile("", f"{mode}b", fileobj=raw, mtime=0) as packed:
+            yield cast(IO[bytes], packed)
     elif path.name.endswith(".zst"):
         import zstandard
 
-        with zstandard.open(path, mode + "t", encoding="utf-8", newline="\n") as stream:
-            yield stream
+        with zstandard.open(path, f"{mode}b") as packed:
+            # zstandard's reader has no lines; the buffer adds them.
+            yield io.BufferedReader(packed) if mode == "r" else packed
     else:
-        with path.open(mode, encoding="utf-8", newline="\n") as stream:
+        with path.open(f"{mode}b") as stream:
             yield stream
 
 
-def _read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | BadInput]]:
     number = 0
     try:
-        with open_text(path) as stream:
-            if path.name.endswith(".json") and (rows := _whole_array(stream)) is not None:
-                for number, raw in enumerate(rows, 1):
-                    yield _object(raw, f"{path}, item {number}")
-                return
+        with open_bytes(path) as stream:
             for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield _object(_loads(line, f"{path}, line {number}"), f"{path}, line {number}")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}, after line {number}: not UTF-8. Convert the file to UTF-8 first.") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise BadInput(f"{path}, after line {number}: cannot be read ({error}).") from None
-    except Exception as error:  # zstandard has an error class of its own and is imported only when needed
-        if type(error).__module__.startswith("zstandard"):
-            raise BadInput(f"{path}, after line {number}: cannot be unpacked ({error}).") from None
+                if not line.isspace():
+                    where = f"{path}, line {number}"
+                    yield where, _loads(line, where)
+    except BadInput:
         raise
+    except Exception as error:  # a damaged archive: each packer has an error class of its own
+        if not isinstance(error, (OSError, EOFError)) and not type(error).__module__.startswith(
+            ("zlib", "zstandard")
+        ):
+            raise
+        raise BadInput(
+            f"{path}, after line {number}: cannot be read on ({error}). Is the file complete?"
+        ) from None
 
 
-def _whole_array(stream: IO[str]) -> list[Any] | None:
-    start = stream.read(1)
-    while start.isspace():
-        start = stream.read(1)
-    stream.seek(0)
-    if start != "[":
-        return None
-    loaded: list[Any] = json.load(stream)
-    return loaded
-
-
-def _loads(line: str, where: str) -> Any:
+def _loads(line: bytes, where: str) -> dict[str, Any] | BadInput:
     try:
-        return json.loads(line)
+        return _object(json.loads(line.decode("utf-8")), where)
+    except UnicodeDecodeError:
+        return BadInput(f"{where}: not UTF-8. Convert the file to UTF-8 first.")
     except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: not valid JSON ({error.msg} at column {error.colno}).") from None
+        return BadInput(f"{where}: not valid JSON ({error.msg} at column {error.colno}).")
 
 
-def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
-    if not isinstance(raw, dict):
-        raise BadInput(f"{where}: a record is a JSON object; got {type(raw).__name__}.")
-    return where, raw
+def _whole_array(path: Path) -> list[Any] | None:
+    """The items of a file that is one JSON array; None when it is not."""
+    try:
+        text = path.read_text("utf-8")
+        loaded = json.loads(text) if text.lstrip().startswith("[") else None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as a JSON array ({error}).") from None
+    return cast("list[Any] | None", loaded)
+
+
+def _object(raw: Any, where: str) -> dict[str, Any] | BadInput:
+    if isinstance(raw, dict):
+        return raw
+    return BadInput(f"{where}: a record is a JSON object; got {type(raw).__name__}.")
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -256,11 +278,15 @@ def write(path: Path, rows: Iterable[Any]) -> int:
         BadInput: the ending is not one of these.
     """
     if not path.name.endswith(SUFFIXES) or path.name.endswith(".json"):
-        raise BadInput(f"{path}: unknown kind of file. Records are written as .jsonl, .jsonl.gz, .jsonl.zst or .parquet.")
+        raise BadInput(
+            f"{path}: unknown kind of file. Records are written as .jsonl, .jsonl.gz, .jsonl.zst or .parquet."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        count = _write_parquet(partial, rows) if path.name.endswith(".parquet") else _write_json(partial, rows)
+        count = (
+            _write_parquet(partial, rows) if path.name.endswith(".parquet") else _write_json(partial, rows)
+        )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -269,9 +295,9 @@ def write(path: Path, rows: Iterable[Any]) -> int:
 
 def _write_json(path: Path, rows: Iterable[Any]) -> int:
     count = 0
-    with open_text(path, "w") as stream:
+    with open_bytes(path, "w") as stream:
         for count, record in enumerate(rows, 1):
-            stream.write(to_line(record))
+            stream.write(to_line(record).encode())
     return count
 
 

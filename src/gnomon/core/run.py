@@ -118,7 +118,9 @@ class Run:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BadConfig(f"Another process is working in {self.folder}. Wait for it or use --out.") from None
+            raise BadConfig(
+                f"Another process is working in {self.folder}. Wait for it or use --out."
+            ) from None
 
     @property
     def finished(self) -> dict[str, Any] | None:

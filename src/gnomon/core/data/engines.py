@@ -79,7 +79,9 @@ def ray(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]:
         # RAY_ADDRESS in the environment chooses a running cluster; without it Ray starts on this machine.
         address = os.environ.get("RAY_ADDRESS")
         size: dict[str, Any] = {} if address else {"num_cpus": workers}
-        cluster.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False, **size)
+        cluster.init(
+            address=address, include_dashboard=False, log_to_driver=False, configure_logging=False, **size
+        )
     data.DataContext.get_current().enable_progress_bars = False
 
     def run(row: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +93,10 @@ def ray(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]:
         try:
             yield from (row["totals"] for row in mapped.iter_rows())
         except cluster.exceptions.RayError as error:
-            if isinstance(cause := getattr(error, "cause", None), Exception) and not isinstance(cause, OSError):
+            if isinstance(cause := getattr(error, "cause", None), Exception) and not isinstance(
+                cause, OSError
+            ):
                 raise cause from None
-            raise WorkLost(f"Ray gave up a shard ({error}). Finished shards are kept: repeat the command to continue.") from None
+            raise WorkLost(
+                f"Ray gave up a shard ({error}). Finished shards are kept: repeat the command to continue."
+            ) from None

@@ -202,7 +202,9 @@ def _claim_sink(sink: Path, key: str) -> None:
     (sink / "_done").mkdir(parents=True, exist_ok=True)
     owner = sink / "_done" / "settings"
     if owner.exists() and owner.read_text("utf-8") != key:
-        raise BadConfig(f"{sink} was made with other settings. Use another folder or start over with --fresh.")
+        raise BadConfig(
+            f"{sink} was made with other settings. Use another folder or start over with --fresh."
+        )
     owner.write_text(key, "utf-8")
 
 
@@ -227,4 +229,15 @@ def _engine(name: str) -> Callable[[_Work, Iterator[Shard], int], Iterator[Total
     return known[name]
 
 
-__all__ = ["SHARD_ROWS", "Rejected", "Shard", "Step", "Tally", "Totals", "UserError", "map_shards", "parts", "rejected"]
+__all__ = [
+    "SHARD_ROWS",
+    "Rejected",
+    "Shard",
+    "Step",
+    "Tally",
+    "Totals",
+    "UserError",
+    "map_shards",
+    "parts",
+    "rejected",
+]

@@ -6,7 +6,7 @@ same batches: each takes its share of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,7 +78,9 @@ class Batches:
         if not examples:
             raise BadInput("There is no example to train on.")
         self.examples = [_cut(example, i, max_length) for i, example in enumerate(examples)]
-        self.n_cut = sum(len(a.input_ids) < len(b.input_ids) for a, b in zip(self.examples, examples, strict=True))
+        self.n_cut = sum(
+            len(a.input_ids) < len(b.input_ids) for a, b in zip(self.examples, examples, strict=True)
+        )
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.pad_id, self.generator = pad_id, generator
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)

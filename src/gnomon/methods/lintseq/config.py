@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.train.config import TrainConfig
 
@@ -56,7 +55,12 @@ class Programs:
     def __post_init__(self) -> None:
         check(self.min_lines >= 1, "min_lines", ">= 1", self.min_lines)
         longest = self.max_lines
-        check(longest is None or longest >= self.min_lines, "max_lines", f">= min_lines ({self.min_lines})", longest)
+        check(
+            longest is None or longest >= self.min_lines,
+            "max_lines",
+            f">= min_lines ({self.min_lines})",
+            longest,
+        )
         check(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
 
 
@@ -163,7 +167,9 @@ class Train:
     device: str = "auto"
     """Where to train: auto, cpu, cuda, mps."""
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(lr=3e-4, batch_size=512, weight_decay=0.01, warmup_ratio=0.001, max_length=1024)
+        default_factory=lambda: TrainConfig(
+            lr=3e-4, batch_size=512, weight_decay=0.01, warmup_ratio=0.001, max_length=1024
+        )
     )
     """Optimisation. Paper: lr 3e-4 (150M, 400M), 5e-5 (2B, 3.8B), 1e-5 (8B, 14B)."""
 
@@ -210,7 +216,12 @@ class Sample:
     """Where to run a local model."""
 
     def __post_init__(self) -> None:
-        check((self.model is None) != (self.llm is None), "model, llm", "exactly one of the two", [self.model, self.llm])
+        check(
+            (self.model is None) != (self.llm is None),
+            "model, llm",
+            "exactly one of the two",
+            [self.model, self.llm],
+        )
         check(self.n >= 1, "n", ">= 1", self.n)
         check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
         check(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)

@@ -88,7 +88,9 @@ class Task:
         return "\n".join(f"assert {FUNCTION}({list(xs)!r}) == {result!r}" for xs, result in self.tests)
 
 
-def split_pairs(rng: random.Random, held_out: float = 0.2) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def split_pairs(
+    rng: random.Random, held_out: float = 0.2
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Training and test pairs of operators; every operator occurs in training in both places.
 
     Args:
@@ -150,12 +152,20 @@ def _make(a: Operator, b: Operator, ka: int, kb: int, fold: str, rng: random.Ran
 
 def _programs(steps: Sequence[tuple[Operator, int]], fold: str) -> tuple[str, ...]:
     bodies = [_loops(steps, fold), _comprehensions(steps, fold), _builtins(steps, fold), _fused(steps, fold)]
-    texts = ["\n".join([f"def {FUNCTION}(xs):", *(f"    {line}" for line in body)]) for body in bodies if body]
+    texts = [
+        "\n".join([f"def {FUNCTION}(xs):", *(f"    {line}" for line in body)]) for body in bodies if body
+    ]
     return tuple(dict.fromkeys(texts))
 
 
 def _running(source: str, target: str) -> list[str]:
-    return [f"{target} = []", "total = 0", f"for x in {source}:", "    total += x", f"    {target}.append(total)"]
+    return [
+        f"{target} = []",
+        "total = 0",
+        f"for x in {source}:",
+        "    total += x",
+        f"    {target}.append(total)",
+    ]
 
 
 def _loops(steps: Sequence[tuple[Operator, int]], fold: str) -> list[str]:
@@ -244,4 +254,7 @@ def _fused(steps: Sequence[tuple[Operator, int]], fold: str) -> list[str]:
         else:
             lines += [f"{pad}if {where}:", f"{pad}    x = {text}"]
     lines.append("    " * depth + add)
-    return [*lines, "return out" if fold in ("sum", "count", "list") else f"return {FOLDS[fold][1].format(xs='out')}"]
+    return [
+        *lines,
+        "return out" if fold in ("sum", "count", "list") else f"return {FOLDS[fold][1].format(xs='out')}",
+    ]

@@ -1,0 +1,154 @@
+"""Test suites for generated programs: HumanEval- and MBPP-format files.
+
+A problem knows how to ask for a program and how to test one.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gnomon.core import records
+from gnomon.errors import BadInput
+from gnomon.methods.lintseq.source import strip_markdown
+
+Suite = Literal["humaneval", "mbpp"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One task of a suite."""
+
+    task_id: str
+    instruction: str
+    """English request, ending in a newline."""
+    head: str
+    """Code that a completion may continue (HumanEval's prompt); empty when there is none."""
+    preamble: str
+    """Code that has to stand before a whole program: imports and helpers of the head, or the suite's set-up code."""
+    entry_point: str
+    """Name of the function asked for."""
+    tests: str
+    """Code that raises when the program before it is wrong."""
+    solution: str
+    """The reference program, whole."""
+
+    def script(self, completion: str) -> str:
+        """The completion, made a program with its tests.
+
+        A completion that defines the function stands for itself; any other continues the head.
+        """
+        code = strip_markdown(completion)
+        if self.head and not re.search(rf"^(async )?def {re.escape(self.entry_point)}\b", code, re.MULTILINE):
+            return f"{self.head}{code}\n\n{self.tests}\n"
+        return f"{self.preamble}\n{code}\n\n{self.tests}\n"
+
+
+@dataclass(frozen=True)
+class _HumanEvalRow:
+    task_id: str
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _MbppRow:
+    task_id: int | str
+    code: str
+    test_list: list[str]
+    text: str | None = None
+    prompt: str | None = None
+    test_setup_code: str = ""
+    test_imports: list[str] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def load_suite(suite: Suite, path: str, *, skip: int = 0) -> list[Problem]:
+    """The problems in a suite's file.
+
+    Args:
+        suite: layout of the file.
+        path: JSONL (also packed) or Parquet.
+        skip: leave out this many rows at the start.
+
+    Raises:
+        BadInput: a row does not fit the layout, a task appears twice, or none is left.
+    """
+    problems = list(_humaneval(path) if suite == "humaneval" else _mbpp(path))[skip:]
+    if not problems:
+        raise BadInput(f"{path} holds no problems after the first {skip}.")
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.task_id in seen:
+            raise BadInput(f'{path}: task "{problem.task_id}" appears twice.')
+        seen.add(problem.task_id)
+    return problems
+
+
+def _humaneval(path: str) -> Iterator[Problem]:
+    for row in records.read(path, _HumanEvalRow):
+        start = re.search(rf"^(async )?def {re.escape(row.entry_point)}\b", row.prompt, re.MULTILINE)
+        if start is None:
+            raise BadInput(f'{path}, {row.task_id}: the prompt does not define "{row.entry_point}".')
+        yield Problem(
+            task_id=row.task_id,
+            instruction=str(row.meta.get("instruction") or _instruction(row.prompt, row.entry_point)).rstrip()
+            + "\n",
+            head=row.prompt,
+            preamble=row.prompt[: start.start()],
+            entry_point=row.entry_point,
+            tests=f"{row.test}\n\ncheck({row.entry_point})",
+            solution=row.prompt + row.canonical_solution,
+        )
+
+
+def _instruction(prompt: str, entry_point: str) -> str:
+    """The request in the wording of HumanEvalPack (arXiv 2308.07124): signature, then the docstring's text."""
+    tree = ast.parse(f"{prompt}\n    pass\n")
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
+    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    signature = f"{entry_point}({ast.unparse(function.args)}){returns}"
+    said = ast.get_docstring(function) or ""
+    return f"Write a Python function `{signature}` to solve the following problem:\n{said}"
+
+
+def _mbpp(path: str) -> Iterator[Problem]:
+    for row in records.read(path, _MbppRow):
+        where = f"{path}, task {row.task_id}"
+        asked = row.text or row.prompt
+        if not asked:
+            raise BadInput(f'{where}: field "text" is missing.')
+        if not row.test_list:
+            raise BadInput(f'{where}: "test_list" is empty.')
+        name, signature = _signature(row.code, " ".join(row.test_list), where)
+        preamble = "\n".join([*row.test_imports, row.test_setup_code]).strip()
+        yield Problem(
+            task_id=str(row.task_id),
+            instruction=f"{asked.strip()}\n{signature}\n",
+            head="",
+            preamble=preamble,
+            entry_point=name,
+            tests="\n".join(row.test_list),
+            solution=row.code,
+        )
+
+
+def _signature(code: str, tests: str, where: str) -> tuple[str, str]:
+    """Name and `def` line of the function that the tests call; the reference gives it to the model."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as error:
+        raise BadInput(
+            f"{where}: the reference program does not parse ({error.msg}, line {error.lineno})."
+        ) from None
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
+    called = [n for n in functions if re.search(rf"\b{re.escape(n.name)}\b", tests)]
+    if not called:
+        raise BadInput(f"{where}: the tests call no function that the reference program defines.")
+    return called[-1].name, f"def {called[-1].name}({ast.unparse(called[-1].args)}):"
