@@ -48,13 +48,14 @@ class Scripted(random.Random):
 
 @pytest.mark.parametrize("linter", ["pylint", "pyflakes", "ruff"])
 def test_a_deletion_takes_what_depends_on_it(linter):
-    program = Program(MEAN, linter=linter)
-    # Without `total = 0` line 3 and line 5 are undefined; with line 3 the empty loop goes; `count` stays.
-    path = sample_path(program, Scripted(1, 4, 0))
+    code = "def f(side):\n    half = side / 2\n    if half:\n        full = half + half\n    note = 1\n    return half * half"
+    program = Program(code, linter=linter)
+    # Without `half` lines 2, 3 and 5 have no meaning; `note` stays.
+    path = sample_path(program, Scripted(1, 4))
     assert path.line_sets[-1] == [1, 2, 3, 5]
-    # Then the function holds `count` alone, which takes its header with it.
+    # Then the function holds `note` alone, which takes the header with it.
     assert path.line_sets == [[0, 4], [1, 2, 3, 5]]
-    check_path(path, MEAN)
+    check_path(path, code)
 
 
 def test_the_diffs_of_a_path_worked_by_hand():
