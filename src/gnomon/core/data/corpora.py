@@ -84,7 +84,7 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDe
 
 
 def _parsed_files() -> Iterator[tuple[str, str, ast.Module]]:
-    """Relative path, text with `\\n` line endings, and tree of every file that parses, sorted by path."""
+    """Relative path, text with line feeds, and tree of every file that parses, sorted by path."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = []
     for folder, subfolders, files in os.walk(root):

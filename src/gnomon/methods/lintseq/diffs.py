@@ -37,7 +37,7 @@ class _Hunk:
 
 
 def forward_diffs(lines: Sequence[str], line_sets: Sequence[Sequence[int]]) -> list[str]:
-    """The edits that insert `line_sets` one after the other, as unified diffs without context and file headers.
+    r"""The edits that insert `line_sets` one after the other, as unified diffs without context and file headers.
 
     They come from the indices and never from comparing texts, so that nothing but insertions can come out.
 
@@ -51,7 +51,7 @@ def forward_diffs(lines: Sequence[str], line_sets: Sequence[Sequence[int]]) -> l
     Source: B.9, pitfall 1.
 
     >>> forward_diffs(["a", "b", "c"], [[1], [0, 2]])
-    ['@@ -0,0 +1 @@\\n+b', '@@ -0,0 +1 @@\\n+a\\n@@ -1,0 +3 @@\\n+c']
+    ['@@ -0,0 +1 @@\n+b', '@@ -0,0 +1 @@\n+a\n@@ -1,0 +3 @@\n+c']
     """
     if sorted(line for line_set in line_sets for line in line_set) != list(range(len(lines))):
         raise BadInput(f"The edits must insert each of the {len(lines)} lines exactly once.")
@@ -111,7 +111,7 @@ def split_target(text: str, diff_token: str = DIFF_TOKEN, *, eos: str = "") -> l
 def resolve(
     text_or_diffs: str | Sequence[str], strict: bool = False, *, diff_token: str = DIFF_TOKEN, eos: str = ""
 ) -> ResolveResult:
-    """The program that edits build.
+    r"""The program that edits build.
 
     A hunk is malformed when its header cannot be read, when it deletes, or when one of its lines does not start with
     `+`; exactly one `+` is taken off each line. Lenient resolving leaves malformed hunks out and appends what lies
@@ -126,8 +126,8 @@ def resolve(
 
     Source: D.14, pitfalls 2, 3 and 4.
 
-    >>> resolve(["@@ -0,0 +1 @@\\n+b", "@@ -0,0 +1 @@\\n+a"]).code
-    'a\\nb'
+    >>> resolve(["@@ -0,0 +1 @@\n+b", "@@ -0,0 +1 @@\n+a"]).code
+    'a\nb'
     """
     edits = (
         split_target(text_or_diffs, diff_token, eos=eos) if isinstance(text_or_diffs, str) else text_or_diffs

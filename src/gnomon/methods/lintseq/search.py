@@ -31,7 +31,7 @@ def search_paths(
     population: int = 64,
     max_depth: int = MAX_EDITS,
 ) -> list[EditPath]:
-    """The edit paths that a beam over deletions finds, at least one and at most `population` per depth of their end.
+    """The edit paths that a beam over deletions finds: at least one, in the order in which they are complete.
 
     Args:
         program: the program.
@@ -61,10 +61,10 @@ def search_paths(
         grown: list[tuple[_Branch, Deletion]] = []
         for branch in alive:
             children = [program.draw(branch.state, draws) for _ in range(children_per_round)]
-            drawn = list(dict.fromkeys(child for child in children if child is not None))
-            if not drawn:
+            best = _most_errors([child for child in children if child is not None])[:top_k]
+            grown += [(branch, deletion) for deletion in best]
+            if not best:
                 finished.append(branch.deletions)
-            grown += [(branch, deletion) for deletion in _most_errors(drawn)[:top_k]]
         grown.sort(key=lambda pair: -pair[1].n_diagnostics)
         alive = [
             _Branch(branch.state - deletion.lines, (*branch.deletions, deletion.lines))
@@ -76,5 +76,9 @@ def search_paths(
     return [build_path(program, deletions, calls_before) for deletions in finished]
 
 
-def _most_errors(drawn: list[Deletion]) -> list[Deletion]:
-    return sorted(drawn, key=lambda deletion: -deletion.n_diagnostics)
+def _most_errors(children: list[Deletion]) -> list[Deletion]:
+    """The different ones among `children`, most induced errors first, earlier draws first among equals."""
+    different: dict[State, Deletion] = {}
+    for child in children:
+        different.setdefault(child.lines, child)
+    return sorted(different.values(), key=lambda deletion: -deletion.n_diagnostics)

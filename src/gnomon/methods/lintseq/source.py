@@ -28,11 +28,11 @@ class Rejected(BadInput):
 
 
 def strip_markdown(response: str) -> str:
-    """The code in the ```` ```python ```` blocks of `response`, joined and trimmed; without such a block, `response`.
+    r"""The code in the ```` ```python ```` blocks of `response`, joined and trimmed; without such a block, `response`.
 
     Source: A.1. Differs: a fence counts at the start of a line only, so that back-ticks inside a docstring survive.
 
-    >>> strip_markdown("Sure:\\n```python\\nx = 1\\n```\\nDone.")
+    >>> strip_markdown("Sure:\n```python\nx = 1\n```\nDone.")
     'x = 1'
     """
     blocks = _FENCE.findall(response.replace("\r\n", "\n"))
@@ -40,7 +40,7 @@ def strip_markdown(response: str) -> str:
 
 
 def normalise(code: str, *, indent: bool = True) -> str:
-    """`code` with `\\n` line endings, no trailing white space, and no blank line at either end.
+    r"""`code` with `\n` line endings, no trailing white space, and no blank line at either end.
 
     Strings that span lines keep their inner white space: the program means what it meant. Normalising twice changes
     nothing, and the lines of the result are `split_lines(result)`.
@@ -51,8 +51,8 @@ def normalise(code: str, *, indent: bool = True) -> str:
 
     Source: pitfall 1.
 
-    >>> normalise("if x:  \\r\\n\\ty = 1\\r\\n\\n")
-    'if x:\\n    y = 1'
+    >>> normalise("if x:  \r\n\ty = 1\r\n\n")
+    'if x:\n    y = 1'
     """
     lines = code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     starts, ends = _string_edges(lines)
@@ -65,9 +65,9 @@ def normalise(code: str, *, indent: bool = True) -> str:
 
 
 def split_lines(code: str) -> list[str]:
-    """The lines of a program; the empty program has none.
+    r"""The lines of a program; the empty program has none.
 
-    >>> split_lines("a\\n\\nb"), split_lines("")
+    >>> split_lines("a\n\nb"), split_lines("")
     (['a', '', 'b'], [])
     """
     return code.split("\n") if code else []

@@ -145,7 +145,7 @@ def entry_point_switches() -> list[str]:
 
 
 def _syntax_error(text: str) -> Diagnostic | None:
-    """Pylint's E0001 for a text that does not parse; astroid parses with type comments, and so do we."""
+    """E0001 for a text that does not parse; astroid parses with type comments, and so do we."""
     try:
         parse(text + "\n", type_comments=True)
     except SyntaxError as error:
