@@ -20,6 +20,7 @@ __getattr__, __dir__ = exports(
         "generate": "generation",
         "add_token": "tokens",
         "add_lora": "adapters",
+        "save_lora": "adapters",
         "new_llama": "tiny",
         "tiny_causal": "tiny",
         "train_bpe": "tiny",

@@ -71,7 +71,7 @@ def generate(
     model, tokenizer = unpack(model, tokenizer)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     encoded = encode_prompts(tokenizer, prompts, positions)
-    stops = StopFinder(tokenizer, gen.stop, model.get_output_embeddings().weight.shape[0])
+    stops = StopFinder(tokenizer, gen.stop, model.config.get_text_config().vocab_size)
     rows = _plan_rows(encoded, gen, positions, generator)
     was_training = model.training
     model.eval()

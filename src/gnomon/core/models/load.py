@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gnomon.core.models.adapters import without_deprecations
 from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: st
         rows = len(load_tokenizer(folder))
         if rows > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(rows, mean_resizing=False)
-    return PeftModel.from_pretrained(model, str(folder)).eval()
+    with without_deprecations():
+        return PeftModel.from_pretrained(model, str(folder)).eval()
 
 
 def _no_safetensors(ref: str | Path) -> str:

@@ -26,9 +26,10 @@ def token_cross_entropy(
         labels: token ids, `IGNORED` where a token is no target.
         reduction: `"sum"` over the targets, or `"token_mean"`; the mean of no targets is 0.
     """
-    targets = labels[:, 1:].flatten()
+    # Shifting the labels leaves the logits, much the larger tensor, uncopied.
+    targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
     total = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
+        logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
     )
     return total if reduction == "sum" else total / (targets != IGNORED).sum().clamp(min=1)
 
