@@ -68,7 +68,8 @@ def lines(
     """One line per arm, with a band where the points have an interval.
 
     Raises:
-        BadInput: there is no point, a point has the wrong number of values, or a logarithmic x is not positive.
+        BadInput: there is no point, a point has the wrong number of values, or a logarithmic x is not
+        positive.
     """
     with _canvas(prefix) as (figure, axes):
         seen: set[float] = set()

@@ -44,9 +44,13 @@ def heat_cells(
     width = widths.pop()
     for names, size, axis in ((x, width, "x"), (y, len(rows), "y")):
         if names is not None and len(names) != size:
-            raise BadInput(f"A heat map of {len(rows)} x {width} cells needs {size} names on {axis}; got {len(names)}.")
+            raise BadInput(
+                f"A heat map of {len(rows)} x {width} cells needs {size} names on {axis}; got {len(names)}."
+            )
     if width * len(rows) > MAX_CELLS:
-        raise BadInput(f"A heat map holds at most {MAX_CELLS:,} cells; got {width * len(rows):,}. Average some away.")
+        raise BadInput(
+            f"A heat map holds at most {MAX_CELLS:,} cells; got {width * len(rows):,}. Average some away."
+        )
     finite = [value for row in rows for value in row if math.isfinite(value)]
     bottom = min(finite, default=0.0) if low is None else low
     top = max(finite, default=1.0) if high is None else high

@@ -63,7 +63,8 @@ def _inline(text: str) -> str:
 def data_uri(picture: str | Path | Image) -> tuple[str, int, int]:
     """A picture as a PNG data URI, with its width and height in pixels.
 
-    The picture is decoded and encoded anew, so that no metadata of the original (place, camera, author) travels along.
+    The picture is decoded and encoded anew, so that no metadata of the original (place, camera, author)
+    travels along.
 
     Raises:
         BadInput: the file is missing or is not a picture.

@@ -10,8 +10,9 @@
     page.command("gnomon sorter mini --seeds 3", config_yaml)
     page.write(folder)
 
-Whatever comes in may come from a model or from a stranger's data: all of it is escaped. The page asks the network for
-nothing and forbids itself to, runs no script but its own, reads well in light, in dark and on paper.
+Whatever comes in may come from a model or from a stranger's data: all of it is escaped. The page asks the
+network for nothing and forbids itself to, runs no script but its own, reads well in light, in dark and on
+paper.
 """
 
 from __future__ import annotations
@@ -177,13 +178,20 @@ class Page:
 
     # Things to look at
 
-    def image(self, picture: str | Path | Image, *, caption: str = "", alt: str = "", width: int | None = None) -> None:
+    def image(
+        self, picture: str | Path | Image, *, caption: str = "", alt: str = "", width: int | None = None
+    ) -> None:
         """A picture, embedded in the page; `width` in CSS pixels."""
         uri, natural_width, _ = data_uri(picture)
         self._add("image", uri=uri, caption=caption, alt=alt or caption, width=width or natural_width)
 
     def tokens(
-        self, pairs: Sequence[tuple[str, float | None]], *, caption: str = "", label: str = "", peak: float | None = None
+        self,
+        pairs: Sequence[tuple[str, float | None]],
+        *,
+        caption: str = "",
+        label: str = "",
+        peak: float | None = None,
     ) -> None:
         """Text coloured by a value per token.
 
@@ -233,7 +241,9 @@ class Page:
         """
         relative = PurePosixPath(path)
         if relative.is_absolute() or ".." in relative.parts or "\\" in path or ":" in path:
-            raise BadInput(f'Artifact "{name}": "{path}" must be a path inside the run folder, written with "/".')
+            raise BadInput(
+                f'Artifact "{name}": "{path}" must be a path inside the run folder, written with "/".'
+            )
         self._artifacts[name] = str(relative)
 
     def write(self, folder: str | Path, *, status: str = "done") -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gnomon.core.report.markup import printable
 
@@ -49,7 +50,7 @@ def frames(states: Sequence[str], notes: Sequence[str]) -> list[Frame]:
     """
     written = [0] * len(_lines(states[0])) if states else []
     result = []
-    for step, (before, after) in enumerate(zip(states, states[1:], strict=False), start=1):
+    for step, (before, after) in enumerate(pairwise(states), start=1):
         lines, now = [], []
         for line, origin in _walk(before, after):
             step_of = step if line.kind == "add" else written[origin]
@@ -72,7 +73,9 @@ def _walk(before: str, after: str) -> list[tuple[Line, int]]:
     merged: list[tuple[Line, int]] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
-            merged += [(Line("same", new[j], j + 1), i) for i, j in zip(range(i1, i2), range(j1, j2), strict=True)]
+            merged += [
+                (Line("same", new[j], j + 1), i) for i, j in zip(range(i1, i2), range(j1, j2), strict=True)
+            ]
             continue
         merged += [(Line("del", old[i], None), i) for i in range(i1, i2)]
         merged += [(Line("add", new[j], j + 1), -1) for j in range(j1, j2)]

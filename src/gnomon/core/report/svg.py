@@ -1,4 +1,4 @@
-"""Matplotlib's SVG made fit for a page: own ids, the page's colours, nothing that reaches outside the picture."""
+"""Matplotlib's SVG made fit for a page: ids of its own, the page's colours, nothing that reaches outside."""
 
 from __future__ import annotations
 

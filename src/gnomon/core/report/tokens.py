@@ -36,7 +36,11 @@ def tokens(pairs: Sequence[tuple[str, float | None]], peak: float | None) -> tup
     top = peak if peak else max(known, default=0.0)
     result = []
     for text, value in pairs:
-        shown = printable(text).replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace("\t", "\u2192   ")
+        shown = (
+            printable(text)
+            .replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
+            .replace("\t", "\u2192   ")
+        )
         if value is None or not math.isfinite(value) or not top:
             tint, percent = "", 0
         else:

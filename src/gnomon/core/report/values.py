@@ -12,8 +12,8 @@ MISSING = "\N{EN DASH}"
 def human(value: Any, decimals: int | None = None) -> str:
     """A value as text: thousands grouped, floats at three significant digits or at `decimals`.
 
-    >>> human(88900), human(0.12345), human(True), human(None), human(12.0, 1)
-    ('88,900', '0.123', 'yes', '–', '12.0')
+    >>> human(88900), human(0.12345), human(True), human(12.0, 1)
+    ('88,900', '0.123', 'yes', '12.0')
     """
     value = _item(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -31,7 +31,8 @@ def _environment() -> Environment:
 def render(template: str, *, script: str, **values: Any) -> str:
     """The page that `template` makes of `values`, with our style and one script of ours inside.
 
-    Its security policy lets it load nothing from anywhere, and names the script by its hash, so that no other can run.
+    Its security policy lets it load nothing from anywhere, and names the script by its hash, so that no
+    other can run.
     """
     code = (_HERE / script).read_text(encoding="utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -39,11 +40,15 @@ def render(template: str, *, script: str, **values: Any) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    html = _environment().get_template(template).render(
-        policy=policy,
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8").strip()),
-        script=Markup(code),
-        **values,
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=policy,
+            style=Markup((_HERE / "style.css").read_text(encoding="utf-8").strip()),
+            script=Markup(code),
+            **values,
+        )
     )
     return html.encode("utf-8", "replace").decode("utf-8")
 
