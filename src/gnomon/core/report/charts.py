@@ -1,0 +1,198 @@
+"""Line and bar charts as inline SVG. Matplotlib is imported when the first chart is drawn."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from gnomon.core.report.markup import printable
+from gnomon.core.report.svg import INK, PAPER, RULE, SOFT, arm_colour, embed
+from gnomon.core.report.values import human, is_number
+from gnomon.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Point = Sequence[float]
+"""`(x, y)` or `(x, y, low, high)`."""
+Bar = float | Sequence[float]
+"""`value` or `(value, low, high)`."""
+
+MARKERS = [("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"), ("X", "✖"), ("*", "★")]
+"""One per arm, in the chart and in its legend: colour is never the only sign."""
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+    "font.size": 10.5,
+    "font.family": ["DejaVu Sans"],
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": RULE,
+    "xtick.labelcolor": SOFT,
+    "ytick.color": RULE,
+    "ytick.labelcolor": SOFT,
+    "ytick.left": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+def lines(
+    series: Mapping[str, Sequence[Point]],
+    slots: Mapping[str, int],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool,
+    prefix: str,
+    title: str,
+) -> Markup:
+    """One line per arm, with a band where the points have an interval.
+
+    Raises:
+        BadInput: there is no point, a point has the wrong number of values, or a logarithmic x is not
+        positive.
+    """
+    with _canvas(prefix) as (figure, axes):
+        seen: set[float] = set()
+        for arm, points in series.items():
+            rows = [_finite(point, (2, 4), f'Chart "{title}", line "{arm}"') for point in points]
+            rows = sorted(row for row in rows if row)
+            if log_x and any(row[0] <= 0 for row in rows):
+                raise BadInput(f'Chart "{title}", line "{arm}": a logarithmic axis needs x > 0.')
+            slot = slots[arm]
+            colour, marker = arm_colour(slot), MARKERS[slot % len(MARKERS)][0]
+            xs, ys = [row[0] for row in rows], [row[1] for row in rows]
+            seen.update(xs)
+            axes.plot(
+                xs,
+                ys,
+                color=colour,
+                marker=marker if len(xs) <= 24 else None,
+                markersize=6,
+                markeredgecolor=PAPER,
+                markeredgewidth=1,
+                linewidth=2,
+                solid_capstyle="round",
+            )
+            banded = [row for row in rows if len(row) == 4]
+            if banded:
+                x, _, low, high = zip(*banded, strict=True)
+                axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
+        if not seen:
+            raise BadInput(f'Chart "{title}" has no points to draw.')
+        if log_x:
+            axes.set_xscale("log")
+        if len(seen) <= 8:
+            axes.set_xticks(sorted(seen), [human(_whole(x)) for x in sorted(seen)])
+            axes.minorticks_off()
+        _label(axes, x_label, y_label)
+        return _save(figure, prefix, title)
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, Bar]],
+    slots: Mapping[str, int],
+    *,
+    y_label: str,
+    prefix: str,
+    title: str,
+) -> Markup:
+    """Grouped bars: one group per category, one bar per arm, an error bar where there is an interval.
+
+    Raises:
+        BadInput: there is no bar, or a bar is neither a value nor `(value, low, high)`.
+    """
+    categories = list(dict.fromkeys(category for row in groups.values() for category in row))
+    with _canvas(prefix) as (figure, axes):
+        width = 0.8 / max(len(groups), 1)
+        drawn = 0
+        for i, (arm, row) in enumerate(groups.items()):
+            for j, category in enumerate(categories):
+                if category not in row:
+                    continue
+                bar = row[category]
+                what = f'Chart "{title}", bar "{arm}", "{category}"'
+                values = _finite([bar] if is_number(bar) else bar, (1, 3), what)  # type: ignore[list-item, arg-type]
+                if not values:
+                    continue
+                drawn += 1
+                x = j - 0.4 + width * (i + 0.5)
+                axes.bar(x, values[0], width=width * 0.9, color=arm_colour(slots[arm]))
+                if len(values) == 3:
+                    axes.plot([x, x], values[1:], color=INK, linewidth=1.4, solid_capstyle="round")
+        if not drawn:
+            raise BadInput(f'Chart "{title}" has no bars to draw.')
+        axes.set_xticks(range(len(categories)), [_short(category) for category in categories])
+        axes.tick_params(axis="x", length=0)
+        axes.axhline(0, color=SOFT, linewidth=0.8)
+        if len(categories) > 6 or max(map(len, categories)) * len(categories) > 80:
+            axes.tick_params(axis="x", labelrotation=30)
+            for label in axes.get_xticklabels():
+                label.set_horizontalalignment("right")
+        _label(axes, "", y_label)
+        return _save(figure, prefix, title)
+
+
+@contextmanager
+def _canvas(prefix: str) -> Iterator[tuple[Figure, Axes]]:
+    """A figure without any global state of pyplot, drawn under our own style."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: Any = {**_STYLE, "svg.hashsalt": prefix}
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # The browser draws the text with its own fonts: a glyph missing here is none of our business.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph", category=UserWarning)
+        figure = Figure(figsize=(7.2, 3.5), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _save(figure: Figure, prefix: str, title: str) -> Markup:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return embed(buffer.getvalue(), prefix, printable(title))
+
+
+def _label(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(_short(x_label, 90), labelpad=6)
+    if y_label:
+        # Above the axis and level, where it reads like a sentence.
+        axes.set_title(_short(y_label, 90), loc="left", fontsize=10.5, color=SOFT, pad=10)
+
+
+def _finite(values: Sequence[float], sizes: tuple[int, int], what: str) -> list[float]:
+    """`values` as floats; nothing if the value itself is missing, no interval if an end is."""
+    if isinstance(values, str) or len(values) not in sizes:
+        raise BadInput(f"{what}: a point has {sizes[0]} or {sizes[1]} numbers; got {values!r}.")
+    row = [math.nan if value is None else float(value) for value in values]
+    if not all(map(math.isfinite, row[: sizes[0]])):
+        return []
+    return row if all(map(math.isfinite, row)) else row[: sizes[0]]
+
+
+def _short(text: str, width: int = 32) -> str:
+    text = " ".join(printable(text).split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _whole(x: float) -> float | int:
+    return int(x) if x == int(x) else x

@@ -1,0 +1,74 @@
+"""From template to file: escaping on, network off, whole files or none."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, *, script: str, **values: Any) -> str:
+    """The page that `template` makes of `values`, with our style and one script of ours inside.
+
+    Its security policy lets it load nothing from anywhere, and names the script by its hash, so that no
+    other can run.
+    """
+    code = (_HERE / script).read_text(encoding="utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=policy,
+            style=Markup((_HERE / "style.css").read_text(encoding="utf-8").strip()),
+            script=Markup(code),
+            **values,
+        )
+    )
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, in the manner of `write_text`."""
+    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
+    write_text(path, text + "\n")
