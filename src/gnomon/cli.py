@@ -110,7 +110,7 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
 
 
 def _exit_code(verdicts: Sequence[Mapping[str, Any]]) -> int:
-    failed = any(v["required"] and v["outcome"] != "holds" for v in verdicts)
+    failed = any(v["required"] and v["outcome"] == "does not hold" for v in verdicts)
     return DOES_NOT_HOLD if failed else DONE
 
 

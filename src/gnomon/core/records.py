@@ -296,8 +296,9 @@ def write(path: Path, rows: Iterable[Any]) -> int:
 def _write_json(path: Path, rows: Iterable[Any]) -> int:
     count = 0
     with open_bytes(path, "w") as stream:
-        for count, record in enumerate(rows, 1):
+        for record in rows:
             stream.write(to_line(record).encode())
+            count += 1
     return count
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
 from gnomon.core.config import differences, read_settings, to_plain, write_settings
+from gnomon.core.files import write_json, write_text
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 
@@ -78,13 +78,9 @@ class Run:
         self.method, self.verb, self.seed, self.command = method, verb, seed, command
         self.rng = Rng(seed)
         self.is_main = int(os.environ.get("RANK", "0")) == 0
-        self.artifacts: dict[str, str] = {}
-        self.figures: dict[str, Any] = {}
-        self.verdicts: list[Any] = []
         self._settings = {"seed": seed, **to_plain(settings or {})}
         self._dry, self._quiet = dry, quiet
         self._started = datetime.now(UTC)
-        self._clock = time.monotonic()
         self._page: Page | None = None
         self._metrics: IO[str] | None = None
         self._lock: IO[str] | None = None
@@ -149,6 +145,25 @@ class Run:
             self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
         self._metrics.write(json.dumps(to_plain(numbers)) + "\n")
 
+    def rewind(self, **where: Any) -> None:
+        """Forget the rows of `metrics.jsonl` that are about to be logged anew.
+
+        Args:
+            where: `step=12` drops the rows that have a `step` above 12; a text must be equal, as in `part="seed-0"`.
+        """
+        path = self.folder / "metrics.jsonl"
+        if not self.is_main or not path.exists():
+            return
+        self._close_metrics()
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        kept = [row for row in rows if not _is_behind(row, where)]
+        if len(kept) < len(rows):
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def within(self, name: str) -> PartOfRun:
+        """A part of this run that has a subfolder, random numbers and metric rows of its own."""
+        return PartOfRun(self, name)
+
     def progress(self, total: int | None, label: str) -> AbstractContextManager[log.Advances]:
         """A progress display that only the main process shows."""
         return log.progress(total, label, silent=self._quiet or not self.is_main)
@@ -161,7 +176,7 @@ class Run:
     def artifact(self, name: str, path: Path) -> Path:
         """Name a file or folder of this run in its report. Returns `path`."""
         self._must_not_be_dry("artifact")
-        self.artifacts[name] = path.relative_to(self.folder).as_posix()
+        self.page.artifact(name, path.relative_to(self.folder).as_posix())
         return path
 
     @property
@@ -170,42 +185,72 @@ class Run:
         if self._page is None:
             from gnomon.core.report import Page
 
-            self._page = Page(f"{self.method} {self.verb}", method=self.method, verb=self.verb)
+            self._page = Page(
+                f"{self.method} {self.verb}",
+                method=self.method,
+                verb=self.verb,
+                command=self.command,
+                started=self._started,
+            )
         return self._page
 
     def finish(self) -> dict[str, Any]:
         """Write the report and close the run. Returns the content of `report.json`."""
         self._must_not_be_dry("finish")
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
         report: dict[str, Any] = {}
         if self.is_main:
-            write_json(self.folder / "env.json", env.describe())
-            report = self.page.write(
-                self.folder,
-                figures=self.figures,
-                verdicts=self.verdicts,
-                artifacts=self.artifacts,
-                command=self.command,
-                config=(self.folder / _MARKER).read_text("utf-8"),
-                environment=env.describe(),
-                started=self._started,
-                seconds=time.monotonic() - self._clock,
-            )
+            environment = env.describe()
+            write_json(self.folder / "env.json", environment)
+            self.page.command(self.command, (self.folder / _MARKER).read_text("utf-8"), environment)
+            self.page.write(self.folder)
+            report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""
-        for handle in (self._metrics, self._lock):
-            if handle is not None:
-                handle.close()
-        self._metrics = self._lock = None
+        self._close_metrics()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
 
     def _must_not_be_dry(self, what: str) -> None:
         if self._dry:
             raise RuntimeError(f"Run.{what} was reached in a dry run: the verb must call run.plan first.")
+
+
+class PartOfRun:
+    """A part of a run, such as one arm under one seed: what training and similar work needs of a run."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run, self.name = run, name
+        self.folder = run.folder / name
+        self.rng = run.rng.child(name)
+        self.is_main = run.is_main
+
+    def log(self, **numbers: Any) -> None:
+        """Append a row to the run's metrics, marked with the part's name."""
+        self._run.log(part=self.name, **numbers)
+
+    def rewind(self, **where: Any) -> None:
+        """Forget rows of this part that are about to be logged anew."""
+        self._run.rewind(part=self.name, **where)
+
+    def progress(self, total: int | None, label: str) -> AbstractContextManager[log.Advances]:
+        """A progress display that says which part it is about."""
+        return self._run.progress(total, f"{self.name}: {label}")
+
+
+def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    return all(
+        row.get(name) == limit if isinstance(limit, str) else name in row and row[name] > limit
+        for name, limit in where.items()
+    )
 
 
 def is_run_folder(path: Path) -> bool:
@@ -214,13 +259,6 @@ def is_run_folder(path: Path) -> bool:
         return (path / _MARKER).read_text("utf-8").startswith(_HEADER)
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON so that a reader sees the old file or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(to_plain(value), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
 
 
 def artifact(path: Path, name: str) -> Path:

@@ -37,7 +37,9 @@ def test_diffs_that_do_not_give_the_program_back_are_not_exact(diffs):
 
 
 def test_sizes_are_counted_with_the_given_tokenizer():
-    audit = audit_path("a b", ["@@ -0,0 +1 @@\n+a b"], shared_linter("pyflakes"), size=lambda text: len(text.split()))
+    audit = audit_path(
+        "a b", ["@@ -0,0 +1 @@\n+a b"], shared_linter("pyflakes"), size=lambda text: len(text.split())
+    )
     assert (audit.program_size, audit.target_size) == (2, 8)
 
 

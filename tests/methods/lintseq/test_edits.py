@@ -121,7 +121,9 @@ def test_pitfall_5_a_program_with_another_indentation_keeps_its_steps():
     code = MEAN.replace("    ", "  ")
     assert {found.code for found in shared_linter("pylint").check(code)} == {"W0311"}
     paths = [sample_edits(code, rng=Rng(0).child(n)) for n in range(5)]
-    assert [path.line_sets for path in paths] == [sample_edits(MEAN, rng=Rng(0).child(n)).line_sets for n in range(5)]
+    assert [path.line_sets for path in paths] == [
+        sample_edits(MEAN, rng=Rng(0).child(n)).line_sets for n in range(5)
+    ]
     for path in paths:
         check_path(path, code)
     kept = [sample_edits(code, baseline_errors="keep", rng=Rng(0).child(n)) for n in range(5)]
@@ -179,7 +181,12 @@ def test_pitfall_6_a_linter_that_never_is_content_takes_whole_blocks_in_the_end(
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [("", "empty"), (" \n\t\n", "empty"), ("# only\n\n# words", "no-code"), ("def f(:\n    pass", "syntax-error")],
+    [
+        ("", "empty"),
+        (" \n\t\n", "empty"),
+        ("# only\n\n# words", "no-code"),
+        ("def f(:\n    pass", "syntax-error"),
+    ],
 )
 @pytest.mark.parametrize("linter", ["pylint", "pyflakes", "ruff"])
 def test_programs_without_a_path_are_rejected_with_a_reason(code, reason, linter):

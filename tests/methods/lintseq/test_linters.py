@@ -7,7 +7,13 @@ import pytest
 
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.errors import BadConfig
-from gnomon.methods.lintseq.linters import Diagnostic, linter_names, open_linter, register_linter, shared_linter
+from gnomon.methods.lintseq.linters import (
+    Diagnostic,
+    linter_names,
+    open_linter,
+    register_linter,
+    shared_linter,
+)
 
 BROKEN = "def f(a):\n    if a:\n    return b"
 UNDEFINED = "def f(a):\n    return a + b\n\nimport no_such_module\nno_such_module.x()"
@@ -71,7 +77,11 @@ def test_a_user_may_register_a_linter_and_replace_it():
             self.version = version
 
         def check(self, text):
-            return [Diagnostic("quiet", n, "say it louder") for n, line in enumerate(text.split("\n"), 1) if line.islower()]
+            return [
+                Diagnostic("quiet", n, "say it louder")
+                for n, line in enumerate(text.split("\n"), 1)
+                if line.islower()
+            ]
 
     register_linter("shouting", lambda: Shouting("1"))
     assert "shouting" in linter_names()
@@ -109,7 +119,13 @@ def test_pylint_gives_the_messages_of_the_command(tmp_path, text):
     from gnomon.methods.lintseq.linters.pylint import entry_point_switches
 
     (tmp_path / "program.py").write_text(text)
-    command = [sys.executable, "-m", "pylint", *entry_point_switches(), "--msg-template={msg_id}|{line}|{msg}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pylint",
+        *entry_point_switches(),
+        "--msg-template={msg_id}|{line}|{msg}",
+    ]
     printed = subprocess.run([*command, "program.py"], cwd=tmp_path, capture_output=True, text=True).stdout
     expected = sorted(line for line in printed.splitlines() if "|" in line)
     assert expected

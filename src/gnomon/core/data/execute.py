@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from gnomon.core import records
 from gnomon.core.config import check, fingerprint, to_plain
+from gnomon.core.files import write_json, write_text
 from gnomon.core.log import Advances
-from gnomon.core.run import write_json
-from gnomon.errors import BadConfig, UserError
+from gnomon.errors import BadConfig
 
 SHARD_ROWS = 64
 """Records a shard: small enough that a killed job loses seconds, large enough that starting a shard costs nothing."""
@@ -205,7 +205,7 @@ def _claim_sink(sink: Path, key: str) -> None:
         raise BadConfig(
             f"{sink} was made with other settings. Use another folder or start over with --fresh."
         )
-    owner.write_text(key, "utf-8")
+    write_text(owner, key)
 
 
 def _read_mark(sink: Path, shard: Shard) -> Totals | None:
@@ -227,17 +227,3 @@ def _engine(name: str) -> Callable[[_Work, Iterator[Shard], int], Iterator[Total
     if name not in known:
         raise BadConfig(f"engine must be one of {', '.join(known)}; got {name!r}.")
     return known[name]
-
-
-__all__ = [
-    "SHARD_ROWS",
-    "Rejected",
-    "Shard",
-    "Step",
-    "Tally",
-    "Totals",
-    "UserError",
-    "map_shards",
-    "parts",
-    "rejected",
-]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from gnomon.core.files import write_text
 from gnomon.core.report.markup import printable
+from gnomon.core.report.render import render
 from gnomon.core.report.values import human
-from gnomon.core.report.write import render, write_text
 from gnomon.errors import BadInput
 
 INDEX_NAME = "index.html"

@@ -23,12 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from gnomon.core.files import write_json, write_text
 from gnomon.core.report import charts, programs, tables
 from gnomon.core.report.heat import heat_cells
 from gnomon.core.report.markup import data_uri, printable, prose
+from gnomon.core.report.render import render
 from gnomon.core.report.tokens import tokens
 from gnomon.core.report.values import human, plain
-from gnomon.core.report.write import render, write_json, write_text
 from gnomon.errors import BadInput
 
 if TYPE_CHECKING:

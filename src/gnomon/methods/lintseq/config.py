@@ -156,14 +156,11 @@ class Train:
     """Column of the program."""
     prompt_field: str = "instruction"
     """Column of the instruction."""
-    passes: int = 10
-    """How often each program is seen. Edit sequences are matched to whole programs: s sequences, passes / s epochs."""
+    passes: int | None = 10
+    """How often each program is seen, in place of train.epochs: s sequences per program make passes / s epochs, so that edit
+    sequences and whole programs are matched. None: train.epochs counts."""
     truncated: Literal["drop", "keep"] = "drop"
     """What to do with examples longer than train.max_length, whose end marker is lost. Either way they are counted."""
-    lora_rank: int | None = None
-    """Train low-rank adapters of this rank instead of all weights. None: all weights."""
-    lora_alpha: float = 16.0
-    """Scale of the adapters' contribution, divided by the rank."""
     device: str = "auto"
     """Where to train: auto, cpu, cuda, mps."""
     train: TrainConfig = field(
@@ -174,8 +171,7 @@ class Train:
     """Optimisation. Paper: lr 3e-4 (150M, 400M), 5e-5 (2B, 3.8B), 1e-5 (8B, 14B)."""
 
     def __post_init__(self) -> None:
-        check(self.passes >= 1, "passes", ">= 1", self.passes)
-        check(self.lora_rank is None or self.lora_rank >= 1, "lora_rank", ">= 1", self.lora_rank)
+        check(self.passes is None or self.passes >= 1, "passes", ">= 1 or None", self.passes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,16 +192,6 @@ class Sample:
     """Column of the instruction in plain records."""
     style: Literal["instruction", "continue"] = "instruction"
     """HumanEval only: ask with an English instruction, or let the model continue the function's head."""
-    n: int = 20
-    """Completions per prompt."""
-    temperature: float = 1.0
-    """Sampling temperature; 0 is greedy."""
-    top_p: float = 0.95
-    """Share of the probability mass that is sampled from."""
-    max_new_tokens: int = 512
-    """Longest completion, in tokens."""
-    batch_size: int = 64
-    """Rows generated at once (local model)."""
     concurrency: int = 8
     """Requests in flight at once (endpoint)."""
     strict: bool = False
@@ -222,10 +208,8 @@ class Sample:
             "exactly one of the two",
             [self.model, self.llm],
         )
-        check(self.n >= 1, "n", ">= 1", self.n)
-        check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
-        check(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
-        check(self.max_new_tokens >= 1, "max_new_tokens", ">= 1", self.max_new_tokens)
+        check(self.concurrency >= 1, "concurrency", ">= 1", self.concurrency)
+        check(self.skip >= 0, "skip", ">= 0", self.skip)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ import numpy as np
 def canonical(code: str) -> str:
     """A text that is equal for programs that differ only in names they choose, layout and comments.
 
-    Names that the program binds (functions, classes, arguments, variables) are numbered in the order in which they appear; built-ins,
-    imported names and attributes stay. A program that does not parse stands for itself.
+    Names that the program binds (functions, classes, arguments, variables) are numbered in the order in which they
+    appear; built-ins, imported names and attributes stay. A program that does not parse stands for itself.
     """
     try:
         with warnings.catch_warnings():

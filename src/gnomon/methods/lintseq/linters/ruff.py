@@ -8,7 +8,20 @@ import subprocess
 from gnomon.errors import MissingExtra, UserError
 from gnomon.methods.lintseq.linters.base import Diagnostic
 
-RULES: tuple[str, ...] = ("F404", "F407", "F621", "F622", "F701", "F702", "F704", "F706", "F707", "F722", "F821", "F822")
+RULES: tuple[str, ...] = (
+    "F404",
+    "F407",
+    "F621",
+    "F622",
+    "F701",
+    "F702",
+    "F704",
+    "F706",
+    "F707",
+    "F722",
+    "F821",
+    "F822",
+)
 RULES += (
     "F823",
     "PLE0100",

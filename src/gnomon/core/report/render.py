@@ -1,12 +1,9 @@
-"""From template to file: escaping on, network off, whole files or none."""
+"""From template to page: escaping on, network off."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,24 +48,3 @@ def render(template: str, *, script: str, **values: Any) -> str:
         )
     )
     return html.encode("utf-8", "replace").decode("utf-8")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the new one, never half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, in the manner of `write_text`."""
-    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
-    write_text(path, text + "\n")
