@@ -1,0 +1,270 @@
+"""The verbs: settings in, objects built, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.data.execute import Totals, map_shards, rejected
+from gnomon.core.run import Run, artifact
+from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.lintseq import config, pages
+from gnomon.methods.lintseq.diffs import DIFF_TOKEN
+from gnomon.methods.lintseq.diffs import resolve as resolve_edits
+from gnomon.methods.lintseq.linters import open_linter
+from gnomon.methods.lintseq.production import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
+from gnomon.methods.lintseq.programs import SourceProgram, choose, read_programs
+from gnomon.methods.lintseq.source import strip_markdown
+
+_NOT_IN_STEP = {
+    "source", "code_field", "prompt_field", "min_lines", "max_lines", "limit", "engine", "workers", "shard_rows",
+}  # fmt: skip
+"""Settings of `generate` and `randseq` that say where programs come from and where they are worked on."""
+
+
+def generate(cfg: config.Generate, run: Run) -> None:
+    """Sample lint-clean edit sequences for every program of the source."""
+    open_linter(cfg.linter)  # a misspelt name is told before anything is read
+    chosen = {name: value for name, value in asdict(cfg).items() if name not in _NOT_IN_STEP}
+    step = LintSeqStep(seed=run.seed, fields=Fields(cfg.code_field, cfg.prompt_field), **chosen)
+    _produce(cfg, step, run)
+
+
+def randseq(cfg: config.Randseq, run: Run) -> None:
+    """Sample edit sequences without a linter."""
+    fields = Fields(cfg.code_field, cfg.prompt_field)
+    _produce(cfg, RandSeqStep(run.seed, cfg.samples, fields, cfg.normalise_indent), run)
+
+
+def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqStep, run: Run) -> None:
+    def programs() -> Iterator[SourceProgram]:
+        rows = read_programs(cfg.source, code_field=cfg.code_field, prompt_field=cfg.prompt_field)
+        return choose(
+            rows, min_lines=cfg.min_lines, max_lines=cfg.max_lines, limit=cfg.limit, rng=run.rng
+        )
+
+    n_programs = sum(not program.problem for program in programs())
+    if not n_programs:
+        reasons = [program.problem for program in programs()]
+        raise BadInput(reasons[0] if reasons else f"{cfg.source} holds no program of the length asked for.")
+    run.plan(programs=n_programs, sequences=n_programs * cfg.samples, workers=cfg.workers, engine=cfg.engine)
+    sink = run.artifact("records", run.folder / "edits")
+    with run.progress(n_programs, "programs") as bar:
+        totals = map_shards(
+            step,
+            programs(),
+            sink,
+            engine=cfg.engine,
+            workers=cfg.workers,
+            shard_rows=cfg.shard_rows,
+            settings=step,
+            progress=bar,
+        )
+    refusals = list(rejected(sink))
+    if refusals:
+        records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refusals)
+    run.log(**_counts(totals))
+    pages.production(run.page, totals, refusals, records.read(sink, EditRecord), step)
+
+
+def _counts(totals: Totals) -> dict[str, Any]:
+    return {
+        "programs": totals.read,
+        "sequences": totals.written,
+        "rejected": totals.rejected,
+        "resumed_shards": totals.resumed,
+        **totals.sums,
+    }
+
+
+def resolve(cfg: config.Resolve, run: Run) -> None:
+    """Turn edit sequences back into programs."""
+    rows = list(records.read_raw(cfg.source))
+    run.plan(records=len(rows))
+    done: list[dict[str, Any]] = []
+    voided = malformed = hunks = 0
+    for where, raw in rows:
+        edits = raw.get(cfg.field, raw.get("edit_path"))
+        if not isinstance(edits, (str, list)):
+            raise BadInput(f'{where}: field "{cfg.field}" is missing. Name the column of the edits with --field.')
+        result = resolve_edits(edits, strict=cfg.strict)
+        voided += result.code is None
+        malformed += result.n_malformed
+        hunks += result.n_hunks
+        done.append(
+            raw | {"program": result.code, "n_hunks": result.n_hunks, "n_malformed": result.n_malformed}
+        )
+    records.write(run.artifact("records", run.folder / "programs.jsonl"), done)
+    run.page.figures({"records": len(done), "hunks": hunks, "malformed hunks": malformed, "voided": voided})
+
+
+def check(cfg: config.Check, run: Run) -> None:
+    """Audit edit sequences."""
+    open_linter(cfg.linter)
+    n_rows = sum(1 for _ in records.read_raw(cfg.source))
+    if not n_rows:
+        raise BadInput(f"{cfg.source} holds no records.")
+    run.plan(sequences=n_rows, workers=cfg.workers)
+    sink = run.artifact("audits", run.folder / "audits")
+    step = AuditStep(cfg.linter, cfg.code_field)
+    with run.progress(n_rows, "sequences") as bar:
+        totals = map_shards(
+            step,
+            records.read(cfg.source, EditRecord),
+            sink,
+            engine=cfg.engine,
+            workers=cfg.workers,
+            shard_rows=cfg.shard_rows,
+            settings=step,
+            progress=bar,
+        )
+    if refusals := list(rejected(sink)):
+        records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refusals)
+        if not totals.written:
+            raise BadInput(f"{cfg.source}: no record can be audited; {refusals[0]['reason']}")
+    run.log(**_counts(totals))
+    pages.audit(run.page, totals, records.read_raw(sink), cfg.linter)
+
+
+def train(cfg: config.Train, run: Run) -> None:
+    """Fine-tune a model on edit sequences or on whole programs."""
+    from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
+    from gnomon.methods.lintseq.training import encode, matched, train_examples
+
+    pairs = _pairs(cfg)
+    tokenizer = load_tokenizer(cfg.model)
+    model = load_model(cfg.model, device=cfg.device, asked_by="lintseq train")
+    if cfg.mode == "editseq":
+        add_token(model, tokenizer, DIFF_TOKEN)
+    keep = cfg.truncated == "keep"
+    examples = encode(pairs, tokenizer, max_length=cfg.train.max_length, keep_truncated=keep)
+    planned = matched(cfg.train, examples, cfg.passes)
+    run.plan(
+        examples=len(examples.rows),
+        programs=examples.n_groups,
+        too_long=examples.n_truncated,
+        optimiser_steps=planned.max_steps or planned.epochs * -(-len(examples.rows) // planned.batch_size),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+    model, history = train_examples(model, tokenizer, examples, run=run, cfg=planned)
+    if not run.is_main:
+        return
+    folder = run.artifact("model", run.folder / "model")
+    if cfg.train.lora_rank is not None:
+        save_lora(model, tokenizer, folder)  # type: ignore[arg-type]
+    else:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    pages.training(run.page, history, examples, cfg.mode, planned.epochs)
+
+
+def _pairs(cfg: config.Train) -> list[Any]:
+    """The examples in words."""
+    from gnomon.methods.lintseq.training import edit_pair, program_pair
+
+    column, asked = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
+    pairs = []
+    seen: set[int] = set()
+    for number, (where, raw) in enumerate(records.read_raw(cfg.data)):
+        group = raw.get("index", number)
+        prompt = raw.get(asked, raw.get(cfg.prompt_field, ""))
+        if cfg.mode == "editseq":
+            if not isinstance(raw.get("edit_path"), list):
+                raise BadInput(f'{where}: field "edit_path" is missing. Make edit sequences with `gnomon lintseq generate`.')
+            pairs.append(edit_pair(prompt, raw["edit_path"], group))
+        elif group not in seen:
+            code = raw.get(column, raw.get(cfg.code_field))
+            if not isinstance(code, str):
+                raise BadInput(f'{where}: neither "{column}" nor "{cfg.code_field}" holds a program. Use --code-field.')
+            pairs.append(program_pair(prompt, strip_markdown(code), group))
+        seen.add(group)
+    return pairs
+
+
+def sample(cfg: config.Sample, run: Run) -> None:
+    """Write programs for instructions."""
+    from gnomon.methods.lintseq.sampling import Prompt, sample_local, sample_served
+
+    prompts = _prompts(cfg)
+    run.plan(prompts=len(prompts), completions=len(prompts) * cfg.gen.n, longest=cfg.gen.max_new_tokens)
+    model = tokenizer = None
+    if cfg.model is not None:
+        from gnomon.core.models import load_model, load_tokenizer
+
+        folder = artifact(Path(cfg.model), "model") if Path(cfg.model).exists() else cfg.model
+        model = load_model(folder, device=cfg.device, asked_by="lintseq sample")
+        tokenizer = load_tokenizer(folder)
+
+    def step(rows: Iterator[Prompt]) -> Iterator[Any]:
+        shard = list(rows)
+        if cfg.llm is not None:
+            yield from sample_served(
+                cfg.llm,
+                shard,
+                cfg.mode,
+                cfg.gen,
+                seed=run.seed,
+                concurrency=cfg.concurrency,
+                strict=cfg.strict,
+            )
+        else:
+            yield from sample_local(
+                model, tokenizer, shard, cfg.mode, cfg.gen, rng=run.rng.child("sample"), strict=cfg.strict
+            )
+
+    sink = run.artifact("records", run.folder / "samples")
+    with run.progress(len(prompts), "prompts") as bar:
+        map_shards(step, prompts, sink, shard_rows=16, settings=asdict(cfg), progress=bar)
+    rows = [raw for _, raw in records.read_raw(sink)]
+    parameters = sum(p.numel() for p in model.parameters()) if model is not None else None
+    pages.samples(run.page, rows, cfg.mode, parameters)
+
+
+def _prompts(cfg: config.Sample) -> list[Any]:
+    from gnomon.methods.lintseq.sampling import Prompt
+    from gnomon.methods.lintseq.suites import load_suite
+
+    if cfg.suite != "records":
+        problems = load_suite(cfg.suite, cfg.prompts, skip=cfg.skip)
+        if cfg.style == "continue":
+            if cfg.suite != "humaneval" or cfg.mode != "program":
+                raise BadConfig("style continue goes with --suite humaneval and --mode program.")
+            return [Prompt(problem.task_id, problem.head) for problem in problems]
+        return [Prompt(problem.task_id, problem.instruction) for problem in problems]
+    prompts = []
+    for number, (where, raw) in enumerate(records.read_raw(cfg.prompts)):
+        text = raw.get(cfg.prompt_field)
+        if not isinstance(text, str) or not text:
+            raise BadInput(f'{where}: field "{cfg.prompt_field}" is missing or empty. Use --prompt-field.')
+        prompts.append(Prompt(str(raw.get("task_id", number)), text))
+    return prompts[cfg.skip :]
+
+
+def eval(cfg: config.Eval, run: Run) -> None:
+    """Run generated programs against a suite's tests."""
+    from gnomon.core.sandbox import SandboxPool
+    from gnomon.methods.lintseq.evaluation import as_sampled, evaluate
+    from gnomon.methods.lintseq.suites import load_suite
+
+    if not cfg.allow_code_execution:
+        raise BadConfig(
+            "allow_code_execution must be given: `lintseq eval` runs programs that a model wrote. "
+            "Read about the sandbox's walls in docs/sandbox.md, then repeat with --allow-code-execution."
+        )
+    problems = load_suite(cfg.suite, cfg.data)
+    samples = [as_sampled(raw, n, where) for n, (where, raw) in enumerate(records.read_raw(cfg.samples))]
+    wanted = {sample.task_id for sample in samples}
+    problems = [problem for problem in problems if problem.task_id in wanted] or problems
+    run.plan(tasks=len(problems), programs=len(samples), workers=cfg.workers, longest_s=cfg.timeout_s)
+    linter = open_linter(cfg.linter)
+    with SandboxPool(cfg.workers, timeout_s=cfg.timeout_s, memory_mb=cfg.memory_mb) as pool:
+        found = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
+    records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), found.tasks)
+    run.log(**found.summary(cfg.k))
+    pages.evaluation(run.page, found, cfg.k, cfg.parameters)
+
+
+__all__: Sequence[str] = ("check", "eval", "generate", "randseq", "resolve", "sample", "train")

@@ -1,0 +1,162 @@
+"""Programs from a tuned model, local or served: prompts in, completions out, edits resolved to code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gnomon.core.models import GenConfig, generate
+from gnomon.core.rng import Rng
+from gnomon.methods.lintseq.diffs import DIFF_TOKEN, resolve
+from gnomon.methods.lintseq.training import program_pair
+
+Mode = Literal["editseq", "program"]
+
+STOP = f"\n{DIFF_TOKEN}\n{DIFF_TOKEN}"
+"""An empty edit: the model has finished."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to write a program for."""
+
+    task_id: str
+    text: str
+    """The instruction, or the head of a function to continue."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One completion; the record that `sample` writes."""
+
+    task_id: str
+    sample: int
+    """Number among the prompt's completions, from 0."""
+    prompt: str
+    completion: str
+    """What the model wrote."""
+    program: str | None
+    """The completion as code; None when strict resolving voided it."""
+    n_hunks: int
+    n_malformed: int
+    """Hunks that could not be read (0 for whole programs)."""
+    prompt_tokens: int
+    generated_tokens: int
+    finish: str
+    """Why generation ended: eos, stop, length."""
+
+
+def prompt_text(instruction: str, mode: Mode) -> str:
+    """The text that the model continues.
+
+    Source: D.13.
+    """
+    return f"{instruction}\n{DIFF_TOKEN}" if mode == "editseq" else program_pair(instruction, "x", 0).instruction
+
+
+def prompt_ids(instruction: str, tokenizer: Any, mode: Mode) -> list[int]:
+    """The prompt as ids, tokenised as in training: instruction and target apart."""
+    if mode == "program":
+        return list(tokenizer(prompt_text(instruction, mode))["input_ids"])
+    marker = tokenizer(f"\n{DIFF_TOKEN}", add_special_tokens=False)["input_ids"]
+    return [*tokenizer(instruction)["input_ids"], *marker]
+
+
+def sample_local(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    mode: Mode,
+    gen: GenConfig,
+    *,
+    rng: Rng,
+    strict: bool = False,
+) -> list[Sampled]:
+    """`gen.n` completions of each prompt from a model in this process."""
+    ids = [prompt_ids(prompt.text, tokenizer, mode) for prompt in prompts]
+    stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
+    config = GenConfig(gen.max_new_tokens, gen.temperature, gen.top_p, gen.n, stop, gen.batch_size)
+    rows = generate(model, tokenizer, ids, config, generator=rng)
+    return [
+        _sampled(prompt, number, done.text, mode, strict, len(ids[at]), len(done.token_ids), done.finish)
+        for at, (prompt, completions) in enumerate(zip(prompts, rows, strict=True))
+        for number, done in enumerate(completions)
+    ]
+
+
+def sample_served(
+    endpoint: str,
+    prompts: Sequence[Prompt],
+    mode: Mode,
+    gen: GenConfig,
+    *,
+    seed: int = 0,
+    concurrency: int = 8,
+    strict: bool = False,
+) -> list[Sampled]:
+    """`gen.n` completions of each prompt from an OpenAI-compatible completion endpoint.
+
+    Args:
+        endpoint: `http://host:8000/v1#name`.
+        prompts: what to complete.
+        mode: what the served model writes.
+        gen: sampling; `batch_size` does not apply.
+        seed: sent with each request, one higher per completion, for servers that honour it.
+        concurrency: requests in flight at once.
+        strict: void completions with malformed hunks.
+
+    Raises:
+        LLMFailure: the server cannot be reached or refuses.
+    """
+    from gnomon.core.llm.completions import complete_texts
+
+    stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
+    asked = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]
+    texts = asyncio.run(
+        complete_texts(
+            endpoint,
+            [text for text, _ in asked],
+            seeds=[seed + number for _, number in asked],
+            max_tokens=gen.max_new_tokens,
+            temperature=gen.temperature,
+            top_p=gen.top_p,
+            stop=stop,
+            concurrency=concurrency,
+        )
+    )
+    owners = [prompt for prompt in prompts for _ in range(gen.n)]
+    return [
+        _sampled(prompt, number, r.text, mode, strict, r.prompt_tokens, r.generated_tokens, r.finish)
+        for prompt, (_, number), r in zip(owners, asked, texts, strict=True)
+    ]
+
+
+def _sampled(
+    prompt: Prompt,
+    number: int,
+    text: str,
+    mode: Mode,
+    strict: bool,
+    prompt_tokens: int,
+    generated_tokens: int,
+    finish: str,
+) -> Sampled:
+    program: str | None = text
+    n_hunks = n_malformed = 0
+    if mode == "editseq":
+        resolved = resolve(text, strict=strict)
+        program, n_hunks, n_malformed = resolved.code, resolved.n_hunks, resolved.n_malformed
+    return Sampled(
+        prompt.task_id,
+        number,
+        prompt.text,
+        text,
+        program,
+        n_hunks,
+        n_malformed,
+        prompt_tokens,
+        generated_tokens,
+        finish,
+    )

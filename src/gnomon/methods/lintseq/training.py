@@ -1,0 +1,164 @@
+"""Fine-tuning on edit sequences, or on whole programs as the baseline: the training text, and a plain call to the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from gnomon.core.models import add_lora, add_token
+from gnomon.core.train import Batches, Example, History, TrainConfig, causal_loss, fit
+from gnomon.errors import BadInput
+from gnomon.methods.lintseq.diffs import DIFF_TOKEN, render_target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from gnomon.core.train.loop import TrainRun
+
+Mode = Literal["editseq", "program"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One example in words."""
+
+    instruction: str
+    target: str
+    """What to write: rendered edits, or a program."""
+    group: int
+    """Which program it belongs to; s edit sequences of one program share it."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pairs as token ids, and what became of those that are too long."""
+
+    rows: list[Example]
+    n_truncated: int
+    """Examples longer than the limit; they are in `rows`, cut, only if they were kept."""
+    n_target_tokens: int
+    """Targets in all rows, end-of-text tokens included."""
+    n_groups: int
+    """Different programs in all rows."""
+
+
+def edit_pair(instruction: str, diffs: Sequence[str], group: int) -> Pair:
+    """The pair of an edit sequence."""
+    return Pair(instruction, render_target(diffs, DIFF_TOKEN), group)
+
+
+def program_pair(instruction: str, code: str, group: int) -> Pair:
+    """The pair of a whole program; a newline keeps the two apart where neither has white space at the join.
+
+    Source: C.10.
+    """
+    touching = instruction[-1:].strip() and code[:1].strip()
+    return Pair(instruction + "\n" if touching else instruction, code, group)
+
+
+def encode(
+    pairs: Iterable[Pair], tokenizer: PreTrainedTokenizerBase, *, max_length: int, keep_truncated: bool = False
+) -> Examples:
+    """Pairs as examples: ids of instruction and target put one after the other, loss on the target alone.
+
+    The two are tokenised apart, so that no token straddles the join and the mask is exact.
+
+    Args:
+        pairs: what to learn.
+        tokenizer: with an end-of-text token.
+        max_length: longest example in tokens.
+        keep_truncated: cut longer examples on the right instead of leaving them out. A cut example has lost its end marker.
+
+    Raises:
+        BadInput: no example fits.
+
+    Source: C.10, C.11, pitfalls 9 and 10.
+    """
+    rows: list[Example] = []
+    groups: set[int] = set()
+    n_truncated = n_target_tokens = 0
+    for pair in pairs:
+        prompt = tokenizer(pair.instruction)["input_ids"]
+        target = [*tokenizer(pair.target, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        is_long = len(prompt) + len(target) > max_length
+        n_truncated += is_long
+        if is_long and not (keep_truncated and len(prompt) < max_length):
+            continue
+        target = target[: max_length - len(prompt)]
+        rows.append(Example([*prompt, *target], [-100] * len(prompt) + target))
+        n_target_tokens += len(target)
+        groups.add(pair.group)
+    if not rows:
+        raise BadInput(
+            f"None of the examples is short enough for train.max_length {max_length} ({n_truncated} are longer). Raise it."
+        )
+    return Examples(rows, n_truncated, n_target_tokens, len(groups))
+
+
+def matched(cfg: TrainConfig, examples: Examples, passes: int | None) -> TrainConfig:
+    """`cfg` with as many optimiser steps as `passes` over each program take.
+
+    With s sequences per program these are `passes / s` epochs, so edit sequences and whole programs see each program equally often.
+
+    Source: C.12, epoch matching.
+    """
+    if passes is None:
+        return cfg
+    rows_to_see = passes * examples.n_groups
+    steps = max(1, round(rows_to_see / cfg.batch_size))
+    epochs = -(-rows_to_see // len(examples.rows))
+    return replace(cfg, epochs=epochs, max_steps=steps if cfg.max_steps is None else min(steps, cfg.max_steps))
+
+
+def train_edit_lm(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Iterable[Pair],
+    mode: Mode = "editseq",
+    *,
+    run: TrainRun,
+    cfg: TrainConfig | None = None,
+    passes: int | None = 10,
+    keep_truncated: bool = False,
+) -> tuple[PreTrainedModel, History, Examples]:
+    """Fine-tune any causal model on pairs made by `edit_pair` (mode `editseq`) or `program_pair` (mode `program`).
+
+    Args:
+        model: a transformers causal model; its vocabulary gains the diff token in mode `editseq`.
+        tokenizer: its tokenizer; gains the token as well.
+        data: the pairs.
+        mode: what the targets are.
+        run: folder for checkpoints, random numbers, log.
+        cfg: optimisation; None: the paper's settings at this library's batch size.
+        passes: how often each program is seen; None: `cfg.epochs` counts.
+        keep_truncated: cut examples that are too long instead of leaving them out.
+
+    Returns:
+        The trained model (wrapped by PEFT where `cfg.lora_rank` is set), the curve, and the examples it learned from.
+
+    Source: section C.
+    """
+    cfg = cfg or TrainConfig(lr=3e-4, reduction="sum", warmup_ratio=0.001)
+    if mode == "editseq":
+        add_token(model, tokenizer, DIFF_TOKEN)
+    examples = encode(data, tokenizer, max_length=cfg.max_length, keep_truncated=keep_truncated)
+    model, history = train_examples(model, tokenizer, examples, run=run, cfg=matched(cfg, examples, passes))
+    return model, history, examples
+
+
+def train_examples(
+    model: Any, tokenizer: PreTrainedTokenizerBase, examples: Examples, *, run: TrainRun, cfg: TrainConfig
+) -> tuple[PreTrainedModel, History]:
+    """The part of `train_edit_lm` behind tokenising, for a model that has the diff token already where it needs it."""
+    if cfg.lora_rank is not None:
+        known = tokenizer.get_vocab()
+        model = add_lora(model, cfg.lora_rank, new_tokens=[known[DIFF_TOKEN]] if DIFF_TOKEN in known else [])
+    batches = Batches(
+        examples.rows,
+        cfg.batch_size,
+        pad_id=tokenizer.pad_token_id,
+        generator=run.rng.child("batches"),
+        micro_batch_size=cfg.micro_batch_size,
+    )
+    return model, fit(model, batches, causal_loss, cfg, run=run)
