@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.lintseq.layout import LayoutOf, candidates, python_layout
-from gnomon.methods.lintseq.linters import Diagnostic, IncrementalBackend, LinterBackend, shared_linter
+from gnomon.methods.lintseq.linters import Diagnostic, IncrementalBackend, LinterBackend, StateDiagnoser, shared_linter
 from gnomon.methods.lintseq.source import Rejected, normalise, split_lines
 
 State = frozenset[int]
@@ -87,14 +87,14 @@ class Program:
         self._memo: dict[State, frozenset[tuple[str, int]]] | None = {} if memoise else None
         self._candidates = candidates(self.lines, skip_comments=skip_comments, skip_globals=skip_globals)
         self._baseline: frozenset[tuple[str, int]] = frozenset()
-        self._diagnose = None
+        self._diagnose: StateDiagnoser | None = None
+        if incremental and layout is python_layout and isinstance(self.linter, IncrementalBackend):
+            self._diagnose = self.linter.prepare(self.lines)
         self._open_baseline(baseline_errors)
         try:
             self.layout = layout(self.lines)
         except (tokenize.TokenError, SyntaxError) as error:
             raise Rejected("syntax-error", f"The program does not parse: {error}.") from None
-        if incremental and isinstance(self.linter, IncrementalBackend):
-            self._diagnose = self.linter.prepare(self.lines)
         if not self._candidates:
             raise Rejected("no-code", "The program has no line of code, only comments.")
         width = self.layout.tab_width()
@@ -163,7 +163,7 @@ class Program:
 
     def _open_baseline(self, policy: Baseline) -> None:
         """Lint the whole program and decide what its errors mean."""
-        found = self._check(range(len(self.lines)))
+        found = self._found(range(len(self.lines)))
         broken = next((diagnostic for diagnostic in found if diagnostic.is_syntax), None)
         if broken is not None:
             raise Rejected(
@@ -181,12 +181,15 @@ class Program:
 
     def _lint(self, state: State) -> frozenset[tuple[str, int]]:
         lines = sorted(state)
-        found = self._diagnose(lines) if self._diagnose else None
-        return self._keys(self._check(lines) if found is None else found, lines) - self._baseline
+        return self._keys(self._found(lines), lines) - self._baseline
 
-    def _check(self, lines: Sequence[int]) -> list[Diagnostic]:
-        self.n_lint_calls += 1
-        return self.linter.check(self.text(lines))
+    def _found(self, lines: Sequence[int]) -> list[Diagnostic]:
+        """The diagnostics of the text of some lines: from tables if they are sure, from the linter otherwise."""
+        found = self._diagnose(lines) if self._diagnose else None
+        if found is None:
+            self.n_lint_calls += 1
+            found = self.linter.check(self.text(lines))
+        return found
 
     @staticmethod
     def _keys(found: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:

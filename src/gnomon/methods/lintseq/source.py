@@ -12,6 +12,9 @@ from gnomon.errors import BadInput
 TAB_WIDTH = 4
 """Columns of a tab in indentation. Python 3 accepts only programs whose blocks do not depend on this number."""
 
+_MAY_SPAN_LINES = re.compile(r"\"{3}|'{3}|\\[\r\n]")
+"""Without one of these, no string goes over several lines, and the tokens need not be looked at."""
+
 _FENCE = re.compile(r"^[ \t]*```python[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,7 +58,7 @@ def normalise(code: str, *, indent: bool = True) -> str:
     'if x:\n    y = 1'
     """
     lines = code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    starts, ends = _string_edges(lines)
+    starts, ends = _string_edges(lines) if _MAY_SPAN_LINES.search(code) else (set(), set())
     for number, line in enumerate(lines):
         if indent and number not in starts:
             body = line.lstrip()

@@ -48,7 +48,11 @@ class LinterBackend(Protocol):
 
 
 StateDiagnoser = Callable[[Sequence[int]], list[Diagnostic] | None]
-"""Diagnostics of the text made of the given line indices (ascending), or None where only the linter can tell."""
+"""Diagnostics of the text made of the given line indices (ascending), or None where only the linter can tell.
+
+It is asked about states that are closed under the layout of Python: no unit is cut, no block is without its header and
+no header without its block. Such a state parses.
+"""
 
 
 @runtime_checkable

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyflakes
 from pyflakes import messages
 from pyflakes.checker import Checker
 
-from gnomon.methods.lintseq.linters.base import Diagnostic, parse
+from gnomon.methods.lintseq.linters.base import Diagnostic, StateDiagnoser, parse
+from gnomon.methods.lintseq.linters.pyflakes_tables import PyflakesTables
 
 ERRORS: tuple[type[messages.Message], ...] = (
     messages.UndefinedName,
@@ -37,6 +40,14 @@ class PyflakesBackend:
     name = "pyflakes"
     version = pyflakes.__version__
 
+    def prepare(self, lines: Sequence[str]) -> StateDiagnoser:
+        """Tables for one program, which answer for its states where they are sure."""
+        try:
+            tables = PyflakesTables(parse("\n".join(lines)), ERRORS)
+        except (SyntaxError, ValueError):
+            return _unsure
+        return tables.diagnose if tables.is_usable else _unsure
+
     def check(self, text: str) -> list[Diagnostic]:
         """The syntax error of `text`, or the errors that pyflakes sees in it, in the order of their lines."""
         try:
@@ -49,6 +60,10 @@ class PyflakesBackend:
             if isinstance(message, ERRORS)
         ]
         return sorted(found, key=lambda diagnostic: (diagnostic.line, diagnostic.code, diagnostic.message))
+
+
+def _unsure(_: Sequence[int]) -> list[Diagnostic] | None:
+    return None
 
 
 def syntax_diagnostic(error: SyntaxError | ValueError) -> Diagnostic:
