@@ -6,11 +6,12 @@ A *block* is what is indented below a unit. A `Layout` holds both for every line
 
 from __future__ import annotations
 
-import io
 import re
 import tokenize
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from gnomon.methods.lintseq.source import tokens_of
 
 _CLAUSES = frozenset({"elif", "else", "except", "finally"})
 _SILENT = frozenset(
@@ -110,7 +111,7 @@ def _logical_lines(lines: Sequence[str]) -> list[_Unit]:
     """The logical lines of a Python program, from its tokens."""
     units: list[_Unit] = []
     current: _Unit | None = None
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+    for token in tokens_of("\n".join(lines)):
         if token.type == tokenize.NEWLINE:
             current = None
         elif token.type not in _SILENT:

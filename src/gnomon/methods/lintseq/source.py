@@ -6,6 +6,7 @@ import io
 import re
 import tokenize
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gnomon.errors import BadInput
 
@@ -76,6 +77,16 @@ def split_lines(code: str) -> list[str]:
     return code.split("\n") if code else []
 
 
+@lru_cache(maxsize=4)
+def tokens_of(text: str) -> tuple[tokenize.TokenInfo, ...]:
+    """The tokens of a Python text; the last few texts are remembered, since a program is looked at more than once.
+
+    Raises:
+        SyntaxError, tokenize.TokenError: the text cannot be cut into tokens.
+    """
+    return tuple(tokenize.generate_tokens(io.StringIO(text).readline))
+
+
 def _without_outer_blanks(lines: Sequence[str]) -> Sequence[str]:
     filled = [number for number, line in enumerate(lines) if line.strip()]
     return lines[filled[0] : filled[-1] + 1] if filled else []
@@ -87,7 +98,7 @@ def _string_edges(lines: Sequence[str]) -> tuple[set[int], set[int]]:
     ends: set[int] = set()
     opened: list[int] = []
     try:
-        for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+        for token in tokens_of("\n".join(lines)):
             name = tokenize.tok_name[token.type]
             first, last = token.start[0], token.end[0]
             if name.endswith("STRING_START"):

@@ -6,6 +6,7 @@ the linting. Here all of that happens once; and a text that does not parse never
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pylint
 from astroid import MANAGER, nodes
+from astroid.manager import AstroidManager
 from pylint.checkers import BaseRawFileChecker, BaseTokenChecker
 from pylint.lint import PyLinter, Run
 from pylint.message import Message
@@ -22,6 +24,8 @@ from pylint.utils import ASTWalker, FileState
 
 from gnomon.methods.lintseq.linters.base import Diagnostic, parse
 
+logger = logging.getLogger(__name__)
+
 ENABLED = ("E", "F", "bad-indentation", "super-init-not-called")
 """Every error counts, and of the warnings W0311 and W0231. Source: section A, linter of the reference."""
 
@@ -29,26 +33,39 @@ DISABLED = ("import-error", "no-name-in-module", "relative-beyond-top-level")
 """Messages that depend on what else is installed. Source: pitfall 5."""
 
 _MODULE = "program"
+_FAILED = "a checker of pylint failed"
 _CLEAR_EVERY = 2000
 """Texts after which astroid's caches are emptied: emptying takes as long as a dozen texts, so not after each."""
 
 
-class _EveryImport(set[str]):
-    """The set of all module names but `builtins`: nothing a program imports is looked up."""
+_LANGUAGE = frozenset(
+    {"_io", "abc", "builtins", "collections", "dataclasses", "enum", "functools", "io", "pathlib", "types", "typing"}
+)
+"""The modules that astroid itself needs to understand the language: named tuples, enumerations, data classes ..."""
+
+
+class _OtherModules(set[str]):
+    """The set of all modules but those of the language."""
 
     def __contains__(self, name: object) -> bool:
-        return name != "builtins"
+        return name not in _LANGUAGE
+
+
+_DENIED = _OtherModules()
 
 
 @contextmanager
 def _imports_unresolved() -> Iterator[None]:
-    """Within it, astroid resolves no import, so that no diagnostic depends on what is installed."""
+    """Within it, astroid looks up no module but those of the language: no diagnostic depends on what is installed.
+
+    New managers, which astroid makes all the time, take the set from the shared brain; `MANAGER` holds its own.
+    """
     before = MANAGER.module_denylist
-    MANAGER.module_denylist = _EveryImport()
+    MANAGER.module_denylist = AstroidManager.brain["module_denylist"] = _DENIED
     try:
         yield
     finally:
-        MANAGER.module_denylist = before
+        MANAGER.module_denylist = AstroidManager.brain["module_denylist"] = before
 
 
 class _TextLinter(PyLinter):
@@ -67,6 +84,7 @@ class _TextLinter(PyLinter):
         self.initialize()
         self.active = self.prepare_checkers()
         self.walker = ASTWalker(self)
+        self.walker.exception_msg = True  # we log failures ourselves; pylint would print them
         for checker in self.active:
             self.walker.add_checker(checker)
         self.raw = [checker for checker in self.active if isinstance(checker, BaseRawFileChecker)]
@@ -87,7 +105,11 @@ class _TextLinter(PyLinter):
         self.file_state = FileState(_MODULE, self.msgs_store, module)
         for checker in self.active:
             checker.open()
-        self.check_astroid_module(module, self.walker, self.raw, self.token)
+        try:
+            self.check_astroid_module(module, self.walker, self.raw, self.token)
+        except Exception as error:  # a plain run reports F0002 too when one of its checkers fails
+            logger.info("pylint failed on a text: %r", error)
+            self.add_message("astroid-error", args=(f"{_MODULE}.py", _FAILED))
         for checker in reversed(self.active):
             checker.close()
 
@@ -159,7 +181,8 @@ def _syntax_error(text: str) -> Diagnostic | None:
 
 
 def _diagnostic(message: Message) -> Diagnostic:
-    return Diagnostic(message.msg_id, message.line, message.msg, message.msg_id == "E0001")
+    text = _FAILED if message.msg_id == "F0002" else message.msg
+    return Diagnostic(message.msg_id, message.line, text, message.msg_id == "E0001")
 
 
 def _order(diagnostic: Diagnostic) -> tuple[int, str, str]:
