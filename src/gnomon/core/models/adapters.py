@@ -76,4 +76,6 @@ def _embedding_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[s
     """Module name -> rows to train; a head that is tied follows the input embedding by itself."""
     into, out = model.get_input_embeddings(), model.get_output_embeddings()
     wanted = [into] if out is None or out.weight is into.weight else [into, out]
-    return {name: list(new_tokens) for name, module in model.named_modules() if any(module is m for m in wanted)}
+    return {
+        name: list(new_tokens) for name, module in model.named_modules() if any(module is m for m in wanted)
+    }

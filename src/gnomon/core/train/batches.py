@@ -78,7 +78,9 @@ class Batches:
         if not examples:
             raise BadInput("There is no example to train on.")
         self.examples = [_cut(example, i, max_length) for i, example in enumerate(examples)]
-        self.n_cut = sum(len(a.input_ids) < len(b.input_ids) for a, b in zip(self.examples, examples, strict=True))
+        self.n_cut = sum(
+            len(a.input_ids) < len(b.input_ids) for a, b in zip(self.examples, examples, strict=True)
+        )
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.pad_id, self.generator = pad_id, generator
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)

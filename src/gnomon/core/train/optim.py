@@ -20,7 +20,9 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
-        raise BadInput(f"{type(model).__name__} has no trainable parameter. Set requires_grad or add adapters.")
+        raise BadInput(
+            f"{type(model).__name__} has no trainable parameter. Set requires_grad or add adapters."
+        )
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
