@@ -173,7 +173,7 @@ class Sampler:
                 found[going] = stopped.to(found.device)
         return found
 
-    def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " K"]:
         """Let the rows that have ended leave the batch."""
         keep = (~self.has_ended).nonzero().squeeze(-1)
         self.cache.batch_select_indices(keep)

@@ -1,0 +1,237 @@
+import dataclasses
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+import torch
+from fixtures_models import FAMILIES
+
+from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
+from gnomon.core.rng import Rng
+from gnomon.errors import BadConfig, BadInput
+
+PROMPTS = ["def add(a, b):\n", "x", "for i in range(10):\n    print(i)", "if"]
+GREEDY = GenConfig(max_new_tokens=24, temperature=0)
+
+
+@pytest.fixture(params=FAMILIES)
+def handle(request, handle_of):
+    return handle_of(request.param)
+
+
+@contextmanager
+def shapes_read(model):
+    """The shapes [B, T] of the token ids that the model reads inside the `with`."""
+    shapes = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+
+
+def test_greedy_is_the_librarys_greedy(handle):
+    found = generate(handle, None, PROMPTS, GREEDY, generator=Rng(0))
+    for prompt, (completion,) in zip(PROMPTS, found, strict=True):
+        ids = handle.processor(prompt, return_tensors="pt").input_ids
+        with torch.no_grad():
+            expected = handle.model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False
+            )
+        assert list(completion.token_ids) == expected[0, ids.shape[1] :].tolist()
+
+
+def test_cached_is_uncached_and_logprobs_are_the_models_own(handle):
+    gen = GenConfig(max_new_tokens=24, temperature=0.7, top_p=0.9, n=2)
+    for prompt, completions in zip(
+        PROMPTS, generate(handle, None, PROMPTS, gen, generator=Rng(0)), strict=True
+    ):
+        start = handle.processor(prompt)["input_ids"]
+        for completion in completions:
+            ids = torch.tensor([[*start, *completion.token_ids]])
+            with torch.no_grad():  # the whole text at once, no cache, no padding
+                logprobs = handle.model(ids, use_cache=False).logits[0].log_softmax(-1)
+            expected = logprobs[range(len(start) - 1, ids.shape[1] - 1), ids[0, len(start) :]]
+            torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_neither_batch_size_nor_order_nor_company_changes_a_completion(handle):
+    gen = GenConfig(max_new_tokens=8, top_p=0.95, n=3)
+
+    def sample(prompts, batch_size):
+        sized = dataclasses.replace(gen, batch_size=batch_size)
+        found = generate(handle, None, prompts, sized, generator=Rng(3))
+        return {p: [c.token_ids for c in completions] for p, completions in zip(prompts, found, strict=True)}
+
+    expected = sample(PROMPTS, 64)
+    assert sample(PROMPTS, 1) == sample(PROMPTS, 7) == expected
+    assert sample(PROMPTS[::-1], 5) == expected
+    assert sample(PROMPTS[1:2], 64) == {PROMPTS[1]: expected[PROMPTS[1]]}
+
+
+def test_samples_differ_between_indices_repeats_and_seeds(handle_of):
+    handle = handle_of("llama")
+    gen = GenConfig(max_new_tokens=16, n=4)
+    first, repeat = generate(handle, None, ["x", "x"], gen, generator=Rng(0))
+    (other,) = generate(handle, None, ["x"], gen, generator=Rng(1))
+    assert len({c.token_ids for c in (*first, *repeat, *other)}) == 12
+    (again,) = generate(handle, None, ["x"], gen, generator=Rng(0))
+    assert [c.token_ids for c in again] == [c.token_ids for c in first]
+
+
+def test_the_first_token_follows_the_models_distribution(handle_of):
+    handle = handle_of("llama")
+    n = 4000
+    gen = GenConfig(max_new_tokens=1, temperature=0.05, n=n, batch_size=n)
+    (completions,) = generate(handle, None, ["x"], gen, generator=Rng(0))
+    counts = Counter(c.token_ids[0] for c in completions)
+    probs = torch.softmax(handle.logits(handle.encode(["x"]))[0, -1] / 0.05, -1)
+    common = (probs * n >= 5).nonzero().squeeze(-1).tolist()
+    expected = [*(n * float(probs[t]) for t in common), n * (1 - float(probs[common].sum()))]
+    observed = [*(counts[t] for t in common), n - sum(counts[t] for t in common)]
+    degrees = len(common)
+    assert degrees > 20
+    chi_square = sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
+    assert chi_square < degrees + 3.3 * (2 * degrees) ** 0.5  # about the 0.1% point
+
+
+def test_a_prompt_is_read_once_however_many_samples_follow(handle_of):
+    handle = handle_of("llama")
+    gen = GenConfig(max_new_tokens=3, n=6, batch_size=4)
+    with shapes_read(handle.model) as read:
+        generate(handle, None, ["for i in range(10)"], gen, generator=Rng(0))
+    assert read == [
+        (1, len(handle.processor("for i in range(10)")["input_ids"])),
+        (4, 1),
+        (4, 1),
+        (2, 1),
+        (2, 1),
+    ]
+
+
+def test_rows_that_ended_leave_the_batch(handle_of):
+    handle = handle_of("llama")
+
+    def end_all_but_the_first(progress):
+        return torch.tensor([sample > 0 for _, sample in progress.rows])
+
+    with shapes_read(handle.model) as read:
+        gen = GenConfig(max_new_tokens=4, n=8)
+        generate(handle, None, ["x"], gen, generator=Rng(0), watch=end_all_but_the_first)
+    assert [rows for rows, _ in read] == [1, 1, 1, 1]
+
+
+def test_watch_sees_each_row_and_ends_what_it_wants(handle_of):
+    handle = handle_of("gpt2")
+    seen = {}
+
+    def watch(progress):
+        for row, tokens, logits in zip(
+            progress.rows, progress.token_ids.tolist(), progress.logits, strict=True
+        ):
+            assert tokens[:-1] == seen.get(row, [])
+            assert logits.shape == (300,)
+            seen[row] = tokens
+        return torch.tensor([len(seen[row]) == 2 + prompt + sample for prompt, sample in progress.rows])
+
+    gen = GenConfig(max_new_tokens=12, n=2, batch_size=3)
+    found = generate(handle, None, ["x", "y"], gen, generator=Rng(5), watch=watch)
+    for i, completions in enumerate(found):
+        for k, completion in enumerate(completions):
+            assert list(completion.token_ids) == seen[i, k]
+            assert (len(completion.token_ids), completion.finish) == (2 + i + k, "watch")
+
+
+def test_a_stop_text_ends_a_completion_and_is_stripped(handle_of):
+    handle = handle_of("llama")
+    (full,) = generate(handle, None, ["x"], GenConfig(max_new_tokens=40), generator=Rng(0))[0]
+    stop = full.text[7:9]
+    cut = generate(handle, None, ["x"], GenConfig(max_new_tokens=40, stop=(stop, "never")), generator=Rng(0))[
+        0
+    ][0]
+    assert cut.finish == "stop"
+    assert cut.text == full.text[: full.text.index(stop)]
+    assert cut.token_ids == full.token_ids[: len(cut.token_ids)]
+    assert stop in handle.processor.decode(list(cut.token_ids))
+    assert stop not in handle.processor.decode(list(cut.token_ids[:-1]))
+
+
+def test_the_end_of_text_token_ends_a_completion_and_its_text(handle_of):
+    handle = handle_of("llama")
+    eos = handle.processor.eos_token_id
+    bias = torch.zeros(300)
+    bias[eos] = 1e4
+
+    def then_stop(module, args, output):
+        output.logits = output.logits + bias * (handle_calls.pop(0) if handle_calls else 1)
+
+    handle_calls = [0, 0, 0]
+    hook = handle.model.register_forward_hook(then_stop)
+    try:
+        (completion,) = generate(handle, None, ["x"], GenConfig(max_new_tokens=9), generator=Rng(0))[0]
+    finally:
+        hook.remove()
+    assert completion.finish == "eos"
+    assert completion.token_ids[3:] == (eos,)
+    assert "</s>" not in completion.text
+    assert completion.logprobs[3] == pytest.approx(0)
+
+
+def test_completions_end_where_the_models_positions_do(handle_of):
+    for family in ("gpt2", "llama"):
+        handle = handle_of(family)
+        long, short = [5] * 120, [5] * 100
+        gen = GenConfig(max_new_tokens=20, temperature=0)
+        found = generate(handle, None, [long, short], gen, generator=Rng(0))
+        assert [(len(c.token_ids), c.finish) for (c,) in found] == [(8, "length"), (20, "length")]
+        with pytest.raises(BadInput, match="Prompt 0 has 128 tokens and the model 128 positions"):
+            generate(handle, None, [[5] * 128], gen, generator=Rng(0))
+
+
+def test_embeddings_padded_beyond_the_tokenizer_do_no_harm(checkpoint):
+    folder = checkpoint("olmo", vocab_size=320)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    found = generate(
+        model, tokenizer, ["x"], GenConfig(max_new_tokens=30, n=20, stop=("zz",)), generator=Rng(0)
+    )
+    assert any(max(c.token_ids) >= len(tokenizer) for c in found[0])
+
+
+def test_a_models_mode_is_put_back_and_no_prompts_give_nothing(checkpoint, tiny_tokenizer):
+    model = load_model(checkpoint("llama")).train()
+    assert generate(model, tiny_tokenizer, [], GREEDY, generator=Rng(0)) == []
+    generate(model, tiny_tokenizer, ["x"], GREEDY, generator=Rng(0))
+    assert model.training
+    with pytest.raises(BadInput, match="plain LlamaForCausalLM needs its tokenizer"):
+        generate(model, None, ["x"], GREEDY, generator=Rng(0))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("max_new_tokens", 0, "gen.max_new_tokens must be >= 1; got 0."),
+        ("n", -1, "gen.n must be >= 1; got -1."),
+        ("temperature", -0.5, "gen.temperature must be >= 0; got -0.5."),
+        ("temperature", float("nan"), "gen.temperature must be >= 0; got nan."),
+        ("top_p", 0.0, "gen.top_p must be above 0 and at most 1; got 0.0."),
+        ("top_p", 1.5, "gen.top_p must be above 0 and at most 1; got 1.5."),
+        ("stop", ("",), "gen.stop must not hold an empty text."),
+    ],
+)
+def test_bad_settings_are_named(field, value, said):
+    with pytest.raises(BadConfig) as error:
+        GenConfig(**{field: value})
+    assert str(error.value) == said
+
+
+def test_a_real_pretrained_model_tells_its_story(shared_data):
+    folder = shared_data / "models" / "stories260K"
+    gen = GenConfig(max_new_tokens=40, temperature=0, stop=(".",))
+    (story,), (more,) = generate(
+        load_model(folder), load_tokenizer(folder), ["", "Once upon"], gen, generator=Rng(0)
+    )
+    assert story.text == "Once upon a time, there was a little girl named Lily"
+    assert more.text == " a time, there was a little girl named Lily"
+    assert story.finish == more.finish == "stop"

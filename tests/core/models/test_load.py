@@ -1,0 +1,99 @@
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+
+from gnomon.core.models import load_model, load_tokenizer
+from gnomon.errors import BadInput, ModelMismatch
+
+
+def test_a_saved_model_comes_back_with_equal_weights(checkpoint):
+    from transformers import AutoModelForCausalLM
+
+    folder = checkpoint("llama")
+    model = load_model(folder, device="cpu")
+    ours, theirs = model.state_dict(), AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert not model.training
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_type_of_the_weights_can_be_chosen(checkpoint):
+    assert load_model(checkpoint("llama"), dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(BadInput, match='dtype "float99" is none of torch'):
+        load_model(checkpoint("llama"), dtype="float99")
+
+
+def test_a_folder_without_config_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="has no config.json"):
+        load_model(tmp_path)
+
+
+def test_a_file_is_refused(checkpoint):
+    with pytest.raises(BadInput, match="is a file"):
+        load_model(checkpoint("llama") / "config.json")
+
+
+def test_pickled_weights_are_never_opened(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="no safetensors weights"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("architecture", ["LlavaForConditionalGeneration", "LlamaForSequenceClassification"])
+def test_another_kind_of_model_is_named(checkpoint, tmp_path, architecture):
+    folder = _with_config(checkpoint("llama"), tmp_path, architectures=[architecture])
+    with pytest.raises(ModelMismatch, match=f'is {architecture}; "lintseq train" needs a causal text model'):
+        load_model(folder, asked_by='"lintseq train"')
+
+
+def test_code_in_a_checkpoint_is_never_run(checkpoint, tmp_path):
+    folder = _with_config(
+        checkpoint("llama"),
+        tmp_path,
+        model_type="evil",
+        auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+    )
+    (folder / "evil.py").write_text("raise SystemExit('code from the checkpoint ran')")
+    with pytest.raises(ModelMismatch, match="never run"):
+        load_model(folder)
+
+
+def test_a_hub_model_that_cannot_be_reached_is_named():
+    with pytest.raises(BadInput, match='"nobody/nothing" is neither a folder here nor a hub model'):
+        load_model("nobody/nothing")
+    with pytest.raises(BadInput, match='No tokenizer could be loaded from "nobody/nothing"'):
+        load_tokenizer("nobody/nothing")
+
+
+def test_a_missing_padding_token_becomes_the_end_of_text(tiny_tokenizer, tmp_path, caplog):
+    bare = _without(tiny_tokenizer, "pad_token")
+    bare.save_pretrained(tmp_path)
+    with caplog.at_level(logging.INFO):
+        tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    assert "padding with '</s>'" in caplog.text
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(tiny_tokenizer, tmp_path):
+    _without(tiny_tokenizer, "pad_token", "eos_token").save_pretrained(tmp_path)
+    with pytest.raises(ModelMismatch, match="neither a padding nor an end-of-text token"):
+        load_tokenizer(tmp_path)
+
+
+def _with_config(folder, tmp_path, **fields):
+    copy = shutil.copytree(folder, tmp_path / "changed")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **fields}))
+    return copy
+
+
+def _without(tokenizer, *names):
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    kept = {name: token for name, token in tokens.items() if name not in names}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, **kept)
