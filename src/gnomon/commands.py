@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +152,8 @@ class View(Command):
         page = write_index(self.runs)
         print(page)
         if self.open and sys.stdout.isatty():
+            import webbrowser
+
             webbrowser.open(page.resolve().as_uri())
         return 0
 

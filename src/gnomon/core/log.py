@@ -10,16 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 LINE_EVERY_S = 5.0
 """Pause between two progress lines where there is no terminal."""
-
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Advances(Protocol):
@@ -32,9 +29,9 @@ class Advances(Protocol):
 def set_up(*, quiet: bool) -> None:
     """Send the library's log to stderr: warnings when quiet, information otherwise."""
     root = logging.getLogger("gnomon")
-    root.handlers[:] = [
-        RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
-    ]
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root.handlers[:] = [handler]
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     root.propagate = False
 
@@ -50,14 +47,28 @@ def progress(total: int | None, label: str, *, silent: bool = False) -> Iterator
     """
     if silent:
         yield _Silent()
-    elif console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, transient=True) as bars:
+    elif sys.stderr.isatty():
+        with _bars() as bars:
             yield _Bar(bars, bars.add_task(label, total=total, shown=""))
     else:
         lines = _Lines(total, label)
         yield lines
         lines.last()
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(
+        *columns, TextColumn("{task.fields[shown]}"), console=Console(stderr=True), transient=True
+    )
 
 
 def _format(shown: dict[str, Any]) -> str:

@@ -213,6 +213,8 @@ def parse(raw: Mapping[str, Any], row: type[R], where: str, rename: Mapping[str,
     given = {(rename or {}).get(name, name): value for name, value in raw.items()}
     known = {name: value for name, value in given.items() if name in fields and name != "meta"}
     for name, (kind, required) in fields.items():
+        if name == "meta":
+            continue
         if name not in known:
             if required:
                 raise BadInput(f'{where}: field "{name}" is missing. The record has {_names(raw)}.')

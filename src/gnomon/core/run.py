@@ -130,11 +130,15 @@ class Run:
     def plan(self, **costs: object) -> None:
         """Say what the work will cost. A dry run ends here.
 
+        Args:
+            costs: names and values; a function in place of a value is called in a dry run only.
+
         Raises:
             PlanShown: this is a dry run.
         """
         if self._dry:
-            raise PlanShown(to_plain(costs))
+            known = {name: value() if callable(value) else value for name, value in costs.items()}
+            raise PlanShown(to_plain(known))
 
     def log(self, **numbers: Any) -> None:
         """Append one row to `metrics.jsonl`."""
@@ -171,7 +175,7 @@ class Run:
     def say(self, message: str) -> None:
         """One line on stderr for the user, unless quiet."""
         if self.is_main and not self._quiet:
-            log.console.print(message, markup=False)
+            log.say(message)
 
     def artifact(self, name: str, path: Path) -> Path:
         """Name a file or folder of this run in its report. Returns `path`."""

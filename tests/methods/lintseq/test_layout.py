@@ -93,7 +93,19 @@ def test_a_header_does_not_stay_without_body():
 
 
 def test_candidates_leave_out_blanks_comments_and_open_globals():
-    lines = ["import a", "", "# note", "TABLE = [", "    1,", "    2,", "]", "low = (", "    3,", ")", "A, B = 1, 2"]
+    lines = [
+        "import a",
+        "",
+        "# note",
+        "TABLE = [",
+        "    1,",
+        "    2,",
+        "]",
+        "low = (",
+        "    3,",
+        ")",
+        "A, B = 1, 2",
+    ]
     assert candidates(lines) == [0, 3, 7, 8, 9, 10]
     assert candidates(lines, skip_comments=False) == [0, 2, 3, 7, 8, 9, 10]
     assert candidates(lines, skip_globals=False) == [0, 3, 4, 5, 6, 7, 8, 9, 10]

@@ -28,7 +28,9 @@ from gnomon.core.sandbox import guest, walls
 
 TAIL = 4096
 """Bytes kept of each stream."""
-_WARM = "bisect collections copy datetime functools heapq itertools math operator random re string typing".split()
+_WARM = (
+    "bisect collections copy datetime functools heapq itertools math operator random re string typing".split()
+)
 
 
 class Helper:
@@ -77,7 +79,9 @@ class Helper:
         shutil.rmtree(folder, onerror=_force)
         return {"seconds": seconds, **_outcome(reader, stopped, secret, seconds, limits)}
 
-    def _warden(self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]) -> NoReturn:
+    def _warden(
+        self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]
+    ) -> NoReturn:
         """Found a process tree, put init into it, and wait."""
         try:
             walls.die_with_parent()
@@ -103,7 +107,9 @@ class Helper:
         finally:
             os._exit(0)
 
-    def _program(self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]) -> NoReturn:
+    def _program(
+        self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]
+    ) -> NoReturn:
         """Shut the doors from inside and hand over."""
         note = pipes["note"][1]
         try:
@@ -258,7 +264,11 @@ def main(work: str, size_mb: int) -> NoReturn:
     gc.collect()
     gc.disable()
     gc.freeze()
-    send(replies, {name: getattr(helper, name) for name in ("network", "files")} | {"processes": helper.own_tree, "user": helper.user})
+    send(
+        replies,
+        {name: getattr(helper, name) for name in ("network", "files")}
+        | {"processes": helper.own_tree, "user": helper.user},
+    )
     while request := receive(requests):
         send(replies, helper.run(request["code"], request["limits"], requests))
     sys.stderr.flush()

@@ -37,7 +37,9 @@ class Limits:
             if not value > 0:
                 raise BadConfig(f"{field.name} must be > 0; got {value}.")
         if self.memory_mb < 64:
-            raise BadConfig(f"memory_mb must be >= 64, which the interpreter itself needs; got {self.memory_mb}.")
+            raise BadConfig(
+                f"memory_mb must be >= 64, which the interpreter itself needs; got {self.memory_mb}."
+            )
 
 
 @dataclass(frozen=True)

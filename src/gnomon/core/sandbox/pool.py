@@ -75,7 +75,9 @@ class SandboxPool:
         self.limits = limits or Limits()
         self._helpers = [_Helper(self.limits) for _ in range(workers)]
 
-    def map(self, programs: Sequence[str], *, on_done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
+    def map(
+        self, programs: Sequence[str], *, on_done: Callable[[Outcome], None] | None = None
+    ) -> list[Outcome]:
         """The outcome of each program, in order. Programs that are identical run once.
 
         Args:
@@ -175,7 +177,9 @@ class _Helper:
         if walls is None:
             said = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
             self.close()
-            raise WorkLost(f"The sandbox helper could not start: {said[-1] if said else 'it gave no reason'}.")
+            raise WorkLost(
+                f"The sandbox helper could not start: {said[-1] if said else 'it gave no reason'}."
+            )
         self._walls = Walls(**walls)
         return self._process
 

@@ -34,7 +34,11 @@ def separate() -> bool:
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid != 0 and unshare(CLONE_NEWUSER):
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
             with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
                 file.write(text)
     unshare(CLONE_NEWIPC)
@@ -45,7 +49,9 @@ def freeze_files(work: str, size_mb: int) -> bool:
     """Make every file read-only but those in `work`, which moves into memory, and hide `/proc`; whether it was done."""
     if not unshare(CLONE_NEWNS) or not _mount("none", "/", None, _MS_REC | _MS_PRIVATE, ""):
         return False
-    if not _mount("tmpfs", work, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={size_mb}m,nr_inodes=20000,mode=0711"):
+    if not _mount(
+        "tmpfs", work, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={size_mb}m,nr_inodes=20000,mode=0711"
+    ):
         return False
     if not (_set_read_only("/", True, recursive=True) and _set_read_only(work, False, recursive=False)):
         return False
@@ -114,7 +120,9 @@ def tasks_of_user() -> int:
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str) -> bool:
     assert _libc is not None
     encoded = kind.encode() if kind else None
-    return _libc.mount(source.encode(), os.fsencode(target), encoded, ctypes.c_ulong(flags), data.encode()) == 0
+    return (
+        _libc.mount(source.encode(), os.fsencode(target), encoded, ctypes.c_ulong(flags), data.encode()) == 0
+    )
 
 
 def _set_read_only(path: str, on: bool, *, recursive: bool) -> bool:

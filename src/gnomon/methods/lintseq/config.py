@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.train.config import TrainConfig
 
@@ -259,3 +260,40 @@ class Mini:
 
     def __post_init__(self) -> None:
         check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
+
+
+CLAIMS = (
+    Claim(
+        "Every intermediate program of a LintSeq edit sequence is free of new lint errors",
+        f"{PAPER}, section 3",
+        "lint-clean states: lintseq == 1.0",
+    ),
+    Claim(
+        "Edit sequences give their program back byte for byte",
+        f"{PAPER}, section 3",
+        "exact round trips: lintseq == 1.0",
+    ),
+    Claim(
+        "A model trained on edit sequences writes hunks that resolve",
+        f"{PAPER}, section 4",
+        "well-formed samples: lintseq >= 0.9",
+    ),
+    Claim(
+        "Edits sampled under a linter teach more than random edits",
+        f"{PAPER}, linter ablation (HumanEval pass@1 6.4 against 4.5, 150M)",
+        "pass@10: lintseq >= randseq",
+    ),
+    Claim(
+        "Edit sequences match or beat whole programs when several samples may be drawn",
+        f"{PAPER}, tables of TinyCodeLM (HumanEval pass@10 20.6 against 13.5, 150M)",
+        "pass@10: lintseq > full",
+        required=False,
+    ),
+    Claim(
+        "The gain over whole programs grows with the number of samples",
+        f"{PAPER}, pass@k curves",
+        "gain from pass@1 to pass@20: lintseq > full",
+        required=False,
+    ),
+)
+"""What the miniature tests. The comparison with whole programs is reported, not required."""

@@ -68,7 +68,9 @@ class Evaluation:
             "distinct programs": float(np.mean([task.distinct for task in self.tasks])),
             "edit distance": float(np.mean([task.distance for task in self.tasks])),
             "resolve failures": sum(task.malformed for task in self.tasks) / total,
-            "lint errors": sum(t.lint_errors for t in linted) / (self.n * len(linted)) if linted else math.nan,
+            "lint errors": sum(t.lint_errors for t in linted) / (self.n * len(linted))
+            if linted
+            else math.nan,
             "tokens per sample": tokens / total,
             "tokens per solved task": tokens / solved if solved else math.inf,
         }
@@ -118,7 +120,9 @@ def evaluate(
         )
     n = counts.pop()
     if ks and max(ks) > n:
-        raise BadConfig(f"k must be <= the samples per task ({n}); got {max(ks)}. Draw more samples or lower k.")
+        raise BadConfig(
+            f"k must be <= the samples per task ({n}); got {max(ks)}. Draw more samples or lower k."
+        )
     scripts = [
         problem.script(sample.program)
         for problem in problems
@@ -130,18 +134,18 @@ def evaluate(
     for problem in problems:
         rows = by_task[problem.task_id]
         ended = [None if sample.program is None else next(outcomes) for sample in rows]
-        tasks.append(_task_result(problem.task_id, rows, ended, linter))
+        tasks.append(_task_result(problem, rows, ended, linter))
         all_outcomes.append(ended)
     return Evaluation(tasks, all_outcomes)
 
 
 def _task_result(
-    task_id: str, rows: Sequence[Sampled], ended: Sequence[Outcome | None], linter: LinterBackend | None
+    problem: Problem, rows: Sequence[Sampled], ended: Sequence[Outcome | None], linter: LinterBackend | None
 ) -> TaskResult:
-    programs = [sample.program or "" for sample in rows]
+    programs = [problem.assemble(sample.program or "") for sample in rows]
     statuses = ["unresolved" if outcome is None else outcome.status for outcome in ended]
     return TaskResult(
-        task_id=task_id,
+        task_id=problem.task_id,
         n=len(rows),
         passed=statuses.count("passed"),
         outcomes={status: statuses.count(status) for status in sorted(set(statuses))},

@@ -81,7 +81,9 @@ def audit(page: Page, totals: Totals, rows: Iterable[tuple[str, Mapping[str, Any
             "not auditable": totals.rejected,
         }
     )
-    page.text(f"Audited with `{linter}`; a state offends when it has an error that its whole program does not have.")
+    page.text(
+        f"Audited with `{linter}`; a state offends when it has an error that its whole program does not have."
+    )
     offences = [(raw["index"], raw["offence"]) for _, raw in rows if raw["offence"]]
     if offences:
         page.section("First offences")
@@ -125,12 +127,18 @@ def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters
         }
     )
     if mode == "editseq":
-        page.figures({"with a malformed hunk": sum(row["n_malformed"] > 0 for row in rows) / max(len(rows), 1)})
+        page.figures(
+            {"with a malformed hunk": sum(row["n_malformed"] > 0 for row in rows) / max(len(rows), 1)}
+        )
     if parameters is not None:
         page.figures({"parameters": parameters})
     page.section("Completions")
     for row in rows[:SHOWN]:
-        page.diff("", row["program"] or row["completion"], caption=f"{row['task_id']}: {row['prompt'].strip()[:200]}")
+        page.diff(
+            "",
+            row["program"] or row["completion"],
+            caption=f"{row['task_id']}: {row['prompt'].strip()[:200]}",
+        )
 
 
 def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
@@ -143,10 +151,18 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
     for k in ks:
         interval = mean_interval(list(found.pass_at(k)))
         points.append((float(k), interval.estimate, interval.low, interval.high))
-    page.lines({"pass@k": points}, x_label="k", y_label="pass@k", log_x=True, caption="95% bootstrap interval over tasks")
+    page.lines(
+        {"pass@k": points},
+        x_label="k",
+        y_label="pass@k",
+        log_x=True,
+        caption="95% bootstrap interval over tasks",
+    )
     if parameters:
         cost = [(found.cost(parameters, int(k)), estimate, low, high) for k, estimate, low, high in points]
-        page.lines({"pass@k": cost}, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost")
+        page.lines(
+            {"pass@k": cost}, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost"
+        )
     page.section("How programs ended")
     endings: Counter[str] = Counter()
     for task in found.tasks:
@@ -155,7 +171,13 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
     page.section("Tasks")
     page.table(
         [
-            {"task": t.task_id, "passed": t.passed, "samples": t.n, "distinct": t.distinct, "malformed": t.malformed}
+            {
+                "task": t.task_id,
+                "passed": t.passed,
+                "samples": t.n,
+                "distinct": t.distinct,
+                "malformed": t.malformed,
+            }
             for t in found.tasks
         ]
     )

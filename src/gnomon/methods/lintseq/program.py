@@ -14,7 +14,13 @@ from typing import Literal, get_args
 
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.lintseq.layout import LayoutOf, candidates, python_layout
-from gnomon.methods.lintseq.linters import Diagnostic, IncrementalBackend, LinterBackend, StateDiagnoser, shared_linter
+from gnomon.methods.lintseq.linters import (
+    Diagnostic,
+    IncrementalBackend,
+    LinterBackend,
+    StateDiagnoser,
+    shared_linter,
+)
 from gnomon.methods.lintseq.source import Rejected, normalise, split_lines
 
 State = frozenset[int]

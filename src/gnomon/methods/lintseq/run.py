@@ -42,17 +42,20 @@ def randseq(cfg: config.Randseq, run: Run) -> None:
 def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqStep, run: Run) -> None:
     def programs() -> Iterator[SourceProgram]:
         rows = read_programs(cfg.source, code_field=cfg.code_field, prompt_field=cfg.prompt_field)
-        return choose(
-            rows, min_lines=cfg.min_lines, max_lines=cfg.max_lines, limit=cfg.limit, rng=run.rng
-        )
+        return choose(rows, min_lines=cfg.min_lines, max_lines=cfg.max_lines, limit=cfg.limit, rng=run.rng)
 
-    n_programs = sum(not program.problem for program in programs())
-    if not n_programs:
-        reasons = [program.problem for program in programs()]
-        raise BadInput(reasons[0] if reasons else f"{cfg.source} holds no program of the length asked for.")
-    run.plan(programs=n_programs, sequences=n_programs * cfg.samples, workers=cfg.workers, engine=cfg.engine)
+    def count() -> int:
+        return sum(not program.problem for program in programs())
+
+    run.plan(
+        programs=count,
+        sequences=lambda: count() * cfg.samples,
+        shard_rows=cfg.shard_rows,
+        workers=cfg.workers,
+        engine=cfg.engine,
+    )
     sink = run.artifact("records", run.folder / "edits")
-    with run.progress(n_programs, "programs") as bar:
+    with run.progress(cfg.limit, "programs") as bar:
         totals = map_shards(
             step,
             programs(),
@@ -64,6 +67,9 @@ def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqS
             progress=bar,
         )
     refusals = list(rejected(sink))
+    if not totals.written:
+        reason = refusals[0]["reason"] if refusals else "it holds no program of the length asked for."
+        raise BadInput(f"{cfg.source}: nothing can be used; {reason}")
     if refusals:
         records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refusals)
     run.log(**_counts(totals))
@@ -89,7 +95,9 @@ def resolve(cfg: config.Resolve, run: Run) -> None:
     for where, raw in rows:
         edits = raw.get(cfg.field, raw.get("edit_path"))
         if not isinstance(edits, (str, list)):
-            raise BadInput(f'{where}: field "{cfg.field}" is missing. Name the column of the edits with --field.')
+            raise BadInput(
+                f'{where}: field "{cfg.field}" is missing. Name the column of the edits with --field.'
+            )
         result = resolve_edits(edits, strict=cfg.strict)
         voided += result.code is None
         malformed += result.n_malformed
@@ -173,12 +181,16 @@ def _pairs(cfg: config.Train) -> list[Any]:
         prompt = raw.get(asked, raw.get(cfg.prompt_field, ""))
         if cfg.mode == "editseq":
             if not isinstance(raw.get("edit_path"), list):
-                raise BadInput(f'{where}: field "edit_path" is missing. Make edit sequences with `gnomon lintseq generate`.')
+                raise BadInput(
+                    f'{where}: field "edit_path" is missing. Make edit sequences with `gnomon lintseq generate`.'
+                )
             pairs.append(edit_pair(prompt, raw["edit_path"], group))
         elif group not in seen:
             code = raw.get(column, raw.get(cfg.code_field))
             if not isinstance(code, str):
-                raise BadInput(f'{where}: neither "{column}" nor "{cfg.code_field}" holds a program. Use --code-field.')
+                raise BadInput(
+                    f'{where}: neither "{column}" nor "{cfg.code_field}" holds a program. Use --code-field.'
+                )
             pairs.append(program_pair(prompt, strip_markdown(code), group))
         seen.add(group)
     return pairs
@@ -245,7 +257,7 @@ def _prompts(cfg: config.Sample) -> list[Any]:
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Run generated programs against a suite's tests."""
-    from gnomon.core.sandbox import SandboxPool
+    from gnomon.core.sandbox import Limits, SandboxPool
     from gnomon.methods.lintseq.evaluation import as_sampled, evaluate
     from gnomon.methods.lintseq.suites import load_suite
 
@@ -260,7 +272,8 @@ def eval(cfg: config.Eval, run: Run) -> None:
     problems = [problem for problem in problems if problem.task_id in wanted] or problems
     run.plan(tasks=len(problems), programs=len(samples), workers=cfg.workers, longest_s=cfg.timeout_s)
     linter = open_linter(cfg.linter)
-    with SandboxPool(cfg.workers, timeout_s=cfg.timeout_s, memory_mb=cfg.memory_mb) as pool:
+    limits = Limits(timeout_s=cfg.timeout_s, memory_mb=cfg.memory_mb)
+    with SandboxPool(cfg.workers, limits=limits) as pool:
         found = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
     records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), found.tasks)
     run.log(**found.summary(cfg.k))

@@ -53,7 +53,9 @@ def prompt_text(instruction: str, mode: Mode) -> str:
 
     Source: D.13.
     """
-    return f"{instruction}\n{DIFF_TOKEN}" if mode == "editseq" else program_pair(instruction, "x", 0).instruction
+    return (
+        f"{instruction}\n{DIFF_TOKEN}" if mode == "editseq" else program_pair(instruction, "x", 0).instruction
+    )
 
 
 def prompt_ids(instruction: str, tokenizer: Any, mode: Mode) -> list[int]:

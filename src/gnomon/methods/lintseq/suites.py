@@ -36,15 +36,19 @@ class Problem:
     solution: str
     """The reference program, whole."""
 
-    def script(self, completion: str) -> str:
-        """The completion, made a program with its tests.
+    def assemble(self, completion: str) -> str:
+        """The completion as a program of its own.
 
-        A completion that defines the function stands for itself; any other continues the head.
+        A completion that defines the function stands for itself, behind the preamble; any other continues the head.
         """
         code = strip_markdown(completion)
         if self.head and not re.search(rf"^(async )?def {re.escape(self.entry_point)}\b", code, re.MULTILINE):
-            return f"{self.head}{code}\n\n{self.tests}\n"
-        return f"{self.preamble}\n{code}\n\n{self.tests}\n"
+            return self.head + code
+        return f"{self.preamble}\n{code}" if self.preamble else code
+
+    def script(self, completion: str) -> str:
+        """The completion as a program, followed by its tests."""
+        return f"{self.assemble(completion)}\n\n{self.tests}\n"
 
 
 @dataclass(frozen=True)

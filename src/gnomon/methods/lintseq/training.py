@@ -58,7 +58,11 @@ def program_pair(instruction: str, code: str, group: int) -> Pair:
 
 
 def encode(
-    pairs: Iterable[Pair], tokenizer: PreTrainedTokenizerBase, *, max_length: int, keep_truncated: bool = False
+    pairs: Iterable[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    keep_truncated: bool = False,
 ) -> Examples:
     """Pairs as examples: ids of instruction and target put one after the other, loss on the target alone.
 
@@ -108,7 +112,9 @@ def matched(cfg: TrainConfig, examples: Examples, passes: int | None) -> TrainCo
     rows_to_see = passes * examples.n_groups
     steps = max(1, round(rows_to_see / cfg.batch_size))
     epochs = -(-rows_to_see // len(examples.rows))
-    return replace(cfg, epochs=epochs, max_steps=steps if cfg.max_steps is None else min(steps, cfg.max_steps))
+    return replace(
+        cfg, epochs=epochs, max_steps=steps if cfg.max_steps is None else min(steps, cfg.max_steps)
+    )
 
 
 def train_edit_lm(

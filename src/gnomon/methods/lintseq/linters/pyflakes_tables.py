@@ -76,7 +76,9 @@ class _Recorder(checker.Checker):  # type: ignore[misc]
             self._kept.append(scope)
         return self._ids[id(scope)]
 
-    def _note(self, kind: Any, name: str, node: Any, scopes: tuple[int, ...] = (), is_forgiven: bool = False) -> None:
+    def _note(
+        self, kind: Any, name: str, node: Any, scopes: tuple[int, ...] = (), is_forgiven: bool = False
+    ) -> None:
         step = _Step(kind, node.lineno - 1, self._id(self.scope), scopes, is_forgiven)
         self.names[name].steps.append(step)
         if kind in ("bind", "enter", "leave"):
@@ -190,7 +192,12 @@ class PyflakesTables:
         self._exports = frozenset(walk.exports)
         self._known = frozenset(walk.builtIns)
         self._base = [
-            (message.lineno - 1, type(message).__name__, message.message % message.message_args, message.message_args)
+            (
+                message.lineno - 1,
+                type(message).__name__,
+                message.message % message.message_args,
+                message.message_args,
+            )
             for message in walk.messages
             if isinstance(message, errors)
         ]

@@ -1,0 +1,94 @@
+"""The miniature's page: tables, pass@k curves, what a solved task costs, and an edit path to walk through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gnomon.core.metrics.stats import mean_interval
+from gnomon.core.report import Page
+from gnomon.methods.lintseq.evaluation import Evaluation
+
+
+def example(page: Page, states: Sequence[str]) -> None:
+    """One edit sequence of a standard-library function."""
+    page.section("An edit sequence")
+    page.text("Every state between the empty file and the function passes the linter. Walk through it.")
+    page.edit_path(states)
+
+
+def data_part(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Part 1."""
+    page.section("Data: edits of standard-library functions")
+    table = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        table.append(
+            {
+                "arm": arm,
+                "programs": sum(row["n_paths"] for row in mine),
+                "states": sum(row["n_states"] for row in mine),
+                "lint-clean states": float(np.mean([row["share_clean"] for row in mine])),
+                "exact round trips": float(np.mean([row["share_exact"] for row in mine])),
+                "edits per program": float(np.mean([row["edits_per_path"] for row in mine])),
+                "target / program tokens": float(np.mean([row["overhead"] for row in mine])),
+            }
+        )
+    page.table(table, caption="means over seeds")
+
+
+def learning_part(
+    page: Page,
+    learning: Mapping[str, Sequence[Evaluation]],
+    extras: Mapping[str, Sequence[Mapping[str, float]]],
+    ks: Sequence[int],
+    parameters: int,
+) -> None:
+    """Part 2."""
+    page.section("Learning: programs for unseen compositions")
+    n_seeds = len(next(iter(learning.values())))
+    page.text(
+        f"One Llama of {parameters / 1e6:.2f}M parameters per arm and seed, {n_seeds} seed{'s' * (n_seeds > 1)}; intervals are "
+        "95% bootstrap intervals over tasks within seeds."
+    )
+    curves, costs, table = {}, {}, []
+    for arm, found in learning.items():
+        points = []
+        for k in ks:
+            interval = mean_interval([list(one.pass_at(k)) for one in found])
+            points.append((float(k), interval.estimate, interval.low, interval.high))
+        curves[arm] = points
+        costs[arm] = [
+            (float(np.mean([one.cost(parameters, int(k)) for one in found])), mean) for k, mean, *_ in points
+        ]
+        means = {name: _mean([one.summary(ks)[name] for one in found]) for name in found[0].summary(ks)}
+        means |= {name: _mean([extra[name] for extra in extras[arm]]) for name in extras[arm][0]}
+        table.append(
+            {"arm": arm} | {f"pass@{int(k)}": (mid, low, high) for k, mid, low, high in points} | _rest(means)
+        )
+    page.table(table, caption="means over seeds", best={f"pass@{k}": "max" for k in ks})
+    page.lines(curves, x_label="k (samples per task)", y_label="pass@k", log_x=True)
+    page.lines(costs, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost")
+    solved = {
+        arm: {"tokens per solved task": _mean([one.summary(())["tokens per solved task"] for one in found])}
+        for arm, found in learning.items()
+    }
+    page.bars(solved, y_label="generated tokens per solved task")
+    best = {"pass@1": "full", "pass@10": "lintseq"}
+    page.figures(
+        {
+            f"{name} {arm}": curves[arm][list(ks).index(int(name[5:]))][1]
+            for name, arm in best.items()
+            if arm in curves
+        }
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _rest(means: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in means.items() if not name.startswith("pass@")}
