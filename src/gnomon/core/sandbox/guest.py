@@ -8,12 +8,10 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import signal
 import socket
 import sys
 import traceback
 import types
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 FILE_NAME = "program.py"
@@ -72,6 +70,17 @@ def guard(own_tree: bool) -> None:
         raise PermissionError(f"{event} is not allowed in the sandbox")
 
     sys.addaudithook(hook)
+
+
+def rehearse() -> None:
+    """Do once in the helper what every program does, so that no program pays for the first time."""
+    try:
+        exec(compile("def f(x: int = 1) -> int:\n    return [y for y in (x, 'a')]\nassert f() == f'{1}'", "", "exec"), {})
+    except AssertionError as error:
+        "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    "\ud800".encode("utf-8", "surrogatepass")
+    with open(os.devnull, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
+        file.write("x")
 
 
 def run(code: str, note: int, secret: int) -> NoReturn:
@@ -146,10 +155,3 @@ def settle(descriptors: dict[int, int], keep: tuple[int, int]) -> tuple[int, int
 def _move(fd: int, target: int) -> int:
     os.dup2(fd, target)
     return target
-
-
-def reset_signals() -> None:
-    """Give the program the signal handling of a fresh interpreter."""
-    handlers: dict[int, Callable[..., Any] | signal.Handlers] = {signal.SIGINT: signal.default_int_handler}
-    for number, handler in handlers.items():
-        signal.signal(number, handler)

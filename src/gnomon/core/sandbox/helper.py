@@ -1,10 +1,10 @@
 """The helper process: warm, behind the walls, forking once per program.
 
-    gnomon ── helper ── warden ── init (1 of its own process tree) ── program
+    gnomon ── helper ── program ── whatever it starts
 
-The helper keeps the clock and reads the output. It adopts orphans, so that ending a program means ending every child that
-the kernel can still name. The warden exists because a process can found a process tree but not enter it; where that is
-not permitted it takes the part of init itself. Runs with the standard library only.
+The helper keeps the clock, reads the output and clears up. Where it may, it is the first process of a process tree of its
+own: nothing in that tree can harm it, and one call of it ends everything else there. Elsewhere it adopts orphans
+and ends its children one by one. Runs with the standard library only.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import gc
 import importlib
 import json
 import os
-import secrets
 import select
-import shutil
 import signal
 import struct
 import sys
-import tempfile
 import time
 from typing import Any, NoReturn
 
@@ -28,100 +25,66 @@ from gnomon.core.sandbox import guest, walls
 
 TAIL = 4096
 """Bytes kept of each stream."""
-_WARM = (
-    "bisect collections copy datetime functools heapq itertools math operator random re string typing".split()
-)
+_WARM = ("bisect", "collections", "copy", "functools", "heapq", "itertools", "math", "re", "string", "typing")
+"""Modules that programs find loaded. Each one is paid for in every fork: none with a large library behind it."""
 
 
 class Helper:
-    """State of the helper: its walls and its descriptors."""
+    """State of the helper: its walls and how many programs it has run."""
 
     def __init__(self, work: str, size_mb: int) -> None:
-        self.work = work
-        children = f"/proc/self/task/{os.getpid()}/children"
-        self.children = os.open(children, os.O_RDONLY) if os.path.exists(children) else None  # noqa: PTH110
+        self.work, self.count, number = work, 0, os.getpid()
         tasks = walls.tasks_of_user()
-        walls.adopt_orphans()
         self.network = walls.separate()
-        self.own_tree = self._can_found_tree()
+        self.processes = walls.found_tree()
+        children = f"/proc/self/task/{os.getpid()}/children"
+        hidden = self.processes or not os.path.exists(children)  # noqa: PTH110
+        self.children = None if hidden else os.open(children, os.O_RDONLY)
+        walls.adopt_orphans()
         self.files = walls.freeze_files(work, size_mb)
-        self.uid, self.may_read = walls.guest_user(os.path.dirname(os.__file__))  # noqa: PTH120
-        counted_apart = self.uid is not None or self.network
-        self.tasks = 4 if counted_apart else tasks + 4
+        self.uid, self.may_read = walls.guest_user(number, os.path.dirname(os.__file__))  # noqa: PTH120
         self.user = self.uid is not None or os.geteuid() != 0
-
-    def _can_found_tree(self) -> bool:
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if walls.unshare(walls.CLONE_NEWPID) else 1)
-        return os.waitpid(child, 0)[1] == 0
+        # Processes are counted per user, and per user namespace where there is one.
+        self.tasks = 4 if self.uid is not None or self.network else tasks + 4
+        walls.hide_memory()
 
     def run(self, code: str, limits: dict[str, Any], parent: int) -> dict[str, Any]:
         """Run one program to its end or to a limit, and leave nothing of it behind."""
-        folder = tempfile.mkdtemp(dir=self.work)
+        self.count += 1
+        folder = f"{self.work}/{self.count}"
+        os.mkdir(folder, 0o700)  # noqa: PTH102
         if self.uid is not None:
             os.chown(folder, self.uid, self.uid)
-        secret = secrets.token_hex(16).encode()
-        pipes = {name: os.pipe() for name in ("out", "err", "note", "secret", "end")}
+        secret = os.urandom(16).hex().encode()
+        pipes = {name: os.pipe() for name in ("out", "err", "note", "secret")}
         os.write(pipes["secret"][1], secret)
         began = time.monotonic()
         child = os.fork()
         if child == 0:
-            self._warden(code, limits, folder, pipes)
-        for name, (_, write_end) in pipes.items():
+            self._program(code, limits, folder, pipes)
+        for _, write_end in pipes.values():
             os.close(write_end)
         os.close(pipes.pop("secret")[0])
         reader = _Reader({name: ends[0] for name, ends in pipes.items()}, limits["output_kb"] << 10)
-        stopped = reader.follow(began + limits["timeout_s"], parent)
+        stopped, end = reader.follow(child, began + limits["timeout_s"], parent)
         seconds = time.monotonic() - began
         self._sweep(child)
         reader.drain()
-        shutil.rmtree(folder, onerror=_force)
-        return {"seconds": seconds, **_outcome(reader, stopped, secret, seconds, limits)}
+        _remove(folder)
+        return {"seconds": seconds, **_outcome(reader.tails, stopped, end, secret, seconds, limits["cpu_s"])}
 
-    def _warden(
-        self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]
-    ) -> NoReturn:
-        """Found a process tree, put init into it, and wait."""
-        try:
-            walls.die_with_parent()
-            os.setsid()
-            if self.own_tree and walls.unshare(walls.CLONE_NEWPID):
-                init = os.fork()
-                if init:
-                    os.close(pipes["end"][1])
-                    os.waitpid(init, 0)
-                    os._exit(0)
-                walls.die_with_parent()
-                os.setsid()
-            program = os.fork()
-            if program == 0:
-                self._program(code, limits, folder, pipes)
-            for name in ("out", "err", "note"):
-                os.close(pipes[name][1])
-            while True:
-                pid, status = os.wait()
-                if pid == program:
-                    os.write(pipes["end"][1], struct.pack("i", status))
-                    break
-        finally:
-            os._exit(0)
-
-    def _program(
-        self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]
-    ) -> NoReturn:
+    def _program(self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]) -> NoReturn:
         """Shut the doors from inside and hand over."""
         note = pipes["note"][1]
         try:
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            streams = {0: nothing, 1: pipes["out"][1], 2: pipes["err"][1]}
+            os.setsid()
+            streams = {0: os.open(os.devnull, os.O_RDONLY), 1: pipes["out"][1], 2: pipes["err"][1]}
             note, secret = guest.settle(streams, (note, pipes["secret"][0]))
             os.chdir(folder)
             os.umask(0o077)
             guest.limit(limits, self.tasks)
             walls.become(self.uid, may_read=self.may_read)
-            guest.reset_signals()
-            guest.guard(self.own_tree)
+            guest.guard(self.processes)
             guest.run(code, note, secret)
         except BaseException as error:
             os.write(note, f"crashed before the program began: {error!r}".encode()[:400])
@@ -129,22 +92,20 @@ class Helper:
             os._exit(1)
 
     def _sweep(self, child: int) -> None:
-        """End the warden's tree and every orphan of it."""
+        """End the program and every process that it started."""
         with contextlib.suppress(OSError):
             os.killpg(child, signal.SIGKILL)
         while True:
-            for pid in self._living() or [child]:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                if self.processes:
+                    os.kill(-1, signal.SIGKILL)  # everything in this tree but ourselves
+                elif self.children is not None:
+                    for pid in os.pread(self.children, 65536, 0).split():
+                        os.kill(int(pid), signal.SIGKILL)
             try:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
-
-    def _living(self) -> list[int]:
-        if self.children is None:
-            return []
-        return [int(pid) for pid in os.pread(self.children, 65536, 0).split()]
 
 
 class _Reader:
@@ -160,23 +121,32 @@ class _Reader:
             os.set_blocking(fd, False)
             self.poll.register(fd, select.POLLIN | select.POLLHUP)
 
-    def follow(self, deadline: float, parent: int) -> str:
-        """Read until init reports the end; why it stopped earlier, if it did."""
+    def follow(self, child: int, deadline: float, parent: int) -> tuple[str, int | None]:
+        """Read until `child` ends. Returns why it was stopped, if it was, or its exit code (a signal is negative)."""
+        watch = os.pidfd_open(child) if hasattr(os, "pidfd_open") else None
         self.poll.register(parent, select.POLLHUP)
+        if watch is not None:
+            self.poll.register(watch, select.POLLIN)
         try:
-            while "end" in self.pipes:
+            while True:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    return "timeout"
-                for fd, event in self.poll.poll(left * 1000):
+                    return "timeout", None
+                for fd, _ in self.poll.poll(left * 1000 if watch is not None else min(left * 1000, 5)):
                     if fd == parent:
-                        os._exit(1)  # nobody is left to report to; the kernel ends our children
-                    self._take(fd)
+                        os._exit(1)  # nobody is left to report to
+                    if fd in self.names:
+                        self._take(fd)
                 if max(self.seen["out"], self.seen["err"]) > self.most:
-                    return "output"
-            return ""
+                    return "output", None
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid:
+                    return "", os.waitstatus_to_exitcode(status)
         finally:
             self.poll.unregister(parent)
+            if watch is not None:
+                self.poll.unregister(watch)
+                os.close(watch)
 
     def drain(self) -> None:
         """Read what is left once all writers are gone."""
@@ -200,34 +170,34 @@ class _Reader:
 
 
 def _outcome(
-    reader: _Reader, stopped: str, secret: bytes, seconds: float, limits: dict[str, Any]
+    tails: dict[str, bytes], stopped: str, end: int | None, secret: bytes, seconds: float, cpu_s: int
 ) -> dict[str, Any]:
-    """Status, reason and output."""
-    note, end = reader.tails["note"], reader.tails["end"]
-    code = os.waitstatus_to_exitcode(struct.unpack("i", end)[0]) if len(end) == 4 else None
-    status, _, reason = note.decode("utf-8", "replace").partition(" ")
-    if stopped:
+    """Status, reason and output of a program that ended with exit code `end` or was stopped."""
+    status, _, reason = tails["note"].decode("utf-8", "replace").partition(" ")
+    if end is None:
         status, reason = stopped, f"stopped after {seconds:.1f} s"
-    elif code is None:
-        status, reason = "crashed", "its process tree ended without a report"
-    elif code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        late = name == "SIGXCPU" or (name == "SIGKILL" and seconds >= limits["cpu_s"])
+    elif end < 0:
+        name = signal.Signals(-end).name if -end in set(signal.Signals) else f"signal {-end}"
+        late = name == "SIGXCPU" or (name == "SIGKILL" and seconds >= cpu_s)
         status, reason = "timeout" if late else "crashed", name
-    elif note == b"passed " + secret and code == 0:
+    elif tails["note"] == b"passed " + secret and end == 0:
         status, reason = "passed", ""
     elif status not in ("failed", "memory", "exited", "crashed") or not reason:
-        status, reason = "exited", f"left with exit code {code} before its last line"
-    texts = {name: reader.tails[name].decode("utf-8", "replace") for name in ("out", "err")}
+        status, reason = "exited", f"left with exit code {end} before its last line"
+    texts = {name: tails[name].decode("utf-8", "replace") for name in ("out", "err")}
     return {"status": status, "error": reason, "stdout": texts["out"], "stderr": texts["err"]}
 
 
-def _force(function: Any, path: str, _: Any) -> None:
-    """Delete what a program has made undeletable, as far as we may."""
+def _remove(folder: str) -> None:
+    """Delete `folder` and all in it, also what a program has made undeletable, as far as we may."""
     with contextlib.suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)  # noqa: PTH101, PTH120
-        os.chmod(path, 0o700)  # noqa: PTH101
-        function(path)
+        os.chmod(folder, 0o700)  # noqa: PTH101
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+            else:
+                os.unlink(entry.path)  # noqa: PTH108
+        os.rmdir(folder)  # noqa: PTH106
 
 
 def send(fd: int, value: Any) -> None:
@@ -261,14 +231,11 @@ def main(work: str, size_mb: int) -> NoReturn:
     for name in _WARM:
         importlib.import_module(name)
     helper = Helper(work, size_mb)
+    guest.rehearse()
     gc.collect()
     gc.disable()
     gc.freeze()
-    send(
-        replies,
-        {name: getattr(helper, name) for name in ("network", "files")}
-        | {"processes": helper.own_tree, "user": helper.user},
-    )
+    send(replies, {name: getattr(helper, name) for name in ("network", "files", "processes", "user")})
     while request := receive(requests):
         send(replies, helper.run(request["code"], request["limits"], requests))
     sys.stderr.flush()

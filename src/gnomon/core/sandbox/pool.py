@@ -171,6 +171,7 @@ class _Helper:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self._work,
+            start_new_session=True,
         )
         assert self._process.stdout is not None and self._process.stderr is not None
         walls = receive(self._process.stdout.fileno())

@@ -15,7 +15,8 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_REC, _MS_PRIVATE = 2, 4, 16384, 1 << 18
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 8, 36, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
+_PR_SET_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _CAP_VERSION, _CAP_DAC_READ_SEARCH = 0x20080522, 2
 
 _linux = sys.platform == "linux"
@@ -58,14 +59,30 @@ def freeze_files(work: str, size_mb: int) -> bool:
     return _mount("tmpfs", "/proc", "tmpfs", _MS_NOSUID | _MS_NODEV, "size=4k,nr_inodes=2,mode=0555")
 
 
+def found_tree() -> bool:
+    """Continue as the first process of a new process tree; the old process stays outside and waits for its end.
+
+    Returns:
+        Whether it was permitted; if not, this is still the old process.
+    """
+    if not unshare(CLONE_NEWPID):
+        return False
+    child = os.fork()
+    if child:
+        os.closerange(0, 3)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+    _prctl(_PR_SET_PDEATHSIG, 9)
+    return True
+
+
+def hide_memory() -> None:
+    """Let no other process of this user look into this one."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
 def adopt_orphans() -> bool:
     """Become the parent of every descendant that loses its own; whether that works here."""
     return _prctl(_PR_SET_SUBREAPER, 1)
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends."""
-    _prctl(_PR_SET_PDEATHSIG, 9)
 
 
 def become(uid: int | None, *, may_read: bool) -> None:
@@ -83,15 +100,17 @@ def become(uid: int | None, *, may_read: bool) -> None:
         _libc.capset(header, struct.pack("6I", low, low, 0, 0, 0, 0))
 
 
-def guest_user(path: str) -> tuple[int | None, bool]:
+def guest_user(number: int, path: str) -> tuple[int | None, bool]:
     """Which user a program shall be, and whether it needs the privilege to read all files.
+
+    `number` tells helpers apart, whose processes are counted per user.
 
     Root hands programs to a user that owns nothing. Where that user cannot read the interpreter's own library at `path`
     (an interpreter in root's home), it keeps the right to read and no other.
     """
     if os.geteuid() != 0:
         return None, False
-    uid = 61_000 + os.getpid() % 4_000
+    uid = 61_000 + number % 4_000
     for may_read in (False, True):
         child = os.fork()
         if child == 0:
