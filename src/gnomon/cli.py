@@ -20,7 +20,8 @@ import tyro
 
 from gnomon import __version__, commands, registry
 from gnomon.core import log
-from gnomon.core.config import RunOptions, fingerprint, flatten, read_settings, to_plain, tokens
+from gnomon.core.config import RunOptions, fingerprint, flatten, read_settings, tokens
+from gnomon.core.plain import to_plain
 from gnomon.core.run import PlanShown, Run, command_line
 from gnomon.errors import BadConfig, UserError, nearest
 from gnomon.lazy import resolve

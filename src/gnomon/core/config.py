@@ -5,7 +5,6 @@ A settings file is a saved command line: it is flattened to the same tokens a us
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 from tyro.conf import Positional, arg
 
+from gnomon.core.plain import to_plain
 from gnomon.errors import BadConfig, BadInput
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "fingerprint",
     "flatten",
     "read_settings",
-    "to_plain",
     "tokens",
     "write_settings",
 ]
@@ -68,17 +67,6 @@ def check(condition: bool, field: str, rule: str, got: object) -> None:
     """
     if not condition:
         raise BadConfig(f"{field} must be {rule}; got {got!r}.")
-
-
-def to_plain(value: Any) -> Any:
-    """`value` made of dicts, lists, strings, numbers, booleans and None only."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): to_plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

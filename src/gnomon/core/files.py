@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gnomon.core.plain import to_plain
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` so that a reader sees the old file or the new one, never half of it."""
@@ -26,5 +28,5 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, in the manner of `write_text`."""
-    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=True, allow_nan=False)
     write_text(path, text + "\n")

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, cast
 
-from gnomon.core.config import to_plain
+from gnomon.core.plain import to_plain
 from gnomon.core.run import artifact
 from gnomon.errors import BadInput, nearest
 

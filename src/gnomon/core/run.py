@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
-from gnomon.core.config import differences, read_settings, to_plain, write_settings
+from gnomon.core.config import differences, read_settings, write_settings
 from gnomon.core.files import write_json, write_text
+from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gnomon.core import records
-from gnomon.core.config import check, fingerprint, to_plain
+from gnomon.core.config import check, fingerprint
 from gnomon.core.files import write_json, write_text
 from gnomon.core.log import Advances
+from gnomon.core.plain import to_plain
 from gnomon.errors import BadConfig
 
 SHARD_ROWS = 64

@@ -29,7 +29,7 @@ from gnomon.core.report.heat import heat_cells
 from gnomon.core.report.markup import data_uri, printable, prose
 from gnomon.core.report.render import render
 from gnomon.core.report.tokens import tokens
-from gnomon.core.report.values import human, plain
+from gnomon.core.report.values import human
 from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Page:
         body = tables.cells(rows, columns, best or {})
         numeric = tables.numeric_columns(body) if body else [False] * len(columns)
         self._add("table", columns=columns, rows=body, numeric=numeric, caption=caption)
-        self._tables.append({"caption": caption, "rows": [plain(dict(row)) for row in rows]})
+        self._tables.append({"caption": caption, "rows": [dict(row) for row in rows]})
 
     # Charts: an arm keeps its colour and its marker over the whole page
 
@@ -270,7 +270,7 @@ class Page:
         return folder / "report.html"
 
     def _report(self, finished: datetime, status: str) -> dict[str, Any]:
-        report = {
+        return {
             "schema": SCHEMA,
             "method": self.method,
             "verb": self.verb,
@@ -286,7 +286,6 @@ class Page:
             "tables": self._tables,
             "artifacts": self._artifacts,
         }
-        return {name: plain(value) for name, value in report.items()}
 
     def _add(self, kind: str, **data: Any) -> None:
         for name in ("title", "caption", "alt", "label"):

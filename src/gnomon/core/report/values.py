@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from gnomon.core.plain import python_scalar
 
 MISSING = "\N{EN DASH}"
 
@@ -15,7 +17,7 @@ def human(value: Any, decimals: int | None = None) -> str:
     >>> human(88900), human(0.12345), human(True), human(12.0, 1)
     ('88,900', '0.123', 'yes', '12.0')
     """
-    value = _item(value)
+    value = python_scalar(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if isinstance(value, bool):
@@ -47,26 +49,5 @@ def decimals_for(values: Sequence[Any]) -> int:
 
 def is_number(value: Any) -> bool:
     """Whether `value` is a number to be aligned and compared; truth values are not."""
-    value = _item(value)
+    value = python_scalar(value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's own types: numbers that JSON lacks become null, unknown objects their text."""
-    value = _item(value)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    return str(value)
-
-
-def _item(value: Any) -> Any:
-    """NumPy and torch scalars as Python numbers, without importing either."""
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return value

@@ -1,7 +1,7 @@
 """The miniature: is the data what the paper says, and does a small model learn more from it than from its rivals?
 
-Part 1 takes functions of the standard library apart with and without a linter and audits the outcome. Part 2 trains one small model per
-arm on generated list programs and lets each write programs for compositions that none has seen.
+Part 1 takes functions of the standard library apart with and without a linter and audits the outcome. Part 2 trains one small
+model per arm on generated list programs and lets each write programs for compositions that none has seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from gnomon.core import env
 from gnomon.core.claims import Measured, judge
-from gnomon.core.data.corpora import stdlib_functions
+from gnomon.core.data.corpora import PythonSource, stdlib_functions
 from gnomon.core.files import write_json
 from gnomon.core.models import add_token, new_llama, train_bpe
 from gnomon.core.models.config import GenConfig
@@ -100,10 +100,13 @@ def mini(cfg: Mini, run: Run) -> None:
     learning: dict[str, list[Evaluation]] = {}
     extras: dict[str, list[dict[str, float]]] = {}
     parameters = 0
+    functions = list(stdlib_functions(5, 40)) if cfg.parts != "learning" else []
     for seed in seeds:
         part = run.within(f"seed-{seed}")
         if cfg.parts != "learning":
-            for arm, audit in _data_part(scale, Rng(seed).child("data"), cfg.data_linter, run).items():
+            for arm, audit in _data_part(
+                functions, scale, Rng(seed).child("data"), cfg.data_linter, run
+            ).items():
                 _add(scores, arm, "lint-clean states", audit.share_clean or 0.0)
                 _add(scores, arm, "exact round trips", audit.share_exact or 0.0)
                 data_rows.append({"seed": seed, "arm": arm, **_figures(audit)})
@@ -149,9 +152,11 @@ def _figures(audit: Audit) -> dict[str, Any]:
     return {name: value for name, value in asdict(audit).items() if name != "offences"}
 
 
-def _data_part(scale: Scale, rng: Rng, linter: str, run: Run) -> dict[str, Audit]:
+def _data_part(
+    every: Sequence[PythonSource], scale: Scale, rng: Rng, linter: str, run: Run
+) -> dict[str, Audit]:
     """Part 1: both kinds of paths over the same functions, audited."""
-    functions = list(stdlib_functions(5, 40))
+    functions = list(every)
     rng.child("choose").python().shuffle(functions)
     texts, audits = [f.code for f in functions[: scale.functions]], {"lintseq": [], "randseq": []}
     tokenizer = train_bpe(texts, scale.vocab_size)

@@ -75,7 +75,8 @@ def learning_part(
         arm: {"tokens per solved task": _mean([one.summary(())["tokens per solved task"] for one in found])}
         for arm, found in learning.items()
     }
-    page.bars(solved, y_label="generated tokens per solved task")
+    if any(np.isfinite(bars["tokens per solved task"]) for bars in solved.values()):
+        page.bars(solved, y_label="generated tokens per solved task")
     best = {"pass@1": "full", "pass@10": "lintseq"}
     page.figures(
         {
