@@ -1,0 +1,51 @@
+# make demo   set up and walk through gnomon on this machine's own Python code (under five minutes)
+# make test   set up and run everything that CI runs
+# make check  formatting, lint and types only
+# make mini   the miniature replications, three seeds (slow)
+# make bench  the benchmarks; each writes docs/results/bench-*.json
+# make docs   write the pages that are generated from the code
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check mini bench docs clean
+
+demo: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/tour.sh
+
+test: $(VENV)/.installed-dev check
+	$(BIN)/python scripts/papers.py --check
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+mini: $(VENV)/.installed
+	$(BIN)/gnomon mini
+
+bench: $(VENV)/.installed-dev
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python scripts/papers.py
+
+clean:
+	rm -rf $(VENV) runs demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gnomon needs Python 3.11 or newer; name one with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and pinned: a looser install pulls gigabytes of GPU packages onto machines without one.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) torch
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) -e '.[dev,ray]'
+	touch $@
