@@ -202,7 +202,7 @@ class PyflakesTables:
             else:
                 self._static.append((line, code, text))
                 if code in _OF_NAMES:
-                    self._names[args[0]].is_fragile = True
+                    self._names[args if isinstance(args, str) else args[0]].is_fragile = True
         self._watch: dict[int, set[str]] = defaultdict(set)
         for name, table in self._names.items():
             fully = table.is_fragile or self._may_shadow(name, table)
@@ -236,6 +236,8 @@ class PyflakesTables:
                 return None
             undefined += [(line, name) for line in played[0]]
         found = [(line, code, text) for line, code, text in self._static if line in left]
+        if any(code == "UndefinedLocal" for _, code, _ in found):
+            return None  # its sentence names another line, which has moved
         found += [(line, _UNDEFINED, messages.UndefinedName.message % (name,)) for line, name in undefined]
         return [Diagnostic(code, bisect_left(lines, line) + 1, text) for line, code, text in sorted(found)]
 
