@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pyflakes
@@ -10,6 +11,8 @@ from pyflakes.checker import Checker
 
 from gnomon.methods.lintseq.linters.base import Diagnostic, StateDiagnoser, parse
 from gnomon.methods.lintseq.linters.pyflakes_tables import PyflakesTables
+
+logger = logging.getLogger(__name__)
 
 ERRORS: tuple[type[messages.Message], ...] = (
     messages.UndefinedName,
@@ -44,7 +47,7 @@ class PyflakesBackend:
         """Tables for one program, which answer for its states where they are sure."""
         try:
             tables = PyflakesTables(parse("\n".join(lines)), ERRORS)
-        except (SyntaxError, ValueError):
+        except Exception:  # whatever it is, `check` meets it too and says so
             return _unsure
         return tables.diagnose if tables.is_usable else _unsure
 
@@ -54,9 +57,14 @@ class PyflakesBackend:
             tree = parse(text)
         except (SyntaxError, ValueError) as error:
             return [syntax_diagnostic(error)]
+        try:
+            reported = Checker(tree, filename="program.py", withDoctest=False).messages
+        except Exception as error:  # pyflakes fails on a few odd programs, e.g. on an imported `__all__` that grows
+            logger.info("pyflakes failed on a text: %r", error)
+            return [Diagnostic("Failed", 1, "pyflakes failed")]
         found = [
             Diagnostic(type(message).__name__, message.lineno, message.message % message.message_args)
-            for message in Checker(tree, filename="program.py").messages
+            for message in reported
             if isinstance(message, ERRORS)
         ]
         return sorted(found, key=lambda diagnostic: (diagnostic.line, diagnostic.code, diagnostic.message))

@@ -29,14 +29,14 @@ _OF_ORDER = frozenset({"LateFutureImport", "DefaultExceptNotLast"})
 class _Step:
     """One thing that pyflakes does with a name."""
 
-    kind: Literal["load", "store", "bind", "enter", "leave"]
-    """Look it up, check it before an assignment, bind it, enter or leave `except ... as name`."""
+    kind: Literal["load", "store", "bind", "delete", "global", "enter", "leave"]
+    """Look it up, check it before an assignment, bind it, `del` it, declare it, enter or leave `except ... as name`."""
     line: int
     """0-based line of the program."""
     scope: int
     """The innermost scope at that moment."""
     scopes: tuple[int, ...] = ()
-    """Scopes to look in: for a load in this order, for a store those that an assignment may shadow."""
+    """For a load, where to look, in this order; for a store, what it may shadow; for a declaration, where it holds."""
     is_forgiven: bool = False
     """A load that is never reported."""
 
@@ -50,14 +50,16 @@ class _Name:
     """Lines with a step that may make the name known or unknown."""
     is_fragile: bool = False
     """The steps do not tell the whole story: its lines stay all, or go all, or pyflakes is asked."""
+    is_typing: bool = False
+    """It is imported from `typing`, whose members switch how pyflakes reads their arguments."""
 
 
 class _Recorder(checker.Checker):  # type: ignore[misc]
     """pyflakes' own walk, writing down each step.
 
-    Names are fragile when something other than these steps decides about them: `del`, `global`, an annotation without
-    value, `:=`, an import with an alias, `typing` members (they switch how their arguments are read), `__all__`. Lines
-    in `anchors` change how other lines are read; `is_starred` programs get no tables at all.
+    Names are fragile when something other than these steps decides about them: an annotation without value, `:=`, the
+    true name behind an alias, `__all__`. Lines in `anchors` change how other lines are read; programs with a star import
+    get no tables at all.
     """
 
     def __init__(self, tree: ast.Module, filename: str):
@@ -81,7 +83,7 @@ class _Recorder(checker.Checker):  # type: ignore[misc]
     ) -> None:
         step = _Step(kind, node.lineno - 1, self._id(self.scope), scopes, is_forgiven)
         self.names[name].steps.append(step)
-        if kind in ("bind", "enter", "leave"):
+        if kind not in ("load", "store"):
             self.names[name].binds_on.add(step.line)
 
     def _shadowed(self) -> tuple[int, ...]:
@@ -123,8 +125,10 @@ class _Recorder(checker.Checker):  # type: ignore[misc]
         super().handleNodeStore(node)
 
     def addBinding(self, node: Any, value: Any) -> None:
-        if node is None:
+        if node is None:  # a builtin, before anything else: the module's scope gets number 0
             self.scope[value.name] = value
+            if not self._kept:
+                self._id(self.scope)
             return
         if not isinstance(node, ast.ExceptHandler):
             self._note("bind", value.name, node)
@@ -142,13 +146,16 @@ class _Recorder(checker.Checker):  # type: ignore[misc]
             full = value.fullName
             if full != value.name and isinstance(value.source, ast.Import):
                 self.names[full].is_fragile = True
-            module = getattr(value, "module", full)
-            return module.split(".")[0] in checker.TYPING_MODULES or value._has_alias()
+            self.names[value.name].is_typing |= getattr(value, "module", full) in checker.TYPING_MODULES
+            return False
         return value.name == "__all__" or isinstance(value, checker.Annotation | checker.NamedExprAssignment)
 
     def handleNodeDelete(self, node: Any) -> None:
-        self._note("bind", node.id, node)
-        self.names[node.id].is_fragile = True
+        above = self._parents.get(node)
+        while above is not None and not isinstance(above, ast.If | ast.While | ast.IfExp):
+            above = self._parents.get(above)
+        if above is None:  # pyflakes ignores a `del` under a condition
+            self._note("delete", node.id, node)
         super().handleNodeDelete(node)
 
     def EXCEPTHANDLER(self, node: Any) -> None:
@@ -169,9 +176,9 @@ class _Recorder(checker.Checker):  # type: ignore[misc]
     TRYSTAR = TRY
 
     def GLOBAL(self, node: Any) -> None:
-        for name in node.names:
-            self._note("bind", name, node)
-            self.names[name].is_fragile = True
+        if len(self.scopeStack) > 1:
+            for name in node.names:
+                self._note("global", name, node, tuple(self._id(scope) for scope in self.scopeStack[1:]))
         super().GLOBAL(node)
 
     NONLOCAL = GLOBAL
@@ -209,7 +216,7 @@ class PyflakesTables:
             else:
                 self._static.append((line, code, text))
                 if code in _OF_NAMES:
-                    self._names[args[0]].is_fragile = True
+                    self._names[args if isinstance(args, str) else args[0]].is_fragile = True
         self._watch: dict[int, set[str]] = defaultdict(set)
         for name, table in self._names.items():
             fully = table.is_fragile or self._may_shadow(name, table)
@@ -234,7 +241,7 @@ class PyflakesTables:
         exports_hold = self._holds_exports(left)
         for name in changed:
             table = self._names[name]
-            if table.is_fragile:
+            if table.is_fragile or table.is_typing:
                 if any(step.line in left for step in table.steps):
                     return None
                 continue
@@ -243,6 +250,8 @@ class PyflakesTables:
                 return None
             undefined += [(line, name) for line in played[0]]
         found = [(line, code, text) for line, code, text in self._static if line in left]
+        if any(code == "UndefinedLocal" for _, code, _ in found):
+            return None  # its sentence names another line, which has moved
         found += [(line, _UNDEFINED, messages.UndefinedName.message % (name,)) for line, name in undefined]
         return [Diagnostic(code, bisect_left(lines, line) + 1, text) for line, code, text in sorted(found)]
 
@@ -252,7 +261,7 @@ class PyflakesTables:
     def _may_shadow(self, name: str, table: _Name) -> bool:
         """Whether a function loads the name before it assigns it, while an outer scope may know it."""
         loaded: set[int] = set()
-        outer = {step.scope for step in table.steps if step.kind in ("bind", "enter")}
+        outer = {step.scope for step in table.steps if step.kind in ("bind", "enter", "global")}
         outer |= {0} if name in self._known else set()
         for step in table.steps:
             if step.kind == "load":
@@ -293,6 +302,15 @@ def _play(steps: Sequence[_Step], left: set[int], is_known: bool) -> tuple[list[
                 undefined.append(step.line)
         elif step.kind == "bind":
             users.setdefault(step.scope, None)
+        elif step.kind == "delete":
+            if step.scope in users:
+                del users[step.scope]
+            else:
+                undefined.append(step.line)
+        elif step.kind == "global":
+            undefined.clear()
+            users.setdefault(0, 0)
+            users.update(dict.fromkeys(step.scopes, 0))
         elif step.kind == "leave":
             users.pop(step.scope, None)
             was_known, user = hidden.pop()
