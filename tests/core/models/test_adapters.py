@@ -3,8 +3,8 @@ import sys
 
 import pytest
 import torch
-from fixtures_models import FAMILIES
 
+from fixtures_models import FAMILIES
 from gnomon.core.models import add_lora, add_token, load_model, load_tokenizer, save_lora
 from gnomon.errors import BadInput
 

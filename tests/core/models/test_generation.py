@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from fixtures_models import FAMILIES
 
+from fixtures_models import FAMILIES
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from fixtures_models import FAMILIES
 
+from fixtures_models import FAMILIES
 from gnomon.core.models import Family, GenConfig, ModelHandle, StepInfo, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from fixtures_models import FAMILIES, TEXT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures_models import FAMILIES, TEXT
 from gnomon.core.models import new_llama, tiny_causal, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput

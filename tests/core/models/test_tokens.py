@@ -1,7 +1,7 @@
 import pytest
 import torch
-from fixtures_models import FAMILIES, TEXT
 
+from fixtures_models import FAMILIES, TEXT
 from gnomon.core.models import add_token, load_model, load_tokenizer, train_bpe
 from gnomon.errors import ModelMismatch
 

@@ -1,4 +1,4 @@
-"""Language models from Hugging Face checkpoints: load, look inside, edit, sample, extend. The model stays the real one."""
+"""Language models from Hugging Face checkpoints: load, look inside, edit, sample, extend."""
 
 from gnomon.lazy import exports
 

@@ -19,7 +19,7 @@ def add_lora(
     model: PreTrainedModel,
     rank: int,
     *,
-    alpha: float | None = None,
+    alpha: int | None = None,
     targets: Sequence[str] | None = None,
     new_tokens: Sequence[int] = (),
 ) -> PeftModel:
@@ -60,7 +60,7 @@ def save_lora(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: str 
 
     `load_model(folder)` and `AutoPeftModelForCausalLM.from_pretrained(folder)` give the model back.
     """
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     tokenizer.save_pretrained(folder)
 
 

@@ -24,7 +24,7 @@ def choose(
     if top_p == 1:
         cumulative = probs.cumsum(-1)
         return _first_above(cumulative, uniform * cumulative[:, -1])
-    # Most rows of a trained model are sure: their likeliest token alone holds top_p. Only the others are sorted.
+    # Many rows of a trained model are sure: their likeliest token alone holds top_p. Only others are sorted.
     likeliest, tokens = probs.max(-1)
     unsure = (likeliest < top_p).nonzero().squeeze(-1)
     if len(unsure):

@@ -16,7 +16,7 @@ class GenConfig:
     temperature: float = 1.0
     """Logits are divided by this; 0 always takes the likeliest token."""
     top_p: float = 1.0
-    """Sample from the smallest set of likeliest tokens that holds this much probability; 1 samples from all."""
+    """Sample from the fewest likeliest tokens that hold this much probability; 1 samples from all."""
     n: int = 1
     """Completions per prompt."""
     stop: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """Sampling from a causal model: batched, seeded per row, with the log-probability of every token.
 
-Each completion draws from a random stream of its own, named by its prompt and sample index. It therefore does not depend
-on the batch size, on the other prompts or on their order, and a job that is taken up again with the prompts still missing
-gives what the uninterrupted one would have given.
+Each completion draws from a random stream of its own, named by its prompt and sample index. It therefore does
+not depend on the batch size, on the other prompts or on their order, and a job that is taken up again with the
+prompts still missing gives what the uninterrupted one would have given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from gnomon.core.models.config import GenConfig
 from gnomon.core.models.handle import unpack
 from gnomon.core.models.sampler import Prefix, Progress, Row, Sampler, Watch
-from gnomon.core.models.text import StopFinder, completion_text, encode_prompts
+from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts
 from gnomon.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Completion:
     logprobs: tuple[float, ...]
     """Log-probability (nats) of each token under the model itself: temperature 1, no top-p."""
     finish: str
-    """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"`, or `"length"` (tokens or positions used up)."""
+    """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no tokens or positions left)."""
 
 
 @torch.no_grad()
@@ -54,8 +54,8 @@ def generate(
 ) -> list[list[Completion]]:
     """`gen.n` completions of each prompt, in the order of `prompts`.
 
-    Prompts of similar length share a batch, padded on the left; a prompt's keys and values are computed once and
-    repeated for its samples.
+    Prompts of similar length share a batch, padded on the left; a prompt's keys and values are computed once
+    and repeated for its samples.
 
     Args:
         model: a causal transformers model, or a `ModelHandle`.
@@ -84,7 +84,7 @@ def generate(
                 Sampler(model, tokenizer, prefix, sources, part, gen, stops, watch).run()
     finally:
         model.train(was_training)
-    texts = [prompt if isinstance(prompt, str) else tokenizer.decode(list(prompt)) for prompt in prompts]
+    texts = [prompt if isinstance(prompt, str) else decode(tokenizer, prompt) for prompt in prompts]
     return [
         [
             Completion(

@@ -1,4 +1,4 @@
-"""A handle on a model: the transformers model as it is, with names for its places and hooks that never stay behind."""
+"""A handle on a model: the transformers model as it is, its places by name, hooks that never stay behind."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ModelHandle:
         return self.model(**batch.inputs(), use_cache=False).logits
 
     def logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
-        """Log-probability (nats) of each token given those before it; 0 at a text's first token and at padding."""
+        """Log-probability (nats) of each token given those before it; 0 at first tokens and at padding."""
         logits = self.logits(batch)[:, :-1].float()
         found = torch.log_softmax(logits, -1).gather(-1, batch.input_ids[:, 1:, None]).squeeze(-1)
         is_scored = batch.mask[:, 1:] & batch.mask[:, :-1]
@@ -131,8 +131,8 @@ class ModelHandle:
     def edit(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
         """Inside the `with`, hidden states at the named sites pass through the edits, also during `generate`.
 
-        Every hook is gone on exit, after an exception too. Edits by position use `StepInfo.positions`: while generating,
-        a call sees only the newest token.
+        Every hook is gone on exit, after an exception too. Edits by position use `StepInfo.positions`: while
+        generating, a call sees only the newest token.
 
         Raises:
             BadInput: the model has no such site.
@@ -149,7 +149,7 @@ class ModelHandle:
 
     @torch.no_grad()
     def lens(self, hidden: Float[Tensor, "*N D"], *, normed: bool = False) -> Float[Tensor, "*N V"]:
-        """What hidden states would predict if they were the last: logits through the model's own output embedding.
+        """What hidden states would predict if they were the last: their logits through the model's own head.
 
         Args:
             hidden: residual stream at any block.
@@ -187,7 +187,7 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
 
 @contextmanager
 def hooked(place: Place, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside the `with`, `see` gets the hidden states at `place`; what it returns, if anything, replaces them."""
+    """Inside the `with`, `see` gets the hidden states at `place`; what it returns, if anything, takes over."""
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
@@ -215,6 +215,9 @@ class _StepReader:
     """Reads from the model's own arguments which tokens a forward pass is about."""
 
     info: StepInfo
+
+    def apply(self, edit: Edit, hidden: Tensor) -> Tensor:
+        return edit(hidden, self.info)
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = args[0] if args else kwargs["input_ids"]

@@ -19,15 +19,15 @@ BLOCK = 64
 class GrowingLayer(DynamicLayer):
     """One layer's keys and values, [B, H, T, D], in buffers with room for more tokens.
 
-    The library's layer copies all earlier keys for every new token; this one writes the token into spare room and copies
-    once in `BLOCK` tokens.
+    The library's layer copies all earlier keys for every new token; this one writes the token into spare room
+    and copies once in `BLOCK` tokens.
     """
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Append the new keys and values; returns all of them."""
-        if not self.is_initialized:
+        if not self.is_initialized or self.keys is None or self.values is None:
             self.lazy_initialization(key_states, value_states)
             self._room = 0
             self.keys, self.values = key_states, value_states

@@ -92,8 +92,8 @@ def with_padding(tokenizer: PreTrainedTokenizerBase, ref: str | Path = "") -> Pr
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelMismatch(
-                f'The tokenizer of "{ref or tokenizer.name_or_path}" has neither a padding nor an end-of-text '
-                "token. Set tokenizer.pad_token and save it again."
+                f'The tokenizer of "{ref or tokenizer.name_or_path}" has neither a padding nor an end-of-text token. '
+                "Set tokenizer.pad_token and save it again."
             )
         tokenizer.pad_token = tokenizer.eos_token
         log.info('Tokenizer "%s" has no padding token; padding with %r.', ref, tokenizer.eos_token)
@@ -114,8 +114,8 @@ def _load_config(ref: str | Path, revision: str | None) -> PreTrainedConfig:
         raise BadInput(_not_found(ref)) from error
     except (ValueError, KeyError) as error:
         raise ModelMismatch(
-            f'Model "{ref}" is of a kind this transformers does not know, or brings code of its own, which is '
-            "never run. Use a checkpoint of a class that transformers has, or a newer transformers."
+            f'Model "{ref}" is of a kind this transformers does not know, or brings code of its own, '
+            "which is never run. Use a checkpoint of a class that transformers has, or a newer transformers."
         ) from error
 
 
@@ -134,7 +134,7 @@ def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: 
         raise ModelMismatch(f'Model "{ref}" is {found}; {asked_by} needs {words}.')
 
 
-def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: str) -> PreTrainedModel:
+def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: str) -> Any:
     """The base model that a PEFT adapter names, with the adapter on it."""
     from peft import PeftConfig, PeftModel
 
@@ -148,7 +148,7 @@ def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: st
     model = load_model(base, kind=kind, device=device, dtype=dtype, asked_by=asked_by)
     if (folder / "tokenizer_config.json").is_file():
         rows = len(load_tokenizer(folder))
-        if rows > model.get_input_embeddings().num_embeddings:
+        if rows > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(rows, mean_resizing=False)
     with without_deprecations():
         return PeftModel.from_pretrained(model, str(folder)).eval()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
@@ -91,13 +91,16 @@ def find_sites(model: nn.Module, family: Family | None = None) -> Sites:
     Raises:
         ModelMismatch: the family is not in the table, or a path leads nowhere.
     """
-    root = model.get_base_model() if hasattr(model, "get_base_model") else model
+    root: Any = model
+    if hasattr(root, "get_base_model"):
+        root = root.get_base_model()
     family = family or FAMILIES.get(root.config.model_type)
     if family is None:
         raise ModelMismatch(
-            f'No sites are known for models of type "{root.config.model_type}" ({type(root).__name__}). Describe it: '
-            'ModelHandle(model, tokenizer, family=Family(blocks="model.layers", final_norm="model.norm", '
-            f'attn_out="self_attn", mlp_out="mlp")). Known: {", ".join(sorted(FAMILIES))}.'
+            f'No sites are known for models of type "{root.config.model_type}" ({type(root).__name__}). '
+            'Describe it: ModelHandle(model, tokenizer, family=Family(blocks="model.layers", '
+            'final_norm="model.norm", attn_out="self_attn", mlp_out="mlp")). '
+            f"Known: {', '.join(sorted(FAMILIES))}."
         )
     blocks = list(_at(root, family.blocks).children())
     places = {"embed": Place(blocks[0], is_input=True)}

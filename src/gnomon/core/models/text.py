@@ -42,7 +42,8 @@ def encode_prompts(
             ids.append(tokenizer.bos_token_id)
         if positions is not None and len(ids) >= positions:
             raise BadInput(
-                f"Prompt {i} has {len(ids)} tokens and the model {positions} positions. Shorten it to leave room."
+                f"Prompt {i} has {len(ids)} tokens and the model {positions} positions. "
+                "Shorten it to leave room."
             )
     return encoded
 
@@ -54,11 +55,13 @@ def completion_text(
 
     Some tokenizers drop the space before the first word they decode; the last prompt token in front keeps it.
     """
-    anchor = tokenizer.decode(list(prompt[-1:]), skip_special_tokens=True)
-    whole = tokenizer.decode([*prompt[-1:], *token_ids], skip_special_tokens=True)
-    if whole.startswith(anchor):
-        return whole[len(anchor) :]
-    return tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    anchor, whole = decode(tokenizer, prompt[-1:]), decode(tokenizer, [*prompt[-1:], *token_ids])
+    return whole[len(anchor) :] if whole.startswith(anchor) else decode(tokenizer, token_ids)
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """The text of `token_ids`, special tokens left out."""
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 class StopFinder:
@@ -83,7 +86,7 @@ class StopFinder:
 
     def is_at_end(self, token_ids: Int[Tensor, " t"]) -> bool:
         """Whether a stop text lies in the last tokens of a completion."""
-        text = self.tokenizer.decode(token_ids[-self._tail :].tolist(), skip_special_tokens=True)
+        text = decode(self.tokenizer, token_ids[-self._tail :].tolist())
         return any(stop in text for stop in self.stop)
 
     def strip(self, text: str) -> str:
@@ -92,7 +95,7 @@ class StopFinder:
         return text[: min(ends)] if ends else text
 
     def _could_end_in(self, token: int) -> bool:
-        piece = self.tokenizer.decode([token], skip_special_tokens=True)
+        piece = decode(self.tokenizer, [token])
         if "\ufffd" in piece:  # part of a character: the text depends on the tokens before it
             return True
         # Alone, a word may have lost the space in front that it has within a text.

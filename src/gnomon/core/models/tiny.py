@@ -1,7 +1,7 @@
 """Small real models, made on the spot: a byte-level BPE tokenizer and models of true transformers classes.
 
-The tests save them and load them back through `from_pretrained`, as a user's checkpoint would be; the miniatures train
-`new_llama` from nothing.
+The tests save them and load them back through `from_pretrained`, as a user's checkpoint would be; the
+miniatures train `new_llama` from nothing.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def tiny_causal(
     generator: Rng | None = None,
     **size: Any,
 ) -> PreTrainedModel:
-    """Make a causal model of `family` with less than 100,000 parameters and save it with its tokenizer to `folder`.
+    """A causal model of `family` with less than 100,000 parameters, saved with its tokenizer to `folder`.
 
     Args:
         family: one of `FAMILIES`.
@@ -151,7 +151,7 @@ def tiny_causal(
     return model
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
+def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -161,7 +161,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 
 @contextmanager
 def _seeded(generator: Rng) -> Iterator[None]:
-    """Draw from `generator` inside, where torch offers only its global stream, and put that stream back after."""
+    """Inside the `with`, torch's global stream draws what `generator` says; after it, what it would have."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

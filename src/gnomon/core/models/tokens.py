@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
@@ -19,9 +18,9 @@ log = logging.getLogger(__name__)
 def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """Teach tokenizer and model one ordinary token; returns its id.
 
-    The token is not special: text decoded with special tokens skipped still has it. Its embedding starts as the mean of
-    all others. Embeddings grow only when they have no spare row, and tied ones stay tied. A token that the tokenizer
-    has already is left as it is.
+    The token is not special: text decoded with special tokens skipped still has it. Its embedding starts as
+    the mean of all others. Embeddings grow only when they have no spare row, and tied ones stay tied. A token
+    that the tokenizer has already is left as it is.
 
     Args:
         model: a causal model, changed in place; adapters are added after the token, not before.
@@ -29,7 +28,7 @@ def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token:
         token: the new token's text.
 
     Raises:
-        ModelMismatch: the token is special in this tokenizer, or does not come out of it as one id and intact.
+        ModelMismatch: the token is special in this tokenizer, or it does not stay one id and intact.
     """
     from transformers import AddedToken
 
@@ -42,14 +41,14 @@ def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token:
     is_new = token not in tokenizer.get_vocab()
     if is_new:
         tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
-    index = tokenizer.convert_tokens_to_ids(token)
+    index = int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
     _check_intact(tokenizer, token, index)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if is_new:
         _fill_with_mean(model, index, known)
         log.info('Added the token "%s" with id %d.', token, index)
-    return int(index)
+    return index
 
 
 def _check_intact(tokenizer: PreTrainedTokenizerBase, token: str, index: int) -> None:
@@ -60,14 +59,14 @@ def _check_intact(tokenizer: PreTrainedTokenizerBase, token: str, index: int) ->
         if ids.count(index) != times or back.count(token) != times:
             raise ModelMismatch(
                 f'The tokenizer of "{tokenizer.name_or_path}" does not keep "{token}" as one ordinary token: '
-                f"{before + token + after!r} becomes {back!r} by way of {len(ids)} ids. Use another token or model."
+                f"{before + token + after!r} becomes {back!r}. Use another token or another model."
             )
 
 
 @torch.no_grad()
 def _fill_with_mean(model: PreTrainedModel, index: int, known: int) -> None:
     """Set row `index` of the embeddings to the mean of the first `known` rows; later rows are padding."""
-    layers: list[nn.Module] = [model.get_input_embeddings()]
+    layers: list[Any] = [model.get_input_embeddings()]
     head = model.get_output_embeddings()
     if head is not None and head.weight is not layers[0].weight:
         layers.append(head)

@@ -1,14 +1,14 @@
 """Examples in, padded batches out: every batch is a function of the data, the seed and the step alone.
 
-A step can therefore be asked for in any order, which is what exact resume needs, and any number of processes sees the
-same batches: each takes its share of the rows.
+A step can therefore be asked for in any order, which is what exact resume needs, and any number of processes
+sees the same batches: each takes its share of the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class GlobalBatch:
     """Targets of the whole batch over all processes: what a mean divides by."""
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """What `fit` trains on."""
 
@@ -134,7 +135,8 @@ def _without_targets(example: Example) -> Example:
 def _cut(example: Example, i: int, max_length: int | None) -> Example:
     if len(example.input_ids) != len(example.labels):
         raise BadInput(
-            f"Example {i} has {len(example.input_ids)} tokens and {len(example.labels)} labels; give one label a token."
+            f"Example {i} has {len(example.input_ids)} tokens and {len(example.labels)} labels. "
+            "Give every token one label."
         )
     example = Example(example.input_ids[:max_length], example.labels[:max_length])
     if not _n_targets(example):

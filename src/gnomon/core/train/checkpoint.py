@@ -23,10 +23,10 @@ FREE = ("micro_batch_size", "checkpoint_every")
 class Checkpoints:
     """The checkpoints of one training run.
 
-    A checkpoint is a folder `step-…` with the trainable weights and the buffers (`model.safetensors`), the optimiser
-    (`optimizer.pt`) and the step, settings and history (`state.json`). Schedule, data order and random numbers follow
-    from the step. The optimiser is saved as one process sees it: right for one process and for DDP, not for
-    optimiser states that are sharded over processes.
+    A checkpoint is a folder `step-…` with the trainable weights and the buffers (`model.safetensors`), the
+    optimiser (`optimizer.pt`) and the step, settings and history (`state.json`). Schedule, data order and random
+    numbers follow from the step. The optimiser is saved as one process sees it: right for one process and for
+    DDP, not for optimiser states that are sharded over processes.
 
     Args:
         folder: where they lie.

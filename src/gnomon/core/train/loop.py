@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +24,7 @@ Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 """The model and a micro-batch -> the loss SUMMED over its targets, a scalar."""
 
 
+@runtime_checkable
 class Bar(Protocol):
     """A progress bar."""
 
@@ -31,6 +32,7 @@ class Bar(Protocol):
         """Go `n` steps on and show these numbers."""
 
 
+@runtime_checkable
 class TrainRun(Protocol):
     """What the loop needs of a run."""
 
@@ -71,7 +73,7 @@ class History:
     """The numbers of each step, in order; what `metrics.jsonl` holds as well."""
 
     records: list[dict[str, float]] = field(default_factory=list)
-    """One row per optimiser step (`step`, `epoch`, `loss`, `lr`, `grad_norm`) or evaluation (`step`, `epoch`, its own)."""
+    """One row per step (`step`, `epoch`, `loss`, `lr`, `grad_norm`) or evaluation (`step`, `epoch`, its own)."""
 
     def curve(self, name: str) -> list[float]:
         """The values of one number over the rows that have it."""
@@ -91,9 +93,9 @@ def fit(
 ) -> History:
     """Train `model` in place and return the curve.
 
-    Continues from the newest checkpoint in `run.folder/checkpoints`, if there is one, to bit for bit the weights and the
-    curve of an uninterrupted run. Random numbers inside the model (dropout) are a function of `run.rng`, the step and the
-    process.
+    Continues from the newest checkpoint in `run.folder/checkpoints`, if there is one, to bit for bit the weights
+    and the curve of an uninterrupted run. Random numbers inside the model (dropout) are a function of `run.rng`,
+    the step and the process.
 
     Args:
         model: any module; parameters without `requires_grad` stay.
@@ -103,8 +105,8 @@ def fit(
         run: folder, random numbers, log and progress.
         groups: parameter groups for AdamW in place of `decay_groups`.
         on_step: called after each step on every process.
-        eval: called after each epoch and after the last step, on every process, with the model in evaluation mode; what
-            it returns is logged.
+        eval: called after each epoch and after the last step, on every process, with the model in evaluation
+            mode; what it returns is logged.
 
     Raises:
         UserError: the loss is not finite.

@@ -1,7 +1,7 @@
 """Losses as sums over targets, so that any split of a batch adds up to the same value.
 
-A mean over a micro-batch is not: micro-batches hold different numbers of target tokens. The loop sums, and divides once
-by the number of targets of the whole batch.
+A mean over a micro-batch is not: micro-batches hold different numbers of target tokens. The loop sums, and
+divides once by the number of targets of the whole batch.
 """
 
 from __future__ import annotations

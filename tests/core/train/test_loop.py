@@ -1,0 +1,220 @@
+import dataclasses
+
+import pytest
+import torch
+
+from fixtures_training import SmallRun, small_batches, small_examples, small_model, train_small
+from gnomon.core.models import add_lora
+from gnomon.core.rng import Rng
+from gnomon.core.train import Batches, TrainConfig, causal_loss, fit
+from gnomon.errors import BadConfig, UserError
+
+CFG = TrainConfig(lr=1e-2, batch_size=8, epochs=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _accelerate(tmp_path_factory):
+    """The first fit loads half of accelerate; no single test should seem slow for it."""
+    train_small(tmp_path_factory.mktemp("first"), dataclasses.replace(CFG, max_steps=1))
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_the_curve_is_that_of_a_loop_written_out(tmp_path):
+    """An independent loop over the same batches: mean over targets, clip, AdamW, linear decay."""
+    model, history, run = train_small(tmp_path, CFG)
+    other = small_model().train()
+    decay = [p for p in other.parameters() if p.ndim > 1]
+    spare = [p for p in other.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.01}, {"params": spare, "weight_decay": 0}], lr=1e-2
+    )
+    batches, losses = small_batches(CFG), []
+    for step in range(6):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 - step / 6)
+        loss = other(**batches.at(step).micro[0]).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(other.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert history.curve("loss") == pytest.approx(losses, rel=1e-5)
+    for mine, expected in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
+    assert history.curve("step") == [1, 2, 3, 4, 5, 6]
+    assert history.curve("epoch")[-1] == 2
+    assert history.curve("lr") == pytest.approx([1e-2 * (1 - step / 6) for step in range(6)])
+    assert run.logged() == history.records
+    assert (run.total, run.advanced) == (6, 6)
+
+
+@pytest.mark.parametrize("reduction", ["token_mean", "sum"])
+def test_accumulated_micro_batches_agree_with_one_batch(tmp_path, reduction):
+    cfg = dataclasses.replace(CFG, reduction=reduction, grad_clip=None)
+    _, one, _ = train_small(tmp_path / "8", cfg)
+    _, two, _ = train_small(tmp_path / "2x4", dataclasses.replace(cfg, micro_batch_size=4))
+    _, three, _ = train_small(tmp_path / "3", dataclasses.replace(cfg, micro_batch_size=3))
+    for history in (two, three):
+        assert history.curve("loss") == pytest.approx(one.curve("loss"), rel=1e-5)
+        assert history.curve("grad_norm") == pytest.approx(one.curve("grad_norm"), rel=1e-4)
+
+
+def test_a_sum_is_the_mean_times_the_targets(tmp_path):
+    free = dataclasses.replace(CFG, grad_clip=None, max_steps=1)
+    _, mean, _ = train_small(tmp_path / "mean", free)
+    _, total, _ = train_small(tmp_path / "sum", dataclasses.replace(free, reduction="sum"))
+    targets = small_batches(CFG).at(0).targets
+    assert total.curve("grad_norm")[0] == pytest.approx(targets * mean.curve("grad_norm")[0], rel=1e-4)
+    assert total.curve("loss") == pytest.approx(mean.curve("loss"))  # shown per target either way
+
+
+def test_the_same_seed_repeats_bit_for_bit_and_dropout_has_a_stream_of_its_own(tmp_path):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, one, _ = train_small(tmp_path / "a", CFG, dropout=0.2)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    second, two, _ = train_small(tmp_path / "b", CFG, dropout=0.2)
+    assert one == two
+    assert same(first, second)
+    _, plain, _ = train_small(tmp_path / "c", CFG)
+    assert plain != one
+
+
+def test_stopping_in_between_and_going_on_gives_the_same_bits(tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(step):
+        if step.step == 5:
+            raise Interrupted
+
+    cfg = dataclasses.replace(CFG, checkpoint_every=2)
+    expected, whole, _ = train_small(tmp_path / "whole", cfg, dropout=0.2)
+    with pytest.raises(Interrupted):
+        train_small(tmp_path / "cut", cfg, dropout=0.2, on_step=[interrupt])
+    model, history, run = train_small(tmp_path / "cut", cfg, dropout=0.2)
+    assert history == whole
+    assert same(model, expected)
+    assert run.advanced == 6
+    # The line of step 5 was written twice, with the same numbers.
+    assert {record["step"]: record for record in run.logged()} == {r["step"]: r for r in whole.records}
+    again, repeated, _ = train_small(tmp_path / "cut", cfg, dropout=0.2)
+    assert repeated == whole
+    assert same(again, expected)
+
+
+def test_two_checkpoints_are_kept_and_an_unfinished_one_is_not_taken(tmp_path):
+    cfg = dataclasses.replace(CFG, checkpoint_every=1)
+    train_small(tmp_path, cfg)
+    folder = tmp_path / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["step-00000005", "step-00000006"]
+    assert sorted(p.name for p in (folder / "step-00000006").iterdir()) == [
+        "model.safetensors",
+        "optimizer.pt",
+        "state.json",
+    ]
+    (folder / "step-00000006").rename(folder / ".unfinished-00000006")
+    _, history, _ = train_small(tmp_path, cfg)
+    assert history.curve("step") == [1, 2, 3, 4, 5, 6]
+    assert sorted(p.name for p in folder.iterdir()) == ["step-00000005", "step-00000006"]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    train_small(tmp_path, CFG)
+    with pytest.raises(BadConfig, match=r"made with train.lr=0.01; this run has 0.02.*--fresh"):
+        train_small(tmp_path, dataclasses.replace(CFG, lr=0.02))
+    train_small(tmp_path, dataclasses.replace(CFG, micro_batch_size=2))  # computes the same batches
+    other = torch.nn.Linear(2, 2)
+    with pytest.raises(BadConfig, match="belongs to another model"):
+        fit(other, small_batches(CFG), causal_loss, CFG, run=SmallRun(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
+    steps = []
+
+    def poisoned(model, batch):
+        steps.append(1)
+        return causal_loss(model, batch) * (float("nan") if len(steps) == 3 else 1)
+
+    model, run = small_model(), SmallRun(tmp_path)
+    with pytest.raises(UserError, match="stopped at step 3: the loss is nan. Lower train.lr"):
+        fit(model, small_batches(CFG), poisoned, CFG, run=run)
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert len(run.logged()) == 2
+
+
+def test_callbacks_and_evaluation_see_the_model(tmp_path):
+    seen = []
+
+    def evaluate(model):
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        seen.append("eval")
+        return {"held_out": 1.5}
+
+    cfg = dataclasses.replace(CFG, max_steps=4)
+    model, history, run = train_small(
+        tmp_path, cfg, on_step=[lambda step: seen.append(step.step)], eval=evaluate
+    )
+    assert seen == [1, 2, 3, "eval", 4, "eval"]  # after the epoch's three steps and after the last
+    assert history.curve("held_out") == [1.5, 1.5]
+    assert run.logged() == history.records
+
+
+def test_only_the_main_process_logs(tmp_path):
+    _, history, run = train_small(tmp_path, CFG, is_main=False)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert run.total is None
+    assert len(history.records) == 6
+
+
+def test_groups_replace_the_usual_ones(tmp_path):
+    model = small_model()
+    before = model.transformer.wpe.weight.clone()
+    run, wte = SmallRun(tmp_path), model.transformer.wte.weight
+    fit(model, small_batches(CFG), causal_loss, CFG, run=run, groups=[{"params": [wte], "lr": 0.5}])
+    assert torch.equal(model.transformer.wpe.weight, before)
+    assert run.logged()[0]["lr"] == 0.5
+
+
+def test_mixed_precision_comes_close(tmp_path):
+    _, full, _ = train_small(tmp_path / "no", CFG)
+    _, mixed, _ = train_small(tmp_path / "bf16", dataclasses.replace(CFG, precision="bf16"))
+    assert mixed.curve("loss") == pytest.approx(full.curve("loss"), rel=0.02)
+    assert mixed.curve("loss") != full.curve("loss")
+
+
+def test_adapters_train_alone_and_their_checkpoint_is_small(tmp_path):
+    cfg = dataclasses.replace(CFG, checkpoint_every=0)
+
+    def train():
+        model = small_model()
+        torch.manual_seed(3)
+        adapted = add_lora(model, 2)
+        frozen = {n: p.clone() for n, p in adapted.named_parameters() if not p.requires_grad}
+        history = fit(adapted, small_batches(cfg), causal_loss, cfg, run=SmallRun(tmp_path))
+        assert all(torch.equal(p, frozen[n]) for n, p in adapted.named_parameters() if n in frozen)
+        return adapted, history
+
+    first, history = train()
+    assert history.curve("loss")[-1] < history.curve("loss")[0]
+    newest = tmp_path / "checkpoints" / "step-00000006" / "model.safetensors"
+    assert newest.stat().st_size < 12_000  # the whole model has 28 kB
+    second, again = train()  # comes from the checkpoint
+    assert again == history
+    assert same(first, second)
+
+
+def test_a_few_sentences_are_learnt_by_heart(tmp_path):
+    cfg = TrainConfig(
+        lr=3e-2, batch_size=4, epochs=60, warmup_ratio=0.1, schedule="cosine", checkpoint_every=0
+    )
+    model = small_model()
+    batches = Batches(small_examples(4), 4, pad_id=2, generator=Rng(0))
+    history = fit(model, batches, causal_loss, cfg, run=SmallRun(tmp_path))
+    assert history.curve("loss")[0] > 3.5  # about ln 40
+    assert history.curve("loss")[-1] < 0.1
