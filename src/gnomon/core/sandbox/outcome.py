@@ -37,7 +37,9 @@ class Limits:
             if not value > 0:
                 raise BadConfig(f"{field.name} must be > 0; got {value}.")
         if self.memory_mb < 64:
-            raise BadConfig(f"memory_mb must be >= 64, which the interpreter itself needs; got {self.memory_mb}.")
+            raise BadConfig(
+                f"memory_mb must be >= 64, which the interpreter itself needs; got {self.memory_mb}."
+            )
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Outcome:
     """What became of a program."""
 
     status: Status
-    """`passed`: ran to its last line. `failed`: raised. `exited`: left before its last line, with whatever exit code.
-    `timeout`: wall clock or CPU time. `memory`: asked for too much. `output`: wrote too much. `crashed`: killed by a
-    signal, or its process died."""
+    """`passed`: ran to its last line. `failed`: raised. `exited`: left before its last line, with whatever
+    exit code. `timeout`: wall clock or CPU time. `memory`: asked for too much. `output`: wrote too much.
+    `crashed`: killed by a signal, or its process died."""
     seconds: float
     """Wall-clock seconds."""
     error: str = ""
