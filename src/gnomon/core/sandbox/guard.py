@@ -5,9 +5,6 @@ Runs inside the
 helper: standard library only.
 """
 
-# os and not pathlib: whatever the helper loads is paid for in every fork.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import os

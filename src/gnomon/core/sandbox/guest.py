@@ -3,9 +3,6 @@
 Runs inside the helper: standard library only.
 """
 
-# os and not pathlib: whatever the helper loads is paid for in every fork.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import gc

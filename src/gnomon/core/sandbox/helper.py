@@ -9,9 +9,6 @@ own: nothing in that tree can harm it, and one call of it ends everything else t
 and ends its children one by one. Runs with the standard library only.
 """
 
-# os and not pathlib: whatever the helper loads is paid for in every fork.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import contextlib

@@ -3,9 +3,6 @@
 Runs inside the helper, before any program: standard library only.
 """
 
-# os and not pathlib: whatever the helper loads is paid for in every fork.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import contextlib
@@ -90,7 +87,7 @@ def adopt_orphans() -> bool:
 
 
 def become(uid: int | None, *, may_read: bool) -> None:
-    """Give up all privileges for good but, with `may_read`, that to read; become user `uid` if one is given."""
+    """Give up all privileges for good, but for reading if `may_read`; with a `uid`, become that user."""
     keep = may_read and uid is not None
     if uid is not None:
         _prctl(_PR_SET_KEEPCAPS, int(keep))
