@@ -93,7 +93,7 @@ class Page:
         self._add("section", title=title, anchor=f"s{sum(b.kind == 'section' for b in self._blocks) + 1}")
 
     def text(self, text: str) -> None:
-        """Paragraphs; understands `code`, **bold**, *italic*, [links](https://...) and lists of "- " lines."""
+        """Paragraphs; knows `code`, **bold**, *italic*, [links](https://...) and lists of "- " lines."""
         self._add("text", html=prose(text))
 
     def figures(self, figures: Mapping[str, Any]) -> None:
@@ -248,7 +248,7 @@ class Page:
         self._artifacts[name] = str(relative)
 
     def write(self, folder: str | Path, *, status: str = "done") -> Path:
-        """Write `report.html` and `report.json` into `folder`, each whole or not at all; return the page's path."""
+        """Write `report.html` and `report.json` into `folder`, each whole or not at all; the page's path."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         finished = datetime.now(UTC)

@@ -8,28 +8,12 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import socket
 import sys
 import traceback
 import types
 from typing import Any, NoReturn
 
 FILE_NAME = "program.py"
-_REFUSED = frozenset(
-    {
-        "ctypes.call_function",
-        "ctypes.dlopen",
-        "ctypes.dlsym",
-        "ctypes.dlsym/handle",
-        "os.exec",
-        "os.killpg",
-        "os.posix_spawn",
-        "os.spawn",
-        "os.system",
-        "pty.spawn",
-        "subprocess.Popen",
-    }
-)
 
 
 def limit(limits: dict[str, Any], tasks: int) -> None:
@@ -54,32 +38,21 @@ def limit(limits: dict[str, Any], tasks: int) -> None:
                 raise
 
 
-def guard(own_tree: bool) -> None:
-    """Refuse sockets, new programs and foreign functions from inside the interpreter; for good."""
-    session = os.getsid(0)
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event.startswith("socket."):
-            if event == "socket.__new__" and arguments[1] == socket.AF_UNIX:
-                return  # asyncio's socketpair; connecting and binding are refused below
-        elif event == "os.kill":
-            if own_tree or (arguments[0] > 0 and os.getsid(arguments[0]) == session):
-                return
-        elif event not in _REFUSED:
-            return
-        raise PermissionError(f"{event} is not allowed in the sandbox")
-
-    sys.addaudithook(hook)
-
-
 def rehearse() -> None:
     """Do once in the helper what every program does, so that no program pays for the first time."""
     try:
-        exec(compile("def f(x: int = 1) -> int:\n    return [y for y in (x, 'a')]\nassert f() == f'{1}'", "", "exec"), {})
+        exec(
+            compile(
+                "def f(x: int = 1) -> int:\n    return [y for y in (x, 'a')]\nassert f() == f'{1}'",
+                "",
+                "exec",
+            ),
+            {},
+        )
     except AssertionError as error:
         "".join(traceback.format_exception(type(error), error, error.__traceback__))
     "\ud800".encode("utf-8", "surrogatepass")
-    with open(os.devnull, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
+    with open(os.devnull, "w", encoding="utf-8", errors="surrogatepass") as file:
         file.write("x")
 
 
@@ -101,7 +74,7 @@ def run(code: str, note: int, secret: int) -> NoReturn:
         for name in [name for name in sys.modules if name.partition(".")[0] == "gnomon"]:
             del sys.modules[name]
         sys.modules["__main__"] = main
-        with open(FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:  # noqa: PTH123
+        with open(FILE_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(code)
         gc.enable()
         exec(compile(code, FILE_NAME, "exec"), main.__dict__)

@@ -2,8 +2,10 @@
 
     gnomon ── helper ── program ── whatever it starts
 
-The helper keeps the clock, reads the output and clears up. Where it may, it is the first process of a process tree of its
-own: nothing in that tree can harm it, and one call of it ends everything else there. Elsewhere it adopts orphans
+The helper keeps the clock, reads the output and clears up. Where it may, it is the first process of a
+process tree of its
+own: nothing in that tree can harm it, and one call of it ends everything else there. Elsewhere it adopts
+    orphans
 and ends its children one by one. Runs with the standard library only.
 """
 
@@ -22,11 +24,12 @@ import time
 from typing import Any, NoReturn
 
 from gnomon.core.sandbox import guest, walls
+from gnomon.core.sandbox.guard import guard
 
 TAIL = 4096
 """Bytes kept of each stream."""
 _WARM = ("bisect", "collections", "copy", "functools", "heapq", "itertools", "math", "re", "string", "typing")
-"""Modules that programs find loaded. Each one is paid for in every fork: none with a large library behind it."""
+"""Modules that programs find loaded. Every fork pays for them: none with a large library behind it."""
 
 
 class Helper:
@@ -38,11 +41,11 @@ class Helper:
         self.network = walls.separate()
         self.processes = walls.found_tree()
         children = f"/proc/self/task/{os.getpid()}/children"
-        hidden = self.processes or not os.path.exists(children)  # noqa: PTH110
+        hidden = self.processes or not os.path.exists(children)
         self.children = None if hidden else os.open(children, os.O_RDONLY)
         walls.adopt_orphans()
         self.files = walls.freeze_files(work, size_mb)
-        self.uid, self.may_read = walls.guest_user(number, os.path.dirname(os.__file__))  # noqa: PTH120
+        self.uid, self.may_read = walls.guest_user(number, os.path.dirname(os.__file__))
         self.user = self.uid is not None or os.geteuid() != 0
         # Processes are counted per user, and per user namespace where there is one.
         self.tasks = 4 if self.uid is not None or self.network else tasks + 4
@@ -52,7 +55,7 @@ class Helper:
         """Run one program to its end or to a limit, and leave nothing of it behind."""
         self.count += 1
         folder = f"{self.work}/{self.count}"
-        os.mkdir(folder, 0o700)  # noqa: PTH102
+        os.mkdir(folder, 0o700)
         if self.uid is not None:
             os.chown(folder, self.uid, self.uid)
         secret = os.urandom(16).hex().encode()
@@ -73,7 +76,9 @@ class Helper:
         _remove(folder)
         return {"seconds": seconds, **_outcome(reader.tails, stopped, end, secret, seconds, limits["cpu_s"])}
 
-    def _program(self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]) -> NoReturn:
+    def _program(
+        self, code: str, limits: dict[str, Any], folder: str, pipes: dict[str, tuple[int, int]]
+    ) -> NoReturn:
         """Shut the doors from inside and hand over."""
         note = pipes["note"][1]
         try:
@@ -84,7 +89,7 @@ class Helper:
             os.umask(0o077)
             guest.limit(limits, self.tasks)
             walls.become(self.uid, may_read=self.may_read)
-            guest.guard(self.processes)
+            guard(folder, processes=self.processes, files=self.files, user=self.user)
             guest.run(code, note, secret)
         except BaseException as error:
             os.write(note, f"crashed before the program began: {error!r}".encode()[:400])
@@ -122,7 +127,7 @@ class _Reader:
             self.poll.register(fd, select.POLLIN | select.POLLHUP)
 
     def follow(self, child: int, deadline: float, parent: int) -> tuple[str, int | None]:
-        """Read until `child` ends. Returns why it was stopped, if it was, or its exit code (a signal is negative)."""
+        """Read until `child` ends: why it was stopped, or its exit code (a signal is negative)."""
         watch = os.pidfd_open(child) if hasattr(os, "pidfd_open") else None
         self.poll.register(parent, select.POLLHUP)
         if watch is not None:
@@ -191,13 +196,13 @@ def _outcome(
 def _remove(folder: str) -> None:
     """Delete `folder` and all in it, also what a program has made undeletable, as far as we may."""
     with contextlib.suppress(OSError):
-        os.chmod(folder, 0o700)  # noqa: PTH101
+        os.chmod(folder, 0o700)
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
                 _remove(entry.path)
             else:
-                os.unlink(entry.path)  # noqa: PTH108
-        os.rmdir(folder)  # noqa: PTH106
+                os.unlink(entry.path)
+        os.rmdir(folder)
 
 
 def send(fd: int, value: Any) -> None:
@@ -225,7 +230,7 @@ def _exactly(fd: int, size: int) -> bytes:
 def main(work: str, size_mb: int) -> NoReturn:
     """Serve programs from stdin, outcomes to stdout, until stdin ends."""
     requests, replies = os.dup(0), os.dup(1)
-    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
+    with open(os.devnull, "r+b") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(nothing.fileno(), 1)
     for name in _WARM:

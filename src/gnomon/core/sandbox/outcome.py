@@ -47,9 +47,9 @@ class Outcome:
     """What became of a program."""
 
     status: Status
-    """`passed`: ran to its last line. `failed`: raised. `exited`: left before its last line, with whatever exit code.
-    `timeout`: wall clock or CPU time. `memory`: asked for too much. `output`: wrote too much. `crashed`: killed by a
-    signal, or its process died."""
+    """`passed`: ran to its last line. `failed`: raised. `exited`: left before its last line, with whatever
+    exit code. `timeout`: wall clock or CPU time. `memory`: asked for too much. `output`: wrote too much.
+    `crashed`: killed by a signal, or its process died."""
     seconds: float
     """Wall-clock seconds."""
     error: str = ""

@@ -23,8 +23,8 @@ from gnomon.errors import BadConfig, WorkLost
 
 _SOURCE = str(Path(__file__).parents[3])
 _START = (
-    "import sys; sys.path.insert(0, {source!r}); from gnomon.core.sandbox.helper import main; del sys.path[0]; "
-    "main({work!r}, {size_mb})"
+    "import sys; sys.path.insert(0, {source!r}); from gnomon.core.sandbox.helper import main; "
+    "del sys.path[0]; main({work!r}, {size_mb})"
 )
 _GRACE_S = 20.0
 """Seconds that a helper may take beyond a program's own limit before it is given up."""
@@ -35,7 +35,8 @@ def run_program(code: str, **limits: Any) -> Outcome:
 
     Args:
         code: Python source.
-        limits: fields of `Limits`: `timeout_s`, `cpu_s`, `memory_mb`, `file_mb`, `max_processes`, `output_kb`.
+        limits: fields of `Limits`: `timeout_s`, `cpu_s`, `memory_mb`, `file_mb`, `max_processes`,
+            `output_kb`.
 
     Raises:
         BadConfig: a limit is out of range, or this system cannot fork.
@@ -163,7 +164,8 @@ class _Helper:
         self._work = tempfile.mkdtemp(prefix="gnomon-sandbox-")
         Path(self._work).chmod(0o711)
         start = _START.format(source=_SOURCE, work=self._work, size_mb=self._size_mb)
-        # Isolated as with -I, but for one variable: hashes must not differ from run to run, or sets would change order.
+        # Isolated as with -I, but for one variable: hashes must not differ from run to run, or sets would
+        # change order.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-s", "-B", "-X", "utf8", "-c", start],
             env={"PYTHONHASHSEED": "0"},

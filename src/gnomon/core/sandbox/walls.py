@@ -1,4 +1,4 @@
-"""The kernel's walls, raised once per helper process. Linux only; elsewhere every function reports that nothing was done.
+"""The kernel's walls, raised once per helper process; on systems other than Linux none of them stands.
 
 Runs inside the helper, before any program: standard library only.
 """
@@ -31,7 +31,8 @@ def unshare(flags: int) -> bool:
 def separate() -> bool:
     """Leave the network and the shared memory of the machine; whether the network is gone.
 
-    An ordinary user needs a user namespace for it, in which the process may do to itself what only root may otherwise.
+    An ordinary user needs a user namespace for it, in which the process may do to itself what only root may
+    otherwise.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid != 0 and unshare(CLONE_NEWUSER):
@@ -40,14 +41,18 @@ def separate() -> bool:
             ("uid_map", f"{uid} {uid} 1"),
             ("gid_map", f"{gid} {gid} 1"),
         ):
+<<<<<<< HEAD
             with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+=======
+            with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
+>>>>>>> helper-c
                 file.write(text)
     unshare(CLONE_NEWIPC)
     return unshare(CLONE_NEWNET)
 
 
 def freeze_files(work: str, size_mb: int) -> bool:
-    """Make every file read-only but those in `work`, which moves into memory, and hide `/proc`; whether it was done."""
+    """Make all files read-only but those in `work`, now in memory, and hide `/proc`; whether it was done."""
     if not unshare(CLONE_NEWNS) or not _mount("none", "/", None, _MS_REC | _MS_PRIVATE, ""):
         return False
     if not _mount(
@@ -60,7 +65,7 @@ def freeze_files(work: str, size_mb: int) -> bool:
 
 
 def found_tree() -> bool:
-    """Continue as the first process of a new process tree; the old process stays outside and waits for its end.
+    """Continue as the first process of a new process tree; the old process waits outside for its end.
 
     Returns:
         Whether it was permitted; if not, this is still the old process.
@@ -86,7 +91,7 @@ def adopt_orphans() -> bool:
 
 
 def become(uid: int | None, *, may_read: bool) -> None:
-    """Give up all privileges for good, and with a `uid` become that user; `may_read` still reads every file."""
+    """Give up all privileges for good, but for reading if `may_read`; with a `uid`, become that user."""
     keep = may_read and uid is not None
     if uid is not None:
         _prctl(_PR_SET_KEEPCAPS, int(keep))
@@ -105,8 +110,8 @@ def guest_user(number: int, path: str) -> tuple[int | None, bool]:
 
     `number` tells helpers apart, whose processes are counted per user.
 
-    Root hands programs to a user that owns nothing. Where that user cannot read the interpreter's own library at `path`
-    (an interpreter in root's home), it keeps the right to read and no other.
+    Root hands programs to a user that owns nothing. Where that user cannot read the interpreter's own
+    library at `path` (an interpreter in root's home), it keeps the right to read and no other.
     """
     if os.geteuid() != 0:
         return None, False
