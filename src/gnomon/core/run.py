@@ -33,6 +33,7 @@ except ImportError:  # not a POSIX system: two processes in one run folder are t
 
 _MARKER = "config.yaml"
 _HEADER = "# gnomon "
+_LOCK = ".lock"
 
 
 class PlanShown(Exception):
@@ -92,29 +93,35 @@ class Run:
         known = is_run_folder(self.folder)
         if self.folder.exists() and not known and any(self.folder.iterdir()):
             raise BadInput(f"{self.folder} exists and is not a run folder. Choose another with --out.")
-        if fresh and known:
-            shutil.rmtree(self.folder)
-            known = False
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if known:
-            old = read_settings(self.folder / _MARKER)
-            if changed := differences(old, self._settings):
-                raise BadConfig(
-                    f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
-                    "Use --fresh to start over or --out for another folder."
-                )
+        if known and fresh:
+            self._empty()
+        elif known and (changed := differences(read_settings(self.folder / _MARKER), self._settings)):
+            self.close()
+            raise BadConfig(
+                f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
+                "Use --fresh to start over or --out for another folder."
+            )
         header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
         write_settings(self.folder / _MARKER, self._settings, header)
         write_json(self.folder / "env.json", env.describe())
 
+    def _empty(self) -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
+
     def _take_lock(self) -> None:
         if fcntl is None:
             return
-        self._lock = (self.folder / ".lock").open("w")
+        self._lock = (self.folder / _LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.close()
             raise BadConfig(
                 f"Another process is working in {self.folder}. Wait for it or use --out."
             ) from None

@@ -1,0 +1,113 @@
+import json
+
+import pytest
+
+from gnomon.core import run as runs
+from gnomon.core.run import PlanShown, Run
+from gnomon.errors import BadConfig, BadInput
+
+SETTINGS = {"source": "a.jsonl", "train": {"lr": 0.1}}
+
+
+def open_run(folder, settings=SETTINGS, **options):
+    return Run(folder, method="lintseq", verb="check", settings=settings, **options)
+
+
+def test_a_run_folder_holds_what_it_promises(tmp_path):
+    run = open_run(tmp_path / "r", command="gnomon lintseq check a.jsonl")
+    run.log(step=1, loss=0.5)
+    (run.folder / "out.jsonl").write_text("")
+    run.artifact("records", run.folder / "out.jsonl")
+    run.page.figures({"loss": 0.5})
+    report = run.finish()
+    names = {path.name for path in run.folder.iterdir()}
+    assert {"config.yaml", "env.json", "metrics.jsonl", "report.html", "report.json"} <= names
+    assert report["figures"] == {"loss": 0.5}
+    assert report["artifacts"] == {"records": "out.jsonl"}
+    assert json.loads((run.folder / "env.json").read_text())["packages"]["torch"]
+    assert (run.folder / "config.yaml").read_text().startswith("# gnomon lintseq check --config")
+    assert runs.artifact(run.folder, "records") == run.folder / "out.jsonl"
+    with pytest.raises(BadInput, match='a run without "model"; it has records'):
+        runs.artifact(run.folder, "model")
+
+
+def test_the_same_settings_continue_and_others_are_refused(tmp_path):
+    open_run(tmp_path / "r").close()
+    run = open_run(tmp_path / "r")
+    assert run.finished is None
+    run.finish()
+    again = open_run(tmp_path / "r")
+    assert again.finished["status"] == "done"
+    again.close()
+    with pytest.raises(BadConfig, match=r"train\.lr: 0\.1 -> 0\.2.*--fresh"):
+        open_run(tmp_path / "r", {"source": "a.jsonl", "train": {"lr": 0.2}})
+    with pytest.raises(BadConfig, match="seed: 0 -> 1"):
+        open_run(tmp_path / "r", seed=1)
+
+
+def test_fresh_starts_over_but_never_deletes_a_stranger_s_folder(tmp_path):
+    run = open_run(tmp_path / "r")
+    (run.folder / "old").touch()
+    run.close()
+    open_run(tmp_path / "r", fresh=True).close()
+    assert not (tmp_path / "r" / "old").exists()
+    stranger = tmp_path / "mine"
+    stranger.mkdir()
+    (stranger / "config.yaml").write_text("model: mine\n")
+    with pytest.raises(BadInput, match="is not a run folder"):
+        open_run(stranger, fresh=True)
+    assert (stranger / "config.yaml").exists()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    first = open_run(tmp_path / "r")
+    with pytest.raises(BadConfig, match="Another process is working"):
+        open_run(tmp_path / "r")
+    first.close()
+    open_run(tmp_path / "r").close()
+
+
+def test_a_dry_run_writes_nothing_and_asks_for_costs_only_then(tmp_path):
+    run = open_run(tmp_path / "r", dry=True)
+    with pytest.raises(PlanShown) as shown:
+        run.plan(rows=lambda: 3, workers=1)
+    assert shown.value.plan == {"rows": 3, "workers": 1}
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(RuntimeError, match=r"must call run\.plan first"):
+        run.log(step=1)
+    real = open_run(tmp_path / "r")
+    real.plan(rows=lambda: pytest.fail("counted for nothing"))
+    real.close()
+
+
+def test_parts_have_their_own_folder_numbers_and_rows(tmp_path):
+    run = open_run(tmp_path / "r")
+    a, b = run.within("a"), run.within("b")
+    assert a.rng.key != b.rng.key
+    assert a.folder == run.folder / "a"
+    for step in (1, 2, 3):
+        a.log(step=step)
+        b.log(step=step)
+    run.log(note="kept")
+    a.rewind(step=1)
+    run.log(note="after")
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row.get("part") == "a"] == [1]
+    assert [row["step"] for row in rows if row.get("part") == "b"] == [1, 2, 3]
+    assert [row["note"] for row in rows if "note" in row] == ["kept", "after"]
+    run.close()
+
+
+def test_only_the_main_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    run = open_run(tmp_path / "r")
+    run.log(step=1)
+    assert run.finish() == {}
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unfinished_run_is_no_input(tmp_path):
+    open_run(tmp_path / "r").close()
+    with pytest.raises(BadInput, match="has not finished"):
+        runs.artifact(tmp_path / "r", "records")
+    assert runs.artifact(tmp_path, "records") == tmp_path
