@@ -41,11 +41,7 @@ def separate() -> bool:
             ("uid_map", f"{uid} {uid} 1"),
             ("gid_map", f"{gid} {gid} 1"),
         ):
-<<<<<<< HEAD
-            with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
-=======
             with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
->>>>>>> helper-c
                 file.write(text)
     unshare(CLONE_NEWIPC)
     return unshare(CLONE_NEWNET)

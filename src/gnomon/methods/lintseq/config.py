@@ -133,7 +133,7 @@ class Resolve:
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Shards):
-    """Audit edit sequences: does every one resolve to its program exactly, and is every state lint-clean?"""
+    """Audit edit sequences: whether each resolves to its program exactly and whether its states are lint-clean."""
 
     source: Positional[str]
     """Edit sequences: a run of `generate` or `randseq`, or records in the layout the released generator writes."""

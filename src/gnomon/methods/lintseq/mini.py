@@ -70,7 +70,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(12, 60, 6, paths=2, passes=2, hidden=32, layers=1, heads=2, n=20),
+    "smoke": Scale(12, 60, 3, paths=2, passes=2, hidden=32, layers=1, heads=2, n=20, max_length=128),
     "mini": Scale(300, 3000, 60, paths=3, passes=9, hidden=128, layers=3, heads=4, n=20),
     "gpu": Scale(
         300, 60_000, 200, paths=3, passes=6, hidden=512, layers=8, heads=8, n=64,
