@@ -50,7 +50,8 @@ CASES = [
     "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 1\nassert P() == P(1)",
     "import pickle\nclass C: pass\nassert isinstance(pickle.loads(pickle.dumps(C())), C)",
     "import asyncio\nasync def f(): return 1\nassert asyncio.run(f()) == 1",
-    "from threading import Thread\nr = []\nt = Thread(target=r.append, args=[1])\nt.start(); t.join(); assert r",
+    "from threading import Thread\nr = []\nt = Thread(target=r.append, args=[1])\\n"
+    "t.start(); t.join()\nassert r",
     "import tempfile\nwith tempfile.TemporaryFile() as f: f.write(b'x')",
     "import signal, os\nr = []\nsignal.signal(signal.SIGUSR1, lambda *a: r.append(1))\n"
     "os.kill(os.getpid(), signal.SIGUSR1)\nassert r",

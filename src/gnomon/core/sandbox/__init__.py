@@ -8,10 +8,10 @@ What holds what:
 - *Another user and no privileges*: started by root, a program runs as a user that owns nothing.
 - *Resource limits* of the kernel hold CPU time, memory, file size, open files and the number of processes.
 - *The clock* of the helper outside ends what is still there after `timeout_s`.
-- *An audit hook* inside the interpreter refuses sockets, new programs and foreign functions. It stops
-  Python code that does not fight it; a program that corrupts its own memory walks past. Where namespaces
-  are forbidden (many containers, macOS) it is the only wall before the network: `sandbox_walls()` says
-  which walls stand here.
+- *An audit hook* inside the interpreter refuses sockets, new programs and foreign functions, and what a
+  missing wall would have held: writing abroad, forking. It stops Python code that does not fight it; a
+  program that corrupts its own memory walks past. Where namespaces are forbidden (many containers, macOS)
+  it is the only wall before the network: `sandbox_walls()` says which walls stand here.
 
 A program has *passed* if it ran to its last line: the interpreter then sends a secret that it was given for
 this one run, so that `sys.exit(0)`, `os._exit(0)` and a forked twin do not count. A program that searches

@@ -3,10 +3,8 @@
     gnomon ── helper ── program ── whatever it starts
 
 The helper keeps the clock, reads the output and clears up. Where it may, it is the first process of a
-process tree of its
-own: nothing in that tree can harm it, and one call of it ends everything else there. Elsewhere it adopts
-    orphans
-and ends its children one by one. Runs with the standard library only.
+process tree of its own: nothing in that tree can harm it, and one call ends everything else there.
+Elsewhere it adopts orphans and ends its children one by one. Runs with the standard library only.
 """
 
 from __future__ import annotations
