@@ -1,4 +1,4 @@
-"""The pages in a real browser, where there is one: they load, run their script and ask nobody for anything."""
+"""The pages in a real browser, where there is one: they load, run their script and ask for nothing."""
 
 import importlib.util
 import os
