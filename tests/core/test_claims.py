@@ -79,7 +79,7 @@ def test_a_gain_on_one_task_of_ten_is_undecided_though_every_seed_shows_it():
 def test_sentence_and_row_hold_the_numbers():
     verdict = judge({"a": {"m": [3, 4, 5]}, "b": {"m": [1, 2, 4]}}, claim("m: a > b"))
     assert verdict.sentence == (
-        "m: a - b = +1.667 [+1, +2] over 3 seeds; holds: the whole interval is above 0."
+        "m: a - b = +1.67 [+1, +2] over 3 seeds; holds: the whole interval is above 0."
     )
     row = verdict.as_row()
     assert {"claim", "source", "outcome", "estimate", "low", "high", "required"} <= row.keys()

@@ -185,7 +185,7 @@ def judge(
         low, high = interval.low, interval.high
         outcome, why = _decide(comparison.op, target, claim.margin, low, high, n_seeds)
     sign = "+" if isinstance(comparison.right, str) else ""
-    numbers = f"{interval.estimate:{sign}.4g} [{low:{sign}.4g}, {high:{sign}.4g}]"
+    numbers = f"{interval.estimate:{sign}.3g} [{low:{sign}.3g}, {high:{sign}.3g}]"
     over = f"{n_seeds} seed{'s' if n_seeds != 1 else ''}"
     sentence = f"{comparison.metric}: {subject} = {numbers} over {over}; {outcome}: {why}."
     return Verdict(claim, outcome, interval.estimate, low, high, n_seeds, sentence)

@@ -152,9 +152,7 @@ def test_with_fewer_walls(tmp_path, who):
     if who == "ordinary user":
         command = ["unshare", "--user", "--map-user=1000", "--map-group=1000", *command]
     else:
-        kinds = ("user", "net", "mnt", "pid", "ipc")
-        forbid = "".join(f"echo 0 > /proc/sys/user/max_{kind}_namespaces && " for kind in kinds)
-        command = ["unshare", "--user", "--map-root-user", "sh", "-c", f'{forbid} exec "$0" "$@"', *command]
+        command = _without_namespaces(command)
     env = {"PYTHONPATH": SOURCE, "PATH": os.environ["PATH"]}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if "unshare failed" in done.stderr or "ermission denied" in done.stderr:
@@ -168,24 +166,43 @@ def test_with_fewer_walls(tmp_path, who):
 
 
 @pytest.mark.slow
-def test_dies_with_its_owner(tmp_path):
-    """kill -9 of the owner ends a running program too."""
+@pytest.mark.parametrize("kind", ["all walls", "no namespaces"])
+def test_dies_with_its_owner(tmp_path, kind):
+    """kill -9 of the owner ends a running program too, and the folder goes with it."""
+    if kind != "all walls" and not shutil.which("unshare"):
+        pytest.skip("needs unshare to take walls away")
     code = (
-        "import sys\nfrom gnomon.core.sandbox import SandboxPool, Limits\n"
+        "from gnomon.core.sandbox import SandboxPool, Limits\n"
         "pool = SandboxPool(1, limits=Limits(timeout_s=60, cpu_s=60))\npool.map(['pass'])\n"
         "print(pool._helpers[0]._process.pid, flush=True)\npool.map(['while True: pass'])"
     )
-    start = [sys.executable, "-c", code]
-    owner = subprocess.Popen(start, env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE, text=True)
-    helper = int(owner.stdout.readline())
+    if kind != "all walls":
+        command = _without_namespaces([sys.executable, "-c", code])
+    else:
+        command = [sys.executable, "-c", code]
+    env = {"PYTHONPATH": SOURCE, "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    owner = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    helper = int(owner.stdout.readline() or 0)
+    if not helper:
+        owner.wait()
+        owner.stdout.close()
+        pytest.skip("user namespaces are not permitted here")
     time.sleep(0.3)
+    assert list(tmp_path.iterdir())
     owner.kill()
     owner.wait()
     owner.stdout.close()
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and _alive(helper):
+    while time.monotonic() < deadline and (_alive(helper) or list(tmp_path.iterdir())):
         time.sleep(0.05)
-    assert not _alive(helper)
+    assert not _alive(helper) and not list(tmp_path.iterdir())
+
+
+def _without_namespaces(command):
+    """The command line that runs `command` where no namespace can be made."""
+    kinds = ("user", "net", "mnt", "pid", "ipc")
+    forbid = "".join(f"echo 0 > /proc/sys/user/max_{kind}_namespaces && " for kind in kinds)
+    return ["unshare", "--user", "--map-root-user", "sh", "-c", f'{forbid} exec "$0" "$@"', *command]
 
 
 def _alive(pid):

@@ -123,7 +123,7 @@ def bars(
     """
     categories = list(dict.fromkeys(category for row in groups.values() for category in row))
     with _canvas(prefix) as (figure, axes):
-        width = 0.8 / max(len(groups), 1)
+        width = min(0.8 / max(len(groups), 1), 0.18)
         drawn = 0
         for i, (arm, row) in enumerate(groups.items()):
             for j, category in enumerate(categories):
@@ -135,7 +135,7 @@ def bars(
                 if not values:
                     continue
                 drawn += 1
-                x = j - 0.4 + width * (i + 0.5)
+                x = j + width * (i + 0.5 - len(groups) / 2)
                 axes.bar(x, values[0], width=width * 0.9, color=arm_colour(slots[arm]))
                 if len(values) == 3:
                     axes.plot([x, x], values[1:], color=INK, linewidth=1.4, solid_capstyle="round")
@@ -162,7 +162,7 @@ def _canvas(prefix: str) -> Iterator[tuple[Figure, Axes]]:
     with mpl.rc_context(settings), warnings.catch_warnings():
         # The browser draws the text with its own fonts: a glyph missing here is none of our business.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph", category=UserWarning)
-        figure = Figure(figsize=(7.2, 3.5), layout="constrained")
+        figure = Figure(figsize=(8.8, 3.7), layout="constrained")
         yield figure, figure.add_subplot()
 
 

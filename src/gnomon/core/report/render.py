@@ -7,6 +7,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -37,11 +38,14 @@ def render(template: str, *, script: str, **values: Any) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
+    logo = (_HERE / "logo.svg").read_text(encoding="utf-8").strip()
     html = (
         _environment()
         .get_template(template)
         .render(
             policy=policy,
+            logo=Markup(logo),
+            icon="data:image/svg+xml," + quote(logo),
             style=Markup((_HERE / "style.css").read_text(encoding="utf-8").strip()),
             script=Markup(code),
             **values,

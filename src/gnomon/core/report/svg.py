@@ -13,6 +13,7 @@ INK, SOFT, RULE, PAPER = "#010101", "#020202", "#030303", "#050505"
 _NAMES = {INK: "ink", SOFT: "soft", RULE: "rule", PAPER: "paper"}
 _COLOUR = re.compile(r"#0[1-5]0[1-5][0-9a-f]{2}", re.IGNORECASE)
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
+_TARGET = re.compile(r"(?:^|url\()#([^)]+)")
 
 
 def arm_colour(slot: int) -> str:
@@ -34,11 +35,16 @@ def embed(source: bytes, prefix: str, title: str) -> Markup:
             # A style element would restyle the whole page; metadata carries dates and addresses.
             if _local(child.tag) in ("style", "metadata"):
                 parent.remove(child)
+    used: set[str] = set()
     for element in root.iter():
         element.tag = _local(element.tag)
         attributes = {_local(name): value for name, value in element.attrib.items()}
+        used.update(name for value in attributes.values() for name in _TARGET.findall(value))
         element.attrib.clear()
         element.attrib.update({name: _rewrite(name, value, prefix) for name, value in attributes.items()})
+    for element in root.iter():
+        if element.get("id", "").removeprefix(f"{prefix}-") not in used:
+            element.attrib.pop("id", None)
     view = root.get("viewBox", "0 0 1 1")
     root.attrib.clear()
     root.attrib.update({"viewBox": view, "role": "img", "class": "chart"})

@@ -17,7 +17,6 @@ import os
 import select
 import signal
 import struct
-import sys
 import time
 from typing import Any, NoReturn
 
@@ -37,7 +36,7 @@ class Helper:
         self.work, self.count, number = work, 0, os.getpid()
         tasks = walls.tasks_of_user()
         self.network = walls.separate()
-        self.processes = walls.found_tree()
+        self.processes = walls.found_tree(work)
         children = f"/proc/self/task/{os.getpid()}/children"
         hidden = self.processes or not os.path.exists(children)
         self.children = None if hidden else os.open(children, os.O_RDONLY)
@@ -137,7 +136,7 @@ class _Reader:
                     return "timeout", None
                 for fd, _ in self.poll.poll(left * 1000 if watch is not None else min(left * 1000, 5)):
                     if fd == parent:
-                        os._exit(1)  # nobody is left to report to
+                        return "crashed", None  # nobody is left to report to: end the program and follow
                     if fd in self.names:
                         self._take(fd)
                 if max(self.seen["out"], self.seen["err"]) > self.most:
@@ -239,7 +238,8 @@ def main(work: str, size_mb: int) -> NoReturn:
     gc.disable()
     gc.freeze()
     send(replies, {name: getattr(helper, name) for name in ("network", "files", "processes", "user")})
-    while request := receive(requests):
-        send(replies, helper.run(request["code"], request["limits"], requests))
-    sys.stderr.flush()
+    with contextlib.suppress(BrokenPipeError):
+        while request := receive(requests):
+            send(replies, helper.run(request["code"], request["limits"], requests))
+    _remove(work)
     os._exit(0)

@@ -60,8 +60,8 @@ def freeze_files(work: str, size_mb: int) -> bool:
     return _mount("tmpfs", "/proc", "tmpfs", _MS_NOSUID | _MS_NODEV, "size=4k,nr_inodes=2,mode=0555")
 
 
-def found_tree() -> bool:
-    """Continue as the first process of a new process tree; the old process waits outside for its end.
+def found_tree(work: str) -> bool:
+    """Continue as the first process of a new process tree; the old one waits for its end and removes `work`.
 
     Returns:
         Whether it was permitted; if not, this is still the old process.
@@ -71,7 +71,10 @@ def found_tree() -> bool:
     child = os.fork()
     if child:
         os.closerange(0, 3)
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+        status = os.waitpid(child, 0)[1]
+        with contextlib.suppress(OSError):
+            os.rmdir(work)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     _prctl(_PR_SET_PDEATHSIG, 9)
     return True
 
