@@ -57,7 +57,7 @@ def test_without_new_tokens_the_embeddings_stay_frozen(checkpoint):
 
 
 def test_a_target_that_does_not_exist_is_named(checkpoint):
-    with pytest.raises(BadInput, match="No adapter fits LlamaForCausalLM.*nowhere"):
+    with pytest.raises(BadInput, match=r"No adapter fits LlamaForCausalLM.*nowhere"):
         add_lora(load_model(checkpoint("llama")), 2, targets=["nowhere"])
 
 

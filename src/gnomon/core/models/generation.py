@@ -1,8 +1,8 @@
 """Sampling from a causal model: batched, seeded per row, with the log-probability of every token.
 
 Each completion draws from a random stream of its own, named by its prompt and sample index. It therefore does
-not depend on the batch size, on the other prompts or on their order, and a job that is taken up again with the
-prompts still missing gives what the uninterrupted one would have given.
+not depend on the batch size, on the other prompts or on their order, and a job that is taken up again with
+the prompts still missing gives what the uninterrupted one would have given.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Completion:
     logprobs: tuple[float, ...]
     """Log-probability (nats) of each token under the model itself: temperature 1, no top-p."""
     finish: str
-    """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no tokens or positions left)."""
+    """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no room for more)."""
 
 
 @torch.no_grad()

@@ -142,9 +142,7 @@ class ModelHandle:
             reader = self.model.register_forward_pre_hook(steps, with_kwargs=True)
             hooks.callback(reader.remove)
             for site, edit in edits.items():
-                hooks.enter_context(
-                    hooked(self.sites[site], lambda hidden, edit=edit: edit(hidden, steps.info))
-                )
+                hooks.enter_context(hooked(self.sites[site], partial(steps.apply, edit)))
             yield
 
     @torch.no_grad()
@@ -187,7 +185,7 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
 
 @contextmanager
 def hooked(place: Place, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside the `with`, `see` gets the hidden states at `place`; what it returns, if anything, takes over."""
+    """Inside the `with`, `see` gets the hidden states at `place`; what it returns replaces them."""
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:

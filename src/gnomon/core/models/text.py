@@ -70,7 +70,7 @@ class StopFinder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], vocabulary: int):
         self.tokenizer = tokenizer
         self.stop = tuple(stop)
-        # A token holds at least one byte of text: a stop text and what surrounds it lie within so many tokens.
+        # A token holds at least a byte of text: a stop text and what surrounds it lie within so many tokens.
         self._tail = max((len(text.encode()) for text in self.stop), default=0) + 4
         self._may_end = torch.full((vocabulary,), UNKNOWN, dtype=torch.int8)
 
