@@ -48,6 +48,15 @@ def test_temperature_sharpens_by_powers():
     assert pick(0.99, temperature=0.0) == 1
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.999])
+def test_the_largest_number_below_one_never_reaches_a_token_of_probability_zero(top_p):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2000, 50, generator=generator)
+    logits[:, 40:] = -torch.inf
+    tokens = choose(logits, 1.0, top_p, torch.full((2000,), 1 - 2**-24))
+    assert tokens.max() < 40
+
+
 def test_equal_logits_give_the_first_when_greedy():
     assert choose(torch.zeros(2, 4), 0.0, 1.0, torch.zeros(2)).tolist() == [0, 0]
 

@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnomon.core.models.batch import Batch, pad, positions_of
-from gnomon.core.models.load import load_model, load_tokenizer, with_padding
+from gnomon.core.models.load import load_model, load_tokenizer
 from gnomon.core.models.sites import Family, Place, Site, find_sites
+from gnomon.core.models.text import padding_id
 from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ModelHandle:
         self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, *, family: Family | None = None
     ):
         self.model = model
-        self.processor = with_padding(processor)
+        self.processor = processor
         self.kind = "causal"
         self.sites = find_sites(model, family)
 
@@ -83,7 +84,7 @@ class ModelHandle:
         for i, row in enumerate(rows):
             if not row:
                 raise BadInput(f"Text {i} has no tokens. Leave empty texts out.")
-        return pad(rows, self.processor.pad_token_id, side).to(self.model.device)
+        return pad(rows, padding_id(self.processor), side).to(self.model.device)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Float[Tensor, "B T V"]:
@@ -180,7 +181,7 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
         raise BadInput(
             f"A plain {type(model).__name__} needs its tokenizer beside it; or give a ModelHandle."
         )
-    return model, with_padding(tokenizer)
+    return model, tokenizer
 
 
 @contextmanager

@@ -84,15 +84,10 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
         raise BadInput(
             f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
         ) from error
-    return with_padding(tokenizer, ref)
-
-
-def with_padding(tokenizer: PreTrainedTokenizerBase, ref: str | Path = "") -> PreTrainedTokenizerBase:
-    """`tokenizer` itself, its padding token set to the end-of-text token where it had none."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelMismatch(
-                f'The tokenizer of "{ref or tokenizer.name_or_path}" has neither a padding nor an '
+                f'The tokenizer of "{ref}" has neither a padding nor an '
                 "end-of-text token. Set tokenizer.pad_token and save it again."
             )
         tokenizer.pad_token = tokenizer.eos_token

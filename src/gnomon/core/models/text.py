@@ -48,6 +48,12 @@ def encode_prompts(
     return encoded
 
 
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id to fill masked places with, also where the tokenizer names none."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(i for i in ids if i is not None)
+
+
 def completion_text(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], token_ids: Sequence[int]
 ) -> str:

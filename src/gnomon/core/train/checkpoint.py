@@ -70,7 +70,7 @@ class Checkpoints:
                 "Name the same model to continue, or start over with --fresh."
             )
         model.load_state_dict(weights, strict=False)
-        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True))
+        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True))
         return state["step"], state["history"]
 
     def save(

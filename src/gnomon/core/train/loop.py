@@ -70,7 +70,7 @@ class History:
     """The numbers of each step, in order; what `metrics.jsonl` holds as well."""
 
     records: list[dict[str, float]] = field(default_factory=list)
-    """A row per step (`step`, `epoch`, `loss`, `lr`, `grad_norm`) or evaluation (`step`, `epoch`, its own)."""
+    """A row per step (`step`, `epoch`, `loss`, `lr`, `grad_norm`) or evaluation (`step`, `epoch`, others)."""
 
     def curve(self, name: str) -> list[float]:
         """The values of one number over the rows that have it."""
