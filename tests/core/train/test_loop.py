@@ -100,8 +100,7 @@ def test_stopping_in_between_and_going_on_gives_the_same_bits(tmp_path):
     assert history == whole
     assert same(model, expected)
     assert run.advanced == 6
-    # The line of step 5 was written twice, with the same numbers.
-    assert {record["step"]: record for record in run.logged()} == {r["step"]: r for r in whole.records}
+    assert run.logged() == whole.records  # step 5 was taken twice and is there once
     again, repeated, _ = train_small(tmp_path / "cut", cfg, dropout=0.2)
     assert repeated == whole
     assert same(again, expected)

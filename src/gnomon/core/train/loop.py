@@ -43,6 +43,9 @@ class TrainRun(Protocol):
     def log(self, **numbers: float) -> None:
         """Append one line of numbers to the run's metrics."""
 
+    def rewind(self, *, step: int) -> None:
+        """Drop the rows of later steps from the run's metrics."""
+
     def progress(self, total: int, label: str) -> AbstractContextManager[Bar]:
         """A progress bar over `total` steps."""
 
@@ -116,6 +119,8 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     checkpoints = Checkpoints(run.folder / "checkpoints", accelerator, {**asdict(cfg), "total_steps": total})
     start, records = checkpoints.load(model, optimizer)
+    if run.is_main:
+        run.rewind(step=start)
 
     def note(**numbers: float) -> None:
         records.append(numbers)
