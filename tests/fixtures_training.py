@@ -29,6 +29,12 @@ class SmallRun:
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(numbers) + "\n")
 
+    def rewind(self, *, step):
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            path.write_text("".join(line + "\n" for line in kept))
+
     def logged(self):
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
 

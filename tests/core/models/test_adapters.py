@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from fixtures_models import FAMILIES
-from gnomon.core.models import add_lora, add_token, load_model, load_tokenizer, save_lora
+from gnomon.core.models import (
+    GenConfig,
+    ModelHandle,
+    add_lora,
+    add_token,
+    generate,
+    load_model,
+    load_tokenizer,
+    save_lora,
+)
+from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 
 TEXT = "x\n<|diff|>@@ -0,0 +1 @@\n+y"
@@ -47,6 +57,19 @@ def test_adapters_and_the_rows_of_a_new_token_are_trained_and_saved(family, chec
         assert torch.equal(again(ids).logits, logits)
 
 
+def test_an_adapted_model_is_sampled_and_looked_into_like_any_other(checkpoint, tmp_path):
+    adapted, ids, logits = make_adapted(checkpoint("llama"), tmp_path)
+    handle = ModelHandle(adapted, load_tokenizer(tmp_path))
+    ((found,),) = generate(handle, None, [TEXT], GenConfig(max_new_tokens=8, temperature=0), generator=Rng(0))
+    with torch.no_grad():
+        expected = adapted.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False
+        )
+    assert list(found.token_ids) == expected[0, ids.shape[1] :].tolist()
+    last = handle.capture(handle.encode([TEXT]), ["1.resid_post"])["1.resid_post"]
+    torch.testing.assert_close(handle.lens(last), logits)
+
+
 def test_without_new_tokens_the_embeddings_stay_frozen(checkpoint):
     adapted = add_lora(load_model(checkpoint("llama")), 2, alpha=2, targets=["q_proj"])
     trained = {
@@ -57,7 +80,7 @@ def test_without_new_tokens_the_embeddings_stay_frozen(checkpoint):
 
 
 def test_a_target_that_does_not_exist_is_named(checkpoint):
-    with pytest.raises(BadInput, match="No adapter fits LlamaForCausalLM.*nowhere"):
+    with pytest.raises(BadInput, match=r"No adapter fits LlamaForCausalLM.*nowhere"):
         add_lora(load_model(checkpoint("llama")), 2, targets=["nowhere"])
 
 

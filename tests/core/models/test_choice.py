@@ -30,7 +30,7 @@ def test_without_top_p_the_cumulative_distribution_runs_in_the_order_of_ids(unif
             0.85,
             0.55,
             1,
-        ),  # 0.5 + 0.3 + 0.1: token 1 below 0.5 / 0.9 = 0.556, token 3 below 0.889, then token 0
+        ),  # 0.5 + 0.3 + 0.1: token 1 below 0.556, token 3 below 0.889, then token 0
         (0.85, 0.56, 3),
         (0.85, 0.88, 3),
         (0.85, 0.89, 0),
@@ -42,9 +42,19 @@ def test_top_p_keeps_the_smallest_set_that_holds_it(top_p, uniform, token):
 
 
 def test_temperature_sharpens_by_powers():
-    # At temperature 1/2 probabilities are squared: .01 .25 .0025 .09 .0025, sum .355; token 1 spans 0.0282 .. 0.7324.
+    # At temperature 1/2 probabilities are squared: .01 .25 .0025 .09 .0025, sum
+    # .355; token 1 spans 0.0282 .. 0.7324.
     assert [pick(u, temperature=0.5) for u in (0.028, 0.029, 0.732, 0.740)] == [0, 1, 1, 3]
     assert pick(0.99, temperature=0.0) == 1
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.999])
+def test_the_largest_number_below_one_never_reaches_a_token_of_probability_zero(top_p):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2000, 50, generator=generator)
+    logits[:, 40:] = -torch.inf
+    tokens = choose(logits, 1.0, top_p, torch.full((2000,), 1 - 2**-24))
+    assert tokens.max() < 40
 
 
 def test_equal_logits_give_the_first_when_greedy():

@@ -186,6 +186,8 @@ def test_completions_end_where_the_models_positions_do(handle_of):
         gen = GenConfig(max_new_tokens=20, temperature=0)
         found = generate(handle, None, [long, short], gen, generator=Rng(0))
         assert [(len(c.token_ids), c.finish) for (c,) in found] == [(8, "length"), (20, "length")]
+        among_many = generate(handle, None, [long, *[short] * 15], gen, generator=Rng(0))
+        assert among_many[0][0].token_ids == found[0][0].token_ids
         with pytest.raises(BadInput, match="Prompt 0 has 128 tokens and the model 128 positions"):
             generate(handle, None, [[5] * 128], gen, generator=Rng(0))
 

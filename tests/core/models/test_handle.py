@@ -130,7 +130,7 @@ def test_the_lens_on_the_last_state_is_the_models_logits(handle):
 
 def test_a_misspelt_site_is_answered_with_the_nearest(handle_of):
     handle = handle_of("llama")
-    with pytest.raises(BadInput, match='no site "0.mlpout". Did you mean "0.mlp_out"'):
+    with pytest.raises(BadInput, match=r'no site "0.mlpout". Did you mean "0.mlp_out"'):
         handle.capture(handle.encode(["x"]), ["0.mlpout"])
     with pytest.raises(BadInput, match='where must be "all" or "last"; got "first"'):
         handle.capture(handle.encode(["x"]), ["embed"], where="first")
@@ -148,9 +148,9 @@ def test_a_family_that_is_not_in_the_table_can_be_described(tiny_tokenizer):
         vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     model = GPTNeoXForCausalLM(config).eval()
-    with pytest.raises(ModelMismatch, match='type "gpt_neox".*Describe it'):
+    with pytest.raises(ModelMismatch, match=r'type "gpt_neox".*Describe it'):
         ModelHandle(model, tiny_tokenizer)
-    with pytest.raises(ModelMismatch, match='has no module "gpt_neox.block"'):
+    with pytest.raises(ModelMismatch, match=r'has no module "gpt_neox.block"'):
         ModelHandle(
             model,
             tiny_tokenizer,

@@ -27,7 +27,7 @@ def test_the_type_of_the_weights_can_be_chosen(checkpoint):
 
 
 def test_a_folder_without_config_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="has no config.json"):
+    with pytest.raises(BadInput, match=r"has no config.json"):
         load_model(tmp_path)
 
 

@@ -19,7 +19,7 @@ def test_any_text_survives_the_tokenizer(tiny_tokenizer, text):
 def test_the_tokenizer_merges_what_is_frequent_and_adds_nothing_by_itself():
     tokenizer = train_bpe(["abab abab abab"], 262)
     assert [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id] == [0, 1, 2]
-    # By hand: "ab" is the most frequent pair (6), then "abab" (3), then " abab" (2): one each for ids 259, 260, 261.
+    # By hand: the most frequent pair is "ab" (6), then "abab" (3), then " abab" (2); ids 259, 260 and 261.
     assert tokenizer("abab abab")["input_ids"] == [260, 261]
     assert train_bpe(["abab abab abab"], 262).get_vocab() == tokenizer.get_vocab()
 
@@ -38,7 +38,7 @@ def test_tiny_models_are_tiny_real_classes(family, checkpoint, handle_of):
 
 
 def test_an_unknown_family_is_named_with_the_nearest(tiny_tokenizer, tmp_path):
-    with pytest.raises(BadInput, match='"lama".*Did you mean "llama"'):
+    with pytest.raises(BadInput, match=r'"lama".*Did you mean "llama"'):
         tiny_causal("lama", tiny_tokenizer, tmp_path)
 
 

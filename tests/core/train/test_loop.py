@@ -100,8 +100,7 @@ def test_stopping_in_between_and_going_on_gives_the_same_bits(tmp_path):
     assert history == whole
     assert same(model, expected)
     assert run.advanced == 6
-    # The line of step 5 was written twice, with the same numbers.
-    assert {record["step"]: record for record in run.logged()} == {r["step"]: r for r in whole.records}
+    assert run.logged() == whole.records  # step 5 was taken twice and is there once
     again, repeated, _ = train_small(tmp_path / "cut", cfg, dropout=0.2)
     assert repeated == whole
     assert same(again, expected)
@@ -141,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
         return causal_loss(model, batch) * (float("nan") if len(steps) == 3 else 1)
 
     model, run = small_model(), SmallRun(tmp_path)
-    with pytest.raises(UserError, match="stopped at step 3: the loss is nan. Lower train.lr"):
+    with pytest.raises(UserError, match=r"stopped at step 3: the loss is nan\. Lower train\.lr"):
         fit(model, small_batches(CFG), poisoned, CFG, run=run)
     assert all(p.isfinite().all() for p in model.parameters())
     assert len(run.logged()) == 2
@@ -157,9 +156,7 @@ def test_callbacks_and_evaluation_see_the_model(tmp_path):
         return {"held_out": 1.5}
 
     cfg = dataclasses.replace(CFG, max_steps=4)
-    model, history, run = train_small(
-        tmp_path, cfg, on_step=[lambda step: seen.append(step.step)], eval=evaluate
-    )
+    _, history, run = train_small(tmp_path, cfg, on_step=[lambda step: seen.append(step.step)], eval=evaluate)
     assert seen == [1, 2, 3, "eval", 4, "eval"]  # after the epoch's three steps and after the last
     assert history.curve("held_out") == [1.5, 1.5]
     assert run.logged() == history.records

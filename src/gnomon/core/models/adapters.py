@@ -30,8 +30,8 @@ def add_lora(
         rank: rank of the update of each adapted matrix.
         alpha: the update is scaled by `alpha / rank`; `None` takes twice the rank.
         targets: names of the adapted modules; `None` adapts every linear layer but the output embedding.
-        new_tokens: ids whose embedding rows, in and out, are trained and saved too: tokens that the model has never
-            seen, see `add_token`.
+        new_tokens: ids whose embedding rows, in and out, are trained and saved too: tokens that the model has
+            never seen, see `add_token`.
 
     Raises:
         BadInput: no module has a name in `targets`.
@@ -56,7 +56,7 @@ def add_lora(
 
 
 def save_lora(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Save adapters and tokenizer to `folder`, the rows of new tokens among them and the other embeddings left out.
+    """Save adapters, the rows of new tokens and the tokenizer to `folder`; other embeddings are left out.
 
     `load_model(folder)` and `AutoPeftModelForCausalLM.from_pretrained(folder)` give the model back.
     """

@@ -29,7 +29,7 @@ class Batch:
         return Batch(self.input_ids.to(device), self.mask.to(device))
 
     def inputs(self) -> dict[str, Tensor]:
-        """What a transformers model takes, positions too: its own would be wrong after padding on the left."""
+        """What a transformers model takes, positions too: its own would be wrong after padding."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.mask.long(),

@@ -23,7 +23,7 @@ def choose(
     probs = torch.softmax(logits.float() / temperature, -1)
     if top_p == 1:
         cumulative = probs.cumsum(-1)
-        return _first_above(cumulative, uniform * cumulative[:, -1])
+        return _invert(cumulative, uniform, cumulative[:, -1])
     # Many rows of a trained model are sure: their likeliest token alone holds top_p. Only others are sorted.
     likeliest, tokens = probs.max(-1)
     unsure = (likeliest < top_p).nonzero().squeeze(-1)
@@ -32,11 +32,15 @@ def choose(
         cumulative = descending.cumsum(-1)
         last = (cumulative < top_p).sum(-1, keepdim=True).clamp(max=probs.shape[-1] - 1)
         mass = cumulative.gather(-1, last).squeeze(-1)
-        place = _first_above(cumulative, uniform[unsure] * mass)
+        place = _invert(cumulative, uniform[unsure], mass)
         tokens[unsure] = order.gather(-1, place[:, None]).squeeze(-1)
     return tokens
 
 
-def _first_above(cumulative: Float[Tensor, "B V"], target: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
-    place = torch.searchsorted(cumulative, target[:, None], right=True).squeeze(-1)
-    return place.clamp(max=cumulative.shape[-1] - 1)
+def _invert(
+    cumulative: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], mass: Float[Tensor, " B"]
+) -> Int[Tensor, " B"]:
+    """First place of each row whose cumulative sum is above its share of `mass`, the sum that counts as 1."""
+    # Rounding may lift the product to the mass itself, which only a token of probability 0 could pass.
+    target = torch.minimum(uniform * mass, torch.nextafter(mass, torch.zeros_like(mass)))
+    return torch.searchsorted(cumulative, target[:, None], right=True).squeeze(-1)

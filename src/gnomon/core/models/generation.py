@@ -1,8 +1,8 @@
 """Sampling from a causal model: batched, seeded per row, with the log-probability of every token.
 
 Each completion draws from a random stream of its own, named by its prompt and sample index. It therefore does
-not depend on the batch size, on the other prompts or on their order, and a job that is taken up again with the
-prompts still missing gives what the uninterrupted one would have given.
+not depend on the batch size, on the other prompts or on their order, and a job that is taken up again with
+the prompts still missing gives what the uninterrupted one would have given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from gnomon.core.models.config import GenConfig
 from gnomon.core.models.handle import unpack
 from gnomon.core.models.sampler import Prefix, Progress, Row, Sampler, Watch
-from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts
+from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts, padding_id
 from gnomon.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Completion:
     logprobs: tuple[float, ...]
     """Log-probability (nats) of each token under the model itself: temperature 1, no top-p."""
     finish: str
-    """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no tokens or positions left)."""
+    """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no room for more)."""
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def generate(
     model.eval()
     try:
         for group in _plan_groups(rows, gen):
-            prefix = Prefix(model, [samples[0].prompt for samples in group], tokenizer.pad_token_id)
+            prefix = Prefix(model, [samples[0].prompt for samples in group], padding_id(tokenizer))
             flat = [(i, row) for i, samples in enumerate(group) for row in samples]
             for start in range(0, len(flat), gen.batch_size):
                 sources, part = zip(*flat[start : start + gen.batch_size], strict=True)
@@ -107,7 +107,7 @@ def _plan_rows(
     seen: Counter[tuple[int, ...]] = Counter()
     plan = []
     for i, prompt in enumerate(encoded):
-        stream = generator.child(*prompt, "time", seen[tuple(prompt)])
+        stream = generator.child(*prompt, "repeat", seen[tuple(prompt)])
         seen[tuple(prompt)] += 1
         limit = gen.max_new_tokens if positions is None else min(gen.max_new_tokens, positions - len(prompt))
         plan.append([Row((i, k), prompt, limit, stream.child("sample", k)) for k in range(gen.n)])

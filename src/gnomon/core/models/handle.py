@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnomon.core.models.batch import Batch, pad, positions_of
-from gnomon.core.models.load import load_model, load_tokenizer, with_padding
+from gnomon.core.models.load import load_model, load_tokenizer
 from gnomon.core.models.sites import Family, Place, Site, find_sites
+from gnomon.core.models.text import padding_id
 from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ModelHandle:
         self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, *, family: Family | None = None
     ):
         self.model = model
-        self.processor = with_padding(processor)
+        self.processor = processor
         self.kind = "causal"
         self.sites = find_sites(model, family)
 
@@ -83,7 +84,7 @@ class ModelHandle:
         for i, row in enumerate(rows):
             if not row:
                 raise BadInput(f"Text {i} has no tokens. Leave empty texts out.")
-        return pad(rows, self.processor.pad_token_id, side).to(self.model.device)
+        return pad(rows, padding_id(self.processor), side).to(self.model.device)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Float[Tensor, "B T V"]:
@@ -142,9 +143,7 @@ class ModelHandle:
             reader = self.model.register_forward_pre_hook(steps, with_kwargs=True)
             hooks.callback(reader.remove)
             for site, edit in edits.items():
-                hooks.enter_context(
-                    hooked(self.sites[site], lambda hidden, edit=edit: edit(hidden, steps.info))
-                )
+                hooks.enter_context(hooked(self.sites[site], partial(steps.apply, edit)))
             yield
 
     @torch.no_grad()
@@ -182,12 +181,12 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
         raise BadInput(
             f"A plain {type(model).__name__} needs its tokenizer beside it; or give a ModelHandle."
         )
-    return model, with_padding(tokenizer)
+    return model, tokenizer
 
 
 @contextmanager
 def hooked(place: Place, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside the `with`, `see` gets the hidden states at `place`; what it returns, if anything, takes over."""
+    """Inside the `with`, `see` gets the hidden states at `place`; what it returns replaces them."""
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:

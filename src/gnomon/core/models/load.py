@@ -84,16 +84,11 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
         raise BadInput(
             f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
         ) from error
-    return with_padding(tokenizer, ref)
-
-
-def with_padding(tokenizer: PreTrainedTokenizerBase, ref: str | Path = "") -> PreTrainedTokenizerBase:
-    """`tokenizer` itself, its padding token set to the end-of-text token where it had none."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelMismatch(
-                f'The tokenizer of "{ref or tokenizer.name_or_path}" has neither a padding nor an end-of-text token. '
-                "Set tokenizer.pad_token and save it again."
+                f'The tokenizer of "{ref}" has neither a padding nor an '
+                "end-of-text token. Set tokenizer.pad_token and save it again."
             )
         tokenizer.pad_token = tokenizer.eos_token
         log.info('Tokenizer "%s" has no padding token; padding with %r.', ref, tokenizer.eos_token)
@@ -145,10 +140,10 @@ def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: st
         )
     if not (folder / "adapter_model.safetensors").is_file():
         raise BadInput(_no_safetensors(folder))
-    model = load_model(base, kind=kind, device=device, dtype=dtype, asked_by=asked_by)
+    model: Any = load_model(base, kind=kind, device=device, dtype=dtype, asked_by=asked_by)
     if (folder / "tokenizer_config.json").is_file():
         rows = len(load_tokenizer(folder))
-        if rows > model.get_input_embeddings().weight.shape[0]:
+        if rows > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(rows, mean_resizing=False)
     with without_deprecations():
         return PeftModel.from_pretrained(model, str(folder)).eval()

@@ -103,7 +103,7 @@ class Sampler:
         ).to(device)
         self.token_ids = torch.zeros(len(rows), self.width, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(len(rows), self.width, device=device)
-        self.ends = torch.tensor(sorted(_end_ids(model, tokenizer)), device=device)
+        self.ends = torch.tensor(sorted(_end_ids(model, tokenizer)), dtype=torch.long, device=device)
 
     def run(self) -> None:
         """Sample every row to its end and fill in its tokens, log-probabilities and reason."""
@@ -126,7 +126,8 @@ class Sampler:
 
     def _step(self, tokens: Int[Tensor, " B"], t: int) -> None:
         """Read the newest tokens; leaves the logits of the next ones."""
-        self.position = self.position + 1
+        # Rows that have ended stay where they are: their next position might be one the model does not have.
+        self.position = self.position + (~self.has_ended).long()[:, None]
         seen = self.mask.shape[1] - self.width + t + 1
         output = self.model(
             input_ids=tokens[:, None],

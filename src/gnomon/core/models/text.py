@@ -48,6 +48,12 @@ def encode_prompts(
     return encoded
 
 
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id to fill masked places with, also where the tokenizer names none."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(i for i in ids if i is not None)
+
+
 def completion_text(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], token_ids: Sequence[int]
 ) -> str:
@@ -70,7 +76,7 @@ class StopFinder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], vocabulary: int):
         self.tokenizer = tokenizer
         self.stop = tuple(stop)
-        # A token holds at least one byte of text: a stop text and what surrounds it lie within so many tokens.
+        # A token holds at least a byte of text: a stop text and what surrounds it lie within so many tokens.
         self._tail = max((len(text.encode()) for text in self.stop), default=0) + 4
         self._may_end = torch.full((vocabulary,), UNKNOWN, dtype=torch.int8)
 

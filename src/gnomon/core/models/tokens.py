@@ -43,7 +43,8 @@ def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token:
         tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
     index = int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
     _check_intact(tokenizer, token, index)
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    rows: Any = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if is_new:
         _fill_with_mean(model, index, known)

@@ -52,7 +52,7 @@ class BatchSource(Protocol):
 class Batches:
     """Padded batches of examples, in an order shuffled anew for each epoch.
 
-    Rows of a batch are sorted by length and cut into micro-batches, which saves padding and changes no result.
+    Rows of a batch are sorted by length and cut into micro-batches: that saves padding and changes no result.
 
     Args:
         examples: the data.

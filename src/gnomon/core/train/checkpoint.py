@@ -24,9 +24,9 @@ class Checkpoints:
     """The checkpoints of one training run.
 
     A checkpoint is a folder `step-…` with the trainable weights and the buffers (`model.safetensors`), the
-    optimiser (`optimizer.pt`) and the step, settings and history (`state.json`). Schedule, data order and random
-    numbers follow from the step. The optimiser is saved as one process sees it: right for one process and for
-    DDP, not for optimiser states that are sharded over processes.
+    optimiser (`optimizer.pt`) and the step, settings and history (`state.json`). Schedule, data order and
+    random numbers follow from the step. The optimiser is saved as one process sees it: right for one process
+    and for DDP, not for optimiser states that are sharded over processes.
 
     Args:
         folder: where they lie.
@@ -56,9 +56,10 @@ class Checkpoints:
             return 0, []
         state = json.loads((newest / "state.json").read_text())
         for name, value in self.settings.items():
-            if state["settings"].get(name) != value:
+            found = state["settings"].get(name)
+            if found != value:
                 raise BadConfig(
-                    f"{newest} was made with train.{name}={state['settings'].get(name)}; this run has {value}. "
+                    f"{newest} was made with train.{name}={found}; this run has {value}. "
                     "Set it back to continue, or start over with --fresh."
                 )
         weights = load_file(newest / "model.safetensors")
@@ -69,7 +70,7 @@ class Checkpoints:
                 "Name the same model to continue, or start over with --fresh."
             )
         model.load_state_dict(weights, strict=False)
-        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True))
+        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True))
         return state["step"], state["history"]
 
     def save(

@@ -25,7 +25,7 @@ class TrainConfig:
     max_length: int = 1024
     """Longer examples are cut on the right to this many tokens."""
     reduction: Literal["sum", "token_mean"] = "token_mean"
-    """Loss of a batch: the sum over its target tokens, or their mean. Either way every token weighs the same."""
+    """Loss of a batch: the sum over its target tokens or their mean; every token weighs the same."""
     weight_decay: float = 0.01
     """Decoupled weight decay; norms and biases are spared."""
     warmup_ratio: float = 0.0

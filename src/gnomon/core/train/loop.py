@@ -73,7 +73,7 @@ class History:
     """The numbers of each step, in order; what `metrics.jsonl` holds as well."""
 
     records: list[dict[str, float]] = field(default_factory=list)
-    """One row per step (`step`, `epoch`, `loss`, `lr`, `grad_norm`) or evaluation (`step`, `epoch`, its own)."""
+    """A row per step (`step`, `epoch`, `loss`, `lr`, `grad_norm`) or evaluation (`step`, `epoch`, others)."""
 
     def curve(self, name: str) -> list[float]:
         """The values of one number over the rows that have it."""
@@ -93,9 +93,9 @@ def fit(
 ) -> History:
     """Train `model` in place and return the curve.
 
-    Continues from the newest checkpoint in `run.folder/checkpoints`, if there is one, to bit for bit the weights
-    and the curve of an uninterrupted run. Random numbers inside the model (dropout) are a function of `run.rng`,
-    the step and the process.
+    Continues from the newest checkpoint in `run.folder/checkpoints`, if there is one, to bit for bit the
+    weights and the curve of an uninterrupted run. Random numbers inside the model (dropout) are a function of
+    `run.rng`, the step and the process.
 
     Args:
         model: any module; parameters without `requires_grad` stay.

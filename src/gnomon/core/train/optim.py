@@ -55,7 +55,7 @@ def lr_factor(step: int, total: int, warmup_ratio: float, schedule: str) -> floa
         step: optimiser steps taken so far, from 0.
         total: optimiser steps in all.
         warmup_ratio: share of `total`, rounded up, over which the rate rises in equal steps to its peak.
-        schedule: `"linear"` or `"cosine"` fall to 0, which the step after the last would have; `"constant"` stays.
+        schedule: `"linear"` or `"cosine"` fall and would reach 0 after the last step; `"constant"` stays.
 
     >>> [lr_factor(step, 6, 0.33, "linear") for step in range(6)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
