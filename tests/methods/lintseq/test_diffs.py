@@ -14,8 +14,30 @@ from gnomon.methods.lintseq.diffs import (
     split_target,
 )
 
-AWKWARD = ["@@ -0,0 +1 @@", "+x", "--flag", "-", "+", "++ item", "\\ No newline at end of file", "", "   ", "<|diff|>"]
-AWKWARD += ["@@", "--- a", "+++ b", "return text", "@@ -1,2 +3,4 @@ def f():", "\t", "x = '\u2028'", "a\rb", "\x0c", "ü"]
+AWKWARD = [
+    "@@ -0,0 +1 @@",
+    "+x",
+    "--flag",
+    "-",
+    "+",
+    "++ item",
+    "\\ No newline at end of file",
+    "",
+    "   ",
+    "<|diff|>",
+]
+AWKWARD += [
+    "@@",
+    "--- a",
+    "+++ b",
+    "return text",
+    "@@ -1,2 +3,4 @@ def f():",
+    "\t",
+    "x = '\u2028'",
+    "a\rb",
+    "\x0c",
+    "ü",
+]
 
 
 @st.composite

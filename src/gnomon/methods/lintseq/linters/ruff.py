@@ -1,4 +1,4 @@
-"""ruff as a subprocess: the same kind of errors as pyflakes, from the binary that many projects already run."""
+"""ruff as a subprocess: the same kind of errors as pyflakes, from a binary that many projects run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ import subprocess
 from gnomon.errors import MissingExtra, UserError
 from gnomon.methods.lintseq.linters.base import Diagnostic
 
-RULES: tuple[str, ...] = ("F404", "F407", "F621", "F622", "F701", "F702", "F704", "F706", "F707", "F722", "F821", "F822")
+RULES: tuple[str, ...] = (
+    "F404",
+    "F407",
+    "F621",
+    "F622",
+    "F701",
+    "F702",
+    "F704",
+    "F706",
+    "F707",
+    "F722",
+    "F821",
+    "F822",
+)
 RULES += (
     "F823",
     "PLE0100",
@@ -25,7 +38,7 @@ RULES += (
 
 
 class RuffBackend:
-    """ruff with `RULES`, one process per text, which costs about 10 ms; comments that silence rules are ignored."""
+    """ruff with `RULES`, one process per text (about 10 ms); comments that silence rules are ignored."""
 
     name = "ruff"
 
