@@ -2,10 +2,11 @@
 
     python benchmarks/lintseq.py [--programs 24] [--out docs/results/bench-lintseq.json]
 
-All ways take the same functions of the standard library (9 to 11 lines, shuffled by a seed) and the same random draws, on
-one core, in one run. Times are CPU seconds of this process and its children, so that other work on the machine counts
-little; ratios are what to look at. The plain way is one fresh run of pylint's entry point per state, inside this process:
-the command itself, also measured, is slower still, because it starts an interpreter each time.
+All ways take the same functions of the standard library (9 to 11 lines, shuffled by a seed) and the same
+random draws, on one core, in one run. Times are CPU seconds of this process and its children, so that other
+work on the machine counts little; ratios are what to look at. The plain way is one fresh run of pylint's
+entry point per state, inside this process: the command itself, also measured, is slower still, because it
+starts an interpreter each time.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import json
 import os
 import platform
 import random
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +43,7 @@ class PlainPylint:
     version = "one run per state"
 
     def check(self, text: str) -> list[Diagnostic]:
+        """The messages of a run over `text`."""
         return run_pylint(text)
 
 
@@ -66,8 +70,8 @@ class Timing:
 
 
 def cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def functions(count: int, seed: int) -> list[str]:
@@ -89,7 +93,7 @@ def sample(way: Way, codes: list[str], n_paths: int) -> tuple[LineSets, float, i
 
 
 def compare(ways: list[Way], codes: list[str], n_paths: int) -> tuple[list[Timing], dict[str, LineSets]]:
-    """Time every way on the same programs; the first is the plain one. A fast way is timed over several rounds."""
+    """Time every way on the same programs; the first is the plain one. The others get several rounds."""
     timings: list[Timing] = []
     paths: dict[str, LineSets] = {}
     plain = 0.0
@@ -112,7 +116,9 @@ def time_command(codes: list[str]) -> float:
         before = cpu_seconds()
         for code in codes:
             file.write_text(code, encoding="utf-8")
-            subprocess.run([sys.executable, "-m", "pylint", *entry_point_switches(), str(file)], capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "pylint", *entry_point_switches(), str(file)], capture_output=True
+            )
         return (cpu_seconds() - before) / len(codes)
 
 
@@ -172,7 +178,8 @@ def table(record: dict[str, Any]) -> str:
     lines += [f"{name:<32}{value:>10.2f} ms per text" for name, value in record["ms_per_lint"].items()]
     lines.append("")
     lines += [
-        f"{name}: edit paths {'identical' if same else 'DIFFERENT'}" for name, same in record["identical_paths"].items()
+        f"{name}: edit paths {'identical' if same else 'DIFFERENT'}"
+        for name, same in record["identical_paths"].items()
     ]
     return "\n".join(lines)
 
@@ -181,7 +188,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--programs", type=int, default=24, help="programs per way")
     parser.add_argument("--seed", type=int, default=0, help="seed that shuffles the standard library")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/bench-lintseq.json"), help="where to write")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/results/bench-lintseq.json"), help="where to write"
+    )
     options = parser.parse_args()
     record = measure(options.programs, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from gnomon.core.data.corpora import PythonSource, stdlib_functions
+
+
+@pytest.fixture(scope="session")
+def functions() -> list[PythonSource]:
+    """Every second function of the standard library with 5 to 40 lines."""
+    return list(stdlib_functions(5, 40))[::2]
+
 
 @pytest.fixture(scope="session")
 def humaneval() -> list[str]:

@@ -1,8 +1,5 @@
-from itertools import islice
-
 import pytest
 
-from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.rng import Rng
 from gnomon.methods.lintseq.audit import audit_path, summarise
 from gnomon.methods.lintseq.diffs import forward_diffs
@@ -19,7 +16,7 @@ def test_a_path_worked_by_hand():
     assert (audit.n_edits, audit.n_states, audit.n_clean, audit.is_exact) == (3, 2, 1, True)
     assert (audit.offence.edit, audit.offence.line, audit.offence.code) == (2, 2, "UndefinedName")
     assert audit.offence.state == "x = 1\nz = y"
-    # Three diffs of 15 + 1 + 6 characters, a newline and the 8-character token before each and for each of two ends.
+    # Three diffs, and a newline with the 8-character token before each and for each of the two ends.
     assert audit.program_size == 17
     assert audit.target_size == 3 * (len("@@ -1,0 +2 @@\n+z = y") + 9) + 2 * 9
 
@@ -60,10 +57,11 @@ def test_a_summary_of_nothing_has_no_shares():
 
 
 @pytest.mark.slow
-def test_lintseq_is_clean_and_random_deletion_is_not():
+def test_lintseq_is_clean_and_random_deletion_is_not(functions):
     linter = shared_linter("pyflakes")
     clean, random = [], []
-    for number, function in enumerate(islice(stdlib_functions(5, 12), 0, 1500, 10)):
+    short = [function for function in functions if function.code.count("\n") < 12]
+    for number, function in enumerate(short[:: len(short) // 120]):
         path = sample_edits(function.code, linter="pyflakes", rng=Rng(0).child(number))
         clean.append(audit_path(path.code, path.diffs, linter))
         path = randseq(function.code, Rng(0).child(number))

@@ -1,6 +1,5 @@
 import pytest
 
-from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
 from gnomon.methods.lintseq.edits import sample_path
@@ -10,8 +9,9 @@ from gnomon.methods.lintseq.search import search_paths
 CODE = "def f(a):\n    b = a\n    c = b\n    d = 1\n    if d:\n        d = 2\n    return c"
 
 
-def test_one_child_one_kept_one_branch_is_plain_sampling():
-    for number, function in zip(range(25), stdlib_functions(6, 20), strict=False):
+@pytest.mark.slow
+def test_one_child_one_kept_one_branch_is_plain_sampling(functions):
+    for number, function in enumerate(functions[::150]):
         program = Program(function.code, linter="pyflakes")
         (found,) = search_paths(program, Rng(number), children_per_round=1, top_k=1, population=1)
         plain = sample_path(program, Rng(number))
@@ -29,7 +29,7 @@ def test_max_depth_is_max_edits():
 def test_the_first_deletion_is_the_one_with_most_errors():
     program = Program(CODE, linter="pyflakes")
     (best,) = search_paths(program, Rng(0), children_per_round=60, top_k=1, population=1)
-    # Of all single draws, `b = a` pulls most with it: `c = b` is undefined, then `return c`, then what is left is clean.
+    # Of all single draws, `b = a` pulls most with it: `c = b` is undefined, and then `return c`.
     errors = {line: program.close({line}, program.full).n_diagnostics for line in range(7)}
     assert max(errors, key=errors.__getitem__) == 1
     assert best.line_sets[-1] == sorted(program.close({1}, program.full).lines)

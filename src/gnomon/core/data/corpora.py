@@ -1,4 +1,4 @@
-"""Real Python code that every machine has: the functions and modules of the running interpreter's standard library."""
+"""Real Python code that every machine has: functions and modules of the interpreter's standard library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _LEFT_OUT = frozenset({"test", "tests", "idlelib", "idle_test", "lib2to3", "site
 class PythonSource:
     """One function or one module of the standard library.
 
-    `code` carries no trailing newline and a function's code is dedented, decorators included, so that it parses alone.
+    `code` carries no trailing newline and a function's code is dedented, decorators included, so that it
+    parses alone.
     """
 
     module: str
@@ -50,7 +51,7 @@ def stdlib_modules() -> Iterator[PythonSource]:
 
 
 def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[PythonSource]:
-    """Every function and method of the standard library with `min_lines`..`max_lines` lines, by path and position.
+    """Every function and method of the standard library of a given length, by path and position.
 
     A function that holds another yields both. A method comes dedented, as a function of its own.
 
@@ -65,10 +66,13 @@ def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[Python
             last = node.end_lineno or node.lineno
             if not min_lines <= last - first + 1 <= max_lines:
                 continue
-            code = textwrap.dedent("\n".join(lines[first - 1 : last]))
-            if _parse(code) is not None:
-                docstring = ast.get_docstring(node) or ""
-                yield PythonSource(_module_name(path), qualname, path, code, docstring, first)
+            code = "\n".join(lines[first - 1 : last])
+            if code[:1].isspace():
+                code = textwrap.dedent(code)
+                if _parse(code) is None:  # a string or a comment that reaches further left
+                    continue
+            docstring = ast.get_docstring(node) or ""
+            yield PythonSource(_module_name(path), qualname, path, code, docstring, first)
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

@@ -1,6 +1,7 @@
-"""What a set of edit paths is worth as data: are the states clean, do the diffs give the program back, what do they cost.
+"""What edit paths are worth as data: clean states, diffs that give the program back, and their cost.
 
-The audit starts from the written diffs and shares no code with the sampler but the linter, so it can contradict it.
+The audit starts from the written diffs and shares no code with the sampler but the linter, so it can
+contradict it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def audit_path(
     Args:
         code: the normalised program.
         diffs: the path's edits in the order of insertion.
-        linter: judges the states; an error counts when (code, original line index) is not among the program's own.
+        linter: judges the states; an error counts when (code, original line index) is not among the program's
+            own.
         diff_token: the token between edits of the target.
         size: length of a text; pass a tokenizer's count to measure in tokens.
     """

@@ -1,4 +1,4 @@
-"""Edits as text: insertion diffs from sets of lines, the training target, and back from text to the program."""
+"""Edits as text: insertion diffs from sets of lines, the training target, and back to the program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Hunk:
 
 
 def forward_diffs(lines: Sequence[str], line_sets: Sequence[Sequence[int]]) -> list[str]:
-    r"""The edits that insert `line_sets` one after the other, as unified diffs without context and file headers.
+    r"""The edits that insert `line_sets` one by one, as unified diffs without context and file headers.
 
     They come from the indices and never from comparing texts, so that nothing but insertions can come out.
 
@@ -85,7 +85,7 @@ def _insertion(lines: Sequence[str], present: list[int], line_set: Sequence[int]
 
 
 def render_target(diffs: Sequence[str], diff_token: str = DIFF_TOKEN) -> str:
-    """The training target: each edit behind a newline and the diff token, then two empty edits that say "done".
+    """The training target: each edit behind a newline and the diff token, then two empty edits.
 
     Source: C.10.
     """
@@ -113,10 +113,10 @@ def resolve(
 ) -> ResolveResult:
     r"""The program that edits build.
 
-    A hunk is malformed when its header cannot be read, when it deletes, or when one of its lines does not start with
-    `+`; exactly one `+` is taken off each line. Lenient resolving leaves malformed hunks out and appends what lies
-    beyond the end. Strict resolving gives no program when a hunk is malformed, and asks more: the counts in the header
-    must be right, and the place must exist.
+    A hunk is malformed when its header cannot be read, when it deletes, or when one of its lines does not
+    start with `+`; exactly one `+` is taken off each line. Lenient resolving leaves malformed hunks out and
+    appends what lies beyond the end. Strict resolving gives no program when a hunk is malformed, and asks
+    more: the counts in the header must be right, and the place must exist.
 
     Args:
         text_or_diffs: a rendered or generated text, or its edits one by one.
@@ -172,7 +172,7 @@ def _is_blank(edit: str) -> bool:
 
 
 def _split_hunks(edit: str) -> list[str]:
-    """The hunks of an edit; each starts with `@@` at the start of a line. Line breaks around them do not count."""
+    """The hunks of an edit, each from `@@` at the start of a line; line breaks around them do not count."""
     edit = edit.strip("\n")
     return re.split(r"\n(?=@@)", edit) if edit else []
 

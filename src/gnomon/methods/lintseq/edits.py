@@ -1,4 +1,4 @@
-"""Edit paths: a program taken apart at random, seen as insertions that build it up without a lint error on the way."""
+"""Edit paths: a program taken apart at random, seen as insertions that build it without a lint error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EditPath:
     line_sets: list[list[int]]
     """[T] the line indices that each edit inserts, ascending; every line is in exactly one."""
     lint_clean: list[bool]
-    """[T + 1] whether each state has no error beyond the program's own; empty for a path that was not linted."""
+    """[T + 1] whether each state has no error beyond the program's own; empty if nobody linted."""
     n_lint_calls: int
     """Texts that were linted for this path; states known from earlier paths of the program cost none."""
 
@@ -87,7 +87,7 @@ def sample_edits(
     max_edits: int = MAX_EDITS,
     rng: Rng | random.Random,
 ) -> EditPath:
-    """One random edit path of `code`; for several paths of one program, make a `Program` and use `sample_path`.
+    """One random edit path of `code`; for several of one program, make a `Program` and use `sample_path`.
 
     The arguments are those of `Program` and `sample_path`.
 

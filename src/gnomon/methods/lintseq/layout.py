@@ -1,7 +1,8 @@
 """Which lines of a program belong together: units, blocks, clauses, and the lines a deletion may start from.
 
-A *unit* is what cannot be cut: a statement over several lines with its brackets and strings, or a decorated `def` line.
-A *block* is what is indented below a unit. A `Layout` holds both for every line, computed once per program.
+A *unit* is what cannot be cut: a statement over several lines with its brackets and strings, or a decorated
+`def` line. A *block* is what is indented below a unit. A `Layout` holds both for every line, computed once
+per program.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _OPEN_GLOBAL = re.compile(r"[A-Z_][A-Z0-9_]*\s*(:[^=]*)?=\s*[(\[]")
 class Layout:
     """What goes with each line of a program of N lines.
 
-    `together` and `needs` say what must leave with a line: for any line that is removed, all of `together[line]` is
-    removed, and so is every line one of whose needs has no line left.
+    `together` and `needs` say what must leave with a line: for any line that is removed, all of
+    `together[line]` is removed, and so is every line one of whose needs has no line left.
     """
 
     indent: tuple[int, ...]
-    """[N] indentation in columns; lines inside a unit have that of its first line, blank lines that of the line above."""
+    """[N] columns of indentation; inside a unit those of the unit, on blank lines those of the line above."""
     together: tuple[frozenset[int], ...]
     """[N] the line's unit, the block below it, and the clauses (`else`, `except` ...) that it owns."""
     needs: tuple[tuple[int, frozenset[int]], ...]
@@ -57,8 +58,9 @@ class _Unit:
 def python_layout(lines: Sequence[str]) -> Layout:
     """The layout of a Python program that parses.
 
-    Source: A.3, A.5a and pitfall 7. Differs: a comment does not end a block that continues below it; what the grammar
-    demands (a body for `if`, a handler for `try`) is looked up here and need not be found by a linter.
+    Source: A.3, A.5a and pitfall 7. Differs: a comment does not end a block that continues below it; what the
+    grammar demands (a body for `if`, a handler for `try`) is looked up here and need not be found by a
+    linter.
     """
     units = _decorated(_logical_lines(lines))
     indent = _indentation(lines, units)
@@ -83,7 +85,7 @@ def python_layout(lines: Sequence[str]) -> Layout:
 
 
 def indented_layout(lines: Sequence[str]) -> Layout:
-    """The layout of text of any language that shows its blocks by indentation: each line is a unit of its own."""
+    """The layout of text in any language that indents its blocks: each line is a unit of its own."""
     units = [_Unit(number, number, "", 0) for number, line in enumerate(lines) if line.strip()]
     indent = _indentation(lines, units, keep_short=False)
     ends = {unit.first: _block(units, position, indent)[1] for position, unit in enumerate(units)}
@@ -94,8 +96,8 @@ def indented_layout(lines: Sequence[str]) -> Layout:
 def candidates(lines: Sequence[str], *, skip_comments: bool = True, skip_globals: bool = True) -> list[int]:
     """The lines a deletion may start from.
 
-    Every line except blank ones, comments, and the lines that continue an open upper-case literal (`TABLE = (` up to
-    its closing bracket), which would draw deletions to data.
+    Every line except blank ones, comments, and the lines that continue an open upper-case literal (`TABLE =
+    (` up to its closing bracket), which would draw deletions to data.
 
     Source: A.2.
     """
@@ -136,7 +138,7 @@ def _decorated(units: Sequence[_Unit]) -> list[_Unit]:
 
 
 def _indentation(lines: Sequence[str], units: Sequence[_Unit], *, keep_short: bool = True) -> list[int]:
-    """Columns per line: own for the first line of a unit and for comments, inherited from above for all others."""
+    """Columns per line: its own at the start of a unit and for a comment, otherwise the line above's."""
     firsts = {unit.first for unit in units}
     inside = {line for unit in units for line in range(unit.first + 1, unit.last + 1)}
     columns: list[int] = []
@@ -168,7 +170,7 @@ def _block(units: Sequence[_Unit], position: int, indent: Sequence[int]) -> tupl
 
 
 def _clauses_of(units: Sequence[_Unit], last: int, head: _Unit) -> list[int]:
-    """Positions of the `elif`, `else`, `except` and `finally` units after position `last` that belong to `head`."""
+    """Positions of the clauses (`elif`, `else` ...) after position `last` that belong to `head`."""
     found: list[int] = []
     if head.word in _CLAUSES:
         return found
@@ -194,7 +196,7 @@ def _handlers_needed(
 
 
 def _global_continuations(lines: Sequence[str]) -> set[int]:
-    """Lines after the first of each upper-case literal that is still open, at the left margin, up to its close."""
+    """Lines after the first of each upper-case literal at the left margin, up to its closing bracket."""
     inside: set[int] = set()
     depth = 0
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""One program, prepared: what leaves with a line, and which errors a state has. All its paths share these tables.
+"""One program, prepared: what leaves with a line, and which errors a state has; its paths share both.
 
 A *state* is the set of indices of the lines that are still there.
 """
@@ -49,15 +49,17 @@ class Program:
         indent_bias: how much more likely deep lines are drawn, per level; greater than 0.
         skip_comments: start no deletion at a comment.
         skip_globals: start no deletion inside an upper-case literal.
-        baseline_errors: what to do about errors of the whole program. `"subtract"` ignores them in every state, keyed by
-            (code, line); `"fail"` rejects the program; `"keep"` counts them, so that the first deletion removes them.
+        baseline_errors: what to do about errors of the whole program. `"subtract"` ignores them in every
+            state, keyed by (code, line); `"fail"` rejects the program; `"keep"` counts them, so that the
+            first deletion removes them.
         normalise_indent: write tabs in indentation as spaces.
         layout: finds what belongs together; another language brings its own.
         incremental: let the linter answer from its tables where it is sure; the answers are the same.
         memoise: lint no state twice.
 
     Raises:
-        Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have them.
+        Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have
+            them.
         BadConfig: an argument is out of range.
 
     Source: section A and pitfall 5.
@@ -179,8 +181,8 @@ class Program:
             first = min(found, key=lambda diagnostic: diagnostic.line)
             raise Rejected(
                 "baseline-errors",
-                f"The program has {len(found)} lint errors of its own, the first on line {first.line}: {first.code} "
-                f'{first.message}. Repair it, or set baseline_errors to "subtract".',
+                f"The program has {len(found)} lint errors of its own, the first on line {first.line}: "
+                f'{first.code} {first.message}. Repair it, or set baseline_errors to "subtract".',
             )
         if policy == "subtract":
             self._baseline = self._keys(found, range(len(self.lines)))
@@ -190,7 +192,7 @@ class Program:
         return self._keys(self._found(lines), lines) - self._baseline
 
     def _found(self, lines: Sequence[int]) -> list[Diagnostic]:
-        """The diagnostics of the text of some lines: from tables if they are sure, from the linter otherwise."""
+        """The diagnostics of some lines: from tables if they are sure, from the linter otherwise."""
         found = self._diagnose(lines) if self._diagnose else None
         if found is None:
             self.n_lint_calls += 1
@@ -199,7 +201,7 @@ class Program:
 
     @staticmethod
     def _keys(found: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:
-        """Diagnostics as (code, original line index); a line beyond the text counts as its last (pitfall 6)."""
+        """Diagnostics as (code, line index); a line beyond the text counts as its last (pitfall 6)."""
         last = len(lines) - 1
         return frozenset((item.code, lines[min(max(item.blamed_line() - 1, 0), last)]) for item in found)
 
@@ -222,6 +224,6 @@ class Program:
         return frozenset(removed)
 
     def _top_level(self, line: int, state: State) -> int:
-        """The line at the left margin above a line, among those of the state; the line itself when there is none."""
+        """The nearest line of the state at the left margin, upwards; the line itself without one."""
         above = [other for other in state if other <= line and self.layout.indent[other] == 0]
         return max(above, default=line)

@@ -12,7 +12,8 @@ from gnomon.methods.lintseq.source import Rejected, normalise, split_lines
 def randseq(code: str, rng: Rng | random.Random, *, normalise_indent: bool = True) -> EditPath:
     """A random edit path that no linter has seen; its `lint_clean` is empty.
 
-    Each deletion takes k random lines of those left, k uniform in 1..(left - 1); the last line goes on its own.
+    Each deletion takes k random lines of those left, k uniform in 1..(left - 1); the last line goes on its
+    own.
 
     Raises:
         Rejected: the program is empty.

@@ -1,4 +1,4 @@
-"""A wider search for edit paths: several draws per state, and those go on that pull the most errors with them.
+"""A wider search for edit paths: several draws per state, and those that cause most errors go on.
 
 With one child, one kept and one branch it is `sample_path`, draw for draw, which is the paper's setting.
 """
@@ -37,8 +37,8 @@ def search_paths(
         program: the program.
         rng: where the draws come from.
         children_per_round: deletions drawn from each branch in each round.
-        top_k: how many different ones of them go on, those with the most induced errors first, earlier draws first
-            among equals.
+        top_k: how many different ones of them go on, those with the most induced errors first, earlier draws
+            first among equals.
         population: most branches after a round; the rule is the same.
         max_depth: most edits of a path.
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from gnomon.errors import BadInput
 
 TAB_WIDTH = 4
-"""Columns of a tab in indentation. Python 3 accepts only programs whose blocks do not depend on this number."""
+"""Columns of a tab in indentation; the blocks of a Python 3 program may not depend on this number."""
 
 _MAY_SPAN_LINES = re.compile(r"\"{3}|'{3}|\\[\r\n]")
 """Without one of these, no string goes over several lines, and the tokens need not be looked at."""
@@ -32,9 +32,10 @@ class Rejected(BadInput):
 
 
 def strip_markdown(response: str) -> str:
-    r"""The code in the ```` ```python ```` blocks of `response`, joined and trimmed; without such a block, `response`.
+    r"""The joined and trimmed code of the ```` ```python ```` blocks; without one, `response` as it is.
 
-    Source: A.1. Differs: a fence counts at the start of a line only, so that back-ticks inside a docstring survive.
+    Source: A.1. Differs: a fence counts at the start of a line only, so that back-ticks inside a docstring
+    survive.
 
     >>> strip_markdown("Sure:\n```python\nx = 1\n```\nDone.")
     'x = 1'
@@ -46,8 +47,8 @@ def strip_markdown(response: str) -> str:
 def normalise(code: str, *, indent: bool = True) -> str:
     r"""`code` with `\n` line endings, no trailing white space, and no blank line at either end.
 
-    Strings that span lines keep their inner white space: the program means what it meant. Normalising twice changes
-    nothing, and the lines of the result are `split_lines(result)`.
+    Strings that span lines keep their inner white space: the program means what it meant. Normalising twice
+    changes nothing, and the lines of the result are `split_lines(result)`.
 
     Args:
         code: a program.
@@ -79,7 +80,7 @@ def split_lines(code: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def tokens_of(text: str) -> tuple[tokenize.TokenInfo, ...]:
-    """The tokens of a Python text; the last few texts are remembered, since a program is looked at more than once.
+    """The tokens of a Python text; the last few are kept, since a program is looked at more than once.
 
     Raises:
         SyntaxError, tokenize.TokenError: the text cannot be cut into tokens.
@@ -93,7 +94,7 @@ def _without_outer_blanks(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _string_edges(lines: Sequence[str]) -> tuple[set[int], set[int]]:
-    """Lines that start inside a string, and lines that end inside one; both empty for text that is not Python."""
+    """Lines that start inside a string, and lines that end inside one; none if the text is not Python."""
     starts: set[int] = set()
     ends: set[int] = set()
     opened: list[int] = []

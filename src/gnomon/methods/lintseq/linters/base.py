@@ -28,7 +28,7 @@ class Diagnostic:
     """True when the text does not parse."""
 
     def blamed_line(self) -> int:
-        """The 1-based line to delete: a syntax error "expected ... on line 3" blames line 3, not where parsing stopped.
+        """The 1-based line to delete: a syntax error "expected ... on line 3" blames line 3.
 
         Source: section A, linter of the reference.
         """
@@ -50,14 +50,14 @@ class LinterBackend(Protocol):
 StateDiagnoser = Callable[[Sequence[int]], list[Diagnostic] | None]
 """Diagnostics of the text made of the given line indices (ascending), or None where only the linter can tell.
 
-It is asked about states that are closed under the layout of Python: no unit is cut, no block is without its header and
-no header without its block. Such a state parses.
+It is asked about states that are closed under the layout of Python: no unit is cut, no block is without its
+header and no header without its block. Such a state parses.
 """
 
 
 @runtime_checkable
 class IncrementalBackend(Protocol):
-    """A linter that can also prepare tables for one program, and answer from them about what is left of it."""
+    """A linter that can prepare tables for one program, and answer from them about what is left of it."""
 
     def prepare(self, lines: Sequence[str]) -> StateDiagnoser:
         """A function that gives for any subset of `lines` what `check` gives for their text, or None."""

@@ -32,8 +32,8 @@ ERRORS: tuple[type[messages.Message], ...] = (
 )
 """The messages that count: names without a meaning, and statements that cannot stand where they stand.
 
-Left out is everything that runs all the same: unused imports and variables, redefinitions, comparisons by `is`, star
-imports, suspicious format strings.
+Left out is everything that runs all the same: unused imports and variables, redefinitions, comparisons by
+`is`, star imports, suspicious format strings.
 """
 
 
@@ -59,7 +59,9 @@ class PyflakesBackend:
             return [syntax_diagnostic(error)]
         try:
             reported = Checker(tree, filename="program.py", withDoctest=False).messages
-        except Exception as error:  # pyflakes fails on a few odd programs, e.g. on an imported `__all__` that grows
+        except (
+            Exception
+        ) as error:  # pyflakes fails on a few odd programs, e.g. on an imported `__all__` that grows
             logger.info("pyflakes failed on a text: %r", error)
             return [Diagnostic("Failed", 1, "pyflakes failed")]
         found = [

@@ -1,8 +1,9 @@
-"""pyflakes without pyflakes: its verdict on what is left of a program, from tables made in one pass over the whole.
+"""pyflakes without pyflakes: its verdict on what is left of a program, from tables made in one pass.
 
-pyflakes walks a program in a fixed order and keeps, for each scope, the names that are bound so far. Taking statements
-away takes their steps out of that walk and moves no other step. So one walk is recorded, name by name; a name whose
-bindings are all still there is judged as before, and for any other the steps that are left are played back.
+pyflakes walks a program in a fixed order and keeps, for each scope, the names that are bound so far. Taking
+statements away takes their steps out of that walk and moves no other step. So one walk is recorded, name by
+name; a name whose bindings are all still there is judged as before, and for any other the steps that are left
+are played back.
 
 Where the walk itself could change (see `_Recorder`), the answer is None: ask pyflakes.
 """
@@ -30,13 +31,13 @@ class _Step:
     """One thing that pyflakes does with a name."""
 
     kind: Literal["load", "store", "bind", "delete", "global", "enter", "leave"]
-    """Look it up, check it before an assignment, bind it, `del` it, declare it, enter or leave `except ... as name`."""
+    """Look up, check before an assignment, bind, `del`, declare, enter or leave `except ... as name`."""
     line: int
     """0-based line of the program."""
     scope: int
     """The innermost scope at that moment."""
     scopes: tuple[int, ...] = ()
-    """For a load, where to look, in this order; for a store, what it may shadow; for a declaration, where it holds."""
+    """For a load where to look, in order; for a store what it may shadow; for `global` where it holds."""
     is_forgiven: bool = False
     """A load that is never reported."""
 
@@ -57,9 +58,9 @@ class _Name:
 class _Recorder(checker.Checker):  # type: ignore[misc]
     """pyflakes' own walk, writing down each step.
 
-    Names are fragile when something other than these steps decides about them: an annotation without value, `:=`, the
-    true name behind an alias, `__all__`. Lines in `anchors` change how other lines are read; programs with a star import
-    get no tables at all.
+    Names are fragile when something other than these steps decides about them: an annotation without value,
+    `:=`, the true name behind an alias, `__all__`. Lines in `anchors` change how other lines are read;
+    programs with a star import get no tables at all.
     """
 
     def __init__(self, tree: ast.Module, filename: str):
@@ -72,7 +73,7 @@ class _Recorder(checker.Checker):  # type: ignore[misc]
         super().__init__(tree, filename=filename, withDoctest=False)
 
     def _id(self, scope: Any) -> int:
-        """A small number for a scope, 0 for the module; scopes are kept, so that none takes another's place."""
+        """A small number for a scope, 0 for the module; scopes are kept, so that no `id` comes twice."""
         if id(scope) not in self._ids:
             self._ids[id(scope)] = len(self._kept)
             self._kept.append(scope)
@@ -225,7 +226,7 @@ class PyflakesTables:
         self.is_usable = not walk.is_starred and self._agrees()
 
     def diagnose(self, lines: Sequence[int]) -> list[Diagnostic] | None:
-        """The diagnostics of the text made of `lines`, ascending and closed under the layout; None when unsure."""
+        """The diagnostics of the text of `lines`, ascending and closed under the layout; None when unsure."""
         left = set(lines)
         gone = self._watch.keys() - left
         if not self._anchors <= left:
@@ -271,7 +272,7 @@ class PyflakesTables:
         return False
 
     def _agrees(self) -> bool:
-        """Whether playing every sure name back gives what pyflakes said; a new pyflakes may walk in another way."""
+        """Whether playing the sure names back gives what pyflakes said: a new one may walk differently."""
         if any(code in _OF_ORDER for _, code, _, _ in self._base):
             return False
         lines = {step.line for table in self._names.values() for step in table.steps}
@@ -284,7 +285,7 @@ class PyflakesTables:
 
 
 def _play(steps: Sequence[_Step], left: set[int], is_known: bool) -> tuple[list[int], bool] | None:
-    """Lines where the name is undefined, and whether the module knows it in the end; None for a shadowed name.
+    """Lines where the name is undefined, and whether the module knows it at the end; None if shadowed.
 
     `users` maps each scope that knows the name to the scope that looked it up last.
     """

@@ -1,7 +1,8 @@
 """pylint in this process: one linter object for thousands of texts, with the messages of a plain run.
 
-A plain run builds its linter, reads its options and sorts its checkers anew for each text, which costs several times
-the linting. Here all of that happens once; and a text that does not parse never reaches the checkers.
+A plain run builds its linter, reads its options and sorts its checkers anew for each text, which costs
+several times the linting. Here all of that happens once; and a text that does not parse never reaches the
+checkers.
 """
 
 from __future__ import annotations
@@ -35,13 +36,25 @@ DISABLED = ("import-error", "no-name-in-module", "relative-beyond-top-level")
 _MODULE = "program"
 _FAILED = "a checker of pylint failed"
 _CLEAR_EVERY = 2000
-"""Texts after which astroid's caches are emptied: emptying takes as long as a dozen texts, so not after each."""
+"""Texts after which astroid's caches are emptied; it takes as long as two dozen texts, so not after each."""
 
 
 _LANGUAGE = frozenset(
-    {"_io", "abc", "builtins", "collections", "dataclasses", "enum", "functools", "io", "pathlib", "types", "typing"}
+    {
+        "_io",
+        "abc",
+        "builtins",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "io",
+        "pathlib",
+        "types",
+        "typing",
+    }
 )
-"""The modules that astroid itself needs to understand the language: named tuples, enumerations, data classes ..."""
+"""The modules that astroid itself needs to understand named tuples, enumerations, data classes ..."""
 
 
 class _OtherModules(set[str]):
@@ -56,9 +69,10 @@ _DENIED = _OtherModules()
 
 @contextmanager
 def _imports_unresolved() -> Iterator[None]:
-    """Within it, astroid looks up no module but those of the language: no diagnostic depends on what is installed.
+    """Within it, astroid looks up `_LANGUAGE` alone: no diagnostic depends on what is installed.
 
-    New managers, which astroid makes all the time, take the set from the shared brain; `MANAGER` holds its own.
+    New managers, which astroid makes all the time, take the set from the shared brain; `MANAGER` holds its
+    own.
     """
     before = MANAGER.module_denylist
     MANAGER.module_denylist = AstroidManager.brain["module_denylist"] = _DENIED
@@ -117,7 +131,8 @@ class _TextLinter(PyLinter):
 class PylintBackend:
     """pylint, errors only (`ENABLED`), without looking up imports (`DISABLED`).
 
-    Source: section A and Performance. Differs: imports are not resolved, so that the data depend on the programs alone.
+    Source: section A and Performance. Differs: imports are not resolved, so that the data depend on the
+    programs alone.
     """
 
     name = "pylint"

@@ -1,4 +1,4 @@
-"""ruff as a subprocess: the same kind of errors as pyflakes, from the binary that many projects already run."""
+"""ruff as a subprocess: the same kind of errors as pyflakes, from a binary that many projects run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RULES += (
 
 
 class RuffBackend:
-    """ruff with `RULES`, one process per text, which costs about 10 ms; comments that silence rules are ignored."""
+    """ruff with `RULES`, one process per text (about 10 ms); comments that silence rules are ignored."""
 
     name = "ruff"
 
