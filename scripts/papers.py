@@ -13,7 +13,12 @@ def papers() -> str:
     """The content of PAPERS.md."""
     lines = ["# Papers", "", "Generated from the registry by `make docs`.", ""]
     for family, purpose in FAMILIES.items():
-        lines += [f"## {family}: {purpose}", "", "| method | paper | status | what it does |", "|---|---|---|---|"]
+        lines += [
+            f"## {family}: {purpose}",
+            "",
+            "| method | paper | status | what it does |",
+            "|---|---|---|---|",
+        ]
         for m in METHODS:
             if m.family == family:
                 lines.append(f"| {name(m)} | {link(m)} | {m.status} | {m.line} |")

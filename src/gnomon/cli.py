@@ -127,7 +127,7 @@ def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tupl
     )
     words, file = _take_config(list(words))
     prog, about = f"gnomon {method.slug} {verb}", inspect.getdoc(settings) or ""
-    default = None
+    default: Any = None
     if file is not None:
         saved = read_settings(file)
         positional = _positional(settings)

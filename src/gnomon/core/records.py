@@ -195,7 +195,7 @@ def _read_hub(reference: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @cache
-def _fields(row: type) -> dict[str, tuple[Any, bool]]:
+def _fields(row: Any) -> dict[str, tuple[Any, bool]]:
     hints = typing.get_type_hints(row)
     return {
         f.name: (hints[f.name], f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
@@ -209,7 +209,7 @@ def parse(raw: Mapping[str, Any], row: type[R], where: str, rename: Mapping[str,
     Raises:
         BadInput: a field is missing or has the wrong type; `where` begins the message.
     """
-    fields = _fields(row)
+    fields = _fields(cast(Any, row))
     given = {(rename or {}).get(name, name): value for name, value in raw.items()}
     known = {name: value for name, value in given.items() if name in fields and name != "meta"}
     for name, (kind, required) in fields.items():

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from gnomon.core import env, log
 from gnomon.core.config import differences, read_settings, write_settings
 from gnomon.core.files import write_json, write_text
+from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
@@ -176,7 +177,7 @@ class Run:
         """A part of this run that has a subfolder, random numbers and metric rows of its own."""
         return PartOfRun(self, name)
 
-    def progress(self, total: int | None, label: str) -> AbstractContextManager[log.Advances]:
+    def progress(self, total: int | None, label: str) -> AbstractContextManager[Advances]:
         """A progress display that only the main process shows."""
         return log.progress(total, label, silent=self._quiet or not self.is_main)
 
@@ -253,7 +254,7 @@ class PartOfRun:
         """Forget rows of this part that are about to be logged anew."""
         self._run.rewind(part=self.name, **where)
 
-    def progress(self, total: int | None, label: str) -> AbstractContextManager[log.Advances]:
+    def progress(self, total: int | None, label: str) -> AbstractContextManager[Advances]:
         """A progress display that says which part it is about."""
         return self._run.progress(total, f"{self.name}: {label}")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
+from gnomon.core.models.config import GenConfig
 from gnomon.core.train.config import TrainConfig
 
 DIFF_TOKEN = "<|diff|>"
@@ -166,7 +167,7 @@ class Train:
     """Where to train: auto, cpu, cuda, mps."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            lr=3e-4, batch_size=512, weight_decay=0.01, warmup_ratio=0.001, max_length=1024
+            lr=3e-4, batch_size=512, max_length=1024, reduction="sum", weight_decay=0.01, warmup_ratio=0.001
         )
     )
     """Optimisation. Paper: lr 3e-4 (150M, 400M), 5e-5 (2B, 3.8B), 1e-5 (8B, 14B)."""
@@ -201,6 +202,8 @@ class Sample:
     """Leave out this many rows at the start of a suite (the reference skips the first 100 of MBPP)."""
     device: str = "auto"
     """Where to run a local model."""
+    gen: GenConfig = field(default_factory=lambda: GenConfig(max_new_tokens=512, top_p=0.95, n=20))
+    """Sampling. Paper: temperature 1 and top-p 0.95 for pass@k, temperature 0 for a single greedy program."""
 
     def __post_init__(self) -> None:
         check(

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.train import TrainConfig
 from gnomon.methods.lintseq import mini_page
-from gnomon.methods.lintseq.audit import Audit, audit_path, summarise
+from gnomon.methods.lintseq.audit import Audit, PathAudit, audit_path, summarise
 from gnomon.methods.lintseq.config import CLAIMS, Mini
 from gnomon.methods.lintseq.diffs import DIFF_TOKEN
 from gnomon.methods.lintseq.edits import EditPath, sample_path
@@ -66,7 +66,7 @@ class Scale:
     vocab_size: int = 512
     lr: float = 2e-3
     batch_size: int = 64
-    precision: str = "no"
+    precision: Literal["no", "bf16"] = "no"
 
 
 SCALES = {
@@ -158,7 +158,8 @@ def _data_part(
     """Part 1: both kinds of paths over the same functions, audited."""
     functions = list(every)
     rng.child("choose").python().shuffle(functions)
-    texts, audits = [f.code for f in functions[: scale.functions]], {"lintseq": [], "randseq": []}
+    texts = [f.code for f in functions[: scale.functions]]
+    audits: dict[str, list[PathAudit]] = {"lintseq": [], "randseq": []}
     tokenizer = train_bpe(texts, scale.vocab_size)
     tokenizer.add_tokens([DIFF_TOKEN])
     size = partial(_n_tokens, tokenizer)
@@ -289,7 +290,7 @@ def _train_and_sample(
         max_length=scale.max_length,
         warmup_ratio=0.02,
         checkpoint_every=200,
-        precision=scale.precision,  # type: ignore[arg-type]
+        precision=scale.precision,
     )
     model = world.new_model()
     examples = encode(world.pairs(arm), world.tokenizer, max_length=scale.max_length)

@@ -130,4 +130,4 @@ def _records(source: str, code_field: str, prompt_field: str) -> Iterator[_Row]:
         elif not isinstance(code, str) or not isinstance(prompt, str):
             field = prompt_field if isinstance(code, str) else code_field
             problem = f'{where}: field "{field}" must be a string.'
-        yield (prompt, code, where, "") if not problem else ("", "", where, problem)
+        yield ("", "", where, problem) if problem else (str(prompt), str(code), where, "")

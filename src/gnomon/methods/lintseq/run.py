@@ -162,7 +162,7 @@ def train(cfg: config.Train, run: Run) -> None:
         return
     folder = run.artifact("model", run.folder / "model")
     if cfg.train.lora_rank is not None:
-        save_lora(model, tokenizer, folder)  # type: ignore[arg-type]
+        save_lora(model, tokenizer, folder)
     else:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
