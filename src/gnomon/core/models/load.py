@@ -37,7 +37,7 @@ def load_model(
         device: `"auto"` takes a GPU when there is one.
         dtype: `"auto"` keeps the checkpoint's; else a torch name such as `"float32"`.
         revision: branch, tag or commit of a hub id.
-        asked_by: who needs the model, for messages: `'"lintseq train"'`.
+        asked_by: who needs the model, for messages: `"sort train"`.
 
     Raises:
         BadInput: nothing is at `ref`, or it has no safetensors weights.
