@@ -116,7 +116,7 @@ def test_two_checkpoints_are_kept_and_an_unfinished_one_is_not_taken(tmp_path):
         "optimizer.pt",
         "state.json",
     ]
-    (folder / "step-00000006").rename(folder / ".unfinished-00000006")
+    (folder / "step-00000006").rename(folder / ".unfinished-00000003")
     _, history, _ = train_small(tmp_path, cfg)
     assert history.curve("step") == [1, 2, 3, 4, 5, 6]
     assert sorted(p.name for p in folder.iterdir()) == ["step-00000005", "step-00000006"]
@@ -144,6 +144,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
         fit(model, small_batches(CFG), poisoned, CFG, run=run)
     assert all(p.isfinite().all() for p in model.parameters())
     assert len(run.logged()) == 2
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too(tmp_path):
+    def steep(model, batch):  # the root of 0 is 0, its slope is not finite
+        return causal_loss(model, batch) + (0 * model.transformer.wte.weight.sum()).sqrt()
+
+    with pytest.raises(UserError, match=r"stopped at step 1: the length of the gradient is (nan|inf)"):
+        fit(small_model(), small_batches(CFG), steep, CFG, run=SmallRun(tmp_path))
 
 
 def test_callbacks_and_evaluation_see_the_model(tmp_path):

@@ -99,7 +99,7 @@ class Checkpoints:
             final = self.folder / f"step-{step:08d}"
             shutil.rmtree(final, ignore_errors=True)
             unfinished.rename(final)
-            for old in sorted(self.folder.glob("step-*"))[:-KEPT]:
+            for old in (*sorted(self.folder.glob("step-*"))[:-KEPT], *self.folder.glob(".unfinished-*")):
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 

@@ -109,7 +109,7 @@ def fit(
             mode; what it returns is logged.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss or the gradient is not finite.
         BadConfig: the checkpoint in the folder belongs to a run with other settings.
     """
     accelerator = Accelerator()
@@ -137,12 +137,13 @@ def fit(
             lr = set_lr(optimizer, lr_factor(step, total, cfg.warmup_ratio, cfg.schedule))
             batch = batches.at(step, accelerator.process_index, accelerator.num_processes)
             value = _accumulate(accelerator, wrapped, loss, batch, cfg)
-            if not math.isfinite(value):
-                raise UserError(
-                    f"Training stopped at step {step + 1}: the loss is {value}. Lower train.lr, raise "
-                    "train.warmup_ratio or look at the data of that step."
-                )
             norm = float(accelerator.clip_grad_norm_(wrapped.parameters(), cfg.grad_clip or math.inf))
+            for name, number in (("loss", value), ("length of the gradient", norm)):
+                if not math.isfinite(number):
+                    raise UserError(
+                        f"Training stopped at step {step + 1}: the {name} is {number}. Lower train.lr, raise "
+                        "train.warmup_ratio or look at the data of that step."
+                    )
             optimizer.step()
             optimizer.zero_grad()
             now = Step(step + 1, (step + 1) / len(batches), value, lr, norm, model)
