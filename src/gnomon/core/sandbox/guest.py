@@ -120,10 +120,10 @@ def settle(streams: dict[int, int], note: int, secret: int) -> tuple[int, int]:
         The new numbers of `note` and `secret`, which no program that the guest starts inherits.
     """
     places = {**streams, 3: note, 4: secret}
-    free = max(*places, *places.values(), 255) + 1
+    free = max(*places, *places.values()) + 1
     for i, source in enumerate(places.values()):
         os.dup2(source, free + i)  # out of the way, so that no target overwrites a source
     for i, target in enumerate(places):
         os.dup2(free + i, target, inheritable=target < 3)
-    os.closerange(5, free + len(places))
+    os.closerange(5, max(free + len(places), 256))
     return 3, 4
