@@ -28,6 +28,7 @@ def test_counts_every_resample_of_a_few_seeds():
     assert (interval.low, interval.high) == pytest.approx((sorted(means)[25], sorted(means)[-26]))
 
 
+@pytest.mark.slow
 def test_agrees_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     values = Rng(1).numpy().normal(size=40)
@@ -39,6 +40,7 @@ def test_agrees_with_scipy():
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.01)
 
 
+@pytest.mark.slow
 def test_paired_agrees_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     draw = Rng(2).numpy()

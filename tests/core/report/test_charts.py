@@ -128,6 +128,7 @@ def test_heat_maps_are_checked():
         heat_cells([[0.0] * 200] * 200, None, None, None, None)
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_by_the_first_chart_and_not_before():
     code = (
         "import sys; from gnomon.core.report import Page; page = Page('t', method='m', verb='v')\n"

@@ -113,18 +113,17 @@ def _flush(stream: Any) -> None:
         return
 
 
-def settle(descriptors: dict[int, int], keep: tuple[int, int]) -> tuple[int, int]:
-    """Put `descriptors` (target -> source) in place, move `keep` to 3 and 4, and close all others."""
-    high = [os.dup(fd) for fd in (*descriptors.values(), *keep)]
-    base = max(high) + 1
-    parked = [_move(fd, base + i) for i, fd in enumerate(high)]
-    for target, fd in zip((*descriptors, 3, 4), parked, strict=True):
-        os.dup2(fd, target, inheritable=target < 3)
-    os.closerange(5, max(parked) + 1)
-    os.closerange(5, 256)
+def settle(streams: dict[int, int], note: int, secret: int) -> tuple[int, int]:
+    """Put `streams` (target -> source) and the two descriptors of ours in place, and close all others.
+
+    Returns:
+        The new numbers of `note` and `secret`, which no program that the guest starts inherits.
+    """
+    places = {**streams, 3: note, 4: secret}
+    free = max(*places, *places.values()) + 1
+    for i, source in enumerate(places.values()):
+        os.dup2(source, free + i)  # out of the way, so that no target overwrites a source
+    for i, target in enumerate(places):
+        os.dup2(free + i, target, inheritable=target < 3)
+    os.closerange(5, max(free + len(places), 256))
     return 3, 4
-
-
-def _move(fd: int, target: int) -> int:
-    os.dup2(fd, target)
-    return target

@@ -81,7 +81,7 @@ class Helper:
         try:
             os.setsid()
             streams = {0: os.open(os.devnull, os.O_RDONLY), 1: pipes["out"][1], 2: pipes["err"][1]}
-            note, secret = guest.settle(streams, (note, pipes["secret"][0]))
+            note, secret = guest.settle(streams, note, pipes["secret"][0])
             os.chdir(folder)
             os.umask(0o077)
             guest.limit(limits, self.tasks)

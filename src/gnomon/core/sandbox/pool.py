@@ -141,10 +141,12 @@ class _Helper:
         assert process.stdin is not None and process.stdout is not None
         try:
             send(process.stdin.fileno(), {"code": code, "limits": asdict(limits)})
-            ready, _, _ = select.select([process.stdout], [], [], limits.timeout_s + _GRACE_S)
+            answer = select.poll()
+            answer.register(process.stdout, select.POLLIN)
+            ready = bool(answer.poll((limits.timeout_s + _GRACE_S) * 1000))
             reply = receive(process.stdout.fileno()) if ready else None
         except OSError:
-            ready, reply = [process.stdout], None
+            ready, reply = True, None
         if reply is not None:
             return Outcome(**reply)
         self.close()
