@@ -106,7 +106,12 @@ class Run:
             )
         header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
         write_settings(self.folder / _MARKER, self._settings, header)
-        write_json(self.folder / "env.json", env.describe())
+        write_json(self.folder / "env.json", self._environment())
+
+    def _environment(self) -> dict[str, Any]:
+        """What `env.json` holds: what ran, and what it ran on."""
+        told = {"method": self.method, "verb": self.verb, "command": self.command}
+        return told | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
 
     def _empty(self) -> None:
         for path in self.folder.iterdir():
@@ -213,7 +218,7 @@ class Run:
         report: dict[str, Any] = {}
         if self.is_main:
             environment = env.describe()
-            write_json(self.folder / "env.json", environment)
+            write_json(self.folder / "env.json", self._environment())
             self.page.command(self.command, (self.folder / _MARKER).read_text("utf-8"), environment)
             self.page.write(self.folder)
             report = json.loads((self.folder / "report.json").read_text("utf-8"))

@@ -167,7 +167,13 @@ class Train:
     """Where to train: auto, cpu, cuda, mps."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            lr=3e-4, batch_size=512, max_length=1024, reduction="sum", weight_decay=0.01, warmup_ratio=0.001
+            lr=3e-4,
+            batch_size=512,
+            max_length=1024,
+            reduction="sum",
+            grad_clip=None,
+            weight_decay=0.01,
+            warmup_ratio=0.001,
         )
     )
     """Optimisation. Paper: lr 3e-4 (150M, 400M), 5e-5 (2B, 3.8B), 1e-5 (8B, 14B)."""

@@ -302,7 +302,7 @@ def _train_and_sample(
     model, history = train_examples(model, world.tokenizer, examples, run=part, cfg=planned)
     prompts = [Prompt(task.task_id, task.instruction) for task in world.test]
     gen = GenConfig(
-        max_new_tokens=scale.max_length - 40, temperature=1.0, top_p=0.95, n=scale.n, batch_size=600
+        max_new_tokens=scale.max_length - 40, temperature=1.0, top_p=0.95, n=scale.n, batch_size=240
     )
     samples = sample_local(model, world.tokenizer, prompts, mode, gen, rng=part.rng.child("sample"))
     if cfg.model_dir is not None:
