@@ -6,6 +6,7 @@ Everything here goes to stderr; stdout belongs to results. Only the main process
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ class Advances(Protocol):
 
 def set_up(*, quiet: bool) -> None:
     """Send the library's log to stderr: warnings when quiet, information otherwise."""
+    # Libraries below draw bars of their own when they load; ours are enough.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     root = logging.getLogger("gnomon")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -136,6 +136,7 @@ def mini(cfg: Mini, run: Run) -> None:
         for claim in CLAIMS
         if cfg.scale != "smoke" and (claim.comparison.left, claim.comparison.metric) in measured
     ]
+    run.page.title = "lintseq in miniature: edit sequences against whole programs and random edits"
     run.page.verdicts(verdicts)
     if data_rows:
         mini_page.data_part(run.page, data_rows)

@@ -41,6 +41,8 @@ def production(
 ) -> None:
     """What `generate` and `randseq` made: counts, a few paths to walk through, and why programs were refused."""
     sums = totals.sums
+    kind = "Lint-clean edit" if isinstance(step, LintSeqStep) else "Random edit"
+    page.title = f"{kind} sequences of {totals.read - totals.rejected:,} programs"
     page.figures(
         {
             "programs": totals.read - totals.rejected,
@@ -70,6 +72,7 @@ def audit(page: Page, totals: Totals, rows: Iterable[tuple[str, Mapping[str, Any
     """What `check` found."""
     sums = totals.sums
     paths = totals.written
+    page.title = f"Audit of {paths:,} edit sequences"
     page.figures(
         {
             "sequences": paths,
@@ -100,6 +103,7 @@ def audit(page: Page, totals: Totals, rows: Iterable[tuple[str, Mapping[str, Any
 def training(page: Page, history: History, examples: Examples, mode: str, epochs: int) -> None:
     """The curve of `train` and what was learned from."""
     losses = history.curve("loss")
+    page.title = f"A model trained on {'edit sequences' if mode == 'editseq' else 'whole programs'}"
     page.figures(
         {
             "steps": len(losses),
@@ -118,6 +122,7 @@ def training(page: Page, history: History, examples: Examples, mode: str, epochs
 
 def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters: int | None) -> None:
     """What `sample` wrote."""
+    page.title = f"{len(rows):,} completions, {'edit by edit' if mode == 'editseq' else 'as whole programs'}"
     finishes = Counter(row["finish"] for row in rows)
     page.figures(
         {
@@ -145,6 +150,7 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
     """What `eval` measured."""
     from gnomon.core.metrics.stats import mean_interval
 
+    page.title = f"{len(found.tasks):,} tasks, {found.n} programs each"
     page.figures(found.summary(ks))
     page.section("pass@k")
     points = []

@@ -106,6 +106,7 @@ def resolve(cfg: config.Resolve, run: Run) -> None:
             raw | {"program": result.code, "n_hunks": result.n_hunks, "n_malformed": result.n_malformed}
         )
     records.write(run.artifact("records", run.folder / "programs.jsonl"), done)
+    run.page.title = f"{len(done):,} edit sequences resolved"
     run.page.figures({"records": len(done), "hunks": hunks, "malformed hunks": malformed, "voided": voided})
 
 
