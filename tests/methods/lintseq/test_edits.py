@@ -191,6 +191,7 @@ def test_pitfall_6_a_linter_that_never_is_content_takes_whole_blocks_in_the_end(
         (" \n\t\n", "empty"),
         ("# only\n\n# words", "no-code"),
         ("def f(:\n    pass", "syntax-error"),
+        ("x = 1\0", "syntax-error"),
     ],
 )
 @pytest.mark.parametrize("linter", ["pylint", "pyflakes", "ruff"])

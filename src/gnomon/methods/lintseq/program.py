@@ -92,7 +92,7 @@ class Program:
         if not self.lines:
             raise Rejected("empty", "The program is empty.")
         self.n_lint_calls = 0
-        self._memo: dict[State, frozenset[tuple[str, int]]] | None = {} if memoise else None
+        self._memo: dict[bytes, frozenset[tuple[str, int]]] | None = {} if memoise else None
         self._candidates = candidates(self.lines, skip_comments=skip_comments, skip_globals=skip_globals)
         self._baseline: frozenset[tuple[str, int]] = frozenset()
         self._diagnose: StateDiagnoser | None = None
@@ -133,9 +133,10 @@ class Program:
             return frozenset()
         if self._memo is None:
             return self._lint(state)
-        if state not in self._memo:
-            self._memo[state] = self._lint(state)
-        return self._memo[state]
+        key = bytes(map(state.__contains__, range(len(self.lines))))  # a twentieth of the set's size
+        if key not in self._memo:
+            self._memo[key] = self._lint(state)
+        return self._memo[key]
 
     def draw(self, state: State, rng: random.Random) -> Deletion | None:
         """A deletion that starts from a random candidate of the state; None when no candidate is left.
