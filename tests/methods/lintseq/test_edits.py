@@ -106,7 +106,7 @@ def test_the_same_generator_gives_the_same_path_whatever_came_before():
 def test_remembered_states_cost_no_lint_and_change_nothing(linter):
     plain = Program(MEAN, linter=linter, memoise=False, incremental=False)
     quick = Program(MEAN, linter=linter, incremental=False)
-    for number in range(10):
+    for number in range(30):
         one = sample_path(plain, Rng(1).child(number))
         two = sample_path(quick, Rng(1).child(number))
         assert one.line_sets == two.line_sets

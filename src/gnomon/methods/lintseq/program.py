@@ -57,6 +57,12 @@ class Program:
         incremental: let the linter answer from its tables where it is sure; the answers are the same.
         memoise: lint no state twice.
 
+    Attributes:
+        code: the normalised program.
+        lines: its lines.
+        is_clean: the whole program has no error that counts.
+        n_lint_calls: texts that were linted so far.
+
     Raises:
         Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have
             them.
@@ -187,6 +193,7 @@ class Program:
             )
         if policy == "subtract":
             self._baseline = self._keys(found, range(len(self.lines)))
+        self.is_clean = policy == "subtract" or not found
 
     def _lint(self, state: State) -> frozenset[tuple[str, int]]:
         lines = sorted(state)
