@@ -5,6 +5,7 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
+from gnomon.methods.lintseq.audit import audit_path
 from gnomon.methods.lintseq.diffs import render_target, resolve
 from gnomon.methods.lintseq.edits import sample_edits, sample_path
 from gnomon.methods.lintseq.linters import Diagnostic, shared_linter
@@ -30,6 +31,12 @@ def check_path(path, code=None):
     assert resolve(render_target(path.diffs), strict=True).code == path.code
     if code is not None:
         assert path.code == code
+
+
+def check_states(path, linter):
+    """The written diffs, judged by the audit, which lints every state anew and does not know the sampler."""
+    audit = audit_path(path.code, path.diffs, shared_linter(linter))
+    assert audit.is_exact and audit.n_clean == audit.n_states, audit.offence
 
 
 class Scripted(random.Random):
@@ -106,7 +113,7 @@ def test_the_same_generator_gives_the_same_path_whatever_came_before():
 def test_remembered_states_cost_no_lint_and_change_nothing(linter):
     plain = Program(MEAN, linter=linter, memoise=False, incremental=False)
     quick = Program(MEAN, linter=linter, incremental=False)
-    for number in range(10):
+    for number in range(30):
         one = sample_path(plain, Rng(1).child(number))
         two = sample_path(quick, Rng(1).child(number))
         assert one.line_sets == two.line_sets
@@ -191,6 +198,7 @@ def test_pitfall_6_a_linter_that_never_is_content_takes_whole_blocks_in_the_end(
         (" \n\t\n", "empty"),
         ("# only\n\n# words", "no-code"),
         ("def f(:\n    pass", "syntax-error"),
+        ("x = 1\0", "syntax-error"),
     ],
 )
 @pytest.mark.parametrize("linter", ["pylint", "pyflakes", "ruff"])
@@ -222,6 +230,7 @@ def test_paths_of_real_functions_are_clean_and_exact(functions, linter, count):
         for sample in range(2):
             path = sample_path(program, Rng(0).child(number, sample))
             check_path(path)
+            check_states(path, linter)
             n_edits += len(path.line_sets)
     assert n_edits > 3 * count
 
@@ -230,7 +239,9 @@ def test_paths_of_real_functions_are_clean_and_exact(functions, linter, count):
 @pytest.mark.parametrize("linter", ["pyflakes", "pylint"])
 def test_humaneval_programs_are_clean_and_exact(humaneval, linter):
     for number, code in enumerate(humaneval):
-        check_path(sample_edits(code, linter=linter, rng=Rng(0).child(number)), normalise(code))
+        path = sample_edits(code, linter=linter, rng=Rng(0).child(number))
+        check_path(path, normalise(code))
+        check_states(path, linter)
         assert ast.dump(ast.parse(normalise(code))) == ast.dump(ast.parse(code))
 
 

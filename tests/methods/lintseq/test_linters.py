@@ -62,6 +62,17 @@ class B(A):
     assert [found.code for found in shared_linter("pylint").check(code)] == ["W0231"]
 
 
+@pytest.mark.parametrize(("linter", "code"), [("pylint", "F0002"), ("pyflakes", "Failed")])
+def test_a_linter_that_fails_says_so_and_goes_on(linter, code):
+    text = (
+        "from x import __all__\n__all__ += ['a']"
+        if linter == "pyflakes"
+        else f"x = {' + '.join(['1'] * 900)}"
+    )
+    assert (code, 1) in {(found.code, found.line) for found in shared_linter(linter).check(text)}
+    assert shared_linter(linter).check("x = 1") == []
+
+
 def test_pylint_forgets_the_text_before():
     linter = shared_linter("pylint")
     first = linter.check("import program\nprogram.f()\n# pylint: skip-file")

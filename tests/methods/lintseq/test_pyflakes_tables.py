@@ -103,7 +103,8 @@ def f(a):
     return b
 ### export
 __all__ = ['f', 'g', 'lost']
-__all__ += ['a']
+__all__ += ['a', 'b']
+b: int
 def f():
     pass
 def g():

@@ -25,7 +25,7 @@ class EditPath:
     line_sets: list[list[int]]
     """[T] the line indices that each edit inserts, ascending; every line is in exactly one."""
     lint_clean: list[bool]
-    """[T + 1] whether each state has no error beyond the program's own; empty if nobody linted."""
+    """[T + 1] whether each state has no error that counts; empty if nobody linted."""
     n_lint_calls: int
     """Texts that were linted for this path; states known from earlier paths of the program cost none."""
 
@@ -113,22 +113,14 @@ def build_path(program: Program, deletions: Sequence[State], calls_before: int) 
 
     Args:
         program: the program that was taken apart.
-        deletions: disjoint sets of lines.
+        deletions: disjoint sets of lines, each from `Program.draw`.
         calls_before: `program.n_lint_calls` before the path was begun.
     """
     rest = program.full.difference(*deletions)
     order = [*deletions, rest] if rest else list(deletions)
-    clean = [not program.errors(program.full)]
-    state = program.full
-    for lines in order:
-        state -= lines
-        clean.append(not program.errors(state))
-    return EditPath(
-        program.lines,
-        [sorted(lines) for lines in reversed(order)],
-        clean[::-1],
-        program.n_lint_calls - calls_before,
-    )
+    clean = [True] * len(order) + [program.is_clean]  # a deletion ends with a state that the linter passed
+    line_sets = [sorted(lines) for lines in reversed(order)]
+    return EditPath(program.lines, line_sets, clean, program.n_lint_calls - calls_before)
 
 
 def as_random(rng: Rng | random.Random) -> random.Random:

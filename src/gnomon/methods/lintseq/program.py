@@ -57,6 +57,12 @@ class Program:
         incremental: let the linter answer from its tables where it is sure; the answers are the same.
         memoise: lint no state twice.
 
+    Attributes:
+        code: the normalised program.
+        lines: its lines.
+        is_clean: the whole program has no error that counts.
+        n_lint_calls: texts that were linted so far.
+
     Raises:
         Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have
             them.
@@ -92,7 +98,7 @@ class Program:
         if not self.lines:
             raise Rejected("empty", "The program is empty.")
         self.n_lint_calls = 0
-        self._memo: dict[State, frozenset[tuple[str, int]]] | None = {} if memoise else None
+        self._memo: dict[bytes, frozenset[tuple[str, int]]] | None = {} if memoise else None
         self._candidates = candidates(self.lines, skip_comments=skip_comments, skip_globals=skip_globals)
         self._baseline: frozenset[tuple[str, int]] = frozenset()
         self._diagnose: StateDiagnoser | None = None
@@ -133,9 +139,10 @@ class Program:
             return frozenset()
         if self._memo is None:
             return self._lint(state)
-        if state not in self._memo:
-            self._memo[state] = self._lint(state)
-        return self._memo[state]
+        key = bytes(map(state.__contains__, range(len(self.lines))))  # a twentieth of the set's size
+        if key not in self._memo:
+            self._memo[key] = self._lint(state)
+        return self._memo[key]
 
     def draw(self, state: State, rng: random.Random) -> Deletion | None:
         """A deletion that starts from a random candidate of the state; None when no candidate is left.
@@ -186,6 +193,7 @@ class Program:
             )
         if policy == "subtract":
             self._baseline = self._keys(found, range(len(self.lines)))
+        self.is_clean = policy == "subtract" or not found
 
     def _lint(self, state: State) -> frozenset[tuple[str, int]]:
         lines = sorted(state)

@@ -55,7 +55,7 @@ class PyflakesBackend:
         """The syntax error of `text`, or the errors that pyflakes sees in it, in the order of their lines."""
         try:
             tree = parse(text)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError) as error:
             return [syntax_diagnostic(error)]
         try:
             reported = Checker(tree, filename="program.py", withDoctest=False).messages
@@ -76,7 +76,7 @@ def _unsure(_: Sequence[int]) -> list[Diagnostic] | None:
     return None
 
 
-def syntax_diagnostic(error: SyntaxError | ValueError) -> Diagnostic:
+def syntax_diagnostic(error: Exception) -> Diagnostic:
     """The one diagnostic of a text that does not parse."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     message = error.msg if isinstance(error, SyntaxError) else str(error)

@@ -109,9 +109,13 @@ class _TextLinter(PyLinter):
         self.collected.messages = []
         self.set_current_module(_MODULE, f"{_MODULE}.py")
         MANAGER.astroid_cache.pop(_MODULE, None)
-        module = self.get_ast(f"{_MODULE}.py", _MODULE, text)
-        if module is not None:
-            self._check(module)
+        try:
+            module = self.get_ast(f"{_MODULE}.py", _MODULE, text)
+            if module is not None:
+                self._check(module)
+        except Exception as error:  # a plain run reports F0002 too when one of its checkers fails
+            logger.info("pylint failed on a text: %r", error)
+            self.add_message("astroid-error", args=(f"{_MODULE}.py", _FAILED))
         return self.collected.messages
 
     def _check(self, module: nodes.Module) -> None:
@@ -119,11 +123,7 @@ class _TextLinter(PyLinter):
         self.file_state = FileState(_MODULE, self.msgs_store, module)
         for checker in self.active:
             checker.open()
-        try:
-            self.check_astroid_module(module, self.walker, self.raw, self.token)
-        except Exception as error:  # a plain run reports F0002 too when one of its checkers fails
-            logger.info("pylint failed on a text: %r", error)
-            self.add_message("astroid-error", args=(f"{_MODULE}.py", _FAILED))
+        self.check_astroid_module(module, self.walker, self.raw, self.token)
         for checker in reversed(self.active):
             checker.close()
 

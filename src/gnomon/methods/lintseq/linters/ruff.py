@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 from gnomon.errors import MissingExtra, UserError
 from gnomon.methods.lintseq.linters.base import Diagnostic
@@ -37,6 +38,9 @@ RULES += (
 """The rules that count: names without a meaning, and statements that cannot stand where they stand."""
 
 
+_VERSION = f"py{sys.version_info.major}{sys.version_info.minor}"
+
+
 class RuffBackend:
     """ruff with `RULES`, one process per text (about 10 ms); comments that silence rules are ignored."""
 
@@ -60,7 +64,8 @@ class RuffBackend:
             "--ignore-noqa",
             "--output-format=json",
         ]
-        options += [f"--select={','.join(RULES)}", "--stdin-filename=program.py", "-"]
+        options += [f"--select={','.join(RULES)}", f"--target-version={_VERSION}"]
+        options += ["--stdin-filename=program.py", "-"]
         found = [
             Diagnostic(
                 row["code"] or "invalid-syntax",
