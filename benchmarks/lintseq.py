@@ -27,11 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.data.corpora import stdlib_functions
+from gnomon.core.data.execute import map_shards, parts
 from gnomon.core.rng import Rng
 from gnomon.methods.lintseq.edits import sample_path
 from gnomon.methods.lintseq.linters import Diagnostic, LinterBackend, open_linter
 from gnomon.methods.lintseq.linters.pylint import entry_point_switches, run_pylint
+from gnomon.methods.lintseq.production import LintSeqStep
 from gnomon.methods.lintseq.program import Program
+from gnomon.methods.lintseq.programs import SourceProgram
 
 LineSets = list[list[list[int]]]
 
@@ -163,6 +166,29 @@ def measure(n_programs: int, seed: int) -> dict[str, Any]:
         },
         "identical_paths": identical,
         "timings": [asdict(timing) for timing in timings],
+        "workers": measure_workers(seed),
+    }
+
+
+def measure_workers(seed: int, n_programs: int = 600, n_paths: int = 5) -> dict[str, Any]:
+    """Wall-clock seconds of the whole step with one and with two worker processes, pylint, and whether the files agree."""
+    rows = [SourceProgram(i, "", code, "") for i, code in enumerate(functions(n_programs, seed))]
+    step = LintSeqStep(seed=seed, samples=n_paths, linter="pylint")
+    seconds, outputs = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        for workers in (1, 2):
+            sink = Path(folder) / str(workers)
+            began = time.perf_counter()
+            map_shards(step, rows, sink, workers=workers, shard_rows=20)
+            seconds[workers] = time.perf_counter() - began
+            outputs.append([path.read_bytes() for path in parts(sink)])
+    return {
+        "n_programs": n_programs,
+        "paths_per_program": n_paths,
+        "seconds_1_worker": seconds[1],
+        "seconds_2_workers": seconds[2],
+        "times_faster": seconds[1] / seconds[2],
+        "identical": outputs[0] == outputs[1],
     }
 
 
@@ -176,7 +202,10 @@ def table(record: dict[str, Any]) -> str:
         )
     lines.append("")
     lines += [f"{name:<32}{value:>10.2f} ms per text" for name, value in record["ms_per_lint"].items()]
-    lines.append("")
+    workers = record["workers"]
+    lines.append(
+        f"\n2 workers: {workers['times_faster']:.2f}x of 1, files {'identical' if workers['identical'] else 'DIFFERENT'}\n"
+    )
     lines += [
         f"{name}: edit paths {'identical' if same else 'DIFFERENT'}"
         for name, same in record["identical_paths"].items()
@@ -196,7 +225,7 @@ def main() -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(table(record))
-    return 0 if all(record["identical_paths"].values()) else 1
+    return 0 if all(record["identical_paths"].values()) and record["workers"]["identical"] else 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from gnomon.errors import BadConfig, nearest
+from gnomon.lazy import resolve
 
 _ON_LINE = re.compile(r"on line (\d+)")
 
@@ -85,11 +86,17 @@ def linter_names() -> list[str]:
 
 
 def open_linter(name: str) -> LinterBackend:
-    """A new linter of the given name.
+    """A new linter of the given name, or of the factory behind `module:function`, which works in every process.
 
     Raises:
-        BadConfig: no linter has this name.
+        BadConfig: no linter has this name, or the factory cannot be imported.
     """
+    if ":" in name:
+        try:
+            factory: Callable[[], LinterBackend] = resolve(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise BadConfig(f'The linter "{name}" cannot be imported ({error}).') from None
+        return factory()
     if name not in _FACTORIES:
         raise BadConfig(f'There is no linter "{name}". {nearest(name, _FACTORIES)}')
     return _FACTORIES[name]()
