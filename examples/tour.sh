@@ -10,8 +10,8 @@ step "1. Which methods are there, and is everything installed?"
 gnomon list
 gnomon doctor
 
-step "2. Take 1,500 functions of the standard library apart into lint-clean edits"
-gnomon lintseq generate stdlib:functions --min-lines 4 --max-lines 16 --limit 1500 \
+step "2. Take 1,000 functions of the standard library apart into lint-clean edits"
+gnomon lintseq generate stdlib:functions --min-lines 4 --max-lines 16 --limit 1000 \
     --linter pyflakes -s 2 --workers 2 --out "$TOUR/edits"
 
 step "3. Audit them: does every sequence give its function back, is every state clean?"

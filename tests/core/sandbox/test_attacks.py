@@ -176,10 +176,8 @@ def test_dies_with_its_owner(tmp_path, kind):
         "pool = SandboxPool(1, limits=Limits(timeout_s=60, cpu_s=60))\npool.map(['pass'])\n"
         "print(pool._helpers[0]._process.pid, flush=True)\npool.map(['while True: pass'])"
     )
-    if kind != "all walls":
-        command = _without_namespaces([sys.executable, "-c", code])
-    else:
-        command = [sys.executable, "-c", code]
+    plain = [sys.executable, "-c", code]
+    command = plain if kind == "all walls" else _without_namespaces(plain)
     env = {"PYTHONPATH": SOURCE, "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
     owner = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     helper = int(owner.stdout.readline() or 0)
