@@ -133,7 +133,7 @@ class TestRoom:
         assert package
         module = sys.modules[method.package]
         for name in dir(module):
-            assert getattr(module, name) is not None
+            assert not inspect.ismodule(getattr(module, name)), f"{name} is shadowed by a module of that name"
 
     def test_mini_smoke_runs_repeats_and_dry_run_spends_nothing(self, method, tmp_path):
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

@@ -5,7 +5,7 @@ from gnomon.methods.lintseq.audit import audit_path, summarise
 from gnomon.methods.lintseq.diffs import forward_diffs
 from gnomon.methods.lintseq.edits import sample_edits
 from gnomon.methods.lintseq.linters import shared_linter
-from gnomon.methods.lintseq.randseq import randseq
+from gnomon.methods.lintseq.random_edits import randseq
 
 LINES = ["x = 1", "y = x", "z = y"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.methods.lintseq.diffs import render_target, resolve
-from gnomon.methods.lintseq.randseq import randseq
+from gnomon.methods.lintseq.random_edits import randseq
 from gnomon.methods.lintseq.source import Rejected
 
 

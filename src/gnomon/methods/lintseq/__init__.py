@@ -21,7 +21,7 @@ __getattr__, __dir__ = exports(
         "evaluate": "evaluation",
         "load_suite": "suites",
         "program_pair": "training",
-        "randseq": "randseq",
+        "randseq": "random_edits",
         "register_linter": "linters",
         "render_target": "diffs",
         "resolve": "diffs",

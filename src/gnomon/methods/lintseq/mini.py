@@ -33,7 +33,7 @@ from gnomon.methods.lintseq.edits import EditPath, sample_path
 from gnomon.methods.lintseq.evaluation import Evaluation, evaluate
 from gnomon.methods.lintseq.linters import shared_linter
 from gnomon.methods.lintseq.program import Program
-from gnomon.methods.lintseq.randseq import randseq
+from gnomon.methods.lintseq.random_edits import randseq
 from gnomon.methods.lintseq.sampling import Prompt, Sampled, sample_local
 from gnomon.methods.lintseq.source import Rejected
 from gnomon.methods.lintseq.suites import Problem

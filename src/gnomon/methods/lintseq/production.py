@@ -19,7 +19,7 @@ from gnomon.methods.lintseq.edits import EditPath, sample_path
 from gnomon.methods.lintseq.linters import open_linter, shared_linter
 from gnomon.methods.lintseq.program import Baseline, Program
 from gnomon.methods.lintseq.programs import SourceProgram
-from gnomon.methods.lintseq.randseq import randseq
+from gnomon.methods.lintseq.random_edits import randseq
 from gnomon.methods.lintseq.search import search_paths
 from gnomon.methods.lintseq.source import Rejected as NoPath
 from gnomon.methods.lintseq.source import normalise, strip_markdown
