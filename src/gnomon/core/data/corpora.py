@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import os
 import sysconfig
-import textwrap
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +65,19 @@ def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[Python
             last = node.end_lineno or node.lineno
             if not min_lines <= last - first + 1 <= max_lines:
                 continue
-            code = "\n".join(lines[first - 1 : last])
-            if code[:1].isspace():
-                code = textwrap.dedent(code)
-                if _parse(code) is None:  # a string or a comment that reaches further left
-                    continue
+            code = _dedent(lines[first - 1 : last])
+            if code is None:
+                continue
             docstring = ast.get_docstring(node) or ""
             yield PythonSource(_module_name(path), qualname, path, code, docstring, first)
+
+
+def _dedent(lines: Sequence[str]) -> str | None:
+    """The lines without the first one's indentation; None where a string or a comment reaches further left."""
+    margin = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    if not all(line.startswith(margin) or not line.strip() for line in lines):
+        return None
+    return "\n".join([line[len(margin) :] if line.strip() or not margin else "" for line in lines])
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -83,7 +88,7 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDe
             yield from _functions(child, f"{prefix}{child.name}.<locals>.")
         elif isinstance(child, ast.ClassDef):
             yield from _functions(child, f"{prefix}{child.name}.")
-        else:
+        elif isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # expressions hold none
             yield from _functions(child, prefix)
 
 
