@@ -175,24 +175,27 @@ def _pairs(cfg: config.Train) -> list[Any]:
 
     column, asked = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
     pairs = []
-    seen: set[int] = set()
+    groups: dict[tuple[Any, Any], int] = {}
     for number, (where, raw) in enumerate(records.read_raw(cfg.data)):
-        group = raw.get("index", number)
+        program = raw.get("source_file"), raw.get("index", number)
+        is_new = program not in groups
+        group = groups.setdefault(program, len(groups))
         prompt = raw.get(asked, raw.get(cfg.prompt_field, ""))
+        if not isinstance(prompt, str):
+            raise BadInput(f'{where}: field "{cfg.prompt_field}" must be a string; got {prompt!r}.')
         if cfg.mode == "editseq":
             if not isinstance(raw.get("edit_path"), list):
                 raise BadInput(
                     f'{where}: field "edit_path" is missing. Make edit sequences with `gnomon lintseq generate`.'
                 )
             pairs.append(edit_pair(prompt, raw["edit_path"], group))
-        elif group not in seen:
+        elif is_new:
             code = raw.get(column, raw.get(cfg.code_field))
             if not isinstance(code, str):
                 raise BadInput(
                     f'{where}: neither "{column}" nor "{cfg.code_field}" holds a program. Use --code-field.'
                 )
             pairs.append(program_pair(prompt, strip_markdown(code), group))
-        seen.add(group)
     return pairs
 
 
