@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             number = len(server.requests)
             server.requests.append(asked)
-            server.headers.append(dict(self.headers))
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.busy += 1
             server.most_busy = max(server.busy, server.most_busy)
             happens = server.script[number] if number < len(server.script) else "fine"

@@ -29,11 +29,18 @@ class Advances(Protocol):
 def set_up(*, quiet: bool) -> None:
     """Send the library's log to stderr: warnings when quiet, information otherwise."""
     root = logging.getLogger("gnomon")
-    handler = logging.StreamHandler()
+    handler = _ToStderr()
     handler.setFormatter(logging.Formatter("%(message)s"))
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     root.propagate = False
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what stderr is at the moment, also after it was redirected."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 @contextmanager

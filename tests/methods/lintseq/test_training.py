@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from transformers import AddedToken
 
 from fixtures_models import FAMILIES
 from gnomon import cli
@@ -124,7 +125,7 @@ def sentencepiece_like():
 def test_a_tokenizer_that_puts_spaces_before_words_keeps_targets_exact(mode):
     """Else every generated program would begin with a space, and every hunk be malformed."""
     tokenizer = sentencepiece_like()
-    tokenizer.add_tokens([DIFF_TOKEN])
+    tokenizer.add_tokens([AddedToken(DIFF_TOKEN, special=False, normalized=False)])  # as `add_token` does
     assert tokenizer.convert_ids_to_tokens(tokenizer("def")["input_ids"])[0].startswith("▁")
     diffs = ["@@ -0,0 +1,2 @@\n+def add(a, b):\n+    return c", "@@ -1,0 +2 @@\n+    c = a + b"]
     make, told = (edit_pair, diffs) if mode == "editseq" else (program_pair, CODE)

@@ -84,7 +84,7 @@ async def complete_texts(
                 raise LLMFailure(f"{url} cannot be reached ({error}). Is the server running?") from None
             except openai.APIStatusError as error:
                 raise LLMFailure(f'{url} refused a completion of "{name}": {error.message}') from None
-            except (openai.OpenAIError, AttributeError, IndexError, TypeError) as error:
+            except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
                 raise LLMFailure(f"{url} answered in an unknown format ({type(error).__name__}).") from None
 
     async with client:

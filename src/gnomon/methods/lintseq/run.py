@@ -255,6 +255,8 @@ def _prompts(cfg: config.Sample) -> list[Any]:
         if not isinstance(text, str) or not text:
             raise BadInput(f'{where}: field "{cfg.prompt_field}" is missing or empty. Use --prompt-field.')
         prompts.append(Prompt(str(raw.get("task_id", number)), text))
+    if len(prompts) <= cfg.skip:
+        raise BadInput(f"{cfg.prompts} holds no prompts after the first {cfg.skip}.")
     return prompts[cfg.skip :]
 
 
