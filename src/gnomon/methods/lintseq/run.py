@@ -143,8 +143,9 @@ def train(cfg: config.Train, run: Run) -> None:
     from gnomon.methods.lintseq.training import encode, matched, train_examples
 
     pairs = _pairs(cfg)
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, device=cfg.device, asked_by="lintseq train")
+    start = _model_at(cfg.model)
+    tokenizer = load_tokenizer(start)
+    model = load_model(start, device=cfg.device, asked_by="lintseq train")
     if cfg.mode == "editseq":
         add_token(model, tokenizer, DIFF_TOKEN)
     keep = cfg.truncated == "keep"
@@ -167,6 +168,11 @@ def train(cfg: config.Train, run: Run) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     pages.training(run.page, history, examples, cfg.mode, planned.epochs)
+
+
+def _model_at(ref: str) -> str | Path:
+    """The model that a run of `train` made, where `ref` is one; else `ref` itself."""
+    return artifact(Path(ref), "model") if Path(ref).exists() else ref
 
 
 def _pairs(cfg: config.Train) -> list[Any]:
@@ -209,7 +215,7 @@ def sample(cfg: config.Sample, run: Run) -> None:
     if cfg.model is not None:
         from gnomon.core.models import load_model, load_tokenizer
 
-        folder = artifact(Path(cfg.model), "model") if Path(cfg.model).exists() else cfg.model
+        folder = _model_at(cfg.model)
         model = load_model(folder, device=cfg.device, asked_by="lintseq sample")
         tokenizer = load_tokenizer(folder)
 
@@ -273,6 +279,8 @@ def eval(cfg: config.Eval, run: Run) -> None:
         )
     problems = load_suite(cfg.suite, cfg.data)
     samples = [as_sampled(raw, n, where) for n, (where, raw) in enumerate(records.read_raw(cfg.samples))]
+    if not samples:
+        raise BadInput(f"{cfg.samples} holds no samples.")
     wanted = {sample.task_id for sample in samples}
     problems = [problem for problem in problems if problem.task_id in wanted] or problems
     run.plan(tasks=len(problems), programs=len(samples), workers=cfg.workers, longest_s=cfg.timeout_s)

@@ -72,12 +72,13 @@ def target_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[i
     at = len(newline)
     if joined[:at] != newline or joined[at:] == plain("x"):
         return plain
-    diff_id = tokenizer.get_vocab().get(DIFF_TOKEN)
+    known = tokenizer.get_vocab()
+    diff = [known[DIFF_TOKEN]] if DIFF_TOKEN in known else []
 
     def without_space(text: str) -> list[int]:
         ids: list[int] = []
-        for number, piece in enumerate([text] if diff_id is None else text.split(DIFF_TOKEN)):
-            ids += [diff_id] * (number > 0)
+        for number, piece in enumerate(text.split(DIFF_TOKEN) if diff else [text]):
+            ids += diff if number else []
             ids += plain(f"\n{piece}")[at:]
         return ids
 
