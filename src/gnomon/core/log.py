@@ -32,11 +32,18 @@ def set_up(*, quiet: bool) -> None:
     # Libraries below draw bars of their own when they load; ours are enough.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     root = logging.getLogger("gnomon")
-    handler = logging.StreamHandler()
+    handler = _ToStderr()
     handler.setFormatter(logging.Formatter("%(message)s"))
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     root.propagate = False
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what stderr is at the moment, also after it was redirected."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 @contextmanager

@@ -50,11 +50,12 @@ async def complete_texts(
     top_p: float,
     stop: Sequence[str] = (),
     concurrency: int = 8,
+    retries: int = 5,
 ) -> list[TextReply]:
     """One completion per prompt, in the order of the prompts.
 
     The key comes from the environment variable OPENAI_API_KEY and goes nowhere but into the request. Rate limits, server errors and
-    cut connections are tried again by the client.
+    cut connections are tried again up to `retries` times, after the wait that the server names or a growing one.
 
     Raises:
         LLMFailure: the server cannot be reached, refuses, or answers in another format.
@@ -62,7 +63,8 @@ async def complete_texts(
     import openai
 
     url, name = split_endpoint(endpoint)
-    client = openai.AsyncOpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=5)
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=retries)
     gate = asyncio.Semaphore(concurrency)
 
     async def one(prompt: str, seed: int) -> TextReply:
@@ -82,7 +84,7 @@ async def complete_texts(
                 raise LLMFailure(f"{url} cannot be reached ({error}). Is the server running?") from None
             except openai.APIStatusError as error:
                 raise LLMFailure(f'{url} refused a completion of "{name}": {error.message}') from None
-            except (openai.OpenAIError, AttributeError, IndexError, TypeError) as error:
+            except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
                 raise LLMFailure(f"{url} answered in an unknown format ({type(error).__name__}).") from None
 
     async with client:

@@ -245,7 +245,7 @@ class Eval:
     linter: Linter = "pyflakes"
     """Linter for the share of generated programs with errors."""
     parameters: int | None = None
-    """Size of the model, for the FLOPs axis. None: as the samples say."""
+    """Size of the model, for pass@k against FLOPs; the samples must count their tokens. None: not drawn."""
 
     def __post_init__(self) -> None:
         check(bool(self.k) and min(self.k) >= 1, "k", "one or more numbers >= 1", list(self.k))

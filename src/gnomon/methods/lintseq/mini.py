@@ -311,12 +311,12 @@ def _train_and_sample(
         model.save_pretrained(folder)
         world.tokenizer.save_pretrained(folder)
     steps = len(history.curve("loss"))
-    seen = steps * scale.batch_size
+    seen = history.curve("epoch")[-1] * len(examples.rows)
     return samples, {
         "steps": steps,
         "last loss": float(np.mean(history.curve("loss")[-20:])),
         "target tokens seen": seen * examples.n_target_tokens / len(examples.rows),
-        "passes": seen / len(examples.rows) * len(examples.rows) / examples.n_groups,
+        "passes": seen / examples.n_groups,
         "too long": examples.n_truncated,
     }
 

@@ -164,8 +164,8 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
         log_x=True,
         caption="95% bootstrap interval over tasks",
     )
-    if parameters:
-        cost = [(found.cost(parameters, int(k)), estimate, low, high) for k, estimate, low, high in points]
+    cost = [(found.cost(parameters or 0, int(k)), estimate, low, high) for k, estimate, low, high in points]
+    if cost[0][0] > 0:  # the size is known, and the samples say how many tokens they took
         page.lines(
             {"pass@k": cost}, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost"
         )

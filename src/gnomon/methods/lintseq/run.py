@@ -144,8 +144,9 @@ def train(cfg: config.Train, run: Run) -> None:
     from gnomon.methods.lintseq.training import encode, matched, train_examples
 
     pairs = _pairs(cfg)
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, device=cfg.device, asked_by="lintseq train")
+    start = _model_at(cfg.model)
+    tokenizer = load_tokenizer(start)
+    model = load_model(start, device=cfg.device, asked_by="lintseq train")
     if cfg.mode == "editseq":
         add_token(model, tokenizer, DIFF_TOKEN)
     keep = cfg.truncated == "keep"
@@ -170,30 +171,38 @@ def train(cfg: config.Train, run: Run) -> None:
     pages.training(run.page, history, examples, cfg.mode, planned.epochs)
 
 
+def _model_at(ref: str) -> str | Path:
+    """The model that a run of `train` made, where `ref` is one; else `ref` itself."""
+    return artifact(Path(ref), "model") if Path(ref).exists() else ref
+
+
 def _pairs(cfg: config.Train) -> list[Any]:
     """The examples in words."""
     from gnomon.methods.lintseq.training import edit_pair, program_pair
 
     column, asked = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
     pairs = []
-    seen: set[int] = set()
+    groups: dict[tuple[Any, Any], int] = {}
     for number, (where, raw) in enumerate(records.read_raw(cfg.data)):
-        group = raw.get("index", number)
+        program = raw.get("source_file"), raw.get("index", number)
+        is_new = program not in groups
+        group = groups.setdefault(program, len(groups))
         prompt = raw.get(asked, raw.get(cfg.prompt_field, ""))
+        if not isinstance(prompt, str):
+            raise BadInput(f'{where}: field "{cfg.prompt_field}" must be a string; got {prompt!r}.')
         if cfg.mode == "editseq":
             if not isinstance(raw.get("edit_path"), list):
                 raise BadInput(
                     f'{where}: field "edit_path" is missing. Make edit sequences with `gnomon lintseq generate`.'
                 )
             pairs.append(edit_pair(prompt, raw["edit_path"], group))
-        elif group not in seen:
+        elif is_new:
             code = raw.get(column, raw.get(cfg.code_field))
             if not isinstance(code, str):
                 raise BadInput(
                     f'{where}: neither "{column}" nor "{cfg.code_field}" holds a program. Use --code-field.'
                 )
             pairs.append(program_pair(prompt, strip_markdown(code), group))
-        seen.add(group)
     return pairs
 
 
@@ -207,7 +216,7 @@ def sample(cfg: config.Sample, run: Run) -> None:
     if cfg.model is not None:
         from gnomon.core.models import load_model, load_tokenizer
 
-        folder = artifact(Path(cfg.model), "model") if Path(cfg.model).exists() else cfg.model
+        folder = _model_at(cfg.model)
         model = load_model(folder, device=cfg.device, asked_by="lintseq sample")
         tokenizer = load_tokenizer(folder)
 
@@ -253,6 +262,8 @@ def _prompts(cfg: config.Sample) -> list[Any]:
         if not isinstance(text, str) or not text:
             raise BadInput(f'{where}: field "{cfg.prompt_field}" is missing or empty. Use --prompt-field.')
         prompts.append(Prompt(str(raw.get("task_id", number)), text))
+    if len(prompts) <= cfg.skip:
+        raise BadInput(f"{cfg.prompts} holds no prompts after the first {cfg.skip}.")
     return prompts[cfg.skip :]
 
 
@@ -269,6 +280,8 @@ def eval(cfg: config.Eval, run: Run) -> None:
         )
     problems = load_suite(cfg.suite, cfg.data)
     samples = [as_sampled(raw, n, where) for n, (where, raw) in enumerate(records.read_raw(cfg.samples))]
+    if not samples:
+        raise BadInput(f"{cfg.samples} holds no samples.")
     wanted = {sample.task_id for sample in samples}
     problems = [problem for problem in problems if problem.task_id in wanted] or problems
     run.plan(tasks=len(problems), programs=len(samples), workers=cfg.workers, longest_s=cfg.timeout_s)

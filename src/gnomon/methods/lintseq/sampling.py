@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
+from gnomon.errors import ModelMismatch
 from gnomon.methods.lintseq.diffs import DIFF_TOKEN, resolve
-from gnomon.methods.lintseq.training import program_pair
+from gnomon.methods.lintseq.training import program_pair, target_encoder
 
 Mode = Literal["editseq", "program"]
 
@@ -62,8 +63,7 @@ def prompt_ids(instruction: str, tokenizer: Any, mode: Mode) -> list[int]:
     """The prompt as ids, tokenised as in training: instruction and target apart."""
     if mode == "program":
         return list(tokenizer(prompt_text(instruction, mode))["input_ids"])
-    marker = tokenizer(f"\n{DIFF_TOKEN}", add_special_tokens=False)["input_ids"]
-    return [*tokenizer(instruction)["input_ids"], *marker]
+    return [*tokenizer(instruction)["input_ids"], *target_encoder(tokenizer)(f"\n{DIFF_TOKEN}")]
 
 
 def sample_local(
@@ -76,7 +76,16 @@ def sample_local(
     rng: Rng,
     strict: bool = False,
 ) -> list[Sampled]:
-    """`gen.n` completions of each prompt from a model in this process."""
+    """`gen.n` completions of each prompt from a model in this process.
+
+    Raises:
+        ModelMismatch: edits are asked of a model that was not tuned to write them.
+    """
+    if mode == "editseq" and DIFF_TOKEN not in tokenizer.get_vocab():
+        raise ModelMismatch(
+            f'The model does not know "{DIFF_TOKEN}" and cannot write edits. '
+            "Tune it with `gnomon lintseq train`, or use --mode program."
+        )
     ids = [prompt_ids(prompt.text, tokenizer, mode) for prompt in prompts]
     stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
     config = GenConfig(gen.max_new_tokens, gen.temperature, gen.top_p, gen.n, stop, gen.batch_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +57,34 @@ def program_pair(instruction: str, code: str, group: int) -> Pair:
     return Pair(instruction + "\n" if touching else instruction, code, group)
 
 
+def target_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """The function that turns a target into ids that continue a prompt.
+
+    Tokenizers of the SentencePiece kind (Llama 2, Phi-3) put a space before a text and behind an added token. In a target it would
+    stand before the program and before every hunk, and the model would learn to write it. They are asked for each piece behind a
+    newline, whose ids are taken off again.
+    """
+
+    def plain(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    newline, joined = plain("\n"), plain("\nx")
+    at = len(newline)
+    if joined[:at] != newline or joined[at:] == plain("x"):
+        return plain
+    known = tokenizer.get_vocab()
+    diff = [known[DIFF_TOKEN]] if DIFF_TOKEN in known else []
+
+    def without_space(text: str) -> list[int]:
+        ids: list[int] = []
+        for number, piece in enumerate(text.split(DIFF_TOKEN) if diff else [text]):
+            ids += diff if number else []
+            ids += plain(f"\n{piece}")[at:]
+        return ids
+
+    return without_space
+
+
 def encode(
     pairs: Iterable[Pair],
     tokenizer: PreTrainedTokenizerBase,
@@ -79,12 +107,13 @@ def encode(
 
     Source: C.10, C.11, pitfalls 9 and 10.
     """
+    target_ids = target_encoder(tokenizer)
     rows: list[Example] = []
     groups: set[int] = set()
     n_truncated = n_target_tokens = 0
     for pair in pairs:
         prompt = tokenizer(pair.instruction)["input_ids"]
-        target = [*tokenizer(pair.target, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        target = [*target_ids(pair.target), tokenizer.eos_token_id]
         is_long = len(prompt) + len(target) > max_length
         n_truncated += is_long
         if is_long and not (keep_truncated and len(prompt) < max_length):
@@ -109,11 +138,13 @@ def matched(cfg: TrainConfig, examples: Examples, passes: int | None) -> TrainCo
     """
     if passes is None:
         return cfg
-    rows_to_see = passes * examples.n_groups
-    steps = max(1, round(rows_to_see / cfg.batch_size))
-    epochs = -(-rows_to_see // len(examples.rows))
+    whole, rest = divmod(passes * examples.n_groups, len(examples.rows))
+    per_epoch = -(-len(examples.rows) // cfg.batch_size)  # the last batch of an epoch may be smaller
+    steps = max(1, whole * per_epoch + round(rest / cfg.batch_size))
     return replace(
-        cfg, epochs=epochs, max_steps=steps if cfg.max_steps is None else min(steps, cfg.max_steps)
+        cfg,
+        epochs=whole + (rest > 0),
+        max_steps=steps if cfg.max_steps is None else min(steps, cfg.max_steps),
     )
 
 

@@ -1,0 +1,126 @@
+"""A real HTTP server on the loopback address that completes text as an OpenAI-compatible one would, from a script.
+
+    with CompletionServer(["fine", 429, "cut"]) as server:
+        ...  # the second request meets a rate limit, the third a cut connection, all others are answered
+
+What it answers is a function of prompt and seed alone; every request is kept in `server.requests`.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PROGRAM = "def solve(xs):\n    return [x + {} for x in xs]"
+
+
+def answer_to(prompt, seed):
+    """The completion of a prompt: edits where the prompt asks for edits, a program elsewhere."""
+    number = int(hashlib.blake2b(f"{prompt}|{seed}".encode(), digest_size=2).hexdigest(), 16)
+    first, second = PROGRAM.format(number).split("\n")
+    if prompt.endswith("<|diff|>"):
+        return f"@@ -0,0 +1 @@\n+{first}\n<|diff|>@@ -1,0 +2 @@\n+{second}"
+    return f"{first}\n{second}"
+
+
+class CompletionServer(ThreadingHTTPServer):
+    """Serves the model `tiny` at `endpoint` while its `with` block lasts.
+
+    Args:
+        script: what happens to the first requests, one entry each: "fine"; a status to refuse with; "cut" (the connection ends
+            without an answer); "garbled" (JSON that breaks off); "other" (JSON of another format). Later requests are answered.
+        leave_stop: keep the stop text, and words behind it, at the end of the completion.
+        delay_s: time to answer; a function of the number of the request when callable.
+        tell_usage: count tokens in the answer.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, script=(), *, leave_stop=False, delay_s=0.0, tell_usage=True):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script, self.leave_stop, self.delay_s, self.tell_usage = (
+            list(script),
+            leave_stop,
+            delay_s,
+            tell_usage,
+        )
+        self.requests, self.headers, self.busy, self.most_busy = [], [], 0, 0
+        self.lock = threading.Lock()
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}/v1#tiny"
+
+    def __enter__(self):
+        self._thread = threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """A client that went away is no trouble of the server's."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        server = self.server
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            number = len(server.requests)
+            server.requests.append(asked)
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
+            server.busy += 1
+            server.most_busy = max(server.busy, server.most_busy)
+            happens = server.script[number] if number < len(server.script) else "fine"
+        try:
+            time.sleep(server.delay_s(number) if callable(server.delay_s) else server.delay_s)
+            self._answer(asked, happens)
+        finally:
+            with server.lock:
+                server.busy -= 1
+
+    def _answer(self, asked, happens):
+        if happens == "cut":
+            self.close_connection = True
+        elif happens == "garbled":
+            self._send(200, b'{"choices": [{"te')
+        elif happens == "other":
+            self._send(200, b'{"content": "hello"}')
+        elif isinstance(happens, int):
+            self._refuse(happens, "as the script says")
+        elif self.path != "/v1/completions":
+            self._refuse(404, f"nothing at {self.path}")
+        elif asked["model"] != "tiny":
+            self._refuse(404, f"The model {asked['model']} does not exist.")
+        else:
+            self._send(200, json.dumps(self._completion(asked)).encode())
+
+    def _completion(self, asked):
+        text = answer_to(asked["prompt"], asked["seed"])
+        usage = {"prompt_tokens": len(asked["prompt"]), "completion_tokens": len(text)}
+        usage["total_tokens"] = sum(usage.values())
+        if self.server.leave_stop:
+            text += asked["stop"][0] + "and more"
+        choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
+        answer = {"id": "1", "object": "text_completion", "created": 0, "model": "tiny", "choices": [choice]}
+        return answer | ({"usage": usage} if self.server.tell_usage else {})
+
+    def _refuse(self, status, message):
+        self._send(status, json.dumps({"error": {"message": message}}).encode())
+
+    def _send(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("retry-after-ms", "10")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Tests are quiet."""
