@@ -28,8 +28,9 @@ class CompletionServer(ThreadingHTTPServer):
     """Serves the model `tiny` at `endpoint` while its `with` block lasts.
 
     Args:
-        script: what happens to the first requests, one entry each: "fine"; a status to refuse with; "cut" (the connection ends
-            without an answer); "garbled" (JSON that breaks off); "other" (JSON of another format). Later requests are answered.
+        script: what happens to the first requests, one entry each: "fine"; a status to refuse with, at length; "cut" (the
+            connection ends without an answer); "garbled" (JSON that breaks off); "other" (JSON of another format); "proxy" (a
+            web page with status 502). Later requests are answered.
         leave_stop: keep the stop text, and words behind it, at the end of the completion.
         delay_s: time to answer; a function of the number of the request when callable.
         tell_usage: count tokens in the answer.
@@ -90,10 +91,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif happens == "garbled":
             self._send(200, b'{"choices": [{"te')
+        elif happens == "proxy":
+            self._send(502, b"<html>\n<body>\n<h1>Bad gateway</h1>\n" + b"<p>padding</p>\n" * 99)
         elif happens == "other":
             self._send(200, b'{"content": "hello"}')
         elif isinstance(happens, int):
-            self._refuse(happens, "as the script says")
+            self._refuse(happens, "as the script says" + ", which says much" * 99)
         elif self.path != "/v1/completions":
             self._refuse(404, f"nothing at {self.path}")
         elif asked["model"] != "tiny":

@@ -93,6 +93,7 @@ def test_a_passing_fault_is_tried_again_and_changes_nothing(fault):
         ([401], "tiny", 'refused a completion of "tiny"'),
         ([], "tony", 'refused a completion of "tony": .*The model tony does not exist'),
         ([500] * 9, "tiny", 'refused a completion of "tiny"'),
+        (["proxy"] * 9, "tiny", 'refused a completion of "tiny": Error code: 502'),
         (["garbled"] * 9, "tiny", "answered in an unknown format"),
         (["other"] * 9, "tiny", "answered in an unknown format"),
     ],
@@ -104,6 +105,7 @@ def test_what_cannot_be_helped_is_told_in_one_line(script, name, says):
             sample_served(endpoint, PROMPTS[:1], "editseq", GenConfig(40))
     assert str(server.server_address[1]) in str(told.value)
     assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 400
 
 
 def test_after_a_failure_nothing_more_is_asked():

@@ -10,6 +10,9 @@ from typing import Any
 
 from gnomon.errors import BadConfig, LLMFailure
 
+LONGEST_REASON = 300
+"""Characters of a server's answer that an error message repeats."""
+
 
 @dataclass(frozen=True)
 class TextReply:
@@ -83,7 +86,8 @@ async def complete_texts(
             except openai.APIConnectionError as error:
                 raise LLMFailure(f"{url} cannot be reached ({error}). Is the server running?") from None
             except openai.APIStatusError as error:
-                raise LLMFailure(f'{url} refused a completion of "{name}": {error.message}') from None
+                said = " ".join(error.message.split())[:LONGEST_REASON]
+                raise LLMFailure(f'{url} refused a completion of "{name}": {said}') from None
             except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
                 raise LLMFailure(f"{url} answered in an unknown format ({type(error).__name__}).") from None
 

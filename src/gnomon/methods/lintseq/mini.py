@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -338,9 +338,10 @@ def _write_summary(
         path,
         {
             "method": "lintseq",
-            "command": f"gnomon lintseq mini --scale {cfg.scale} --seeds {cfg.seeds} --seed {run.seed}",
+            "command": f"gnomon lintseq mini --scale {cfg.scale} --parts {cfg.parts} --data-linter {cfg.data_linter} "
+            f"--seeds {cfg.seeds} --seed {run.seed}",
             "environment": env.describe(),
-            "scale": asdict(replace(scale)),
+            "scale": asdict(scale),
             "parameters": parameters,
             "data": data_rows,
             "learning": {
