@@ -8,6 +8,7 @@ leaves metrics, checkpoints and, at the end, `FOLDER/weights.safetensors`.
 import json
 import os
 import signal
+import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,13 @@ from pathlib import Path
 import torch
 
 from gnomon.core.rng import Rng
+
+
+def free_port() -> str:
+    """A port that nobody listens on, chosen by the system."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 class SmallRun:

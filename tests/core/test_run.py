@@ -39,6 +39,9 @@ def test_the_same_settings_continue_and_others_are_refused(tmp_path):
     again = open_run(tmp_path / "r")
     assert again.finished["status"] == "done"
     again.close()
+    stamp = (tmp_path / "r" / "env.json").stat().st_mtime_ns
+    open_run(tmp_path / "r").close()
+    assert (tmp_path / "r" / "env.json").stat().st_mtime_ns == stamp, "a finished run keeps its environment"
     with pytest.raises(BadConfig, match=r"train\.lr: 0\.1 -> 0\.2.*--fresh"):
         open_run(tmp_path / "r", {"source": "a.jsonl", "train": {"lr": 0.2}})
     with pytest.raises(BadConfig, match="seed: 0 -> 1"):

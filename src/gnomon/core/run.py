@@ -104,6 +104,8 @@ class Run:
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
                 "Use --fresh to start over or --out for another folder."
             )
+        if self.finished is not None:
+            return  # what produced its numbers is written there already
         header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
         write_settings(self.folder / _MARKER, self._settings, header)
         write_json(self.folder / "env.json", self._environment())

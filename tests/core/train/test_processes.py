@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import fixtures_training
-from fixtures_training import train_small
+from fixtures_training import free_port, train_small
 from gnomon.core.train import TrainConfig
 
 SCRIPT = Path(fixtures_training.__file__)
@@ -50,13 +50,13 @@ def test_a_run_that_was_killed_continues_to_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     "launcher",
     [
-        ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29581"],
-        ["accelerate.commands.launch", "--num_processes", "2", "--cpu", "--main_process_port", "29582"],
+        ["torch.distributed.run", "--nproc_per_node", "2", "--master_port"],
+        ["accelerate.commands.launch", "--num_processes", "2", "--cpu", "--main_process_port"],
     ],
     ids=["torchrun", "accelerate"],
 )
 def test_two_processes_give_the_curve_of_one(launcher, alone, tmp_path):
-    done = start([sys.executable, "-m", *launcher], tmp_path)
+    done = start([sys.executable, "-m", *launcher, free_port()], tmp_path)
     assert done.returncode == 0, done.stderr
     weights, losses = alone
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gnomon
+from fixtures_training import free_port
 from gnomon import cli
 from gnomon.methods.lintseq import resolve
 
@@ -326,7 +327,7 @@ def test_two_processes_train_as_one_does_and_write_one_report(chain, checkpoint,
         "--nproc-per-node",
         "2",
         "--master-port",
-        "29583",
+        free_port(),
         "-m",
         "gnomon",
     ]

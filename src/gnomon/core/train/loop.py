@@ -112,7 +112,8 @@ def fit(
         UserError: the loss or the gradient is not finite.
         BadConfig: the checkpoint in the folder belongs to a run with other settings.
     """
-    accelerator = Accelerator()
+    # A model that was put on the CPU stays there, also where there is a GPU.
+    accelerator = Accelerator(cpu=next(model.parameters()).device.type == "cpu")
     total = cfg.epochs * len(batches)
     total = total if cfg.max_steps is None else min(total, cfg.max_steps)
     optimizer = make_adamw(groups or decay_groups(model, cfg.weight_decay), cfg.lr)

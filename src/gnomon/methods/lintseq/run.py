@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.execute import Totals, map_shards, rejected
+from gnomon.core.log import Advances
 from gnomon.core.run import Run, artifact
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.lintseq import config, pages
@@ -55,17 +57,7 @@ def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqS
         engine=cfg.engine,
     )
     sink = run.artifact("records", run.folder / "edits")
-    with run.progress(cfg.limit, "programs") as bar:
-        totals = map_shards(
-            step,
-            programs(),
-            sink,
-            engine=cfg.engine,
-            workers=cfg.workers,
-            shard_rows=cfg.shard_rows,
-            settings=step,
-            progress=bar,
-        )
+    totals = _in_shards(cfg, step, programs(), sink, run.progress(cfg.limit, "programs"))
     refusals = list(rejected(sink))
     if not totals.written:
         reason = refusals[0]["reason"] if refusals else "it holds no program of the length asked for."
@@ -74,6 +66,23 @@ def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqS
         records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refusals)
     run.log(**_counts(totals))
     pages.production(run.page, totals, refusals, records.read(sink, EditRecord), step)
+
+
+def _in_shards(
+    cfg: config.Shards, step: Any, rows: Iterator[Any], sink: Path, progress: AbstractContextManager[Advances]
+) -> Totals:
+    """Run a step over rows as the settings say; the step is its own fingerprint."""
+    with progress as bar:
+        return map_shards(
+            step,
+            rows,
+            sink,
+            engine=cfg.engine,
+            workers=cfg.workers,
+            shard_rows=cfg.shard_rows,
+            settings=step,
+            progress=bar,
+        )
 
 
 def _counts(totals: Totals) -> dict[str, Any]:
@@ -119,17 +128,8 @@ def check(cfg: config.Check, run: Run) -> None:
     run.plan(sequences=n_rows, workers=cfg.workers)
     sink = run.artifact("audits", run.folder / "audits")
     step = AuditStep(cfg.linter, cfg.code_field)
-    with run.progress(n_rows, "sequences") as bar:
-        totals = map_shards(
-            step,
-            records.read(cfg.source, EditRecord),
-            sink,
-            engine=cfg.engine,
-            workers=cfg.workers,
-            shard_rows=cfg.shard_rows,
-            settings=step,
-            progress=bar,
-        )
+    rows = records.read(cfg.source, EditRecord)
+    totals = _in_shards(cfg, step, rows, sink, run.progress(n_rows, "sequences"))
     if refusals := list(rejected(sink)):
         records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refusals)
         if not totals.written:
