@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gnomon.core.plain import to_plain as plain
 from gnomon.core.report.tables import cells, columns_of, numeric_columns
-from gnomon.core.report.values import decimals_for, human, plain
+from gnomon.core.report.values import decimals_for, human
 from gnomon.errors import BadInput
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
