@@ -138,3 +138,10 @@ def test_matplotlib_is_imported_by_the_first_chart_and_not_before():
     )
     source = str(Path(gnomon.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": source}, check=True)
+
+
+def test_a_logarithmic_axis_with_many_points_has_plain_labels():
+    svg = lines({"a": [(10.0**n * 3, n / 20) for n in range(12)]}, log_x=True)
+    labels = texts(svg)
+    assert not any("$" in text for text in labels)
+    assert any(text in labels for text in ("100", "1000", "1e+06", "10000"))

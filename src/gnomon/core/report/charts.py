@@ -100,7 +100,11 @@ def lines(
         if not seen:
             raise BadInput(f'Chart "{title}" has no points to draw.')
         if log_x:
+            from matplotlib.ticker import FuncFormatter
+
             axes.set_xscale("log")
+            # The usual labels of a logarithmic axis are mathematics, which the page does not typeset.
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         if len(seen) <= 8:
             axes.set_xticks(sorted(seen), [human(_whole(x)) for x in sorted(seen)])
             axes.minorticks_off()

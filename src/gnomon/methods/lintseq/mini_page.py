@@ -77,14 +77,7 @@ def learning_part(
     }
     if any(np.isfinite(bars["tokens per solved task"]) for bars in solved.values()):
         page.bars(solved, y_label="generated tokens per solved task")
-    best = {"pass@1": "full", "pass@10": "lintseq"}
-    page.figures(
-        {
-            f"{name} {arm}": curves[arm][list(ks).index(int(name[5:]))][1]
-            for name, arm in best.items()
-            if arm in curves
-        }
-    )
+    page.figures({f"pass@{ks[-2]}, {arm}": points[-2][1] for arm, points in curves.items()})
 
 
 def _mean(values: Sequence[float]) -> float:
