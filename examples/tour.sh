@@ -10,8 +10,8 @@ step "1. Which methods are there, and is everything installed?"
 gnomon list
 gnomon doctor
 
-step "2. Take 1,000 functions of the standard library apart into lint-clean edits"
-gnomon lintseq generate stdlib:functions --min-lines 4 --max-lines 16 --limit 1000 \
+step "2. Take 1,500 functions of the standard library apart into lint-clean edits"
+gnomon lintseq generate stdlib:functions --min-lines 3 --max-lines 8 --limit 1500 \
     --linter pyflakes -s 2 --workers 2 --out "$TOUR/edits"
 
 step "3. Audit them: does every sequence give its function back, is every state clean?"
@@ -20,8 +20,8 @@ gnomon lintseq check "$TOUR/edits" --workers 2 --out "$TOUR/audit"
 step "4. Make a small model from nothing, then train it twice: on edits and on whole programs"
 python examples/tour_model.py "$TOUR/edits" "$TOUR/untrained"
 for mode in editseq program; do
-    gnomon lintseq train "$TOUR/edits" --model "$TOUR/untrained" --mode $mode --passes 2 \
-        --train.lr 2e-3 --train.batch-size 32 --train.max-length 512 --train.reduction token_mean \
+    gnomon lintseq train "$TOUR/edits" --model "$TOUR/untrained" --mode $mode --passes 4 \
+        --train.lr 2e-3 --train.batch-size 16 --train.max-length 384 --train.reduction token_mean \
         --train.warmup-ratio 0.02 --out "$TOUR/trained-$mode"
 done
 

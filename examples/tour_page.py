@@ -46,7 +46,7 @@ page.text(
 )
 
 page.section("The data")
-page.table([{"audit": name, "value": value} for name, value in audit.items()])
+page.table([audit], caption="the audit")
 shown = 0
 for row in (raw for _, raw in records.read_raw(tour / "edits")):
     if 4 <= row["n_edits"] <= 8 and shown < 2:
