@@ -140,6 +140,7 @@ def test_a_failing_producer_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_hub_data_set_that_cannot_be_had():
     with pytest.raises(BadInput, match="hf://nobody/nothing: the data set could not be opened"):
         list(records.read("hf://nobody/nothing", Row))
@@ -148,3 +149,13 @@ def test_hub_data_set_that_cannot_be_had():
 def test_an_empty_folder_is_told(tmp_path):
     with pytest.raises(BadInput, match="holds no record files"):
         list(records.read(Path(tmp_path), Row))
+
+
+@pytest.mark.slow
+def test_a_hub_data_set_is_read_row_by_row(tmp_path):
+    """The library that reads the hub also reads a folder by its path, which needs no network."""
+    records.write(tmp_path / "data" / "train.jsonl", [{"text": "a", "n": 1}, {"text": "b", "n": 2}])
+    (tmp_path / "data" / "test.jsonl").write_text('{"text": "c", "n": 3}\n')
+    source = f"hf://{tmp_path / 'data'}"
+    assert [row.text for row in records.read(source, Row)] == ["a", "b"]
+    assert [row.n for row in records.read(f"{source}:test", Row)] == [3]
