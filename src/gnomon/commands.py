@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from gnomon import registry
 from gnomon.core import env
@@ -17,16 +17,16 @@ from gnomon.errors import BadInput
 from gnomon.lazy import resolve
 
 
-class Command:
+class Command(Protocol):
     """Something that runs and returns an exit code."""
 
     def run(self) -> int:
         """Do it."""
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)
-class List(Command):
+class List:
     """The twenty methods by family, one line each."""
 
     json: bool = False
@@ -46,7 +46,7 @@ class List(Command):
 
 
 @dataclass(frozen=True)
-class Show(Command):
+class Show:
     """What a method is for, its verbs, its claim and its paper."""
 
     method: Positional[str]
@@ -76,7 +76,7 @@ class Show(Command):
 
 
 @dataclass(frozen=True)
-class Doctor(Command):
+class Doctor:
     """Devices, versions, what is missing and how to install it."""
 
     json: bool = False
@@ -107,7 +107,7 @@ class Doctor(Command):
 
 
 @dataclass(frozen=True)
-class Minis(Command):
+class Minis:
     """Miniature replications of several methods, with one summary page."""
 
     methods: Positional[tuple[str, ...]] = ()
@@ -135,7 +135,7 @@ class Minis(Command):
 
 
 @dataclass(frozen=True)
-class View(Command):
+class View:
     """An index page over run folders, opened in the browser."""
 
     runs: Positional[Path] = Path("runs")
