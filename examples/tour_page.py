@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gnomon.core import records
 from gnomon.core.report import Page
+from gnomon.methods.lintseq.diffs import line_sets_of, states_of
 from gnomon.methods.lintseq.linters import open_linter
-from gnomon.methods.lintseq.pages import states_of
 
 tour = Path(sys.argv[1])
 MODES = {"editseq": "edit sequences", "program": "whole programs"}
@@ -50,7 +50,7 @@ page.table([audit], caption="the audit")
 shown = 0
 for row in (raw for _, raw in records.read_raw(tour / "edits")):
     if 4 <= row["n_edits"] <= 8 and shown < 2:
-        page.edit_path(states_of(row["edit_path"]), caption=row["source_file"])
+        page.edit_path(states_of(*line_sets_of(row["edit_path"])), caption=row["source_file"])
         shown += 1
 
 page.section("Learning")

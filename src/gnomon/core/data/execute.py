@@ -62,13 +62,12 @@ class Totals:
     """Numbers that the step reported through `tally`, added up."""
 
     def __add__(self, other: Totals) -> Totals:
-        sums = {k: self.sums.get(k, 0) + other.sums.get(k, 0) for k in self.sums.keys() | other.sums.keys()}
         return Totals(
             self.read + other.read,
             self.written + other.written,
             self.rejected + other.rejected,
             self.resumed + other.resumed,
-            dict(sorted(sums.items())),
+            _added(self.sums, other.sums),
         )
 
 
@@ -178,16 +177,20 @@ class _Work:
             if isinstance(item, Rejected):
                 refused.append(item)
             elif isinstance(item, Tally):
-                sums = {k: sums.get(k, 0) + item.numbers.get(k, 0) for k in sums.keys() | item.numbers.keys()}
+                sums = _added(sums, item.numbers)
             else:
                 written.append(item)
-        totals = Totals(len(shard.rows), len(written), len(refused), 0, dict(sorted(sums.items())))
+        totals = Totals(len(shard.rows), len(written), len(refused), 0, sums)
         records.write(self.sink / f"{shard.name}.jsonl", written)
         if refused:
             records.write(self.sink / "_rejected" / f"{shard.name}.jsonl", refused)
         # The mark comes last: a shard without it is done again from the start.
         write_json(self.sink / "_done" / f"{shard.name}.json", {"key": shard.key, **asdict(totals)})
         return totals
+
+
+def _added(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0) + b.get(name, 0) for name in sorted(a.keys() | b.keys())}
 
 
 def _cut(source: Iterable[Any], rows: int) -> Iterator[Shard]:

@@ -84,6 +84,23 @@ def _insertion(lines: Sequence[str], present: list[int], line_set: Sequence[int]
     return after, "\n".join(text)
 
 
+def states_of(lines: Sequence[str], line_sets: Sequence[Sequence[int]]) -> list[str]:
+    """[T + 1] the text before the first edit (empty) and after each of the T edits.
+
+    Args:
+        lines: [N] the program's lines.
+        line_sets: [T] the line indices that each edit inserts.
+
+    Source: B.8.
+    """
+    present: set[int] = set()
+    texts = [""]
+    for line_set in line_sets:
+        present.update(line_set)
+        texts.append("\n".join([lines[line] for line in sorted(present)]))
+    return texts
+
+
 def render_target(diffs: Sequence[str], diff_token: str = DIFF_TOKEN) -> str:
     """The training target: each edit behind a newline and the diff token, then two empty edits.
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.lintseq.diffs import forward_diffs
+from gnomon.methods.lintseq.diffs import forward_diffs, states_of
 from gnomon.methods.lintseq.linters import LinterBackend
 from gnomon.methods.lintseq.program import Baseline, Program, State
 
@@ -40,12 +40,7 @@ class EditPath:
 
         Source: B.8.
         """
-        present: set[int] = set()
-        texts = [""]
-        for line_set in self.line_sets:
-            present.update(line_set)
-            texts.append("\n".join([self.lines[line] for line in sorted(present)]))
-        return texts
+        return states_of(self.lines, self.line_sets)
 
     @cached_property
     def diffs(self) -> list[str]:

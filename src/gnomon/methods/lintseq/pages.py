@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.data.execute import Totals
 from gnomon.core.report import Page
-from gnomon.methods.lintseq.diffs import line_sets_of
+from gnomon.methods.lintseq.diffs import line_sets_of, states_of
 from gnomon.methods.lintseq.production import EditRecord, LintSeqStep, RandSeqStep
 
 if TYPE_CHECKING:
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Edit paths and offences shown in full."""
-
-
-def states_of(diffs: Sequence[str]) -> list[str]:
-    """The program before the first edit, after the first, ... after the last."""
-    lines, line_sets = line_sets_of(diffs)
-    present: set[int] = set()
-    states = [""]
-    for line_set in line_sets:
-        present.update(line_set)
-        states.append("\n".join(lines[line] for line in sorted(present)))
-    return states
 
 
 def production(
@@ -60,7 +49,9 @@ def production(
     page.section("Edit sequences")
     shown = list(islice((row for row in rows if 3 <= len(row.edit_path) <= 12), SHOWN))
     for row in shown:
-        page.edit_path(states_of(row.edit_path), caption=str(row.meta.get("source_file", row.index)))
+        page.edit_path(
+            states_of(*line_sets_of(row.edit_path)), caption=str(row.meta.get("source_file", row.index))
+        )
     if refusals:
         page.section("Refused programs")
         kinds = Counter(str((row["record"] or {}).get("kind", "bad record")) for row in refusals)

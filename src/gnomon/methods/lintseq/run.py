@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqS
         rows = read_programs(cfg.source, code_field=cfg.code_field, prompt_field=cfg.prompt_field)
         return choose(rows, min_lines=cfg.min_lines, max_lines=cfg.max_lines, limit=cfg.limit, rng=run.rng)
 
+    @cache
     def count() -> int:
         return sum(not program.problem for program in programs())
 
