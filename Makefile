@@ -47,5 +47,5 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) -e '.[dev,ray]'
+	$(INSTALL) -e '.[dev,ray,serve]'
 	touch $@

@@ -1,0 +1,1 @@
+"""Students: light classifiers that learn the judge's verdicts."""
