@@ -1,0 +1,128 @@
+"""The threshold that turns scores into verdicts.
+
+Labels that were chosen have an artificial mix of classes: a threshold read off them would be too low, and their base rate means
+nothing. So the labels are weighted by the inverse of their chance to be labelled, their scores come from students that have not
+seen them, and P(pass | rank) is fitted as a rising step function (isotonic regression). Because a snippet's rank is uniform in 0..1
+over the stream, every objective is then an integral over ranks, and the best cut is found on all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gnomon.core.config import check
+from gnomon.errors import BadConfig, BadInput, nearest
+
+OBJECTIVES = ("balanced-accuracy", "f1", "pass-rate", "precision")
+"""What a threshold can aim at: `pass-rate` keeps as large a share as the judge passes; `precision` keeps as much as it can while at
+least the wished share of what is kept passes."""
+
+GRID = 2000
+"""Ranks at which the objectives are evaluated."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A cut, and what it is expected to do on the stream."""
+
+    rank: float
+    """Snippets of this rank and above pass."""
+    expected: dict[str, float]
+    """`balanced accuracy`, `f1`, `precision`, `recall`, `pass rate` of the cut, as the fitted curve expects them."""
+    curve: NDArray[np.float64]
+    """P(pass | rank) at the middles of `GRID` equal steps of rank."""
+
+
+def passing_curve(ranks: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """P(pass | rank) at the middles of `GRID` equal steps of rank, never falling.
+
+    Args:
+        ranks: rank of each label's score among the stream's, 0..1, [N].
+        labels: 0 or 1.
+        weights: how much of the stream each label stands for.
+
+    Raises:
+        BadInput: the labels that count are all of one class.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    x, y, w = (np.asarray(values, float) for values in (ranks, labels, weights))
+    x, y, w = x[w > 0], y[w > 0], w[w > 0]
+    if len(set(y.tolist())) < 2:
+        raise BadInput("A threshold needs labels of both classes. Label more snippets with a larger --budget.")
+    middles = (np.arange(GRID) + 0.5) / GRID
+    fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x, y, sample_weight=w)
+    return np.asarray(fitted.predict(middles), float)
+
+
+def calibrate(
+    ranks: ArrayLike,
+    labels: ArrayLike,
+    weights: ArrayLike,
+    *,
+    objective: str = "balanced-accuracy",
+    base_rate: float | None = None,
+    precision: float = 0.9,
+) -> Calibration:
+    """The best cut for an objective.
+
+    Args:
+        ranks: as for `passing_curve`; of scores by students that did not train on the label.
+        labels: 0 or 1.
+        weights: inverse-inclusion weights.
+        objective: one of `OBJECTIVES`.
+        base_rate: share of the stream that the judge passes, for `pass-rate`; None: what the curve says.
+        precision: share of the kept that must pass, for the objective `precision`.
+
+    Raises:
+        BadConfig: there is no such objective, or the precision is out of range.
+        BadInput: labels of one class only.
+    """
+    if objective not in OBJECTIVES:
+        raise BadConfig(f'There is no objective "{objective}". {nearest(objective, OBJECTIVES)}')
+    check(0 < precision <= 1, "precision", "above 0 and at most 1", precision)
+    curve = passing_curve(ranks, labels, weights)
+    passing = curve.mean()
+    # What a cut before step m keeps: steps m .. GRID, for m = 0 .. GRID.
+    kept = np.concatenate([np.cumsum(curve[::-1])[::-1], [0.0]]) / GRID
+    share = 1 - np.arange(GRID + 1) / GRID
+    recall = kept / passing
+    exactness = np.divide(kept, share, out=np.ones(GRID + 1), where=share > 0)
+    specificity = 1 - (share - kept) / max(1 - passing, 1e-12)
+    balanced = (recall + specificity) / 2
+    f1 = 2 * kept / (share + passing)
+    if objective == "balanced-accuracy":
+        at = _middle_of_best(balanced)
+    elif objective == "f1":
+        at = _middle_of_best(f1)
+    elif objective == "pass-rate":
+        at = int(np.argmin(np.abs(share - (passing if base_rate is None else base_rate))))
+    else:
+        fits = np.flatnonzero((exactness >= precision) & (share > 0))
+        if not len(fits):
+            raise BadInput(
+                f"No threshold reaches a precision of {precision:g}; the best is expected to reach {exactness[:-1].max():.3f}. "
+                "Lower --precision, or label more."
+            )
+        at = int(fits[0])
+    expected = {
+        "balanced accuracy": float(balanced[at]),
+        "f1": float(f1[at]),
+        "precision": float(exactness[at]),
+        "recall": float(recall[at]),
+        "pass rate": float(share[at]),
+    }
+    return Calibration(at / GRID, expected, curve)
+
+
+def _middle_of_best(values: NDArray[np.float64]) -> int:
+    """Index in the middle of the plateau around the first best value."""
+    best = np.flatnonzero(values >= values.max() - 1e-9)
+    run = best[: int(np.argmax(np.diff(best, append=math.inf) > 1)) + 1]
+    return int(run[len(run) // 2])
+
+

@@ -1,0 +1,60 @@
+"""Ranks of scores among recent snippets: what selection works on, because it does not change when scores are bent monotonically."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Scores = NDArray[np.float64]
+
+
+class Reservoir:
+    """The scores that a student gave to the last `size` snippets it read.
+
+    Args:
+        size: how many scores are remembered.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._recent: Scores = np.empty(0)
+        self._sorted: Scores = np.empty(0)
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    @property
+    def scores(self) -> Scores:
+        """The remembered scores, ascending."""
+        return self._sorted
+
+    def add(self, scores: ArrayLike) -> None:
+        """Remember further scores; the oldest make room."""
+        self._recent = np.concatenate([self._recent, np.asarray(scores, float)])[-self.size :]
+        self._sorted = np.sort(self._recent)
+
+    def ranks(self, scores: ArrayLike) -> Scores:
+        """Share of the remembered scores below each of `scores`, equal ones counted half; 0.5 while nothing is remembered.
+
+        >>> reservoir = Reservoir(10)
+        >>> reservoir.add([0.1, 0.2, 0.2, 0.9])
+        >>> reservoir.ranks([0.2, 1.0]).tolist()
+        [0.5, 1.0]
+        """
+        wanted = np.asarray(scores, float)
+        if not len(self._sorted):
+            return np.full(wanted.shape, 0.5)
+        below = np.searchsorted(self._sorted, wanted, "left")
+        not_above = np.searchsorted(self._sorted, wanted, "right")
+        return (below + not_above) / (2 * len(self._sorted))
+
+    def mass(self, low: float, high: float) -> float:
+        """Share of the remembered scores in the closed interval from `low` to `high`; 1 while nothing is remembered."""
+        if not len(self._sorted):
+            return 1.0
+        inside = np.searchsorted(self._sorted, high, "right") - np.searchsorted(self._sorted, low, "left")
+        return float(max(inside, 0)) / len(self._sorted)
+
+    def score_at(self, rank: float) -> float:
+        """The score below which a share `rank` of the remembered ones lies."""
+        return float(np.quantile(self._sorted, min(max(rank, 0.0), 1.0)))

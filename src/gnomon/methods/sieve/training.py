@@ -1,0 +1,93 @@
+"""Training a student on the labels so far, and scores of labels by students that have not seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon.core.rng import Rng
+from gnomon.methods.sieve.ranks import Reservoir
+from gnomon.methods.sieve.students.base import Fitted, Student
+
+if TYPE_CHECKING:
+    from gnomon.methods.sieve.labels import Label
+
+
+def base_rate(labels: Sequence[Label]) -> float:
+    """Share of passes among the uniformly drawn labels, kept away from 0 and 1 by half a label.
+
+    Labels that were chosen say nothing about it: with them it would come out near 1/2.
+    """
+    uniform = [row.label for row in labels if row.label is not None and row.reason in ("seed", "uniform")]
+    if not uniform:
+        return 0.5
+    margin = 0.5 / len(uniform)
+    return float(np.clip(np.mean(uniform), margin, 1 - margin))
+
+
+def focal_alphas(labels: Sequence[int], rate: float) -> list[float]:
+    """The focal loss's alpha of each label: the share of the *other* class in the stream.
+
+    >>> focal_alphas([1, 0], 0.04)
+    [0.96, 0.04]
+    """
+    return [1 - rate if label else rate for label in labels]
+
+
+def train(student: Student, rows: Sequence[Label], rate: float, rng: Rng) -> Fitted:
+    """Train the student from its starting weights on all rows that have a label."""
+    known = [row for row in rows if row.label is not None]
+    labels = [int(row.label or 0) for row in known]
+    return student.fit(
+        [row.text for row in known],
+        labels,
+        focal_alphas(labels, rate),
+        rng,
+        groups=[row.doc_id for row in known],
+    )
+
+
+def cross_ranks(
+    student: Student, rows: Sequence[Label], rate: float, stream: Sequence[str], folds: int, rng: Rng
+) -> NDArray[np.float64]:
+    """Rank of each row's score, among the scores of `stream`, by a student trained without the row's document.
+
+    Args:
+        student: trained once per fold; what it knew before is lost.
+        rows: rows with a label.
+        rate: base rate.
+        stream: texts that stand for the stream.
+        folds: parts of the rows; documents stay whole.
+        rng: where the parts come from.
+
+    Returns:
+        Ranks in 0..1, [N]; NaN where a fold's training rows held one class only.
+    """
+    ranks = np.full(len(rows), np.nan)
+    for fold, inside in enumerate(_folds(rows, folds, rng.child("folds"))):
+        rest = [row for i, row in enumerate(rows) if i not in inside]
+        if len({row.label for row in rest}) < 2:
+            continue
+        train(student, rest, rate, rng.child("fold", fold))
+        reservoir = Reservoir(len(stream))
+        reservoir.add(student.predict(stream))
+        where = sorted(inside)
+        ranks[where] = reservoir.ranks(student.predict([rows[i].text for i in where]))
+    return ranks
+
+
+def _folds(rows: Sequence[Label], folds: int, rng: Rng) -> list[set[int]]:
+    """Indices of the rows in each part: passes and fails spread evenly, a document in one part only."""
+    documents: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        documents.setdefault(row.doc_id, []).append(i)
+    keys = sorted(documents)
+    rng.python().shuffle(keys)
+    keys.sort(key=lambda key: -sum(int(rows[i].label or 0) for i in documents[key]))
+    parts: list[set[int]] = [set() for _ in range(folds)]
+    for i, key in enumerate(keys):
+        parts[i % folds].update(documents[key])
+    return [part for part in parts if part]
