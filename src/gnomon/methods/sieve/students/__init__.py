@@ -1,1 +1,15 @@
 """Students: light classifiers that learn the judge's verdicts."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Fitted": "base",
+        "HashedLinear": "linear",
+        "Span": "base",
+        "Student": "base",
+        "StudentConfig": "config",
+        "open_student": "opening",
+    },
+)

@@ -1,0 +1,196 @@
+"""`hashed-linear`: hashed word n-grams under logistic regression, for corpora of billions of words on a laptop."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon.core.files import write_json
+from gnomon.core.rng import Rng
+from gnomon.errors import BadInput
+from gnomon.methods.sieve.students.base import Fitted, Span
+from gnomon.methods.sieve.students.config import StudentConfig
+from gnomon.methods.sieve.students.labels import check_labels
+from gnomon.methods.sieve.students.lsa import Lsa, fit_lsa
+from gnomon.methods.sieve.students.ngrams import count_ngrams
+from gnomon.methods.sieve.students.solver import solve
+
+NAME = "hashed-linear"
+WEIGHTS = "student.safetensors"
+DESCRIPTION = "student.json"
+FORMAT = 1
+WORD = re.compile(r"\w+")
+
+Floats = NDArray[np.float64]
+
+
+class HashedLinear:
+    """A student that reads words and runs of words.
+
+    A text's features are `1 + log(count)` of its n-grams, times their rarity with `idf`, scaled to length 1. `adapt` counts
+    the rarity and, with `lsa_dim`, finds the dimensions that `fit` then works on. Whatever it was fitted on, scoring is one
+    weight per n-gram.
+
+    Args:
+        config: sizes, penalty and loss; see the fields of `StudentConfig` that name this student.
+    """
+
+    def __init__(self, config: StudentConfig | None = None):
+        self.name = NAME
+        self.config = config or StudentConfig()
+        self._idf: NDArray[np.float32] | None = None
+        self._lsa: Lsa | None = None
+        self._weights: NDArray[np.float32] | None = None
+        self._bias = 0.0
+
+    def token_spans(self, text: str) -> list[Span]:
+        """Where the words lie."""
+        return [match.span() for match in WORD.finditer(text)]
+
+    def adapt(self, texts: Sequence[str], rng: Rng) -> None:
+        """Count how rare n-grams are and find the strongest dimensions, where the settings ask for it.
+
+        Raises:
+            BadInput: the texts are too few for `lsa_dim`.
+        """
+        if not (self.config.idf or self.config.lsa_dim):
+            return
+        self._idf = _rarity(texts, self.config)
+        if self.config.lsa_dim:
+            self._lsa = fit_lsa(self._features(texts), self.config.lsa_dim, rng.child("lsa"))
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        weights: Sequence[float],
+        rng: Rng,
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> Fitted:
+        """Train on all labels; nothing is kept back, and nothing is drawn from `rng`.
+
+        Raises:
+            BadInput: the labels are unusable, or `adapt` has to come first.
+        """
+        began = time.perf_counter()
+        targets, alphas = check_labels(texts, labels, weights, groups)
+        if self.config.lsa_dim and self._lsa is None:
+            raise BadInput(
+                "student.lsa_dim needs unlabelled text to learn from. Call adapt before fit, or set it to 0."
+            )
+        features = self._features(texts)
+        if self._lsa:
+            buckets, inputs = self._lsa.buckets, self._lsa.project(features)
+        else:
+            buckets = np.unique(features.indices).astype(np.int64)
+            inputs = features[:, buckets]
+        found = solve(inputs, targets, alphas, gamma=self.config.gamma, l2=self.config.l2)
+        values, bias = found.weights, found.bias
+        if self._lsa:
+            values, bias = self._lsa.unfold(values, bias)
+        self._weights = np.zeros(1 << self.config.hash_bits, np.float32)
+        self._weights[buckets], self._bias = values, bias
+        return Fitted(found.iterations, time.perf_counter() - began, best_step=found.iterations, held_out=0)
+
+    def predict(self, texts: Sequence[str]) -> Floats:
+        """Scores in 0..1, [N].
+
+        Raises:
+            BadInput: the student has not been fitted.
+        """
+        if self._weights is None:
+            raise BadInput(
+                "This student has learned nothing yet. Call fit, or open the folder of a saved one."
+            )
+        logits = np.empty(len(texts))
+        for piece in count_ngrams(texts, self.config.hash_bits, self.config.ngrams):
+            values = _values(piece.buckets, piece.counts, self._idf)
+            # bincount adds in order: a text's sum does not depend on the texts around it.
+            squares = np.bincount(piece.rows, values * values, minlength=piece.n_texts)
+            sums = np.bincount(piece.rows, values * self._weights[piece.buckets], minlength=piece.n_texts)
+            lengths = np.sqrt(np.where(squares > 0, squares, 1.0))
+            logits[piece.first : piece.first + piece.n_texts] = sums / lengths + self._bias
+        return np.exp(-np.logaddexp(0.0, -logits))
+
+    def save(self, folder: Path) -> None:
+        """Write weights and description."""
+        from safetensors.numpy import save_file
+
+        if self._weights is None:
+            raise BadInput("This student has learned nothing yet. Call fit before save.")
+        arrays: dict[str, NDArray[Any]] = {"weights": self._weights}
+        if self._idf is not None:
+            arrays["idf"] = self._idf
+        if self._lsa is not None:
+            arrays |= {f"lsa.{name}": getattr(self._lsa, name) for name in Lsa.__dataclass_fields__}
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, folder / WEIGHTS)
+        about = {"student": NAME, "format": FORMAT, "bias": self._bias, "config": asdict(self.config)}
+        write_json(folder / DESCRIPTION, about)
+
+    @classmethod
+    def load(cls, folder: Path, about: dict[str, Any], config: StudentConfig) -> HashedLinear:
+        """The student that `save` wrote.
+
+        Args:
+            folder: where it was saved.
+            about: its description, already read.
+            config: its settings.
+
+        Raises:
+            BadInput: a file is missing or of a later format.
+        """
+        from safetensors.numpy import load_file
+
+        if about["format"] != FORMAT:
+            raise BadInput(
+                f"{folder}: the student is of format {about['format']} and this version reads {FORMAT}. Update gnomon."
+            )
+        try:
+            arrays = load_file(folder / WEIGHTS)
+        except OSError:
+            raise BadInput(
+                f"{folder / WEIGHTS} cannot be read. Copy the whole folder of the student."
+            ) from None
+        student = cls(config)
+        student._weights, student._bias = arrays["weights"], float(about["bias"])
+        student._idf = arrays.get("idf")
+        if "lsa.mean" in arrays:
+            student._lsa = Lsa(**{name: arrays[f"lsa.{name}"] for name in Lsa.__dataclass_fields__})
+        return student
+
+    def _features(self, texts: Sequence[str]) -> Any:
+        """Sparse features, [N, buckets], rows of length 1."""
+        from scipy.sparse import csr_array
+
+        rows, columns, entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
+        for piece in count_ngrams(texts, self.config.hash_bits, self.config.ngrams):
+            values = _values(piece.buckets, piece.counts, self._idf)
+            squares = np.bincount(piece.rows, values * values, minlength=piece.n_texts)
+            rows.append(piece.rows + piece.first)
+            columns.append(piece.buckets)
+            entries.append(values / np.sqrt(squares)[piece.rows])
+        places = (np.concatenate(rows), np.concatenate(columns))
+        return csr_array((np.concatenate(entries), places), shape=(len(texts), 1 << self.config.hash_bits))
+
+
+def _values(buckets: NDArray[np.int64], counts: NDArray[np.int64], idf: NDArray[np.float32] | None) -> Floats:
+    """Weight of each n-gram in its text before scaling."""
+    values = 1 + np.log(counts)
+    return values if idf is None else values * idf[buckets]
+
+
+def _rarity(texts: Sequence[str], config: StudentConfig) -> NDArray[np.float32]:
+    """`log((1 + N) / (1 + n)) + 1` for an n-gram in n of N texts."""
+    found = np.zeros(1 << config.hash_bits, np.int64)
+    for piece in count_ngrams(texts, config.hash_bits, config.ngrams):
+        found += np.bincount(piece.buckets, minlength=len(found))
+    return (np.log((1 + len(texts)) / (1 + found)) + 1).astype(np.float32)
