@@ -1,8 +1,26 @@
-"""Snippets: pieces of documents, small enough for the student to read whole."""
+"""Snippets: pieces of documents, small enough for the student to read whole.
+
+Text is cut before the judge sees it, so that judge and student read the same words (pitfall 10), and a saved model cuts by the
+same rule as its training did.
+"""
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+Span = tuple[int, int]
+"""Start and end in a text, in characters."""
+
+_BORDERS = (
+    re.compile(r"\n[^\S\n]*\n\s*"),  # paragraphs
+    re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*"),  # noqa: RUF001  sentences, of other scripts too
+    re.compile(r"\s+"),  # words
+)
+"""Where a text may be cut, the best first. A piece begins where a match ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +37,94 @@ class Snippet:
     """Where it begins in the document, in characters."""
     end: int
     """Where it ends."""
+
+
+class HasText(Protocol):
+    """A document, as far as cutting needs it."""
+
+    @property
+    def doc_id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        ...
+
+
+def cut(text: str, spans: Sequence[Span], limit: int) -> list[Span]:
+    r"""Pieces of at most `limit` tokens that together hold everything but white space between them.
+
+    Each piece ends at the last paragraph border that keeps it within the limit; where there is none at the last sentence border,
+    then between words, then between tokens. Pieces neither begin nor end with white space, and none is empty.
+
+    Args:
+        text: a document.
+        spans: where its tokens lie, in order; they may leave gaps, overlap, and include white space.
+        limit: most tokens of a piece, >= 1. A single character of more tokens than that is a piece of its own.
+
+    Returns:
+        Start and end of each piece, in order; none for a text of white space.
+
+    >>> words = [(0, 3), (4, 7), (9, 12)]
+    >>> [slice(*piece) for piece in cut("One two\n\nsix", words, 2)]
+    [slice(0, 7, None), slice(9, 12, None)]
+    """
+    starts = _starts(text, spans)
+    tables = [[match.end() for match in border.finditer(text)] for border in _BORDERS]
+    pieces: list[Span] = []
+    begin, stop = _after_space(text, 0), len(text.rstrip())
+    while begin < stop:
+        border = _next_border(begin, starts, tables, limit, stop)
+        pieces.append((begin, begin + len(text[begin:border].rstrip())))
+        begin = _after_space(text, border)
+    return pieces
+
+
+def _starts(text: str, spans: Sequence[Span]) -> list[int]:
+    """Where each token begins, without its leading white space; never falling."""
+    starts: list[int] = []
+    for start, end in spans:
+        if body := text[start:end].lstrip():
+            start = end - len(body)
+        starts.append(max(start, starts[-1] if starts else 0))
+    return starts
+
+
+def _after_space(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _next_border(
+    begin: int, starts: Sequence[int], tables: Sequence[Sequence[int]], limit: int, stop: int
+) -> int:
+    """Where the piece that begins at `begin` has to end."""
+    first = bisect_left(starts, begin)
+    if first + limit >= len(starts):
+        return stop
+    furthest = starts[first + limit]  # a piece that ends here or before holds at most `limit` tokens
+    for table in tables:
+        border = table[place - 1] if (place := bisect_right(table, furthest)) else 0
+        if border > begin:
+            return border
+    if furthest > begin:
+        return furthest
+    return next((start for start in starts[first + limit :] if start > begin), stop)
+
+
+def snippets_of(document: HasText, spans_of: Callable[[str], Sequence[Span]], limit: int) -> list[Snippet]:
+    """The snippets of a document, in order.
+
+    Args:
+        document: anything with a `doc_id` and a `text`.
+        spans_of: the student's `token_spans`.
+        limit: most tokens of a snippet.
+    """
+    text = document.text
+    return [
+        Snippet(f"{document.doc_id}:{start}-{end}", document.doc_id, text[start:end], start, end)
+        for start, end in cut(text, spans_of(text), limit)
+    ]

@@ -1,0 +1,220 @@
+"""The stream of snippets that labels are chosen from: seeded order, no duplicates, and a place to continue from."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from gnomon.core.config import check
+from gnomon.core.rng import Rng
+from gnomon.errors import BadInput
+from gnomon.methods.sieve.documents import Document
+from gnomon.methods.sieve.snippets import Snippet, Span, snippets_of
+
+BUFFER = 50_000
+"""Snippets that wait to be drawn: a source of fewer is shuffled as a whole, a larger one within a moving window."""
+
+
+@dataclass
+class Counts:
+    """What one pass has met so far."""
+
+    documents: int = 0
+    """Documents read."""
+    snippets: int = 0
+    """Different snippets."""
+    duplicates: int = 0
+    """Snippets dropped because the same words came before."""
+    empty: int = 0
+    """Documents dropped because they hold no text."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in the stream: the next snippet to come."""
+
+    number: int = 0
+    """Which pass, from 0."""
+    position: int = 0
+    """How many snippets of that pass have been given out."""
+
+
+class SnippetStream:
+    """Passes over the snippets of a corpus, each in an order of its own.
+
+    Memory holds the buffer and eight bytes of hash (about seventy with their container) for each different snippet of the pass.
+
+    Args:
+        documents: gives the documents anew at each call, in the same order.
+        spans_of: the student's `token_spans`.
+        limit: most tokens of a snippet.
+        rng: where the orders come from.
+        buffer: snippets that wait to be drawn.
+    """
+
+    def __init__(
+        self,
+        documents: Callable[[], Iterable[Document]],
+        *,
+        spans_of: Callable[[str], Sequence[Span]],
+        limit: int,
+        rng: Rng,
+        buffer: int = BUFFER,
+    ) -> None:
+        check(limit >= 1, "snippet_tokens", ">= 1", limit)
+        check(buffer >= 1, "buffer", ">= 1", buffer)
+        self.documents = documents
+        self.spans_of = spans_of
+        self.limit = limit
+        self.rng = rng
+        self.buffer = buffer
+        self.counts = Counts()
+        """Of the pass begun last."""
+
+    def pass_(self, number: int = 0, *, skip: int = 0) -> Iterator[Snippet]:
+        """All different snippets once, in the order of pass `number`, without the first `skip`.
+
+        Raises:
+            BadInput: the documents hold no text.
+        """
+        self.counts = Counts()
+        draws = self.rng.child("pass", number).python()
+        return islice(_shuffled(self._distinct(self.counts), self.buffer, draws), skip, None)
+
+    def read(self, cursor: Cursor | None = None, *, passes: int | None = None) -> StreamReader:
+        """An iterator over pass after pass, from `cursor` on, that knows its place.
+
+        Args:
+            cursor: where an earlier reader stopped. None: the beginning.
+            passes: end when this many passes are done. None: never end.
+        """
+        return StreamReader(self, cursor or Cursor(), passes)
+
+    def _distinct(self, counts: Counts) -> Iterator[Snippet]:
+        seen: set[int] = set()
+        for document in self.documents():
+            counts.documents += 1
+            snippets = snippets_of(document, self.spans_of, self.limit)
+            counts.empty += not snippets
+            for snippet in snippets:
+                key = same_words(snippet.text)
+                if key in seen:
+                    counts.duplicates += 1
+                else:
+                    seen.add(key)
+                    counts.snippets += 1
+                    yield snippet
+        if not counts.snippets:
+            raise BadInput(
+                f"The source holds no text: {counts.documents} documents were read and none had a word in it."
+            )
+
+
+class StreamReader(Iterator[Snippet]):
+    """Snippets of pass after pass; `cursor` says where it stands."""
+
+    def __init__(self, stream: SnippetStream, cursor: Cursor, passes: int | None) -> None:
+        self.cursor = cursor
+        self._stream = stream
+        self._passes = passes
+        self._snippets: Iterator[Snippet] | None = None
+
+    def __next__(self) -> Snippet:
+        while self._passes is None or self.cursor.number < self._passes:
+            if self._snippets is None:
+                self._snippets = self._stream.pass_(self.cursor.number, skip=self.cursor.position)
+            for snippet in self._snippets:
+                self.cursor = Cursor(self.cursor.number, self.cursor.position + 1)
+                return snippet
+            self.cursor, self._snippets = Cursor(self.cursor.number + 1), None
+        raise StopIteration
+
+
+def same_words(text: str) -> int:
+    """A 64-bit number that two texts share when they differ in white space only.
+
+    >>> same_words("a  b") == same_words(" a b\\n") != same_words("ab")
+    True
+    """
+    words = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "big")
+
+
+def _shuffled(snippets: Iterator[Snippet], buffer: int, draws: random.Random) -> Iterator[Snippet]:
+    waiting = list(islice(snippets, buffer))
+    for snippet in snippets:
+        place = draws.randrange(buffer)
+        yield waiting[place]
+        waiting[place] = snippet
+    draws.shuffle(waiting)
+    yield from waiting
+
+
+class Piece(Protocol):
+    """Something cut from a document: a snippet, a label."""
+
+    @property
+    def doc_id(self) -> str:
+        """The document it is from."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        ...
+
+
+P = TypeVar("P", bound=Piece)
+
+
+def split_by_document(pieces: Sequence[P], share: float, rng: Rng) -> tuple[list[P], list[P]]:
+    """The pieces in two parts, `(rest, test)`, of which no document and no text is in both; order is kept.
+
+    Documents that share a snippet go together, and as many whole groups are drawn for the test as fit into its share.
+
+    Args:
+        pieces: snippets or labels.
+        share: share of the test, within (0, 1).
+        rng: where the draw comes from.
+
+    Raises:
+        BadInput: no group of documents is small enough for the test, or none would remain.
+    """
+    check(0 < share < 1, "share", "within (0, 1)", share)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, root in enumerate(_groups(pieces)):
+        groups[root].append(index)
+    names = sorted(groups)
+    rng.child("split").python().shuffle(names)
+    room, test = round(share * len(pieces)), set[int]()
+    for name in names:
+        if len(test) + len(groups[name]) <= room:
+            test.update(groups[name])
+    if not test or len(test) == len(pieces):
+        raise BadInput(
+            f"{len(pieces)} snippets of {len(groups)} unrelated documents cannot be split for a test of {share:.0%}. "
+            "Give more documents, or another share."
+        )
+    return [p for i, p in enumerate(pieces) if i not in test], [p for i, p in enumerate(pieces) if i in test]
+
+
+def _groups(pieces: Sequence[Piece]) -> list[str]:
+    """For each piece a document that stands for all documents connected with its own by a common text."""
+    above: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while above.setdefault(name, name) != name:
+            above[name] = above[above[name]]
+            name = above[name]
+        return name
+
+    owner: dict[int, str] = {}
+    for piece in pieces:
+        first = owner.setdefault(same_words(piece.text), piece.doc_id)
+        above[root(piece.doc_id)] = root(first)
+    return [root(piece.doc_id) for piece in pieces]
