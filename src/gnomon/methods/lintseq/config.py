@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
+from gnomon.core.data.config import Shards
 from gnomon.core.models.config import GenConfig
 from gnomon.core.train.config import TrainConfig
 
@@ -18,22 +19,6 @@ Linter = str
 """`pylint`, `pyflakes`, `ruff`, or a name given to `register_linter`."""
 
 PAPER = "LintSeq, arXiv 2410.02749"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shards:
-    """How a data step is spread over processes."""
-
-    engine: Literal["local", "ray"] = "local"
-    """Where shards are worked on: processes of this machine, or Ray."""
-    workers: int = 1
-    """Number of worker processes. The output does not depend on it."""
-    shard_rows: int = 64
-    """Programs per shard; a killed job repeats at most the shards it was working on."""
-
-    def __post_init__(self) -> None:
-        check(self.workers >= 1, "workers", ">= 1", self.workers)
-        check(self.shard_rows >= 1, "shard_rows", ">= 1", self.shard_rows)
 
 
 @dataclass(frozen=True, kw_only=True)

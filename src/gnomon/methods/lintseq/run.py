@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
+from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import Totals, map_shards, rejected
 from gnomon.core.log import Advances
 from gnomon.core.run import Run, artifact
@@ -71,7 +72,7 @@ def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqS
 
 
 def _in_shards(
-    cfg: config.Shards, step: Any, rows: Iterator[Any], sink: Path, progress: AbstractContextManager[Advances]
+    cfg: Shards, step: Any, rows: Iterator[Any], sink: Path, progress: AbstractContextManager[Advances]
 ) -> Totals:
     """Run a step over rows as the settings say; the step is its own fingerprint."""
     with progress as bar:

@@ -13,8 +13,8 @@ from gnomon.methods.sieve.snippets import Snippet
 class Passes(Protocol):
     """Something that can be read again and again."""
 
-    def pass_(self, number: int, start: int = 0) -> Iterator[Snippet]:
-        """The snippets of pass `number` from position `start` on, in that pass's own order."""
+    def pass_(self, number: int, *, skip: int = 0) -> Iterator[Snippet]:
+        """The snippets of pass `number` in its own order, without the first `skip`."""
         ...
 
 
@@ -84,7 +84,7 @@ class Feed:
         if self._ends >= 2:  # one pass may have begun in its middle; two ends make sure that everything was seen
             return None
         if self._reader is None:
-            self._reader = self._passes.pass_(self._at.pass_number, self._at.position)
+            self._reader = self._passes.pass_(self._at.pass_number, skip=self._at.position)
         snippet = next(self._reader, None)
         if snippet is not None:
             self._where[snippet.snippet_id] = self._at

@@ -1,0 +1,80 @@
+"""The miniature's corpus: documents that mix topics, a filter that is a rule about the mixture, and a judge that errs at known rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon.core.rng import Rng
+from gnomon.methods.sieve.snippets import Snippet
+
+LENGTH, VOCABULARY, TOPICS = 60, 2000, 40
+"""Words a document, different words, topics."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How often the judge errs."""
+
+    false_negatives: float = 0.05
+    """Chance that a snippet that should pass is failed."""
+    false_positives: float = 0.002
+    """Chance that a snippet that should fail is passed."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Snippets in stream order and for testing, with what the judge says and what is true."""
+
+    stream: list[Snippet]
+    """What labels are chosen from."""
+    test: list[Snippet]
+    """What arms are compared on; no document is in both."""
+    verdicts: dict[str, int]
+    """Snippet -> the judge's verdict."""
+    truth: dict[str, int]
+    """Snippet -> the rule's."""
+
+    def labels(self, snippets: Sequence[Snippet]) -> NDArray[np.int64]:
+        """The judge's verdicts, [N]."""
+        return np.array([self.verdicts[s.snippet_id] for s in snippets], dtype=np.int64)
+
+    def pass_(self, number: int, *, skip: int = 0) -> Iterator[Snippet]:
+        """The stream in the order of pass `number`; pass 0 is the order in which it was made."""
+        order = np.arange(len(self.stream))
+        if number:
+            np.random.default_rng((number + 2**32, len(order))).shuffle(order)
+        for i in order[skip:]:
+            yield self.stream[i]
+
+
+def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = None) -> Corpus:
+    """Documents of 60 words from 40 topics; a document passes when topics 0 and 1 make up more than 35% of it and topic 2 less
+    than 15%, which is true of about 4%.
+
+    Word distributions are Dirichlet(0.03) over 2,000 words, topic mixtures Dirichlet(0.06).
+    """
+    errors = errors or Errors()
+    draw = rng.child("topics").numpy()
+    words = draw.dirichlet(np.full(VOCABULARY, 0.03), TOPICS)
+    mixtures = draw.dirichlet(np.full(TOPICS, 0.06), documents)
+    passes = (mixtures[:, 0] + mixtures[:, 1] > 0.35) & (mixtures[:, 2] < 0.15)
+    noise = rng.child("judge").numpy().random(documents)
+    verdicts = np.where(passes, noise >= errors.false_negatives, noise < errors.false_positives)
+    cumulative = words.cumsum(axis=1)
+    snippets = []
+    for number, mixture in enumerate(mixtures):
+        topics = draw.choice(TOPICS, LENGTH, p=mixture)
+        at = [int(np.searchsorted(cumulative[t], u)) for t, u in zip(topics, draw.random(LENGTH), strict=True)]
+        text = " ".join(f"w{min(i, VOCABULARY - 1):04d}" for i in at)
+        snippets.append(Snippet(f"d{number}:0-{len(text)}", f"d{number}", text, 0, len(text)))
+    ids = [s.snippet_id for s in snippets]
+    return Corpus(
+        snippets[tests:],
+        snippets[:tests],
+        dict(zip(ids, verdicts.astype(int).tolist(), strict=True)),
+        dict(zip(ids, passes.astype(int).tolist(), strict=True)),
+    )
