@@ -75,8 +75,12 @@ class Feed:
 
     def give_back(self, snippets: Sequence[Snippet]) -> None:
         """The last of the snippets taken were not looked at: they come again in the next round."""
+        if not snippets:
+            return
         self._returned = [*snippets, *self._returned]
         self._seen.difference_update(s.snippet_id for s in snippets)
+        if self._ends:  # behind them lie snippets that were left out as seen: read that place again
+            self._at, self._reader, self._returned = self.cursor, None, []
 
     def _next(self) -> Snippet | None:
         if self._returned:
