@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+PASSING = frozenset({"rate_limit", "server", "timeout", "connection", "malformed"})
+"""Faults that may be gone at the next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,15 @@ class Request:
     choices: tuple[str, ...] = ()
     """When given, the answer is one of these, where the endpoint can enforce that."""
 
+    @property
+    def sampling_seed(self) -> int | None:
+        """The seed to sample with: `seed` moved on by `draw`; None when neither was given.
+
+        >>> ask("Hi").sampling_seed, ask("Hi", draw=2).sampling_seed, ask("Hi", seed=5, draw=2).sampling_seed
+        (None, 2, 7)
+        """
+        return (self.seed or 0) + self.draw if self.seed is not None or self.draw else None
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -59,7 +71,7 @@ class Reply:
     text: str
     """The answer, without the stop text; empty when there is none."""
     finish: str = "stop"
-    """Why it ended: `stop`, `length`, `refusal` or `error`."""
+    """Why it ended: `stop`, `length`, `refusal`, `budget` (not asked, the budget is spent) or `error`."""
     usage: Usage = Usage()
     """Tokens it took."""
     logprobs: tuple[tuple[str, float], ...] | None = None
@@ -70,6 +82,16 @@ class Reply:
     """True when nothing was asked of the endpoint this time."""
     error: str | None = None
     """What went wrong, in one sentence, when no answer could be had."""
+    fault: str | None = None
+    """Kind of the error: one of `PASSING`, `quota`, `rejected` (the request cannot be served), `missing` (not on the tape) or
+    `failed` (the function behind it raised)."""
+    retry_after_s: float | None = None
+    """Seconds to wait before the next attempt, when the endpoint said so."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed when it is tried again."""
+        return self.fault in PASSING
 
 
 class LLM(Protocol):
@@ -91,3 +113,22 @@ def ask(prompt: str, *, system: str | None = None, **sampling: object) -> Reques
     """
     head = (Message("system", system),) if system else ()
     return Request((*head, Message("user", prompt)), **sampling)  # type: ignore[arg-type]
+
+
+async def aclose(llm: Any) -> None:
+    """Close what `llm` holds open: connections, worker threads, a server. One that holds nothing is left as it is."""
+    close = getattr(llm, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def is_simulated(llm: Any) -> bool:
+    """Whether replies come from a simulator, through whatever wrappers: a report then says so in its title."""
+    while hasattr(llm, "llm"):
+        llm = llm.llm
+    return bool(getattr(llm, "is_simulated", False))
+
+
+def identity(llm: Any) -> str:
+    """What tells the replies of `llm` from those of another one: its name, and the state of what is behind the name."""
+    return str(getattr(llm, "identity", llm.name))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gnomon.errors import BadConfig, LLMFailure
-
-LONGEST_REASON = 300
-"""Characters of a server's answer that an error message repeats."""
+from gnomon.core.llm.client import fault_of, faults, open_client, split_endpoint, until_stop
+from gnomon.core.llm.many import map_async
+from gnomon.errors import LLMFailure
 
 
 @dataclass(frozen=True)
@@ -26,21 +23,6 @@ class TextReply:
     """Tokens of the prompt; 0 when the server does not tell."""
     generated_tokens: int
     """Tokens written; 0 when the server does not tell."""
-
-
-def split_endpoint(endpoint: str) -> tuple[str, str]:
-    """URL and model name of `http://host:8000/v1#name`.
-
-    Raises:
-        BadConfig: it is not written like that.
-
-    >>> split_endpoint("http://localhost:8000/v1#tiny")
-    ('http://localhost:8000/v1', 'tiny')
-    """
-    url, _, name = endpoint.partition("#")
-    if not url.startswith(("http://", "https://")) or not name:
-        raise BadConfig(f'Endpoint "{endpoint}" must be written http://host:8000/v1#name.')
-    return url, name
 
 
 async def complete_texts(
@@ -63,50 +45,33 @@ async def complete_texts(
     Raises:
         LLMFailure: the server cannot be reached, refuses, or answers in another format.
     """
-    import openai
-
     url, name = split_endpoint(endpoint)
-    key = os.environ.get("OPENAI_API_KEY") or "none"
-    client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=retries)
-    gate = asyncio.Semaphore(concurrency)
+    client = open_client(url, retries=retries)
 
-    async def one(prompt: str, seed: int) -> TextReply:
-        async with gate:
-            try:
-                answer = await client.completions.create(
-                    model=name,
-                    prompt=prompt,
-                    max_tokens=max_tokens,
-                    temperature=temperature,
-                    top_p=top_p,
-                    seed=seed,
-                    stop=list(stop) or None,
-                )
-                return _read(answer, stop)
-            except openai.APIConnectionError as error:
-                raise LLMFailure(f"{url} cannot be reached ({error}). Is the server running?") from None
-            except openai.APIStatusError as error:
-                said = " ".join(error.message.split())[:LONGEST_REASON]
-                raise LLMFailure(f'{url} refused a completion of "{name}": {said}') from None
-            except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-                raise LLMFailure(f"{url} answered in an unknown format ({type(error).__name__}).") from None
+    async def one(asked: tuple[str, int]) -> TextReply:
+        prompt, seed = asked
+        try:
+            answer = await client.completions.create(
+                model=name,
+                prompt=prompt,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                stop=list(stop) or None,
+            )
+            return _read(answer, stop)
+        except faults() as error:
+            raise LLMFailure(fault_of(error, url, name).message) from None
 
     async with client:
-        tasks = [asyncio.create_task(one(prompt, seed)) for prompt, seed in zip(prompts, seeds, strict=True)]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:  # after a failure nothing more is asked, and nothing more is paid
-            for task in tasks:
-                task.cancel()
+        return await map_async(one, zip(prompts, seeds, strict=True), concurrency=concurrency)
 
 
 def _read(answer: Any, stop: Sequence[str]) -> TextReply:
     choice, usage = answer.choices[0], answer.usage
-    text: str = choice.text
-    for word in stop:  # some servers leave the stop text at the end
-        text = text.split(word, 1)[0]
     return TextReply(
-        text,
+        until_stop(choice.text, stop),
         choice.finish_reason or "stop",
         usage.prompt_tokens if usage else 0,
         usage.completion_tokens if usage else 0,

@@ -1,0 +1,190 @@
+"""Spending limits: the call that would exceed one is not made."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from gnomon.core.config import check
+from gnomon.core.llm.base import LLM, Reply, Request, Usage, aclose
+from gnomon.core.llm.cache import Store
+from gnomon.core.llm.stored import tokens_asked
+from gnomon.errors import BadConfig, BudgetSpent
+
+FILE = "spent.sqlite"
+"""Name of the file that remembers what earlier runs have spent."""
+
+MAYBE_PAID = frozenset({"timeout", "malformed"})
+"""Faults after which the endpoint may have worked, and charged, all the same."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What tokens cost, in USD per million."""
+
+    tokens_in: float
+    """Tokens of prompts."""
+    tokens_out: float
+    """Tokens of answers."""
+
+    def usd(self, usage: Usage) -> float:
+        """The cost of `usage` in USD.
+
+        >>> Prices(2.5, 10).usd(Usage(1_000_000, 100_000))
+        3.5
+        """
+        return (usage.tokens_in * self.tokens_in + usage.tokens_out * self.tokens_out) / 1e6
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Something spent, set aside or allowed."""
+
+    calls: int = 0
+    """Requests that were answered, or may have been charged."""
+    tokens: int = 0
+    """Tokens in and out."""
+    usd: float = 0.0
+    """Money; 0 without prices."""
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
+
+
+class Budgeted:
+    """`llm` with a spending limit.
+
+    Each call first sets aside the most it may take: the guessed length of its prompt and `max_tokens`. It waits while only calls
+    under way stand in its way, since they mostly take less than they set aside; it is refused when what has been spent leaves no
+    room for it, and from then on so is every other, short ones too: which rows are left out depends on their order alone.
+
+    Args:
+        llm: who is asked.
+        calls: most calls; None without limit, as below.
+        tokens: most tokens, of prompts and answers together.
+        usd: most money; needs `prices`.
+        prices: what tokens cost.
+        folder: when given, what earlier runs with this folder have spent counts too, and this run's is added to it.
+
+    Raises:
+        BadConfig: a limit is negative, or one of money has no prices.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        calls: int | None = None,
+        tokens: int | None = None,
+        usd: float | None = None,
+        prices: Prices | None = None,
+        folder: Path | None = None,
+    ):
+        for name, limit in (("calls", calls), ("tokens", tokens), ("usd", usd)):
+            check(limit is None or limit >= 0, f"budget_{name}", ">= 0", limit)
+        if usd is not None and prices is None:
+            raise BadConfig(
+                "A budget in USD needs prices. Set price_in and price_out, in USD per million tokens."
+            )
+        self.llm, self.name, self.prices = llm, llm.name, prices
+        self._limits = {"calls": calls, "tokens": tokens, "usd": usd}
+        self._ledger = None if folder is None else _Ledger(folder)
+        self._spent = self._ledger.read() if self._ledger else Amount()
+        self._aside = Amount()
+        self._refusal: str | None = None
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    @property
+    def spent(self) -> Amount:
+        """What has been spent so far, earlier runs with the same folder included."""
+        return self._spent
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply of the model.
+
+        Raises:
+            BudgetSpent: the call would exceed the budget; it was not made.
+        """
+        most = self._amount(Usage(tokens_asked(request), request.max_tokens))
+        await self._set_aside(most)
+        took = Amount()
+        try:
+            reply = await self.llm.acomplete(request)
+            if reply.error is None:
+                took = self._amount(reply.usage)
+            elif reply.fault in MAYBE_PAID:
+                took = self._amount(Usage(tokens_asked(request)))
+            return reply
+        finally:
+            self._settle(most, took)
+
+    async def aclose(self) -> None:
+        """Close the ledger and what is behind."""
+        if self._ledger:
+            self._ledger.store.close()
+        await aclose(self.llm)
+
+    def _amount(self, usage: Usage) -> Amount:
+        usd = self.prices.usd(usage) if self.prices else 0.0
+        return Amount(1, usage.tokens_in + usage.tokens_out, usd)
+
+    async def _set_aside(self, most: Amount) -> None:
+        while True:
+            settled = asyncio.Event()
+            with self._lock:
+                if self._refusal is None:
+                    self._refusal = self._over(self._spent + most)
+                if self._refusal is not None:
+                    raise BudgetSpent(self._refusal)
+                if self._over(self._spent + self._aside + most) is None:
+                    self._aside += most
+                    return
+                self._waiting.append((asyncio.get_running_loop(), settled))
+            await settled.wait()
+
+    def _settle(self, most: Amount, took: Amount) -> None:
+        with self._lock:
+            self._aside -= most
+            self._spent += took
+            waiting, self._waiting = self._waiting, []
+        if self._ledger and took.calls:
+            self._ledger.add(took)
+        for loop, settled in waiting:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settled.set)
+
+    def _over(self, amount: Amount) -> str | None:
+        """The sentence that says which limit `amount` is over; None when it is over none."""
+        for name, limit in self._limits.items():
+            if limit is not None and getattr(amount, name) > limit + 1e-9:
+                spent = getattr(self._spent, name)
+                told = f"{spent:.4f} of {limit} USD" if name == "usd" else f"{spent} of {limit} {name}"
+                return f"The budget of {self.name} is spent: {told}. Raise budget_{name} to go on where this run stopped."
+        return None
+
+
+class _Ledger:
+    """What all runs with a folder have spent, together."""
+
+    def __init__(self, folder: Path):
+        self.store = Store(
+            folder / FILE,
+            "CREATE TABLE IF NOT EXISTS spent (id INTEGER PRIMARY KEY, calls INTEGER, tokens INTEGER, usd REAL)",
+        )
+
+    def read(self) -> Amount:
+        rows = self.store.run("SELECT calls, tokens, usd FROM spent WHERE id = 1")
+        return Amount(*rows[0]) if rows else Amount()  # type: ignore[arg-type]
+
+    def add(self, took: Amount) -> None:
+        self.store.run(
+            "INSERT OR IGNORE INTO spent VALUES (1, 0, 0, 0.0)",
+            "UPDATE spent SET calls = calls + ?, tokens = tokens + ?, usd = usd + ? WHERE id = 1",
+            values=(took.calls, took.tokens, took.usd),
+        )

@@ -1,0 +1,114 @@
+"""Many requests at once: order kept, one reply per request whatever happens to it, nothing finished is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from gnomon.core.config import check
+from gnomon.core.llm.base import LLM, Reply, Request, aclose
+from gnomon.core.llm.loop import LONGEST_FAREWELL_S, run_async, submit
+from gnomon.errors import BudgetSpent, LLMFailure
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+OnReply = Callable[[int, Reply], None]
+"""Called with the index of a request and its reply, as each reply arrives."""
+
+
+def complete(
+    llm: LLM, requests: Iterable[Request], *, concurrency: int = 8, on_reply: OnReply | None = None
+) -> list[Reply]:
+    """The reply to each request, in the order of the requests.
+
+    May be called from any thread, also where an event loop is running, as in a notebook. An interrupt cancels what is under way;
+    replies that have arrived are in the cache, where there is one.
+
+    Args:
+        llm: who is asked.
+        requests: what is asked.
+        concurrency: requests under way at once.
+        on_reply: called in the calling thread; what it raises cancels the rest.
+
+    Returns:
+        One reply per request. One that failed has `error` set; once a budget is spent, the rows that were not asked have
+        `finish="budget"`.
+    """
+    arrived: queue.SimpleQueue[tuple[int, Reply] | None] = queue.SimpleQueue()
+
+    async def work() -> list[Reply]:
+        try:
+            return await acomplete_many(
+                llm, requests, concurrency=concurrency, on_reply=lambda *item: arrived.put(item)
+            )
+        finally:
+            arrived.put(None)
+
+    future = submit(work())
+    try:
+        while (item := arrived.get()) is not None:
+            if on_reply is not None:
+                on_reply(*item)
+        return future.result()
+    except BaseException:
+        if future.cancel():  # wait until what was under way has let go
+            while arrived.get(timeout=LONGEST_FAREWELL_S) is not None:
+                pass
+        raise
+
+
+async def acomplete_many(
+    llm: LLM, requests: Iterable[Request], *, concurrency: int = 8, on_reply: OnReply | None = None
+) -> list[Reply]:
+    """`complete` for asynchronous code; runs on the loop of the caller."""
+
+    async def one(item: tuple[int, Request]) -> Reply:
+        reply = await _reply_to(llm, item[1])
+        if on_reply is not None:
+            on_reply(item[0], reply)
+        return reply
+
+    return await map_async(one, enumerate(requests), concurrency=concurrency)
+
+
+def close(llm: LLM) -> None:
+    """Close what `llm` holds open; synchronous form of `aclose`."""
+    run_async(aclose(llm))
+
+
+async def map_async(
+    function: Callable[[A], Awaitable[R]], items: Iterable[A], *, concurrency: int
+) -> list[R]:
+    """`function` of each item, in order, with at most `concurrency` under way. The first exception cancels the rest.
+
+    Raises:
+        BadConfig: `concurrency` is below 1.
+    """
+    check(concurrency >= 1, "concurrency", ">= 1", concurrency)
+    found: dict[int, R] = {}
+    waiting = enumerate(items)
+
+    async def work() -> None:
+        for index, item in waiting:
+            found[index] = await function(item)
+
+    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*workers)
+    finally:  # after a failure nothing more is asked, and nothing more is paid
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
+    return [found[index] for index in range(len(found))]
+
+
+async def _reply_to(llm: LLM, request: Request) -> Reply:
+    try:
+        return await llm.acomplete(request)
+    except BudgetSpent as error:  # later rows are still asked: what is cached costs nothing
+        return Reply("", "budget", error=str(error))
+    except LLMFailure as error:
+        return Reply("", "error", error=str(error), fault="rejected")

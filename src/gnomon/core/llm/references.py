@@ -1,0 +1,146 @@
+"""Models by reference: one line of text names any model that can be asked, wherever it runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gnomon.core.llm.base import LLM
+from gnomon.core.llm.client import KEY_ENV, split_endpoint
+from gnomon.errors import BadConfig, BadInput, nearest
+
+FORMS = {
+    "openai": "openai:MODEL, or openai:MODEL@http://host:8000/v1",
+    "http": "http://host:8000/v1#MODEL",
+    "hf": "hf:FOLDER_OR_HUB_ID, in this process",
+    "serve": "serve:FOLDER, in a server of its own on this machine",
+    "tape": "tape:FILE, recorded earlier",
+    "sim": "sim:NAME?param=value, a simulator",
+    "script": "script:module:function, a Python function",
+}
+"""Scheme -> how a reference of it is written."""
+
+
+@dataclass(frozen=True)
+class _Options:
+    timeout_s: float
+    key_env: str
+    folder: Path | None
+    device: str
+
+
+def open_llm(
+    ref: str,
+    *,
+    timeout_s: float = 120.0,
+    key_env: str = KEY_ENV,
+    folder: Path | None = None,
+    device: str = "auto",
+) -> LLM:
+    """The model that `ref` names, as it is: see `connect` for one with attempts, limits, a budget and a memory.
+
+    Args:
+        ref: one of `FORMS`. `openai:MODEL` is at api.openai.com unless OPENAI_BASE_URL names another server.
+        timeout_s: longest time from asking to the complete answer, over HTTP.
+        key_env: environment variable that holds the key.
+        folder: where `serve:` keeps its log; None: a temporary folder.
+        device: for `hf:` and `serve:`; `"auto"` takes a GPU when there is one.
+
+    Raises:
+        BadConfig: the reference is misspelt.
+        UserError: what it names cannot be opened.
+    """
+    scheme, colon, rest = ref.partition(":")
+    if scheme in ("http", "https") and "#" not in ref:
+        raise BadConfig(f'"{ref}" names no model. Write {FORMS["http"]}.')
+    opener = _OPENERS.get(scheme)
+    if opener is None:
+        hint = nearest(scheme, _OPENERS) if colon else ""
+        if not hint.startswith("Did"):
+            hint = f"A reference is {'; '.join(FORMS.values())}."
+        raise BadConfig(f'Model reference "{_short(ref)}" is of no known kind. {hint}')
+    if not rest.strip("/"):
+        raise BadConfig(f'Model reference "{ref}" names nothing. Write {FORMS[scheme.removesuffix("s")]}.')
+    return opener(rest, _Options(timeout_s, key_env, folder, device))
+
+
+def _open_openai(rest: str, options: _Options) -> LLM:
+    from gnomon.core.llm.chat import HOSTED, Chat
+
+    model, at, url = rest.rpartition("@http")
+    model, url = (model, f"http{url}") if at else (rest, os.environ.get("OPENAI_BASE_URL") or HOSTED)
+    url, model = split_endpoint(f"{url}#{model}")
+    name = f"openai:{model}" if url == HOSTED else f"openai:{model}@{url}"
+    return Chat(url, model, name=name, key_env=options.key_env, timeout_s=options.timeout_s)
+
+
+def _open_http(scheme: str) -> Callable[[str, _Options], LLM]:
+    def open_http(rest: str, options: _Options) -> LLM:
+        from gnomon.core.llm.chat import Chat
+
+        url, model = split_endpoint(f"{scheme}:{rest}")
+        return Chat(url, model, name=f"{url}#{model}", key_env=options.key_env, timeout_s=options.timeout_s)
+
+    return open_http
+
+
+def _open_local(rest: str, options: _Options) -> LLM:
+    from gnomon.core.llm.local import Local
+
+    return Local(rest, device=options.device)
+
+
+def _open_served(rest: str, options: _Options) -> LLM:
+    from gnomon.core.llm.serve import Served
+
+    return Served(rest, device=options.device, log_folder=options.folder, timeout_s=options.timeout_s)
+
+
+def _open_tape(rest: str, options: _Options) -> LLM:
+    from gnomon.core.llm.tape import Tape
+
+    return Tape(Path(rest))
+
+
+def _open_simulator(rest: str, options: _Options) -> LLM:
+    from gnomon.core.llm.sims import open_simulator
+
+    return open_simulator(rest)
+
+
+def _open_script(rest: str, options: _Options) -> LLM:
+    from gnomon.core.llm.script import Script
+
+    module, _, name = rest.partition(":")
+    if not module or not name:
+        raise BadConfig(f'"script:{rest}" must be written {FORMS["script"]}.')
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
+            raise
+        raise BadInput(f'There is no Python module "{module}". Put its folder on PYTHONPATH.') from None
+    function = getattr(loaded, name, None)
+    if not callable(function):
+        names = [n for n, value in vars(loaded).items() if callable(value) and not n.startswith("_")]
+        raise BadInput(f'Module "{module}" has no function "{name}". {nearest(name, names)}')
+    return Script(function, f"script:{rest}")
+
+
+_OPENERS: dict[str, Callable[[str, _Options], LLM]] = {
+    "openai": _open_openai,
+    "http": _open_http("http"),
+    "https": _open_http("https"),
+    "hf": _open_local,
+    "serve": _open_served,
+    "tape": _open_tape,
+    "sim": _open_simulator,
+    "script": _open_script,
+}
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,18 @@
+"""Simulators: models whose behaviour is known, so that what a method estimates can be checked against the truth."""
+
+from gnomon.lazy import exports
+
+SIMULATORS = {
+    "verdict": "gnomon.core.llm.sims.verdict:Verdict",
+}
+"""Name -> where its class is. A new simulator is one file and one line here."""
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Simulated": "simulated",
+        "Simulator": "simulated",
+        "open_simulator": "simulated",
+        "Faults": "faults",
+    },
+)

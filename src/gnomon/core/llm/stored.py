@@ -1,0 +1,45 @@
+"""Requests and replies as JSON: what caches and tapes hold, and the keys they hold it under."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from gnomon.core.config import fingerprint
+from gnomon.core.llm.base import Reply, Request, Usage
+
+
+def request_key(request: Request, *more: str) -> str:
+    """A key that two requests share only if they are equal in every field, and equal in `more`."""
+    return fingerprint(dataclasses.asdict(request), more, length=32)
+
+
+def reply_to_json(reply: Reply) -> str:
+    """One line that `reply_from_json` reads back; what belongs to one asking only (`cached`) is left out."""
+    fields = dataclasses.asdict(reply)
+    kept = {name: value for name, value in fields.items() if name not in ("cached", "fault", "retry_after_s")}
+    return json.dumps(kept, ensure_ascii=False)
+
+
+def reply_from_json(line: str) -> Reply:
+    """The reply in a line of `reply_to_json`, marked as cached."""
+    fields: dict[str, Any] = json.loads(line)
+    pairs = fields["logprobs"]
+    fields["logprobs"] = None if pairs is None else tuple((token, value) for token, value in pairs)
+    fields["usage"] = Usage(**fields["usage"])
+    return Reply(**fields, cached=True)
+
+
+def estimated_tokens(text: str) -> int:
+    """A guess at the tokens of `text`, rather high than low: one for every three bytes.
+
+    >>> estimated_tokens("Keep or drop?")
+    5
+    """
+    return -(-len(text.encode("utf-8", "replace")) // 3)
+
+
+def tokens_asked(request: Request) -> int:
+    """A guess at the tokens of the prompt."""
+    return sum(estimated_tokens(message.content) + 4 for message in request.messages)
