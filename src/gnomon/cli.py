@@ -20,7 +20,7 @@ import tyro
 
 from gnomon import __version__, commands, registry
 from gnomon.core import log
-from gnomon.core.config import RunOptions, fingerprint, flatten, read_settings, tokens
+from gnomon.core.config import RunOptions, fingerprint, flatten, loose_names, read_settings, tokens
 from gnomon.core.plain import to_plain
 from gnomon.core.run import PlanShown, Run, command_line
 from gnomon.errors import BadConfig, UserError, nearest
@@ -83,7 +83,9 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
     config, options = parse_verb(method, verb, words)
     log.set_up(quiet=options.quiet or options.json)
     settings = to_plain(config)
-    folder = options.out or Path("runs") / method.slug / f"{verb}-{fingerprint(settings, options.seed)}"
+    loose = loose_names(type(config))
+    key = fingerprint({n: v for n, v in flatten(settings).items() if n not in loose}, options.seed)
+    folder = options.out or Path("runs") / method.slug / f"{verb}-{key}"
     run = Run(
         folder,
         method=method.slug,
@@ -94,6 +96,7 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         dry=options.dry_run,
         quiet=options.quiet or options.json,
         command=command_line(),
+        loose=loose,
     )
     try:
         if (report := run.finished) is not None:

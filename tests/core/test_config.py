@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -94,3 +94,23 @@ def test_children_of_a_seed_are_independent_and_repeat():
     assert Rng(3).child("a", "b").key != Rng(3).child("ab").key != Rng(4).child("ab").key
     assert root.child("n").numpy().integers(10**9) == root.child("n").numpy().integers(10**9)
     assert root.child("t").torch().initial_seed() == root.child("t").key & (2**63 - 1)
+
+
+@dataclass(frozen=True)
+class LooseInner:
+    LOOSE: ClassVar = ("*",)
+    a: int = 1
+    b: int = 2
+
+
+@dataclass(frozen=True)
+class LooseOuter:
+    LOOSE: ClassVar = ("workers",)
+    workers: int = 1
+    lr: float = 0.1
+    inner: LooseInner = LooseInner()
+    train: Inner = Inner()
+
+
+def test_loose_names_are_found_in_nested_settings():
+    assert config.loose_names(LooseOuter) == {"workers", "inner.a", "inner.b"}

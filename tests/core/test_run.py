@@ -114,3 +114,15 @@ def test_an_unfinished_run_is_no_input(tmp_path):
     with pytest.raises(BadInput, match="has not finished"):
         runs.artifact(tmp_path / "r", "records")
     assert runs.artifact(tmp_path, "records") == tmp_path
+
+
+def test_settings_that_only_say_how_work_is_done_may_change(tmp_path):
+    def opened(workers, lr):
+        settings = {"train": {"lr": lr}, "shards": {"workers": workers}}
+        return Run(tmp_path / "r", method="m", verb="v", settings=settings, loose={"shards.workers"}, seed=1)
+
+    opened(1, 0.1).close()
+    opened(2, 0.1).close()
+    assert "workers: 2" in (tmp_path / "r" / "config.yaml").read_text()
+    with pytest.raises(BadConfig, match=r"other settings \(train.lr: 0.1 -> 0.2\)"):
+        opened(2, 0.2)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from tyro.conf import Positional, arg
@@ -26,6 +26,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "flatten",
+    "loose_names",
     "read_settings",
     "tokens",
     "write_settings",
@@ -139,6 +140,26 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = flatten(old), flatten(new)
     names = sorted(before.keys() | after.keys())
     return [f"{n}: {before.get(n)} -> {after.get(n)}" for n in names if before.get(n) != after.get(n)]
+
+
+def loose_names(kind: type, prefix: str = "") -> set[str]:
+    """Settings that say how work is done and not what comes out: a run may be continued with others.
+
+    A settings class names them in its class variable `LOOSE`; `("*",)` means all of its fields.
+
+    Args:
+        kind: a settings class.
+        prefix: of the names, for nested classes.
+    """
+    hints = get_type_hints(kind)
+    own = getattr(kind, "LOOSE", ())
+    names: set[str] = set()
+    for field in fields(kind):
+        if is_dataclass(hint := hints[field.name]):
+            names |= loose_names(hint, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        elif field.name in own or "*" in own:
+            names.add(f"{prefix}{field.name}")
+    return names
 
 
 def fingerprint(*parts: Any, length: int = 8) -> str:

@@ -10,14 +10,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
-from gnomon.core.config import differences, read_settings, write_settings
+from gnomon.core.config import differences, flatten, read_settings, write_settings
 from gnomon.core.files import write_json, write_text
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
@@ -58,6 +58,7 @@ class Run:
         dry: stop at `plan`, write nothing.
         quiet: show no progress.
         command: the command line as typed, for the report.
+        loose: names of settings with which the run may be continued whatever they were before.
 
     Raises:
         BadConfig: the folder holds a run with other settings, or another process is working in it.
@@ -76,13 +77,14 @@ class Run:
         dry: bool = False,
         quiet: bool = False,
         command: str = "",
+        loose: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.method, self.verb, self.seed, self.command = method, verb, seed, command
         self.rng = Rng(seed)
         self.is_main = int(os.environ.get("RANK", "0")) == 0
         self._settings = {"seed": seed, **to_plain(settings or {})}
-        self._dry, self._quiet = dry, quiet
+        self._dry, self._quiet, self._loose = dry, quiet, loose
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._metrics: IO[str] | None = None
@@ -98,7 +100,7 @@ class Run:
         self._take_lock()
         if known and fresh:
             self._empty()
-        elif known and (changed := differences(read_settings(self.folder / _MARKER), self._settings)):
+        elif known and (changed := self._changed()):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
@@ -109,6 +111,12 @@ class Run:
         header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
         write_settings(self.folder / _MARKER, self._settings, header)
         write_json(self.folder / "env.json", self._environment())
+
+    def _changed(self) -> list[str]:
+        """What differs from the settings that the folder was made with, and matters."""
+        known, now = (flatten(s) for s in (read_settings(self.folder / _MARKER), self._settings))
+        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (known, now)]
+        return differences(*matter)
 
     def _environment(self) -> dict[str, Any]:
         """What `env.json` holds: what ran, and what it ran on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.config import check
 
@@ -11,6 +11,8 @@ from gnomon.core.config import check
 @dataclass(frozen=True, kw_only=True)
 class Shards:
     """How a data step is spread over processes."""
+
+    LOOSE: ClassVar = ("engine", "workers")
 
     engine: Literal["local", "ray"] = "local"
     """Where shards are worked on: processes of this machine, or Ray."""

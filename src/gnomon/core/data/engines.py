@@ -31,7 +31,7 @@ def local(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]
         return
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_settle) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=settle) as pool:
         waiting: set[Future[Totals]] = set()
         try:
             for shard in shards:
@@ -51,7 +51,7 @@ def local(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _settle() -> None:
+def settle() -> None:
     """In a worker: one thread for numerics, and an end as soon as the parent is gone, however it went."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parent = multiprocessing.parent_process()

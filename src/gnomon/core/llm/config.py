@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from gnomon.core.config import check
 from gnomon.errors import BadConfig
@@ -12,6 +13,8 @@ from gnomon.errors import BadConfig
 @dataclass(frozen=True)
 class LLMConfig:
     """How a language model is asked."""
+
+    LOOSE: ClassVar = ("*",)
 
     concurrency: int = 8
     """Requests under way at once."""

@@ -4,10 +4,10 @@
                 ^                                                     |
                 +------- new student <- trainer (own process) <-------+
 
-As soon as a round has its labels, a process trains the next student on all labels so far, and a new round begins at once under the
-student at hand. When the training is done, the scorer takes the new student, the running round is closed with the labels it has, and
-a fresh one begins. A round that is full while the trainer works asks for nothing more; scoring goes on. Which snippets are labelled
-depends on how fast judge and trainer answer, so two runs differ; `Fitting.run` is the reproducible form.
+As soon as a round has its labels, a process trains the next student on all labels so far, and a new round begins at once under
+the student at hand. When the training is done, the scorer takes the new student, the running round is closed with the labels it
+has, and a fresh one begins. A round that is full while the trainer works asks for nothing more; scoring goes on. Which snippets
+are labelled depends on how fast judge and trainer answer, so two runs differ; `Fitting.run` is the reproducible form.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gnomon.methods.sieve.design import Design
 from gnomon.methods.sieve.fitting import BLOCK, Fitting, Outcome
 from gnomon.methods.sieve.judges import Verdict
 from gnomon.methods.sieve.labels import Label, as_label
-from gnomon.methods.sieve.rounds import Pick, Round
+from gnomon.methods.sieve.rounds import Pick
 from gnomon.methods.sieve.state import RoundState
 from gnomon.methods.sieve.students.base import Fitted, Student
 from gnomon.methods.sieve.training import base_rate, train
@@ -109,7 +109,7 @@ class _Background:
         """Take in what the judge has answered, and let the interval narrow."""
         for picks, labels in self.judges.answers(wait=wait):
             self.current.learn(picks, labels)
-            self.labels += labels
+            self.labels.extend(labels)
 
     def _close(self, fitted: Fitted | None = None) -> None:
         """The running round is over, with the labels it has."""
@@ -194,8 +194,8 @@ class _JudgePool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _, _, future in self._asked:
-            future.cancel()
+        for item in self._asked:
+            item[2].cancel()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -24,6 +24,9 @@ least the wished share of what is kept passes."""
 GRID = 2000
 """Ranks at which the objectives are evaluated."""
 
+TRIM = 3.0
+"""Weights above this many medians are cut: a single heavy label would otherwise decide where the curve rises."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -53,7 +56,9 @@ def passing_curve(ranks: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> ND
     x, y, w = (np.asarray(values, float) for values in (ranks, labels, weights))
     x, y, w = x[w > 0], y[w > 0], w[w > 0]
     if len(set(y.tolist())) < 2:
-        raise BadInput("A threshold needs labels of both classes. Label more snippets with a larger --budget.")
+        raise BadInput(
+            "A threshold needs labels of both classes. Label more snippets with a larger --budget."
+        )
     middles = (np.arange(GRID) + 0.5) / GRID
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x, y, sample_weight=w)
     return np.asarray(fitted.predict(middles), float)
@@ -73,7 +78,7 @@ def calibrate(
     Args:
         ranks: as for `passing_curve`; of scores by students that did not train on the label.
         labels: 0 or 1.
-        weights: inverse-inclusion weights.
+        weights: inverse-inclusion weights; those above `TRIM` times their median are cut to that.
         objective: one of `OBJECTIVES`.
         base_rate: share of the stream that the judge passes, for `pass-rate`; None: what the curve says.
         precision: share of the kept that must pass, for the objective `precision`.
@@ -85,7 +90,7 @@ def calibrate(
     if objective not in OBJECTIVES:
         raise BadConfig(f'There is no objective "{objective}". {nearest(objective, OBJECTIVES)}')
     check(0 < precision <= 1, "precision", "above 0 and at most 1", precision)
-    curve = passing_curve(ranks, labels, weights)
+    curve = passing_curve(ranks, labels, trimmed(weights))
     passing = curve.mean()
     # What a cut before step m keeps: steps m .. GRID, for m = 0 .. GRID.
     kept = np.concatenate([np.cumsum(curve[::-1])[::-1], [0.0]]) / GRID
@@ -119,10 +124,18 @@ def calibrate(
     return Calibration(at / GRID, expected, curve)
 
 
+def trimmed(weights: ArrayLike) -> NDArray[np.float64]:
+    """Weights, the heavy ones cut to `TRIM` times the median of those above 0.
+
+    >>> trimmed([0, 1, 1, 2, 50]).tolist()
+    [0.0, 1.0, 1.0, 2.0, 4.5]
+    """
+    w = np.asarray(weights, float)
+    return np.minimum(w, TRIM * np.median(w[w > 0])) if (w > 0).any() else w
+
+
 def _middle_of_best(values: NDArray[np.float64]) -> int:
     """Index in the middle of the plateau around the first best value."""
     best = np.flatnonzero(values >= values.max() - 1e-9)
     run = best[: int(np.argmax(np.diff(best, append=math.inf) > 1)) + 1]
     return int(run[len(run) // 2])
-
-

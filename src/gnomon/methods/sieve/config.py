@@ -49,12 +49,14 @@ class Selection:
     precision: float = 0.9
     """Least share of the kept that passes, for the objective precision."""
     folds: int = 5
-    """Trainings from which the threshold gets scores of labels that the student has not seen. 0: scores from when they were chosen."""
+    """Trainings that give the threshold scores of labels which the student has not seen. 0: scores from when they were chosen."""
 
     def __post_init__(self) -> None:
         for name in ("budget", "batch", "window", "max_seed_labels"):
             check(getattr(self, name) >= 1, f"selection.{name}", ">= 1", getattr(self, name))
-        check(self.batch <= self.budget, "selection.batch", f"<= selection.budget ({self.budget})", self.batch)
+        check(
+            self.batch <= self.budget, "selection.batch", f"<= selection.budget ({self.budget})", self.batch
+        )
         check(
             self.max_seed_labels >= self.batch,
             "selection.max_seed_labels",
@@ -67,9 +69,7 @@ class Selection:
             f"in 1..selection.batch ({self.batch})",
             self.chunk,
         )
-        check(
-            0 <= self.uniform_fraction <= 1, "selection.uniform_fraction", "in 0..1", self.uniform_fraction
-        )
+        check(0 <= self.uniform_fraction <= 1, "selection.uniform_fraction", "in 0..1", self.uniform_fraction)
         check(self.bound_scale > 0, "selection.bound_scale", "> 0", self.bound_scale)
         check(0 < self.delta < 1, "selection.delta", "within (0, 1)", self.delta)
         check(self.adapt >= 0, "selection.adapt", ">= 0", self.adapt)
@@ -82,8 +82,8 @@ class Text:
     """Where documents come from and how they are cut."""
 
     source: Positional[str]
-    """Documents: records (.jsonl, .jsonl.gz, .jsonl.zst, .json, .parquet), a folder or a pattern of those, hf://name[:split], or plain
-    text (.txt, .md, .rst: one document a file)."""
+    """Documents: records (.jsonl, .jsonl.gz, .jsonl.zst, .json, .parquet), a folder or a pattern of those, hf://name[:split], or
+    plain text (.txt, .md, .rst: one document a file)."""
     text_field: str = "text"
     """Column of the text."""
     id_field: str | None = None
@@ -102,8 +102,8 @@ class Label(Text):
     filter: str
     """A filter file (.yaml), or a built-in one: politics, climate, artificial-intelligence, mainstream-knowledge, text-quality."""
     judge: str
-    """Who judges: an LLM (openai:MODEL, http://host:8000/v1#name, hf:FOLDER, serve:FOLDER, tape:FILE, sim:NAME), rule:FILE.py:function,
-    labels:FILE, or classifier:FOLDER."""
+    """Who judges: an LLM (openai:MODEL, http://host:8000/v1#name, hf:FOLDER, serve:FOLDER, tape:FILE, sim:NAME), or
+    rule:FILE.py:function, labels:FILE, classifier:FOLDER."""
     n: Annotated[int, Short("-n")] = 1000
     """Snippets to label."""
     repeat: int = 1
@@ -127,8 +127,8 @@ class Fit(Text):
     filter: str
     """A filter file (.yaml), or a built-in one: politics, climate, artificial-intelligence, mainstream-knowledge, text-quality."""
     judge: str
-    """Who judges: an LLM (openai:MODEL, http://host:8000/v1#name, hf:FOLDER, serve:FOLDER, tape:FILE, sim:NAME), rule:FILE.py:function,
-    labels:FILE, or classifier:FOLDER."""
+    """Who judges: an LLM (openai:MODEL, http://host:8000/v1#name, hf:FOLDER, serve:FOLDER, tape:FILE, sim:NAME), or
+    rule:FILE.py:function, labels:FILE, classifier:FOLDER."""
     model: str
     """The student: hashed-linear, t5-encoder:FOLDER_OR_ID, a T5 id such as google-t5/t5-large, or any sequence classifier."""
     mode: Literal["sync", "async"] = "sync"
@@ -227,7 +227,15 @@ class Cost:
     def __post_init__(self) -> None:
         check(self.snippets >= 1, "snippets", ">= 1", self.snippets)
         check(self.snippets_per_s > 0, "snippets_per_s", "> 0", self.snippets_per_s)
-        for name in ("labels", "tokens_in", "tokens_out", "price_in", "price_out", "training_s", "usd_per_hour"):
+        for name in (
+            "labels",
+            "tokens_in",
+            "tokens_out",
+            "price_in",
+            "price_out",
+            "training_s",
+            "usd_per_hour",
+        ):
             check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
 
 
@@ -240,13 +248,18 @@ class Mini:
     seeds: int = 3
     """How many seeds, counted up from --seed."""
     parts: tuple[str, ...] = ("topics", "hard", "encoder", "docs")
-    """Which comparisons to run: topics (generated, hashed-linear), hard (the same under miscalibration and noise), encoder (the same with
-    a T5 encoder), docs (documentation of this Python installation)."""
+    """Which comparisons to run: topics (generated, hashed-linear), hard (the same under miscalibration and noise), encoder (the same
+    with a T5 encoder), docs (documentation of this Python installation)."""
 
     def __post_init__(self) -> None:
         check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
         known = ("topics", "hard", "encoder", "docs")
-        check(bool(self.parts) and set(self.parts) <= set(known), "parts", f"some of {', '.join(known)}", self.parts)
+        check(
+            bool(self.parts) and set(self.parts) <= set(known),
+            "parts",
+            f"some of {', '.join(known)}",
+            self.parts,
+        )
 
 
 CLAIMS = (
@@ -285,4 +298,5 @@ CLAIMS = (
         required=False,
     ),
 )
-"""What the miniature tests; thresholds were set before the recorded seeds were run. Uncertainty sampling is reported, not expected to lose."""
+"""What the miniature tests; thresholds were set before the recorded seeds were run. Uncertainty sampling is reported, not required
+to lose."""

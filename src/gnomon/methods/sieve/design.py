@@ -15,8 +15,8 @@ from gnomon.methods.sieve.intervals import EVERYTHING, Interval
 class Design:
     """Which scores were labelled in one round, and out of how many snippets.
 
-    While the stream passes, every snippet whose score lies in the interval of the moment is labelled; afterwards, every snippet of the
-    round in the `bands` is. The chance that a snippet with a given score was labelled follows from that alone.
+    While the stream passes, every snippet whose score lies in the interval of the moment is labelled; afterwards, every snippet of
+    the round in the `bands` is. The chance that a snippet with a given score was labelled follows from that alone.
     """
 
     spans: list[tuple[Interval, int]] = field(default_factory=list)
@@ -52,8 +52,8 @@ class Design:
     def weights(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Inverse-inclusion weights of labels with these scores, scaled so that they sum to their effective number.
 
-        The effective number is (sum w)^2 / sum w^2 (Kish). Rounds pooled with these weights count for as much as they know: a round that
-        rests on a few heavy labels counts little.
+        The effective number is (sum w)^2 / sum w^2 (Kish). Rounds pooled with these weights count for as much as they know: a round
+        that rests on a few heavy labels counts little.
         """
         chances = self.chances(scores)
         raw = np.divide(1.0, chances, out=np.zeros_like(chances), where=chances > 0)

@@ -85,7 +85,9 @@ class Feed:
     def _next(self) -> Snippet | None:
         if self._returned:
             return self._returned.pop(0)
-        if self._ends >= 2:  # one pass may have begun in its middle; two ends make sure that everything was seen
+        if (
+            self._ends >= 2
+        ):  # one pass may have begun in its middle; two ends make sure that everything was seen
             return None
         if self._reader is None:
             self._reader = self._passes.pass_(self._at.pass_number, skip=self._at.position)

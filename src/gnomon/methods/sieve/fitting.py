@@ -123,7 +123,9 @@ class Fitting:
 
     def say_exhausted(self) -> None:
         """Tell that the stream is too short for the budget."""
-        log.warning("Every snippet of the stream has a label: the fit ends %d labels before its budget.", self.left)
+        log.warning(
+            "Every snippet of the stream has a label: the fit ends %d labels before its budget.", self.left
+        )
 
     def prepare(self) -> None:
         """What precedes the first round to come: adapting to unlabelled text, the seed round, or the student of an earlier run."""
@@ -145,7 +147,6 @@ class Fitting:
         """The threshold, from labels weighted by their chance to be labelled."""
         rows, weights = self._weighted()
         rate = self.rounds[-1].base_rate
-        scores = np.array([np.nan if row.score_at_query is None else row.score_at_query for row in rows])
         stream = [s.text for s in self._sample(RESERVOIR)]
         if self.settings.folds:
             rng = self.rng.child("calibration")
@@ -153,7 +154,7 @@ class Fitting:
             final = self.reopen(self.saved.student(self.rounds[-1].student))  # the folds left another behind
         else:
             final = self.scorer
-            ranks = np.array([np.nan if np.isnan(s) else row.rank_at_query for s, row in zip(scores, rows, strict=True)], float)  # fmt: skip
+            ranks = np.array([np.nan if row.rank_at_query is None else row.rank_at_query for row in rows])
         usable = ~np.isnan(ranks)
         labels = np.array([row.label for row in rows], dtype=np.int64)
         found = calibrate(
@@ -170,15 +171,15 @@ class Fitting:
         cross = list(
             zip(ranks[usable].tolist(), labels[usable].tolist(), weights[usable].tolist(), strict=True)
         )
-        return Outcome(
-            final, reservoir.score_at(found.rank), found, rate, (low, high), self.rounds, cross
-        )
+        return Outcome(final, reservoir.score_at(found.rank), found, rate, (low, high), self.rounds, cross)
 
     def _seed_round(self) -> None:
         """Uniform labels until both classes are there."""
         settings = self.settings
         number_wanted = min(settings.batch, settings.budget)
-        first = Round(0, plan("random"), settings.max_seed_labels, settings.max_seed_labels, Reservoir(1), 0.5)
+        first = Round(
+            0, plan("random"), settings.max_seed_labels, settings.max_seed_labels, Reservoir(1), 0.5
+        )
         self.feed.begin_round()
         labels: list[int | None] = []
         judging = 0.0
@@ -207,8 +208,8 @@ class Fitting:
         if failed > len(labels) / 2:
             problem = next(row.verdict_text for row in self.store.rows if row.label is None)
             raise LLMFailure(
-                f'{self.judge.name}: {failed} of the first {len(labels)} snippets got no verdict; the first answer was "{problem[:200]}". '
-                "Check the judge, its key and the filter's output style."
+                f"{self.judge.name}: {failed} of the first {len(labels)} snippets got no verdict; the first answer was "
+                f'"{problem[:200]}". Check the judge, its key and the filter\'s output style.'
             )
 
     @property
@@ -274,7 +275,9 @@ class Fitting:
         """The judge's labels, from the store where an interrupted run has asked already."""
         fresh = [pick for pick in picks if pick.snippet.snippet_id not in self.store]
         verdicts = judge_all(self.judge, [pick.snippet for pick in fresh])
-        self.store.append([as_label(pick, verdict, number) for pick, verdict in zip(fresh, verdicts, strict=True)])
+        self.store.append(
+            [as_label(pick, verdict, number) for pick, verdict in zip(fresh, verdicts, strict=True)]
+        )
         return [self.store[pick.snippet.snippet_id].label for pick in picks]
 
     def _finish(self, current: Round, labels: Sequence[int | None], **times: float) -> None:

@@ -2,8 +2,8 @@
 
 The risk of a threshold s is R(s) = P(f < s, y = 1) + P(f >= s, y = 0). Moving it from a to b > a changes the risk by
 E[(2y - 1) 1{a <= f < b}], so that along the labels in order of their scores the risk is, up to a constant, the running mean
-W_j = (1/n) sum_{i<j} z_i with z = 2y - 1, where threshold j leaves the j lowest labels below. The interval of s* holds the thresholds
-that the labels do not rule out.
+W_j = (1/n) sum_{i<j} z_i with z = 2y - 1, where threshold j leaves the j lowest labels below. The interval of s* holds the
+thresholds that the labels do not rule out.
 
 Everything here looks at the order of the scores only. Equal scores form one block: a threshold cannot part them.
 

@@ -1,4 +1,4 @@
-"""The miniature's corpus: documents that mix topics, a filter that is a rule about the mixture, and a judge that errs at known rates."""
+"""The miniature's corpus: documents that mix topics, a filter that is a rule about the mixture, a judge of known error rates."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ class Corpus:
 
 
 def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = None) -> Corpus:
-    """Documents of 60 words from 40 topics; a document passes when topics 0 and 1 make up more than 35% of it and topic 2 less
-    than 15%, which is true of about 4%.
+    """Documents of 60 words from 40 topics, about 4% of which pass.
 
-    Word distributions are Dirichlet(0.03) over 2,000 words, topic mixtures Dirichlet(0.06).
+    A document passes when topics 0 and 1 make up more than 35% of its mixture and topic 2 less than 15%. Word distributions are Dirichlet(0.03) over 2,000 words, topic mixtures Dirichlet(0.06).
     """
     errors = errors or Errors()
     draw = rng.child("topics").numpy()
@@ -68,7 +67,9 @@ def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = N
     snippets = []
     for number, mixture in enumerate(mixtures):
         topics = draw.choice(TOPICS, LENGTH, p=mixture)
-        at = [int(np.searchsorted(cumulative[t], u)) for t, u in zip(topics, draw.random(LENGTH), strict=True)]
+        at = [
+            int(np.searchsorted(cumulative[t], u)) for t, u in zip(topics, draw.random(LENGTH), strict=True)
+        ]
         text = " ".join(f"w{min(i, VOCABULARY - 1):04d}" for i in at)
         snippets.append(Snippet(f"d{number}:0-{len(text)}", f"d{number}", text, 0, len(text)))
     ids = [s.snippet_id for s in snippets]

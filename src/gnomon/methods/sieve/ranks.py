@@ -53,7 +53,7 @@ class Reservoir:
         if not len(self._sorted):
             return 1.0
         inside = np.searchsorted(self._sorted, high, "right") - np.searchsorted(self._sorted, low, "left")
-        return float(max(inside, 0)) / len(self._sorted)
+        return max(int(inside), 0) / len(self._sorted)
 
     def score_at(self, rank: float) -> float:
         """The score below which a share `rank` of the remembered ones lies."""

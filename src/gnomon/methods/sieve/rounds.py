@@ -1,8 +1,8 @@
 """One round of choosing what to label. It knows neither the judge nor the student: scored snippets go in, picks come out.
 
-    picks, taken = round.look(snippets, scores, most=10)     # as the stream passes; `taken` of them were looked at
-    round.learn(picks, labels)                               # verdicts narrow the interval
-    picks = round.rest()                                     # when the round has read its share: the nearest to the target
+picks, taken = round.look(snippets, scores, most=10)     # as the stream passes; `taken` of them were looked at
+round.learn(picks, labels)                               # verdicts narrow the interval
+picks = round.rest()                                     # when the round has read its share: the nearest to the target
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a fit leaves behind each round, so that a killed one goes on with the next: a small JSON file and the round's student.
 
-    rounds/03.json     where reading stopped, which scores were labelled, what the round took
-    rounds/03/         the student trained on all labels up to round 3
+rounds/03.json     where reading stopped, which scores were labelled, what the round took
+rounds/03/         the student trained on all labels up to round 3
 """
 
 from __future__ import annotations

@@ -51,9 +51,10 @@ def plan(strategy: str, *, shrink: str = "halving", delta: float = 0.1, scale: f
     """The plan of a strategy.
 
     Args:
-        strategy: `trm`; `uncertainty` (nearest to score 0.5); `random`; `margin-quantile` (nearest in rank to the base rate's quantile).
-        shrink: for trm: `bound` spends all labels inside the interval of the empirical Bernstein bound; `halving` narrows with half of
-            them and gives the rest to the snippets nearest in rank to the estimated minimiser.
+        strategy: `trm`; `uncertainty` (nearest to score 0.5); `random`; `margin-quantile` (nearest in rank to the quantile of the
+            base rate).
+        shrink: for trm: `bound` spends all labels inside the interval of the empirical Bernstein bound; `halving` narrows with half
+            of them and gives the rest to the snippets nearest in rank to the estimated minimiser.
         delta: chance that the bound fails.
         scale: factor of the bound.
 
