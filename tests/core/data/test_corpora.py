@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gnomon.core.data.corpora import stdlib_functions, stdlib_modules
+from gnomon.core.data.corpora import stdlib_documentation, stdlib_functions, stdlib_modules
 
 
 def test_modules_come_sorted_and_hold_the_text_of_their_file():
@@ -44,3 +44,13 @@ def test_functions_parse_alone_have_the_asked_length_and_repeat():
             (node,) = ast.parse(function.code).body
         assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         assert node.name == function.qualname.rsplit(".", 1)[-1]
+
+
+@pytest.mark.slow
+def test_documentation_is_what_inspect_finds():
+    found = {d.name: d for d in stdlib_documentation()}
+    assert found["json.decoder.JSONDecoder.decode"].text == inspect.getdoc(json.JSONDecoder.decode)
+    assert found["textwrap"].text == inspect.getdoc(textwrap)
+    assert found["json.decoder.JSONDecoder.decode"].group == "json/decoder.py"
+    assert "assert" in found["topic:assert"].text
+    assert len(found) > 5000

@@ -1,4 +1,4 @@
-"""Real Python code that every machine has: functions and modules of the interpreter's standard library."""
+"""Real text that every machine has: the interpreter's standard library, its code and its documentation."""
 
 from __future__ import annotations
 
@@ -70,6 +70,42 @@ def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[Python
                 continue
             docstring = ast.get_docstring(node) or ""
             yield PythonSource(_module_name(path), qualname, path, code, docstring, first)
+
+
+@dataclass(frozen=True)
+class Documentation:
+    """One documentation string of the standard library, or one topic of the language reference as `help` prints it."""
+
+    name: str
+    """Dotted name of what it documents, e.g. `"json.JSONDecoder.decode"`; `"topic:NAME"` for a topic."""
+    group: str
+    """File it is from; a topic is its own group. Texts of one group are about the same thing."""
+    text: str
+    """What it says."""
+
+
+def stdlib_documentation() -> Iterator[Documentation]:
+    """The topics of `pydoc`, then every documentation string of the standard library, by path and position."""
+    from pydoc_data.topics import topics
+
+    for name in sorted(topics):
+        yield Documentation(f"topic:{name}", f"topic:{name}", topics[name])
+    for path, _, tree in _parsed_files():
+        module = _module_name(path)
+        yield from (Documentation(name, path, text) for name, text in _docstrings(tree, module))
+
+
+def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    """Dotted name and documentation of `node` and of the classes and functions in it."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        text = ast.get_docstring(node)
+        if text and text.strip():
+            yield name, text
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings(child, f"{name}.{child.name}")
+        elif isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from _docstrings(child, name)
 
 
 def _dedent(lines: Sequence[str]) -> str | None:

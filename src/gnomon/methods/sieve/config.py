@@ -247,13 +247,13 @@ class Mini:
     """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
     seeds: int = 3
     """How many seeds, counted up from --seed."""
-    parts: tuple[str, ...] = ("topics", "hard", "encoder", "docs")
-    """Which comparisons to run: topics (generated, hashed-linear), hard (the same under miscalibration and noise), encoder (the same
-    with a T5 encoder), docs (documentation of this Python installation)."""
+    parts: tuple[str, ...] = ("topics", "hard", "batch", "encoder", "docs")
+    """Which comparisons to run: topics (generated text, hashed-linear), hard (a miscalibrated student, a noisy judge), batch (rounds
+    of other sizes), encoder (a T5 encoder), docs (documentation of this Python installation)."""
 
     def __post_init__(self) -> None:
         check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
-        known = ("topics", "hard", "encoder", "docs")
+        known = ("topics", "hard", "batch", "encoder", "docs")
         check(
             bool(self.parts) and set(self.parts) <= set(known),
             "parts",

@@ -14,6 +14,9 @@ from gnomon.methods.sieve.snippets import Snippet
 LENGTH, VOCABULARY, TOPICS = 60, 2000, 40
 """Words a document, different words, topics."""
 
+BLOCK = 2048
+"""Documents made at once."""
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -54,7 +57,8 @@ class Corpus:
 def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = None) -> Corpus:
     """Documents of 60 words from 40 topics, about 4% of which pass.
 
-    A document passes when topics 0 and 1 make up more than 35% of its mixture and topic 2 less than 15%. Word distributions are Dirichlet(0.03) over 2,000 words, topic mixtures Dirichlet(0.06).
+    A document passes when topics 0 and 1 make up more than 35% of its mixture and topic 2 less than 15%. Word distributions are
+    Dirichlet(0.03) over 2,000 words, mixtures Dirichlet(0.06).
     """
     errors = errors or Errors()
     draw = rng.child("topics").numpy()
@@ -63,14 +67,8 @@ def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = N
     passes = (mixtures[:, 0] + mixtures[:, 1] > 0.35) & (mixtures[:, 2] < 0.15)
     noise = rng.child("judge").numpy().random(documents)
     verdicts = np.where(passes, noise >= errors.false_negatives, noise < errors.false_positives)
-    cumulative = words.cumsum(axis=1)
     snippets = []
-    for number, mixture in enumerate(mixtures):
-        topics = draw.choice(TOPICS, LENGTH, p=mixture)
-        at = [
-            int(np.searchsorted(cumulative[t], u)) for t, u in zip(topics, draw.random(LENGTH), strict=True)
-        ]
-        text = " ".join(f"w{min(i, VOCABULARY - 1):04d}" for i in at)
+    for number, text in enumerate(_texts(words, mixtures, draw)):
         snippets.append(Snippet(f"d{number}:0-{len(text)}", f"d{number}", text, 0, len(text)))
     ids = [s.snippet_id for s in snippets]
     return Corpus(
@@ -79,3 +77,21 @@ def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = N
         dict(zip(ids, verdicts.astype(int).tolist(), strict=True)),
         dict(zip(ids, passes.astype(int).tolist(), strict=True)),
     )
+
+
+def _texts(
+    words: NDArray[np.float64], mixtures: NDArray[np.float64], draw: np.random.Generator
+) -> Iterator[str]:
+    """One text per mixture: each word's topic from the mixture, the word from the topic."""
+    names = np.array([f"w{i:04d}" for i in range(VOCABULARY)])
+    cumulative = words.cumsum(axis=1)
+    for start in range(0, len(mixtures), BLOCK):
+        shares = mixtures[start : start + BLOCK].cumsum(axis=1)
+        draws = draw.random((len(shares), LENGTH, 1)) * shares[:, None, -1:]
+        topics = (draws > shares[:, None, :]).sum(axis=-1)
+        within = draw.random(topics.shape)
+        chosen = np.empty(topics.shape, dtype=np.int64)
+        for topic in range(TOPICS):
+            here = topics == topic
+            chosen[here] = np.searchsorted(cumulative[topic], within[here] * cumulative[topic, -1])
+        yield from (" ".join(row) for row in names[chosen])
