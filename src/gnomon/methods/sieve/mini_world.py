@@ -45,6 +45,10 @@ class Corpus:
         """The judge's verdicts, [N]."""
         return np.array([self.verdicts[s.snippet_id] for s in snippets], dtype=np.int64)
 
+    def true(self, snippets: Sequence[Snippet]) -> NDArray[np.int64]:
+        """The rule's verdicts, [N]."""
+        return np.array([self.truth[s.snippet_id] for s in snippets], dtype=np.int64)
+
     def pass_(self, number: int, *, skip: int = 0) -> Iterator[Snippet]:
         """The stream in the order of pass `number`; pass 0 is the order in which it was made."""
         order = np.arange(len(self.stream))
