@@ -1,6 +1,5 @@
 import re
 from collections import Counter
-from itertools import islice
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.documents import Document
 from gnomon.methods.sieve.snippets import Snippet
-from gnomon.methods.sieve.stream import Cursor, SnippetStream, split_by_document
+from gnomon.methods.sieve.stream import SnippetStream, split_by_document
 
 
 def words(text):
@@ -60,26 +59,14 @@ def test_pitfall_6_duplicates_and_empty_documents_are_dropped_and_counted():
 @pytest.mark.parametrize("texts", [[], ["", "  \n"]])
 def test_pitfall_9_an_empty_stream_is_told(texts):
     with pytest.raises(BadInput, match=f"holds no text: {len(texts)} documents were read"):
-        next(stream_of(texts).read())
+        next(stream_of(texts).pass_())
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 30), stop=st.integers(0, 70), buffer=st.integers(1, 40))
-def test_a_reader_continues_where_it_stopped(n, stop, buffer):
-    texts = [f"text {i}" for i in range(n)]
-    whole = list(islice(stream_of(texts, buffer=buffer).read(), stop + 25))
-    reader = stream_of(texts, buffer=buffer).read()
-    before = list(islice(reader, stop))
-    cursor = Cursor(reader.cursor.number, reader.cursor.position)
-    assert cursor.number * n + cursor.position == stop
-    after = list(islice(stream_of(texts, buffer=buffer).read(cursor), 25))
-    assert before + after == whole
-
-
-def test_a_reader_ends_after_its_passes():
-    reader = stream_of(["a", "b"]).read(passes=2)
-    assert len(list(reader)) == 4
-    assert reader.cursor == Cursor(2, 0)
+@given(n=st.integers(1, 30), skip=st.integers(0, 35), buffer=st.integers(1, 40))
+def test_a_pass_goes_on_where_it_stopped(n, skip, buffer):
+    stream = stream_of([f"text {i}" for i in range(n)], buffer=buffer)
+    assert list(stream.pass_(2, skip=skip)) == list(stream.pass_(2))[skip:]
 
 
 def test_bad_sizes_are_told():

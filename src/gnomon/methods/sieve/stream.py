@@ -1,4 +1,4 @@
-"""The stream of snippets that labels are chosen from: seeded order, no duplicates, and a place to continue from."""
+"""The stream of snippets that labels are chosen from: pass after pass in a seeded order, without duplicates."""
 
 from __future__ import annotations
 
@@ -34,16 +34,6 @@ class Counts:
     """Documents dropped because they hold no text."""
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """A place in the stream: the next snippet to come."""
-
-    number: int = 0
-    """Which pass, from 0."""
-    position: int = 0
-    """How many snippets of that pass have been given out."""
-
-
 class SnippetStream:
     """Passes over the snippets of a corpus, each in an order of its own.
 
@@ -77,7 +67,7 @@ class SnippetStream:
         """Of the pass begun last."""
 
     def pass_(self, number: int = 0, *, skip: int = 0) -> Iterator[Snippet]:
-        """All different snippets once, in the order of pass `number`, without the first `skip`.
+        """All different snippets once, in the order of pass `number`, without the first `skip`: where an interrupted run goes on.
 
         Raises:
             BadInput: the documents hold no text.
@@ -85,15 +75,6 @@ class SnippetStream:
         self.counts = Counts()
         draws = self.rng.child("pass", number).python()
         return islice(_shuffled(self._distinct(self.counts), self.buffer, draws), skip, None)
-
-    def read(self, cursor: Cursor | None = None, *, passes: int | None = None) -> StreamReader:
-        """An iterator over pass after pass, from `cursor` on, that knows its place.
-
-        Args:
-            cursor: where an earlier reader stopped. None: the beginning.
-            passes: end when this many passes are done. None: never end.
-        """
-        return StreamReader(self, cursor or Cursor(), passes)
 
     def _distinct(self, counts: Counts) -> Iterator[Snippet]:
         seen: set[int] = set()
@@ -113,26 +94,6 @@ class SnippetStream:
             raise BadInput(
                 f"The source holds no text: {counts.documents} documents were read and none had a word in it."
             )
-
-
-class StreamReader(Iterator[Snippet]):
-    """Snippets of pass after pass; `cursor` says where it stands."""
-
-    def __init__(self, stream: SnippetStream, cursor: Cursor, passes: int | None) -> None:
-        self.cursor = cursor
-        self._stream = stream
-        self._passes = passes
-        self._snippets: Iterator[Snippet] | None = None
-
-    def __next__(self) -> Snippet:
-        while self._passes is None or self.cursor.number < self._passes:
-            if self._snippets is None:
-                self._snippets = self._stream.pass_(self.cursor.number, skip=self.cursor.position)
-            for snippet in self._snippets:
-                self.cursor = Cursor(self.cursor.number, self.cursor.position + 1)
-                return snippet
-            self.cursor, self._snippets = Cursor(self.cursor.number + 1), None
-        raise StopIteration
 
 
 def same_words(text: str) -> int:
