@@ -1,9 +1,9 @@
-"""A real HTTP server on the loopback address that completes text as an OpenAI-compatible one would, from a script.
+"""A real HTTP server on the loopback address that completes text and chats as an OpenAI-compatible one would, from a script.
 
     with CompletionServer(["fine", 429, "cut"]) as server:
         ...  # the second request meets a rate limit, the third a cut connection, all others are answered
 
-What it answers is a function of prompt and seed alone; every request is kept in `server.requests`.
+What it answers is a function of prompt (or messages) and seed alone; every request is kept in `server.requests`.
 """
 
 import hashlib
@@ -24,13 +24,22 @@ def answer_to(prompt, seed):
     return f"{first}\n{second}"
 
 
+def chat_answer_to(messages, seed=None):
+    """The answer to a conversation."""
+    asked = json.dumps([[message["role"], message["content"]] for message in messages])
+    return f"It is {hashlib.blake2b(f'{asked}|{seed}'.encode(), digest_size=4).hexdigest()}. Verdict: PASS"
+
+
 class CompletionServer(ThreadingHTTPServer):
     """Serves the model `tiny` at `endpoint` while its `with` block lasts.
 
     Args:
         script: what happens to the first requests, one entry each: "fine"; a status to refuse with, at length; "cut" (the
             connection ends without an answer); "garbled" (JSON that breaks off); "other" (JSON of another format); "proxy" (a
-            web page with status 502). Later requests are answered.
+            web page with status 502); "refusal" and "filtered" (a chat model declines); "long" (it meets the token limit);
+            "endless" (an answer that trickles on and on); a text to refuse with, status 400. Later requests are answered.
+            Or a function of the number of the request and of what is asked.
+        headers: what every answer says in its head.
         leave_stop: keep the stop text, and words behind it, at the end of the completion.
         delay_s: time to answer; a function of the number of the request when callable.
         tell_usage: count tokens in the answer.
@@ -38,14 +47,19 @@ class CompletionServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, script=(), *, leave_stop=False, delay_s=0.0, tell_usage=True):
+    def __init__(
+        self,
+        script=(),
+        *,
+        leave_stop=False,
+        delay_s=0.0,
+        tell_usage=True,
+        headers=(("retry-after-ms", "10"),),
+    ):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.script, self.leave_stop, self.delay_s, self.tell_usage = (
-            list(script),
-            leave_stop,
-            delay_s,
-            tell_usage,
-        )
+        self.script = script if callable(script) else list(script)
+        self.leave_stop, self.delay_s, self.tell_usage = leave_stop, delay_s, tell_usage
+        self.sent_headers, self.is_over = headers, threading.Event()
         self.requests, self.headers, self.busy, self.most_busy = [], [], 0, 0
         self.lock = threading.Lock()
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}/v1#tiny"
@@ -58,6 +72,7 @@ class CompletionServer(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *_):
+        self.is_over.set()
         self.shutdown()
         self._thread.join()
         self.server_close()
@@ -78,7 +93,10 @@ class _Handler(BaseHTTPRequestHandler):
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.busy += 1
             server.most_busy = max(server.busy, server.most_busy)
-            happens = server.script[number] if number < len(server.script) else "fine"
+            if callable(server.script):
+                happens = server.script(number, asked)
+            else:
+                happens = server.script[number] if number < len(server.script) else "fine"
         try:
             time.sleep(server.delay_s(number) if callable(server.delay_s) else server.delay_s)
             self._answer(asked, happens)
@@ -97,10 +115,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b'{"content": "hello"}')
         elif isinstance(happens, int):
             self._refuse(happens, "as the script says" + ", which says much" * 99)
-        elif self.path != "/v1/completions":
+        elif happens == "endless":
+            self._trickle()
+        elif self.path not in ("/v1/completions", "/v1/chat/completions"):
             self._refuse(404, f"nothing at {self.path}")
         elif asked["model"] != "tiny":
             self._refuse(404, f"The model {asked['model']} does not exist.")
+        elif happens not in ("fine", "refusal", "filtered", "long"):
+            self._refuse(400, happens)
+        elif self.path == "/v1/chat/completions":
+            self._send(200, json.dumps(self._chat(asked, happens)).encode())
         else:
             self._send(200, json.dumps(self._completion(asked)).encode())
 
@@ -114,6 +138,32 @@ class _Handler(BaseHTTPRequestHandler):
         answer = {"id": "1", "object": "text_completion", "created": 0, "model": "tiny", "choices": [choice]}
         return answer | ({"usage": usage} if self.server.tell_usage else {})
 
+    def _chat(self, asked, happens):
+        text = chat_answer_to(asked["messages"], asked.get("seed"))
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        if self.server.leave_stop:
+            text += asked["stop"][0] + "and more"
+        message = {"role": "assistant", "content": text, "refusal": None}
+        if happens == "refusal":
+            message |= {"content": None, "refusal": "I would rather not."}
+        finish = {"filtered": "content_filter", "long": "length"}.get(happens, "stop")
+        told = [{"token": "It", "logprob": -0.5, "bytes": None, "top_logprobs": []}]
+        logprobs = {"content": told} if asked.get("logprobs") else None
+        choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": logprobs}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": [choice]}
+        return answer | ({"usage": usage} if self.server.tell_usage else {})
+
+    def _trickle(self):
+        """A body that goes on until the client has had enough."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        self.close_connection = True
+        while not self.server.is_over.wait(0.02):
+            self.wfile.write(b" ")
+            self.wfile.flush()
+
     def _refuse(self, status, message):
         self._send(status, json.dumps({"error": {"message": message}}).encode())
 
@@ -121,7 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("retry-after-ms", "10")
+        for name, value in self.server.sent_headers:
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

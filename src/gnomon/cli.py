@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, type[commands.Command]] = {
     "doctor": commands.Doctor,
     "mini": commands.Minis,
     "view": commands.View,
+    "sim": commands.Sim,
 }
 """Commands that belong to no method."""
 

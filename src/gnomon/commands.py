@@ -1,4 +1,4 @@
-"""Commands that belong to no method: list, show, doctor, mini, view. Each is a dataclass that knows how to run."""
+"""Commands that belong to no method: list, show, doctor, mini, view, sim. Each is a dataclass that knows how to run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from gnomon import registry
 from gnomon.core import env
 from gnomon.core.config import Positional
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.lazy import resolve
 
 
@@ -158,8 +158,32 @@ class View:
         return 0
 
 
+@dataclass(frozen=True)
+class Sim:
+    """Simulated language models: list them, or serve one as an OpenAI-compatible server."""
+
+    action: Positional[Literal["list", "serve"]]
+    """list: the simulators with their parameters; serve: answer on the loopback address until interrupted."""
+    name: Positional[str] = ""
+    """Which one to serve, with its parameters: "verdict?words=rain|snow"."""
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+
+    def run(self) -> int:
+        """Print the table; or print the endpoint as one line and serve it."""
+        from gnomon.core.llm import sims
+
+        if self.action == "list":
+            print(sims.describe())
+            return 0
+        if not self.name:
+            raise BadConfig(f"gnomon sim serve needs a simulator. {nearest('', sims.SIMULATORS)}")
+        code: int = sims.serve(sims.open_simulator(self.name), self.port)
+        return code
+
+
 def _row(m: registry.Method) -> dict[str, Any]:
     return {"method": m.slug, "family": m.family, "line": m.line, "paper": m.paper, "status": m.status}
 
 
-__all__: Sequence[str] = ("Command", "Doctor", "List", "Minis", "Show", "View")
+__all__: Sequence[str] = ("Command", "Doctor", "List", "Minis", "Show", "Sim", "View")

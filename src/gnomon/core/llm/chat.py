@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.llm.base import Message, Reply, Request, Usage
 from gnomon.core.llm.client import KEY_ENV, Fault, fault_of, faults, open_client, until_stop
-from gnomon.core.llm.loop import PerLoop
+from gnomon.core.llm.loop import PerLoop, on_shared_loop
 from gnomon.core.llm.stored import estimated_tokens, tokens_asked
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ HOSTED = "https://api.openai.com/v1"
 
 
 class Chat:
-    """The model `model` of an OpenAI-compatible server.
+    """The model `model` of an OpenAI-compatible server. Connections live on the shared loop, so any loop may ask.
 
     Nothing is tried again here, see `Retried`, but for two things that a server may turn out not to know, which are then put
     differently from there on: the old name of the token limit, and system messages (see `folded`).
@@ -49,6 +49,13 @@ class Chat:
         if self.url == HOSTED and not os.environ.get(self.key_env):
             said = f"{self.name} needs a key. Set the environment variable {self.key_env}."
             return Reply("", "error", error=said, fault="rejected")
+        return await on_shared_loop(self._ask(request))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await on_shared_loop(self._close())
+
+    async def _ask(self, request: Request) -> Reply:
         began = time.monotonic()
         while True:
             body = self._body(request)
@@ -69,14 +76,9 @@ class Chat:
                     retry_after_s=fault.retry_after_s,
                 )
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        here = asyncio.get_running_loop()
-        for loop, client in self._clients.take():
-            if loop is here:
-                await client.close()
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.close(), loop))
+    async def _close(self) -> None:
+        await self._clients.get().close()
+        self._clients = PerLoop(self._open)
 
     def _open(self) -> openai.AsyncOpenAI:
         return open_client(self.url, key_env=self.key_env, timeout_s=self.timeout_s)

@@ -74,6 +74,13 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+async def on_shared_loop(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, run on the shared loop whichever loop awaits it; cancelling the wait cancels the work."""
+    if asyncio.get_running_loop() is _house.started():
+        return await work
+    return await asyncio.wrap_future(submit(work))
+
+
 class PerLoop(Generic[T]):
     """One object per event loop: what asyncio ties to the loop it was first used on."""
 
@@ -87,9 +94,3 @@ class PerLoop(Generic[T]):
         if loop not in self._made:
             self._made[loop] = self._make()
         return self._made[loop]
-
-    def take(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
-        """All objects with their loops; none is kept."""
-        made = list(self._made.items())
-        self._made.clear()
-        return made

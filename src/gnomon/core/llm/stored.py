@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from gnomon.core.config import fingerprint
@@ -43,3 +44,13 @@ def estimated_tokens(text: str) -> int:
 def tokens_asked(request: Request) -> int:
     """A guess at the tokens of the prompt."""
     return sum(estimated_tokens(message.content) + 4 for message in request.messages)
+
+
+def folder_state(folder: Path) -> str:
+    """A short hash of the names, sizes and times of the files in a model folder; empty for a hub id."""
+    if not folder.is_dir():
+        return ""
+    states = [
+        (f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.iterdir()) if f.is_file()
+    ]
+    return fingerprint(states)

@@ -13,6 +13,9 @@ __getattr__, __dir__ = exports(
         "Simulated": "simulated",
         "Simulator": "simulated",
         "open_simulator": "simulated",
+        "describe": "simulated",
+        "ChatServer": "server",
+        "serve": "server",
         "Faults": "faults",
     },
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import random
 import re
 import time
@@ -109,6 +110,21 @@ def open_simulator(ref: str) -> Simulated:
             f'Simulator "{name}" needs {", ".join(needed)}: write sim:{name}?{needed[0]}=...'
         ) from None
     return Simulated(simulator, _written(name, simulator, faults), faults)
+
+
+def describe() -> str:
+    """Every simulator with its parameters and their defaults, and the faults that all of them share."""
+    lines = []
+    for name, where in SIMULATORS.items():
+        kind = resolve(where)
+        lines += [f"{name}: {(inspect.getdoc(kind) or '').splitlines()[0]}", *_parameters(kind)]
+    return "\n".join([*lines, "faults, of every simulator", *_parameters(Faults)])
+
+
+def _parameters(kind: type) -> list[str]:
+    fields = dataclasses.fields(kind)
+    told = ["needed" if f.default is dataclasses.MISSING else f"default {f.default}" for f in fields]
+    return [f"  {field.name:18} {text}" for field, text in zip(fields, told, strict=True)]
 
 
 def _value(name: str, param: str, text: str, kind: type) -> Any:

@@ -1,0 +1,207 @@
+"""A checkpoint in this process: requests that wait together are answered in one left-padded batch."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import queue
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gnomon.core.config import check
+from gnomon.core.llm.base import Reply, Request, Usage
+from gnomon.core.llm.scoring import score_choices
+from gnomon.core.llm.stored import folder_state
+from gnomon.core.llm.template import Template
+from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
+from gnomon.core.models.text import decode
+from gnomon.core.rng import Rng
+
+LINGER_S = 0.005
+"""How long the first request of a batch waits for others."""
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """What requests of one batch have in common."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    stop: tuple[str, ...]
+    choices: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    request: Request
+    reply: Future[Reply]
+    since_s: float
+
+
+class Local:
+    """The causal model at `ref`, asked through its chat template.
+
+    One thread runs the model. It takes all requests that wait, sorts them by their sampling settings and, within those, by length.
+    What a row gets does not depend on what it was batched with: its random numbers come from its prompt and seed. With `choices`
+    the answer is the choice with the largest log-probability, or one drawn by it at a temperature; `logprobs` then holds each.
+
+    Args:
+        ref: a folder, an adapter folder or a hub id.
+        device: `"auto"` takes a GPU when there is one.
+        batch_size: rows side by side.
+        model: a loaded model to use in the place of `ref`; needs `tokenizer`.
+        tokenizer: its tokenizer.
+
+    Raises:
+        BadInput: nothing is at `ref`.
+        ModelMismatch: the model is not a causal one.
+    """
+
+    def __init__(
+        self,
+        ref: str | Path,
+        *,
+        device: str = "auto",
+        batch_size: int = 16,
+        model: Any = None,
+        tokenizer: Any = None,
+    ):
+        check(batch_size >= 1, "batch_size", ">= 1", batch_size)
+        self.name = f"hf:{ref}"
+        self.identity = f"{self.name} {folder_state(Path(ref))}"
+        self.batch_size = batch_size
+        self.model = load_model(ref, device=device, asked_by="a chat") if model is None else model
+        self.tokenizer = load_tokenizer(ref) if tokenizer is None else tokenizer
+        self.template = Template(self.tokenizer, self.name)
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply to one request, answered together with those that wait beside it."""
+        reply: Future[Reply] = Future()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name=self.name, daemon=True)
+                self._thread.start()
+        self._waiting.put(_Waiting(request, reply, time.monotonic()))
+        return await asyncio.wrap_future(reply)
+
+    async def aclose(self) -> None:
+        """End the thread, once what waits is answered."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            await asyncio.to_thread(thread.join)
+
+    def _serve(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            time.sleep(LINGER_S)
+            batch = [first]
+            while not self._waiting.empty():
+                one = self._waiting.get_nowait()
+                if one is None:
+                    self._waiting.put(None)  # end after this batch
+                    break
+                batch.append(one)
+            self._answer([one for one in batch if one.reply.set_running_or_notify_cancel()])
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        groups: defaultdict[_Sampling, list[_Waiting]] = defaultdict(list)
+        for one in batch:
+            groups[_sampling(one.request)].append(one)
+        for sampling, rows in groups.items():
+            try:
+                self._answer_group(sampling, rows)
+            except Exception as error:  # whoever waits must hear of it; what it is, they decide
+                for one in rows:
+                    if not one.reply.done():
+                        one.reply.set_exception(error)
+
+    def _answer_group(self, sampling: _Sampling, rows: list[_Waiting]) -> None:
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        prompts: defaultdict[tuple[int, ...], list[_Waiting]] = defaultdict(
+            list
+        )  # equal ones have equal answers
+        for one in rows:
+            ids = self.template.encode(one.request)
+            if positions is not None and len(ids) + bool(sampling.choices) >= positions:
+                said = f"The prompt has {len(ids)} tokens and {self.name} {positions} positions. Shorten it."
+                one.reply.set_result(Reply("", "error", error=said, fault="rejected"))
+            else:
+                prompts[tuple(ids)].append(one)
+        if not prompts:
+            return
+        answer = self._choose if sampling.choices else self._write
+        replies = answer(sampling, [list(ids) for ids in prompts])
+        for same, reply in zip(prompts.values(), replies, strict=True):
+            for one in same:
+                one.reply.set_result(_told(reply, one))
+
+    def _write(self, sampling: _Sampling, prompts: list[list[int]]) -> list[Reply]:
+        gen = GenConfig(
+            sampling.max_tokens, sampling.temperature, sampling.top_p, 1, sampling.stop, self.batch_size
+        )
+        rng = Rng(sampling.seed).child("chat")
+        replies = []
+        found = generate(self.model, self.tokenizer, prompts, gen, generator=rng)
+        for prompt, (done,) in zip(prompts, found, strict=True):
+            ends = done.finish == "eos"
+            shown = done.token_ids[:-1] if ends else done.token_ids
+            pairs = tuple(
+                (decode(self.tokenizer, [i]), value) for i, value in zip(shown, done.logprobs, strict=False)
+            )
+            finish = "length" if done.finish == "length" else "stop"
+            replies.append(Reply(done.text, finish, Usage(len(prompt), len(done.token_ids)), pairs))
+        return replies
+
+    def _choose(self, sampling: _Sampling, prompts: list[list[int]]) -> list[Reply]:
+        scores, lengths = score_choices(
+            self.model, self.tokenizer, prompts, sampling.choices, batch_size=self.batch_size
+        )
+        replies = []
+        for prompt, values in zip(prompts, scores, strict=True):
+            rng = Rng(sampling.seed).child("choice", *prompt).python()
+            at = pick(values, sampling.temperature, rng.random())
+            pairs = tuple(zip(sampling.choices, values, strict=True))
+            replies.append(Reply(sampling.choices[at], "stop", Usage(len(prompt), lengths[at]), pairs))
+        return replies
+
+
+def pick(logprobs: list[float], temperature: float, uniform: float) -> int:
+    """The place of the largest value; at a temperature, the place where the cumulative distribution passes `uniform`.
+
+    >>> pick([-2.0, -1.0], 0.0, 0.9), pick([0.0, 0.0], 1.0, 0.4), pick([0.0, 0.0], 1.0, 0.6)
+    (1, 0, 1)
+    """
+    top = max(logprobs)
+    if temperature == 0:
+        return logprobs.index(top)
+    weights = [math.exp((value - top) / temperature) for value in logprobs]
+    left = uniform * sum(weights)
+    for place, weight in enumerate(weights):
+        left -= weight
+        if left < 0:
+            return place
+    return len(weights) - 1
+
+
+def _sampling(request: Request) -> _Sampling:
+    seed = 0 if request.temperature == 0 else request.sampling_seed or 0
+    return _Sampling(
+        request.temperature, request.top_p, request.max_tokens, request.stop, request.choices, seed
+    )
+
+
+def _told(reply: Reply, one: _Waiting) -> Reply:
+    logprobs = reply.logprobs if one.request.want_logprobs else None
+    return dataclasses.replace(reply, logprobs=logprobs, latency_s=time.monotonic() - one.since_s)

@@ -1,0 +1,194 @@
+"""A checkpoint in a server of its own: `transformers serve` on a free loopback port, started, watched and ended from here."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from gnomon.core.llm.base import Reply, Request
+from gnomon.core.llm.chat import Chat
+from gnomon.core.llm.stored import folder_state
+from gnomon.errors import BadInput, LLMFailure, MissingExtra, ModelMismatch
+
+STARTS_IN_S = 180.0
+"""Longest wait for the server to be ready: it imports torch and loads the model first."""
+
+PORT_TRIES = 3
+"""Another program may take the free port before the server does."""
+
+
+class Served:
+    """The checkpoint in `folder`, asked over HTTP; its server starts with the first request.
+
+    The server listens on the loopback address alone, works offline, and ends with `aclose`, with this process, and also when this
+    process is killed: it watches a pipe that only this process holds open.
+
+    Args:
+        folder: a model folder whose tokenizer has a chat template.
+        device: `"auto"` takes a GPU when there is one.
+        log_folder: where `serve.log` is written; None takes a temporary folder.
+        timeout_s: longest time from asking to the complete answer.
+        starts_in_s: longest wait for the server to be ready.
+
+    Raises:
+        MissingExtra: the packages of the server are not installed.
+        BadInput: the folder is not a model folder.
+        ModelMismatch: it has no chat template.
+    """
+
+    is_simulated = False
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        log_folder: Path | None = None,
+        timeout_s: float = 120.0,
+        starts_in_s: float = STARTS_IN_S,
+    ):
+        self.folder, self.device = Path(folder), device
+        self.timeout_s, self.starts_in_s = timeout_s, starts_in_s
+        self.name = f"serve:{folder}"
+        if any(importlib.util.find_spec(module) is None for module in ("fastapi", "uvicorn")):
+            raise MissingExtra.of("transformers[serving]", "serve")
+        _check_folder(self.folder)
+        self.identity = f"{self.name} {folder_state(self.folder)}"
+        self._log_folder = log_folder
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._chat: Chat | None = None
+        self._failure: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server while it runs."""
+        return None if self._server is None else self._server.pid
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply to one request.
+
+        Raises:
+            LLMFailure: the server could not be started; the message names its log.
+        """
+        if self._chat is None:
+            await asyncio.to_thread(self.start)
+        assert self._chat is not None
+        return await self._chat.acomplete(request)
+
+    def start(self) -> str:
+        """Start the server unless it runs, wait until it is ready, and return its endpoint.
+
+        Raises:
+            LLMFailure: it ended, or was not ready in time.
+        """
+        with self._lock:
+            if self._chat is None:
+                if self._failure is not None:
+                    raise LLMFailure(self._failure)
+                self._chat = self._started()
+            return f"{self._chat.url}#{self._chat.model}"
+
+    async def aclose(self) -> None:
+        """End the server; a later request starts it again."""
+        chat, self._chat = self._chat, None
+        if chat is not None:
+            await chat.aclose()
+        await asyncio.to_thread(self._end)
+
+    def _started(self) -> Chat:
+        folder = self._log_folder or Path(tempfile.mkdtemp(prefix="gnomon-serve-"))
+        hub = folder / "serve-hub"  # the server's list of models fails without one
+        hub.mkdir(parents=True, exist_ok=True)
+        log = folder / "serve.log"
+        env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub.resolve())}
+        model = str(self.folder.resolve())
+        words = [sys.executable, "-m", "gnomon.core.llm.serve_child", "serve", model]
+        words += ["--device", _device(self.device), "--host", "127.0.0.1", "--port"]
+        for _ in range(PORT_TRIES):
+            port = _free_port()
+            with log.open("ab") as out:
+                began = out.tell()
+                # Reading from the pipe ends when the last process that could write into it is gone: this one.
+                server = self._server = subprocess.Popen(
+                    [*words, str(port)], stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, env=env
+                )
+            atexit.register(self._end)
+            if self._is_ready(port):
+                url = f"http://127.0.0.1:{port}/v1"
+                return Chat(url, model, name=self.name, key_env="", timeout_s=self.timeout_s)
+            code = server.poll()
+            self._end()
+            if code is None or b"address already in use" not in log.read_bytes()[began:]:
+                break
+        said = f"was not ready within {self.starts_in_s:g} s" if code is None else f"ended with code {code}"
+        self._failure = f"The server of {self.name} {said}. Read {log}."
+        raise LLMFailure(self._failure)
+
+    def _is_ready(self, port: int) -> bool:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        until = time.monotonic() + self.starts_in_s
+        while time.monotonic() < until and self._server is not None and self._server.poll() is None:
+            try:
+                with opener.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        return False
+
+    def _end(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        atexit.unregister(self._end)
+        if server.stdin is not None:
+            server.stdin.close()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f'Folder "{folder}" has no config.json. A model folder is what save_pretrained writes.'
+        )
+    if (folder / "chat_template.jinja").is_file():
+        return
+    try:
+        named = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        raise BadInput(f'Folder "{folder}" has no tokenizer. Save one there with save_pretrained.') from None
+    if not named.get("chat_template"):
+        raise ModelMismatch(
+            f'The tokenizer in "{folder}" has no chat template, so no conversation can be served. '
+            "Set tokenizer.chat_template and save it again, or use hf: in the place of serve:."
+        )
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
