@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core.rng import Rng
-from gnomon.errors import BadInput, LLMFailure
+from gnomon.errors import BadInput, BudgetSpent, LLMFailure
 from gnomon.methods.sieve.calibration import Calibration, calibrate
 from gnomon.methods.sieve.config import Selection
 from gnomon.methods.sieve.feed import Feed, Passes
-from gnomon.methods.sieve.judges import Judge, judge_all
+from gnomon.methods.sieve.judges import Judge, JudgingStopped, Verdict, judge_all
 from gnomon.methods.sieve.labels import Label, LabelStore, as_label
 from gnomon.methods.sieve.ranks import Reservoir
 from gnomon.methods.sieve.rounds import Pick, Round
@@ -274,10 +274,17 @@ class Fitting:
     def _ask(self, picks: Sequence[Pick], number: int) -> list[int | None]:
         """The judge's labels, from the store where an interrupted run has asked already."""
         fresh = [pick for pick in picks if pick.snippet.snippet_id not in self.store]
-        verdicts = judge_all(self.judge, [pick.snippet for pick in fresh])
-        self.store.append(
-            [as_label(pick, verdict, number) for pick, verdict in zip(fresh, verdicts, strict=True)]
-        )
+        try:
+            verdicts: list[Verdict | None] = [*judge_all(self.judge, [pick.snippet for pick in fresh])]
+            stopped = None
+        except JudgingStopped as error:
+            verdicts, stopped = error.verdicts, error
+        answered = [(p, v) for p, v in zip(fresh, verdicts, strict=True) if v is not None]
+        self.store.append([as_label(pick, verdict, number) for pick, verdict in answered])
+        if stopped is not None:
+            raise BudgetSpent(
+                f"{stopped} {len(self.store)} labels are kept in {self.store.path}; repeat the command with a higher limit to go on."
+            ) from None
         return [self.store[pick.snippet.snippet_id].label for pick in picks]
 
     def _finish(self, current: Round, labels: Sequence[int | None], **times: float) -> None:

@@ -133,6 +133,8 @@ def _student_config(part: Part, scale: Scale) -> StudentConfig:
             device=scale.device,
             lr=scale.encoder_lr,
         )
+    if part.corpus == "docs":  # real words are too many and too rare for a few dimensions
+        return StudentConfig(gamma=part.gamma, hash_bits=18, ngrams=2, idf=True)
     # The penalty is the one of a sweep on seeds 10 to 12 under which all arms do well, random selection among them.
     lsa = min(48, scale.documents // 20)
     return StudentConfig(gamma=part.gamma, hash_bits=16, ngrams=1, idf=True, lsa_dim=lsa, l2=30.0)

@@ -21,14 +21,18 @@ from gnomon.core.metrics.classify import (
     f1,
 )
 from gnomon.core.rng import Rng
+from gnomon.methods.sieve.calibration import calibrate
 from gnomon.methods.sieve.config import Selection
-from gnomon.methods.sieve.fitting import Fitting, Outcome
-from gnomon.methods.sieve.judges import LocalJudge
-from gnomon.methods.sieve.labels import LabelStore
+from gnomon.methods.sieve.fitting import RESERVOIR, Fitting, Outcome
+from gnomon.methods.sieve.intervals import EVERYTHING
+from gnomon.methods.sieve.judges import LocalJudge, Verdict
+from gnomon.methods.sieve.labels import LabelStore, as_label
 from gnomon.methods.sieve.mini_world import Corpus
+from gnomon.methods.sieve.ranks import Reservoir
+from gnomon.methods.sieve.rounds import Pick
 from gnomon.methods.sieve.state import RoundState
 from gnomon.methods.sieve.students.base import Student
-from gnomon.methods.sieve.training import focal_alphas
+from gnomon.methods.sieve.training import cross_ranks, train
 
 ARMS: dict[str, dict[str, Any]] = {
     "random": {"strategy": "random"},
@@ -105,23 +109,27 @@ class Trial:
         return {"curve": curve, **self._cost(outcome), **self._verdicts(outcome.student, outcome.threshold)}
 
     def _label_all(self, student: Student) -> dict[str, Any]:
-        labels = self.corpus.labels(self.corpus.stream)
-        rate = float(labels.mean())
-        texts = [s.text for s in self.corpus.stream]
-        groups = [s.doc_id for s in self.corpus.stream]
-        alphas = focal_alphas(labels.tolist(), rate)
-        fitted = student.fit(texts, labels.tolist(), alphas, self.rng.child("all"), groups=groups)
-        scores = student.predict(texts)
-        cuts = np.quantile(scores, np.linspace(0.5, 1, 201))
-        threshold = float(max(cuts, key=lambda cut: balanced_accuracy(labels, scores >= cut)))
-        point = {"labels": float(len(labels)), "pass share": rate} | self._ranking(student)
+        stream = self.corpus.stream
+        judged = self.corpus.labels(stream)
+        rate = float(judged.mean())
+        picks = [Pick(snippet, 0.0, 0.5, EVERYTHING, "seed") for snippet in stream]
+        verdicts = [Verdict(int(label)) for label in judged]
+        rows = [as_label(pick, verdict, 0) for pick, verdict in zip(picks, verdicts, strict=True)]
+        texts = [s.text for s in stream[:RESERVOIR]]
+        ranks = cross_ranks(student, rows, rate, texts, self.selection.folds, self.rng.child("all folds"))
+        found = calibrate(ranks, judged, np.ones(len(rows)), objective=self.selection.objective)
+        fitted = train(student, rows, rate, self.rng.child("all"))
+        reservoir = Reservoir(RESERVOIR)
+        reservoir.add(student.predict(texts))
+        point = {"labels": float(len(rows)), "pass share": rate} | self._ranking(student)
         return {
             "curve": [point],
-            "labels": len(labels),
+            "labels": len(rows),
+            "pass share": rate,
             "training_s": fitted.seconds,
             "scoring_s": 0.0,
             "scored": 0,
-            **self._verdicts(student, threshold),
+            **self._verdicts(student, reservoir.score_at(found.rank)),
         }
 
     def _ranking(self, student: Student) -> dict[str, float]:

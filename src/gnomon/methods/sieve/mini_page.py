@@ -1,0 +1,95 @@
+"""The miniature's page: curves of accuracy against labels, how the interval narrows, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gnomon.core.metrics.stats import mean_interval
+from gnomon.core.report import Page
+from gnomon.methods.sieve.mini_parts import Part, Scale
+from gnomon.methods.sieve.mini_trial import ALL_LABELS
+
+Measured = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Arm -> what was measured, per seed."""
+
+
+def write(page: Page, parts: Mapping[str, Part], found: Mapping[str, Measured], scale: Scale) -> None:
+    """One section per comparison, and the cost."""
+    page.text(
+        "The judge is a rule with planted error rates (generated text) or a rule about words that are deleted before the student "
+        "reads the text (documentation). AP and balanced accuracy are measured against the judge's verdicts on documents that "
+        "no arm has seen; intervals are 95% bootstrap intervals over seeds."
+    )
+    for key, arms in found.items():
+        page.section(parts[key].title)
+        _curves(page, arms)
+        page.table(
+            [_row(arm, rows) for arm, rows in arms.items()],
+            caption="at the end of the budget, means over seeds",
+            best={"AP": "max", "balanced accuracy": "max"},
+        )
+    first = next(iter(found.values()))
+    if "trm" in first:
+        page.figures(
+            {
+                "AP, trm": _mean(first["trm"], "AP"),
+                "AP, random": _mean(first["random"], "AP"),
+                "labels": first["trm"][0]["labels"],
+            }
+        )
+        _cost(page, first["trm"], scale)
+
+
+def _curves(page: Page, arms: Measured) -> None:
+    curves, widths = {}, {}
+    for arm, rows in arms.items():
+        if arm == ALL_LABELS:
+            continue
+        points, narrowing = [], []
+        for at in range(min(len(row["curve"]) for row in rows)):
+            values = [row["curve"][at]["AP"] for row in rows]
+            labels = float(np.mean([row["curve"][at]["labels"] for row in rows]))
+            interval = mean_interval([[value] for value in values])
+            points.append((labels, interval.estimate, interval.low, interval.high))
+            narrowing.append((labels, float(np.mean([row["curve"][at]["width"] for row in rows]))))
+        curves[arm] = points
+        if arm.startswith("trm"):
+            widths[arm] = narrowing[1:]
+    if ALL_LABELS in arms:
+        full = float(np.mean([row["curve"][0]["AP"] for row in arms[ALL_LABELS]]))
+        ends = next(iter(curves.values()))
+        curves[ALL_LABELS] = [(ends[0][0], full), (ends[-1][0], full)]
+    page.lines(curves, x_label="labels", y_label="average precision")
+    if any(widths.values()):
+        page.lines(
+            widths, x_label="labels", y_label="interval width at the round's end (share of the stream)"
+        )
+
+
+def _row(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    scores = mean_interval([[row["curve"][-1]["AP"]] for row in rows])
+    return {
+        "arm": arm,
+        "labels": round(float(np.mean([row["labels"] for row in rows]))),
+        "pass share of labels": float(np.mean([row.get("pass share", row["base rate"]) for row in rows])),
+        "AP": (scores.estimate, scores.low, scores.high),
+        "best F1": float(np.mean([row["curve"][-1]["best F1"] for row in rows])),
+        **{
+            name: _mean(rows, name)
+            for name in (
+                "balanced accuracy",
+                "balanced accuracy at 0.5",
+                "balanced accuracy at the best cut",
+                "kappa",
+                "error where both agree",
+            )
+        },
+    }
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    values = [row["curve"][-1][name] if name == "AP" else row[name] for row in rows]
+    return float(np.mean(values))
