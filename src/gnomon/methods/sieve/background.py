@@ -12,9 +12,7 @@ are labelled depends on how fast judge and trainer answer, so two runs differ; `
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,16 +20,20 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from gnomon.core.data.engines import settle
+from gnomon.core.llm.loop import submit
 from gnomon.core.rng import Rng
 from gnomon.errors import WorkLost
 from gnomon.methods.sieve.design import Design
-from gnomon.methods.sieve.fitting import BLOCK, Fitting, Outcome
-from gnomon.methods.sieve.judges import Verdict
-from gnomon.methods.sieve.labels import Label, as_label
+from gnomon.methods.sieve.fitting import BLOCK, Fitting, Outcome, keep_verdicts, spent
+from gnomon.methods.sieve.judges import JudgingStopped, Verdict
+from gnomon.methods.sieve.labels import Label
 from gnomon.methods.sieve.rounds import Pick
 from gnomon.methods.sieve.state import RoundState
 from gnomon.methods.sieve.students.base import Fitted, Student
 from gnomon.methods.sieve.training import base_rate, train
+
+TOGETHER = 8
+"""Snippets sent to the judge in one piece."""
 
 WAIT_S = 0.05
 """How long to rest when there is nothing to score and answers are awaited."""
@@ -181,24 +183,18 @@ def _adopt_orphans(fitting: Fitting) -> None:
 
 
 class _JudgePool:
-    """Asks the judge from an event loop of its own, so that scoring goes on meanwhile."""
+    """Asks the judge while scoring goes on."""
 
     def __init__(self, fitting: Fitting) -> None:
         self._judge, self._store = fitting.judge, fitting.store
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._asked: list[tuple[list[Pick], int, Future[list[Verdict]]]] = []
 
     def __enter__(self) -> _JudgePool:
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for item in self._asked:
             item[2].cancel()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     @property
     def waiting(self) -> int:
@@ -206,22 +202,32 @@ class _JudgePool:
         return len(self._asked)
 
     def ask(self, picks: Sequence[Pick], number: int) -> None:
-        """Send picks off."""
-        if picks:
-            coroutine = self._judge.ajudge([pick.snippet for pick in picks])
-            self._asked.append((list(picks), number, asyncio.run_coroutine_threadsafe(coroutine, self._loop)))
+        """Send picks off, a few at a time, so that the first verdicts come before the last."""
+        for start in range(0, len(picks), TOGETHER):
+            some = list(picks[start : start + TOGETHER])
+            self._asked.append((some, number, submit(self._judge.ajudge([pick.snippet for pick in some]))))
 
     def answers(self, *, wait: bool) -> list[tuple[list[Pick], list[int | None]]]:
-        """What has come back since the last call, already in the store."""
+        """What has come back since the last call, already in the store.
+
+        Raises:
+            BudgetSpent: the judge's limit is reached; what it has answered is in the store.
+        """
         if wait and self._asked and not any(future.done() for _, _, future in self._asked):
             time.sleep(WAIT_S)
         done = [item for item in self._asked if item[2].done()]
         self._asked = [item for item in self._asked if not item[2].done()]
-        answers = []
+        answers: list[tuple[list[Pick], list[int | None]]] = []
+        stopped = None
         for picks, number, future in done:
-            verdicts = future.result()
-            self._store.append([as_label(p, v, number) for p, v in zip(picks, verdicts, strict=True)])
-            answers.append((picks, [verdict.label for verdict in verdicts]))
+            try:
+                verdicts: list[Verdict | None] = [*future.result()]
+            except JudgingStopped as error:
+                verdicts, stopped = error.verdicts, error
+            keep_verdicts(self._store, picks, verdicts, number)
+            answers.append((picks, [verdict and verdict.label for verdict in verdicts]))
+        if stopped is not None:
+            raise spent(stopped, self._store)
         return answers
 
 

@@ -82,8 +82,8 @@ class Text:
     """Where documents come from and how they are cut."""
 
     source: Positional[str]
-    """Documents: records (.jsonl, .jsonl.gz, .jsonl.zst, .json, .parquet), a folder or a pattern of those, hf://name[:split], or
-    plain text (.txt, .md, .rst: one document a file)."""
+    """Documents: records (.jsonl, .jsonl.gz, .jsonl.zst, .json, .parquet), a folder or a pattern of those, hf://name[:split], plain
+    text (.txt, .md, .rst: one document a file), or stdlib:docs, the documentation of this Python installation."""
     text_field: str = "text"
     """Column of the text."""
     id_field: str | None = None
@@ -248,8 +248,8 @@ class Mini:
     seeds: int = 3
     """How many seeds, counted up from --seed."""
     parts: tuple[str, ...] = ("topics", "hard", "batch", "encoder", "docs")
-    """Which comparisons to run: topics (generated text, hashed-linear), hard (a miscalibrated student, a noisy judge), batch (rounds
-    of other sizes), encoder (a T5 encoder), docs (documentation of this Python installation)."""
+    """Which comparisons to run: topics (generated text, hashed-linear), hard (a miscalibrated student, a noisy judge), batch
+    (rounds of other sizes), encoder (a T5 encoder), docs (documentation of this Python installation)."""
 
     def __post_init__(self) -> None:
         check(self.seeds >= 1, "seeds", ">= 1", self.seeds)

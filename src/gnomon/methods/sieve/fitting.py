@@ -279,12 +279,9 @@ class Fitting:
             stopped = None
         except JudgingStopped as error:
             verdicts, stopped = error.verdicts, error
-        answered = [(p, v) for p, v in zip(fresh, verdicts, strict=True) if v is not None]
-        self.store.append([as_label(pick, verdict, number) for pick, verdict in answered])
+        keep_verdicts(self.store, fresh, verdicts, number)
         if stopped is not None:
-            raise BudgetSpent(
-                f"{stopped} {len(self.store)} labels are kept in {self.store.path}; repeat the command with a higher limit to go on."
-            ) from None
+            raise spent(stopped, self.store)
         return [self.store[pick.snippet.snippet_id].label for pick in picks]
 
     def _finish(self, current: Round, labels: Sequence[int | None], **times: float) -> None:
@@ -328,6 +325,21 @@ class Fitting:
             rows += mine
             weights.append(state.design.weights(scores))
         return rows, np.concatenate(weights)
+
+
+def keep_verdicts(
+    store: LabelStore, picks: Sequence[Pick], verdicts: Sequence[Verdict | None], number: int
+) -> None:
+    """Put into the store what the judge has answered; None is what it was not asked any more."""
+    answered = [(pick, v) for pick, v in zip(picks, verdicts, strict=True) if v is not None]
+    store.append([as_label(pick, verdict, number) for pick, verdict in answered])
+
+
+def spent(stopped: JudgingStopped, store: LabelStore) -> BudgetSpent:
+    """The error that ends a fit whose judge may spend no more."""
+    return BudgetSpent(
+        f"{stopped} {len(store)} labels are kept in {store.path}: repeat the command with a higher limit to go on."
+    )
 
 
 def _one_class(labels: Sequence[int | None]) -> BadInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -121,7 +122,7 @@ def labels_to_reach(curve: Sequence[Mapping[str, float]], target: float) -> floa
     points = [(point["labels"], point["AP"]) for point in curve]
     if points[0][1] >= target:
         return points[0][0]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if y0 < target <= y1:
             return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
     return None

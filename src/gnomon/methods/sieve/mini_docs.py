@@ -1,4 +1,4 @@
-"""Real text that every machine has: the documentation inside this Python installation, and a rule whose words the student never sees.
+"""Real text that every machine has: the documentation in this Python installation, and a rule whose words are hidden.
 
 The rule looks for words about networks. They are deleted from the snippet before anybody but the rule reads it, so that the student
 has to learn from what stands around them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Part:
     """Labels a round, where it is not the scale's."""
     gamma: float = 2.0
     """Focusing exponent of the focal loss."""
-    errors: Errors = Errors()
+    errors: Errors = field(default_factory=Errors)
     """The judge's error rates."""
     corpus: str = "topics"
     """`topics` or `docs`."""
