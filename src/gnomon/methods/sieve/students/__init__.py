@@ -10,6 +10,10 @@ __getattr__, __dir__ = exports(
         "Span": "base",
         "Student": "base",
         "StudentConfig": "config",
+        "T5EncoderClassifier": "t5",
+        "TransformerStudent": "transformer",
+        "new_t5": "tiny",
         "open_student": "opening",
+        "word_tokenizer": "tiny",
     },
 )

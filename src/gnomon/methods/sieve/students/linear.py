@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.sieve.students.base import Fitted, Span
 from gnomon.methods.sieve.students.config import StudentConfig
+from gnomon.methods.sieve.students.files import Description, write_description
 from gnomon.methods.sieve.students.labels import check_labels
 from gnomon.methods.sieve.students.lsa import Lsa, fit_lsa
 from gnomon.methods.sieve.students.ngrams import count_ngrams
@@ -24,8 +23,6 @@ from gnomon.methods.sieve.students.solver import solve
 
 NAME = "hashed-linear"
 WEIGHTS = "student.safetensors"
-DESCRIPTION = "student.json"
-FORMAT = 1
 WORD = re.compile(r"\w+")
 
 Floats = NDArray[np.float64]
@@ -131,29 +128,25 @@ class HashedLinear:
             arrays["idf"] = self._idf
         if self._lsa is not None:
             arrays |= {f"lsa.{name}": getattr(self._lsa, name) for name in Lsa.__dataclass_fields__}
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(arrays, folder / WEIGHTS)
-        about = {"student": NAME, "format": FORMAT, "bias": self._bias, "config": asdict(self.config)}
-        write_json(folder / DESCRIPTION, about)
+        write_description(folder, Description(NAME, self.name, self.config, {"bias": self._bias}))
 
     @classmethod
-    def load(cls, folder: Path, about: dict[str, Any], config: StudentConfig) -> HashedLinear:
+    def load(cls, folder: Path, about: Description, config: StudentConfig) -> HashedLinear:
         """The student that `save` wrote.
 
         Args:
             folder: where it was saved.
-            about: its description, already read.
+            about: its description.
             config: its settings.
 
         Raises:
-            BadInput: a file is missing or of a later format.
+            BadInput: the weights are missing.
         """
         from safetensors.numpy import load_file
 
-        if about["format"] != FORMAT:
-            raise BadInput(
-                f"{folder}: the student is of format {about['format']} and this version reads {FORMAT}. Update gnomon."
-            )
         try:
             arrays = load_file(folder / WEIGHTS)
         except OSError:
@@ -161,7 +154,7 @@ class HashedLinear:
                 f"{folder / WEIGHTS} cannot be read. Copy the whole folder of the student."
             ) from None
         student = cls(config)
-        student._weights, student._bias = arrays["weights"], float(about["bias"])
+        student._weights, student._bias = arrays["weights"], float(about.more["bias"])
         student._idf = arrays.get("idf")
         if "lsa.mean" in arrays:
             student._lsa = Lsa(**{name: arrays[f"lsa.{name}"] for name in Lsa.__dataclass_fields__})

@@ -67,5 +67,7 @@ def fit_lsa(features: Any, dim: int, generator: Rng) -> Lsa:
     raw = svd.fit_transform(features[:, buckets])
     spread = raw.std(axis=0)
     spread[spread == 0] = 1.0
-    as_stored = [array.astype(np.float32) for array in (svd.components_, raw.mean(axis=0), spread)]
+    # In C order, the only one that safetensors writes right.
+    parts = (svd.components_, raw.mean(axis=0), spread)
+    as_stored = [np.ascontiguousarray(part, np.float32) for part in parts]
     return Lsa(buckets, *as_stored)

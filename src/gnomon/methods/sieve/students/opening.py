@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gnomon.errors import BadInput, nearest
 from gnomon.methods.sieve.students.base import Student
 from gnomon.methods.sieve.students.config import StudentConfig
-from gnomon.methods.sieve.students.linear import DESCRIPTION, NAME, HashedLinear
+from gnomon.methods.sieve.students.files import is_saved, read_description
+from gnomon.methods.sieve.students.linear import HashedLinear
+
+LINEAR, T5, SEQUENCE = "hashed-linear", "t5-encoder", "sequence-classifier"
+
+# What the weights of a saved student were made for; how it trains and scores may change.
+FIXED = ("hash_bits", "ngrams", "idf", "lsa_dim", "dropout")
 
 
 def open_student(ref: str | Path, config: StudentConfig | None = None) -> Student:
     """The student that a reference names.
 
     Args:
-        ref: `hashed-linear`, or the folder of a saved student.
+        ref: `hashed-linear`; `t5-encoder:FOLDER_OR_ID`, the encoder of that T5; a model folder or hub id, which is taken as
+            `t5-encoder` if it is a T5 and as an `AutoModelForSequenceClassification` if not; or the folder of a saved student.
         config: how it trains and scores. None: the defaults; for a saved student, what it was saved with.
 
     Raises:
         BadInput: nothing is known by that name, or the folder cannot be read.
+        ModelMismatch: the model cannot classify text, or its tokenizer does not fit.
     """
-    folder = Path(ref)
-    if (folder / DESCRIPTION).is_file():
-        return _reopen(folder, config)
-    if str(ref) == NAME:
+    name = str(ref)
+    if is_saved(Path(ref)):
+        return _reopen(Path(ref), config)
+    if name == LINEAR:
         return HashedLinear(config)
-    raise BadInput(f'No student is called "{ref}". {nearest(str(ref), [NAME])}')
+    kind, colon, origin = name.partition(":")
+    if kind == T5:
+        if not origin:
+            raise BadInput(
+                "t5-encoder needs a T5 to begin from. Name a folder or hub id: t5-encoder:google-t5/t5-large."
+            )
+        return _transformer(name, T5, origin, config)
+    if colon and not Path(name).is_dir():
+        raise BadInput(f'No kind of student is called "{kind}". {nearest(kind, [LINEAR, T5])}')
+    return _transformer(name, None, name, config)
+
+
+def _transformer(name: str, kind: str | None, origin: str, config: StudentConfig | None) -> Student:
+    from gnomon.methods.sieve.students.networks import find_kind
+    from gnomon.methods.sieve.students.transformer import TransformerStudent
+
+    try:
+        found = find_kind(origin, asked=kind)
+    except BadInput as error:
+        if kind is None and not Path(origin).exists() and "/" not in origin:
+            raise BadInput(
+                f'No student is called "{name}", and no model folder or hub id of that name can be reached. '
+                f"{nearest(name, [LINEAR, T5])}"
+            ) from error
+        raise
+    return TransformerStudent(name, found, origin, config)
 
 
 def _reopen(folder: Path, config: StudentConfig | None) -> Student:
-    try:
-        about = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-        saved = _settings(about["config"])
-        kind = about["student"]
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{folder / DESCRIPTION}: not the description of a student. Save it again.") from None
-    if kind == NAME:
-        # What the weights were made for stays; how to train and score may change.
-        fixed = ("hash_bits", "ngrams", "idf", "lsa_dim")
-        chosen = (
-            saved if config is None else replace(config, **{name: getattr(saved, name) for name in fixed})
+    about = read_description(folder)
+    if config is not None:
+        config = replace(config, **{name: getattr(about.config, name) for name in FIXED})
+    config = config or about.config
+    if about.student == LINEAR:
+        return HashedLinear.load(folder, about, config)
+    if about.student not in (T5, SEQUENCE):
+        raise BadInput(
+            f'{folder}: a student of kind "{about.student}" is unknown. {nearest(about.student, [LINEAR, T5, SEQUENCE])}'
         )
-        return HashedLinear.load(folder, about, chosen)
-    raise BadInput(f'{folder}: a student of kind "{kind}" is unknown. {nearest(kind, [NAME])}')
+    from gnomon.methods.sieve.students.transformer import TransformerStudent
 
-
-def _settings(plain: dict[str, Any]) -> StudentConfig:
-    """Settings as they were saved; names that this version does not have are left out."""
-    known = {field.name for field in fields(StudentConfig)}
-    return StudentConfig(**{name: value for name, value in plain.items() if name in known})
+    return TransformerStudent(about.name, about.student, about.more["origin"], config, saved=folder)
