@@ -44,7 +44,8 @@ def passing_curve(ranks: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> ND
     """P(pass | rank) at the middles of `GRID` equal steps of rank, never falling.
 
     Args:
-        ranks: rank of each label's score among the stream's, 0..1, [N].
+        ranks: rank of each label's score among the stream's, 0..1, [N]; or its lowest and highest rank, [N, 2], which differ where
+            scores are equal: the label then speaks for all ranks between.
         labels: 0 or 1.
         weights: how much of the stream each label stands for.
 
@@ -54,7 +55,12 @@ def passing_curve(ranks: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> ND
     from sklearn.isotonic import IsotonicRegression
 
     x, y, w = (np.asarray(values, float) for values in (ranks, labels, weights))
-    x, y, w = x[w > 0], y[w > 0], w[w > 0]
+    x, y, w = x.reshape(len(w), -1)[w > 0], y[w > 0], w[w > 0]
+    ends = x.shape[1]
+    if ends == 2:  # blocks that touch stay apart
+        inset = np.minimum(1e-9, (x[:, 1] - x[:, 0]) / 2)
+        x = x + np.stack([inset, -inset], axis=1)
+    x, y, w = x.ravel(), np.repeat(y, ends), np.repeat(w / ends, ends)
     if len(set(y.tolist())) < 2:
         raise BadInput(
             "A threshold needs labels of both classes. Label more snippets with a larger --budget."

@@ -154,8 +154,9 @@ class Fitting:
             final = self.reopen(self.saved.student(self.rounds[-1].student))  # the folds left another behind
         else:
             final = self.scorer
-            ranks = np.array([np.nan if row.rank_at_query is None else row.rank_at_query for row in rows])
-        usable = ~np.isnan(ranks)
+            known = [np.nan if row.rank_at_query is None else row.rank_at_query for row in rows]
+            ranks = np.array(known)[:, None]
+        usable = ~np.isnan(ranks[:, 0])
         labels = np.array([row.label for row in rows], dtype=np.int64)
         found = calibrate(
             ranks[usable],
@@ -169,9 +170,14 @@ class Fitting:
         reservoir.add(final.predict(stream))
         low, high = reservoir.score_at(0.01), reservoir.score_at(0.99)
         cross = list(
-            zip(ranks[usable].tolist(), labels[usable].tolist(), weights[usable].tolist(), strict=True)
+            zip(
+                ranks[usable].mean(axis=1).tolist(),
+                labels[usable].tolist(),
+                weights[usable].tolist(),
+                strict=True,
+            )
         )
-        return Outcome(final, reservoir.score_at(found.rank), found, rate, (low, high), self.rounds, cross)
+        return Outcome(final, reservoir.cut_at(found.rank), found, rate, (low, high), self.rounds, cross)
 
     def _seed_round(self) -> None:
         """Uniform labels until both classes are there."""

@@ -129,7 +129,7 @@ class Trial:
             "training_s": fitted.seconds,
             "scoring_s": 0.0,
             "scored": 0,
-            **self._verdicts(student, reservoir.score_at(found.rank)),
+            **self._verdicts(student, reservoir.cut_at(found.rank)),
         }
 
     def _ranking(self, student: Student) -> dict[str, float]:

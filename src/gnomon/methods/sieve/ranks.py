@@ -41,12 +41,18 @@ class Reservoir:
         >>> reservoir.ranks([0.2, 1.0]).tolist()
         [0.5, 1.0]
         """
+        return self.spans(scores).mean(axis=-1)
+
+    def spans(self, scores: ArrayLike) -> Scores:
+        """Share of the remembered scores below each of `scores`, and share not above it, [..., 2].
+
+        The two differ where scores are equal: such a block takes up all ranks between them.
+        """
         wanted = np.asarray(scores, float)
         if not len(self._sorted):
-            return np.full(wanted.shape, 0.5)
-        below = np.searchsorted(self._sorted, wanted, "left")
-        not_above = np.searchsorted(self._sorted, wanted, "right")
-        return (below + not_above) / (2 * len(self._sorted))
+            return np.full((*wanted.shape, 2), 0.5)
+        ends = [np.searchsorted(self._sorted, wanted, side) for side in ("left", "right")]
+        return np.stack(ends, axis=-1) / len(self._sorted)
 
     def mass(self, low: float, high: float) -> float:
         """Share of the remembered scores in the closed interval from `low` to `high`; 1 while nothing is remembered."""
@@ -54,6 +60,14 @@ class Reservoir:
             return 1.0
         inside = np.searchsorted(self._sorted, high, "right") - np.searchsorted(self._sorted, low, "left")
         return max(int(inside), 0) / len(self._sorted)
+
+    def cut_at(self, rank: float) -> float:
+        """The threshold that a share `rank` of the remembered scores misses: midway between the scores on its two sides."""
+        n = len(self._sorted)
+        at = min(max(round(rank * n), 0), n)
+        if at in (0, n):
+            return float(self._sorted[0]) if at == 0 else float(np.nextafter(self._sorted[-1], np.inf))
+        return float(self._sorted[at - 1] + self._sorted[at]) / 2
 
     def score_at(self, rank: float) -> float:
         """The score below which a share `rank` of the remembered ones lies."""

@@ -53,7 +53,7 @@ def train(student: Student, rows: Sequence[Label], rate: float, rng: Rng) -> Fit
 def cross_ranks(
     student: Student, rows: Sequence[Label], rate: float, stream: Sequence[str], folds: int, rng: Rng
 ) -> NDArray[np.float64]:
-    """Rank of each row's score, among the scores of `stream`, by a student trained without the row's document.
+    """Ranks of each row's score, among the scores of `stream`, by a student trained without the row's document.
 
     Args:
         student: trained once per fold; what it knew before is lost.
@@ -64,9 +64,10 @@ def cross_ranks(
         rng: where the parts come from.
 
     Returns:
-        Ranks in 0..1, [N]; NaN where a fold's training rows held one class only.
+        Lowest and highest rank of each row, [N, 2]; they differ where scores are equal. NaN where a fold's training rows held one
+        class only.
     """
-    ranks = np.full(len(rows), np.nan)
+    ranks = np.full((len(rows), 2), np.nan)
     for fold, inside in enumerate(_folds(rows, folds, rng.child("folds"))):
         rest = [row for i, row in enumerate(rows) if i not in inside]
         if len({row.label for row in rest}) < 2:
@@ -75,7 +76,7 @@ def cross_ranks(
         reservoir = Reservoir(len(stream))
         reservoir.add(student.predict(stream))
         where = sorted(inside)
-        ranks[where] = reservoir.ranks(student.predict([rows[i].text for i in where]))
+        ranks[where] = reservoir.spans(student.predict([rows[i].text for i in where]))
     return ranks
 
 

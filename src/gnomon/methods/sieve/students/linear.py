@@ -118,12 +118,10 @@ class HashedLinear:
         return np.exp(-np.logaddexp(0.0, -logits))
 
     def save(self, folder: Path) -> None:
-        """Write weights and description."""
+        """Write weights and description; what was adapted and not fitted is kept as well."""
         from safetensors.numpy import save_file
 
-        if self._weights is None:
-            raise BadInput("This student has learned nothing yet. Call fit before save.")
-        arrays: dict[str, NDArray[Any]] = {"weights": self._weights}
+        arrays: dict[str, NDArray[Any]] = {} if self._weights is None else {"weights": self._weights}
         if self._idf is not None:
             arrays["idf"] = self._idf
         if self._lsa is not None:
@@ -154,7 +152,7 @@ class HashedLinear:
                 f"{folder / WEIGHTS} cannot be read. Copy the whole folder of the student."
             ) from None
         student = cls(config)
-        student._weights, student._bias = arrays["weights"], float(about.more["bias"])
+        student._weights, student._bias = arrays.get("weights"), float(about.more["bias"])
         student._idf = arrays.get("idf")
         if "lsa.mean" in arrays:
             student._lsa = Lsa(**{name: arrays[f"lsa.{name}"] for name in Lsa.__dataclass_fields__})
