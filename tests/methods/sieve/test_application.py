@@ -1,0 +1,212 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from itertools import chain
+
+import pytest
+
+from fixtures_sieve import CARS, CATS, card, generated, saved_model, student
+from gnomon.core import records
+from gnomon.core.data.execute import map_shards, parts, rejected
+from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.sieve.application import ApplyStep, outside_note, share_of
+from gnomon.methods.sieve.documents import Row, read_rows
+from gnomon.methods.sieve.model import SieveModel
+
+
+def rows_of(texts):
+    return [Row(f"row {n}", {"text": text, "id": n}) for n, text in enumerate(texts)]
+
+
+def content(sink):
+    return [raw for _, raw in records.read_raw(sink)]
+
+
+def same_files(a, b):
+    assert [path.name for path in parts(a)] == [path.name for path in parts(b)]
+    for path in parts(a):
+        assert path.read_bytes() == (b / path.name).read_bytes()
+
+
+@pytest.fixture
+def step():
+    return ApplyStep.of(saved_model())
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "pages.jsonl"
+    records.write(path, generated(200))
+    return path
+
+
+def test_rows_keep_their_columns_and_gain_three(step, tmp_path):
+    totals = map_shards(step, rows_of([*CATS, *CARS]), tmp_path, shard_rows=4, settings=step.settings)
+    model = SieveModel.load(saved_model())
+    scores = model.score([*CATS, *CARS]).tolist()
+    assert content(tmp_path) == [
+        {"text": text, "id": n, "sieve_score": scores[n], "sieve_pass": n < 3, "sieve_version": step.version}
+        for n, text in enumerate([*CATS, *CARS])
+    ]
+    outside = sum(not 0.1 <= score <= 0.9 for score in scores)
+    assert totals.sums == {"scored": 6, "passed": 3, "snippets": 6, "outside": outside}
+
+
+def test_only_what_passes_is_written_when_asked(tmp_path):
+    step = ApplyStep.of(saved_model(), keep="pass")
+    totals = map_shards(step, rows_of([*CARS, *CATS]), tmp_path, settings=step.settings)
+    assert [raw["id"] for raw in content(tmp_path)] == [3, 4, 5]
+    assert totals.sums["scored"] == 6 and totals.written == 3
+
+
+def test_the_rule_decides_for_a_document(tmp_path):
+    text = f"{CARS[0]}. {CARS[1]}. {CATS[2]}."
+    found = {}
+    for rule in ("any", "first", "mean", None):
+        sink = tmp_path / str(rule)
+        map_shards(ApplyStep.of(saved_model(), rule=rule), rows_of([text]), sink)
+        found[rule] = content(sink)[0]["sieve_pass"]
+    assert found == {"any": True, "first": False, "mean": False, None: True}
+
+
+def test_pitfall_9_bad_rows_are_set_aside_with_the_reason_and_the_rest_goes_on(step, tmp_path):
+    path = tmp_path / "pages.jsonl"
+    lines = [
+        json.dumps({"text": CATS[0]}).encode(), b'{"text": "\xff"}', b'{"body": "x"}', b'{"text": 5}', b"{",
+        b'{"text": " "}', json.dumps({"text": CARS[0]}).encode(),
+    ]  # fmt: skip
+    path.write_bytes(b"\n".join(lines))
+    totals = map_shards(step, read_rows(path), tmp_path / "out", shard_rows=3, settings=step.settings)
+    assert [raw["sieve_pass"] for raw in content(tmp_path / "out")] == [True, False]
+    reasons = [raw["reason"] for raw in rejected(tmp_path / "out")]
+    assert (totals.read, totals.written, totals.rejected) == (7, 2, 5)
+    problems = [
+        "not UTF-8",
+        'field "text" is missing',
+        "must be a string; got int",
+        "not valid JSON",
+        "holds no word",
+    ]
+    for line, (reason, problem) in enumerate(zip(reasons, problems, strict=True), 2):
+        assert f"pages.jsonl, line {line}: " in reason and problem in reason
+
+
+def test_another_model_does_not_continue_the_work(step, tmp_path):
+    map_shards(step, rows_of(CATS), tmp_path / "out", settings=step.settings)
+    SieveModel(student(), card(threshold=0.25)).save(tmp_path / "other")
+    other = ApplyStep.of(tmp_path / "other")
+    with pytest.raises(BadConfig, match="made with other settings"):
+        map_shards(other, rows_of(CATS), tmp_path / "out", settings=other.settings)
+    shutil.copytree(saved_model(), tmp_path / "moved")
+    moved = ApplyStep.of(tmp_path / "moved")
+    assert map_shards(moved, rows_of(CATS), tmp_path / "out", settings=moved.settings).resumed == 1
+
+
+def test_a_model_that_changes_under_the_job_is_told(tmp_path):
+    SieveModel(student(), card()).save(tmp_path / "m")
+    step = ApplyStep.of(tmp_path / "m")
+    SieveModel(student(), card(threshold=0.1)).save(tmp_path / "m")
+    with pytest.raises(BadInput, match="the model has changed since this job began"):
+        list(step(iter(rows_of(CATS))))
+
+
+def test_each_machine_takes_its_blocks_and_none_is_lost():
+    rows = list(range(1000))
+    found = [list(share_of(iter(rows), shards=3, shard=n, block=64)) for n in range(3)]
+    assert sorted(chain(*found)) == rows
+    assert found[1][:65] == [*range(64, 128), 256]
+    assert max(map(len, found)) - min(map(len, found)) <= 64
+    with pytest.raises(BadConfig, match=r"shard must be in 0\.\.2; got 3"):
+        list(share_of(rows, shards=3, shard=3, block=1))
+
+
+def test_bad_choices(tmp_path):
+    with pytest.raises(BadConfig, match="keep must be all or pass; got 'some'"):
+        ApplyStep.of(saved_model(), keep="some")
+    with pytest.raises(BadConfig, match='Did you mean "first"'):
+        ApplyStep.of(saved_model(), rule="frist")
+    with pytest.raises(BadInput, match="Name the folder that `gnomon sieve fit` left"):
+        ApplyStep.of(tmp_path)
+
+
+def test_pitfall_12_another_domain_is_told_by_its_scores():
+    assert (
+        outside_note(2, 100) == "2.0% of the snippets score outside the range seen in training (2% is usual)."
+    )
+    assert "40.0%" in outside_note(40, 100) and "may be of another kind" in outside_note(40, 100)
+    assert outside_note(0, 0).startswith("0.0%")
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_workers_and_ray_change_nothing(step, corpus, tmp_path):
+    for workers in (1, 2):
+        map_shards(step, read_rows(corpus), tmp_path / f"local{workers}", workers=workers, shard_rows=30)
+    same_files(tmp_path / "local1", tmp_path / "local2")
+    pytest.importorskip("ray")
+    script = textwrap.dedent(
+        """
+        import sys, pathlib
+        from gnomon.core.data.execute import map_shards
+        from gnomon.methods.sieve.application import ApplyStep
+        from gnomon.methods.sieve.documents import read_rows
+        step, sink = ApplyStep.of(sys.argv[1]), pathlib.Path(sys.argv[3])
+        map_shards(step, read_rows(sys.argv[2]), sink, engine="ray", workers=2, shard_rows=30)
+        """
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(saved_model()), str(corpus), str(tmp_path / "ray")],
+        env=environment, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    same_files(tmp_path / "local1", tmp_path / "ray")
+
+
+JOB = """
+import sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from gnomon.core.data.execute import map_shards
+from gnomon.methods.sieve.application import ApplyStep
+from gnomon.methods.sieve.documents import read_rows
+
+@dataclass(frozen=True)
+class Slow:
+    step: ApplyStep
+
+    def __call__(self, rows):
+        time.sleep(0.05)
+        return self.step(rows)
+
+if __name__ == "__main__":
+    step = ApplyStep.of(sys.argv[1])
+    map_shards(
+        Slow(step), read_rows(sys.argv[2]), Path(sys.argv[3]), workers=int(sys.argv[4]), shard_rows=5, settings=step.settings
+    )
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_9_loses_and_doubles_nothing(step, corpus, tmp_path, workers):
+    (tmp_path / "job.py").write_text(JOB)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    sink = tmp_path / "sink"
+    job = [sys.executable, str(tmp_path / "job.py"), str(saved_model()), str(corpus), str(sink), str(workers)]
+    killed = subprocess.Popen(job, env=environment)
+    deadline = time.monotonic() + 60
+    while len(list(sink.glob("_done/*.json"))) < 6 and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert 6 <= len(list(sink.glob("_done/*.json"))) < 40
+    subprocess.run(job, env=environment, check=True, timeout=60)
+    map_shards(step, read_rows(corpus), tmp_path / "whole", shard_rows=5, settings=step.settings)
+    same_files(tmp_path / "whole", sink)
+    assert [raw["id"] for raw in content(sink)] == list(range(200))

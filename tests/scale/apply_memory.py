@@ -1,0 +1,124 @@
+"""How much memory applying a model takes, by the number of rows: a job in a process of its own, watched from outside.
+
+python tests/scale/apply_memory.py MODEL ROWS [WORKERS] [ENGINE]    prints one JSON object
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+_JOB = """
+import resource, sys, time
+from pathlib import Path
+from gnomon.core.data.execute import map_shards
+from gnomon.methods.sieve.application import ApplyStep
+from gnomon.methods.sieve.documents import read_rows
+
+if __name__ == "__main__":
+    model, source, sink, workers, engine = sys.argv[1:]
+    began = time.perf_counter()
+    totals = map_shards(
+        ApplyStep.of(model), read_rows(source), Path(sink), workers=int(workers), engine=engine, shard_rows=2048
+    )
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(totals.written, int(totals.sums["snippets"]), own, time.perf_counter() - began)
+"""
+
+
+def measure(model, rows, *, workers=1, engine="local"):
+    """Peak memory of applying `model` to as many rows, in MiB, and the speed.
+
+    Args:
+        model: folder of a saved model.
+        rows: records, an iterable of dicts; written to a file first, so that the job reads as it would.
+        workers: processes.
+        engine: `local` or `ray`.
+
+    Returns:
+        `rows`, `snippets`, `driver_mib` (peak of the process that reads), `peak_mib` (peak of all processes together, shared pages
+        counted once each), `seconds` and `snippets_per_s`.
+    """
+    from gnomon.core import records
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, job = Path(folder) / "rows.jsonl", Path(folder) / "job.py"
+        records.write(source, rows)
+        job.write_text(_JOB)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [
+            sys.executable,
+            str(job),
+            str(model),
+            str(source),
+            str(Path(folder) / "out"),
+            str(workers),
+            engine,
+        ]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        seen = _Watch(process.pid)
+        told = process.communicate()[0].split()
+        peak = seen.stop()
+    if process.returncode:
+        raise RuntimeError(f"the job ended with {process.returncode}")
+    written, snippets, driver, seconds = int(told[-4]), int(told[-3]), float(told[-2]), float(told[-1])
+    return {
+        "rows": written,
+        "snippets": snippets,
+        "workers": workers,
+        "engine": engine,
+        "driver_mib": round(driver, 1),
+        "peak_mib": round(max(peak, driver), 1),
+        "seconds": round(seconds, 2),
+        "snippets_per_s": round(snippets / seconds),
+    }
+
+
+class _Watch:
+    """Samples the memory of a process and all that it started, as their proportional share of pages."""
+
+    def __init__(self, pid):
+        self._pid, self._peak, self._over = pid, 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        self._over.set()
+        self._thread.join()
+        return self._peak
+
+    def _run(self):
+        while not self._over.wait(0.1):
+            self._peak = max(self._peak, sum(map(_share_mib, _family(self._pid))))
+
+
+def _family(pid):
+    try:
+        children = [
+            int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()
+        ]
+    except OSError:
+        return []
+    return [pid, *(one for child in children for one in _family(child))]
+
+
+def _share_mib(pid):
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:  # it has just ended
+        pass
+    return 0.0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from fixtures_sieve import generated
+
+    workers = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    engine = sys.argv[4] if len(sys.argv) > 4 else "local"
+    print(json.dumps(measure(sys.argv[1], generated(int(sys.argv[2])), workers=workers, engine=engine)))
