@@ -1,0 +1,211 @@
+"""What each verb shows on its report page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnomon.core.data.execute import Totals
+from gnomon.core.metrics.stats import wilson
+from gnomon.core.report import Page
+from gnomon.methods.sieve.application import outside_note
+from gnomon.methods.sieve.calibration import GRID
+from gnomon.methods.sieve.evaluation import evaluate, self_consistency
+from gnomon.methods.sieve.model import PASS, SCORE
+
+if TYPE_CHECKING:
+    from gnomon.core.llm.meter import Meter
+    from gnomon.methods.sieve.card import Card
+    from gnomon.methods.sieve.filter_files import Filter
+    from gnomon.methods.sieve.judges import Judge
+    from gnomon.methods.sieve.labels import Label
+    from gnomon.methods.sieve.sieve import Fit
+
+SHOWN = 6
+"""Snippets of each kind that a page shows."""
+
+LONGEST = 300
+"""Characters of a snippet that a page shows."""
+
+
+def labels(
+    page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: Filter, meter: Meter
+) -> None:
+    """What `label` found: the base rate, and how far the judge agrees with itself."""
+    rows = draws[0]
+    known = [row for row in rows if row.label is not None]
+    passes = sum(row.label == 1 for row in known)
+    low, high = wilson(passes, len(known))
+    page.title = _title(f'{len(rows):,} snippets judged by "{chosen.name}"', judge)
+    page.figures(
+        {
+            "labels": len(known),
+            "passes": passes,
+            "base rate": passes / len(known) if known else None,
+            "without verdict": len(rows) - len(known),
+        }
+    )
+    page.text(f"The base rate lies between {low:.2%} and {high:.2%} (95%, Wilson).")
+    if len(draws) > 1:
+        page.section("Does the judge agree with itself?")
+        page.text("The same snippets, judged again: no student can agree with the judge more than the judge does.")
+        page.table([{"draw": f"1 and {k + 2}", **_agreement(rows, other)} for k, other in enumerate(draws[1:])])
+    _filter(page, chosen)
+    _asked(page, meter)
+    page.section("Snippets")
+    _snippets(page, [row for row in known if row.label == 1], "passed")
+    _snippets(page, [row for row in known if row.label == 0], "failed")
+    _snippets(page, [row for row in rows if row.label is None], "got no verdict")
+
+
+def _agreement(a: Sequence[Label], b: Sequence[Label]) -> dict[str, Any]:
+    pairs = [(x.label, y.label) for x, y in zip(a, b, strict=True) if None not in (x.label, y.label)]
+    return {"snippets": len(pairs), **self_consistency([x for x, _ in pairs], [y for _, y in pairs])}
+
+
+def fit(
+    page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, tested: Sequence[Label]
+) -> None:
+    """What `fit` did: labels round by round, the threshold, a test where one was asked for, the cost."""
+    outcome, card, counts = found.outcome, found.model.card, found.store.counts()
+    page.title = _title(f'A filter for "{chosen.name}" from {len(found.store):,} verdicts', judge)
+    page.figures(
+        {
+            "labels": len(found.store),
+            "passes among labels": counts["pass"] / max(counts["pass"] + counts["fail"], 1),
+            "base rate": outcome.base_rate,
+            "threshold": outcome.threshold,
+            "expected pass rate": outcome.calibration.expected["pass rate"],
+        }
+    )
+    uniform = found.store.uniform_rows()
+    low, high = wilson(sum(row.label == 1 for row in uniform), len(uniform))
+    page.text(
+        f"The judge passes between {low:.2%} and {high:.2%} of the stream (95%, from {len(uniform):,} uniform labels). "
+        f"The threshold aims at {card.objective.replace('-', ' ')}."
+    )
+    if tested:
+        _test(page, found, tested)
+    page.section("Labels, round by round")
+    at = np.cumsum([state.labels for state in outcome.rounds]).tolist()
+    shares = {
+        "passes among the labels": [(x, s.pass_share) for x, s in zip(at, outcome.rounds, strict=True)],
+        "base rate": [(x, s.base_rate) for x, s in zip(at, outcome.rounds, strict=True)],
+        "width of the interval": [
+            (x, s.widths[-1]) for x, s in zip(at, outcome.rounds, strict=True) if s.widths and s.number
+        ],
+    }
+    page.lines({name: points for name, points in shares.items() if points}, x_label="labels", y_label="share")
+    page.table(
+        [
+            {
+                "round": s.number,
+                "labels": s.labels,
+                "passes": s.passes,
+                "without verdict": s.failed,
+                "snippets scored": s.read,
+                "interval width": s.widths[-1] if s.widths and s.number else None,
+            }
+            for s in outcome.rounds
+        ]
+    )
+    page.section("The threshold")
+    middles = (np.arange(GRID) + 0.5) / GRID
+    step = GRID // 200
+    page.lines(
+        {"P(pass)": list(zip(middles[::step].tolist(), outcome.calibration.curve[::step].tolist(), strict=True))},
+        x_label="rank of the score in the stream",
+        y_label="share that the judge passes",
+        caption="fitted on labels that the scoring student had not seen, weighted by the chance to be labelled",
+    )
+    page.table([outcome.calibration.expected], caption="what the threshold is expected to do on the stream")
+    _filter(page, chosen)
+    _asked(page, meter)
+    page.section("Snippets that were hard to tell")
+    nearest = sorted(
+        (row for row in found.store.training_rows() if row.score_at_query is not None),
+        key=lambda row: abs((row.score_at_query or 0.0) - outcome.threshold),
+    )
+    _snippets(page, [row for row in nearest if row.label == 1], "passed")
+    _snippets(page, [row for row in nearest if row.label == 0], "failed")
+
+
+def _test(page: Page, found: Fit, tested: Sequence[Label]) -> None:
+    known = [row for row in tested if row.label is not None]
+    scores = found.model.student.predict([row.text for row in known])
+    truth = [row.label for row in known]
+    page.section("Test")
+    page.text("Snippets of documents that were set aside, against the judge's verdicts.")
+    measured = evaluate(scores, truth, found.outcome.threshold)
+    page.table([_flat(measured)])
+    page.figures({name: measured[name] for name in ("balanced accuracy", "AP") if name in measured})
+
+
+def applied(
+    page: Page, totals: Totals, card: Card, rows: Iterator[tuple[str, dict[str, Any]]], text_field: str
+) -> None:
+    """What `apply` let through."""
+    sums = totals.sums
+    scored = sums.get("scored", 0)
+    page.title = f'{totals.read:,} documents filtered by "{card.filter["name"]}"'
+    page.simulated = card.is_simulated
+    page.figures(
+        {
+            "documents": totals.read,
+            "passed": int(sums.get("passed", 0)),
+            "pass rate": sums.get("passed", 0) / scored if scored else None,
+            "refused": totals.rejected,
+        }
+    )
+    page.text(outside_note(sums.get("outside", 0), sums.get("snippets", 0)))
+    page.text(
+        f"In training the judge passed {card.base_rate:.2%} of the snippets. Model version `{card.version}`, judge `{card.judge}`."
+    )
+    seen = [raw for _, raw in islice(rows, 2000)]
+    for title, kept in (("passed", True), ("dropped", False)):
+        shown = sorted((r for r in seen if r[PASS] == kept), key=lambda r: r[SCORE], reverse=kept)[:SHOWN]
+        if shown:
+            page.section(f"Some that {title}")
+            page.table([{"score": r[SCORE], "text": _short(str(r[text_field]))} for r in shown])
+
+
+def _title(title: str, judge: Judge) -> str:
+    return f"SIMULATED: {title}" if judge.is_simulated else title
+
+
+def _filter(page: Page, chosen: Filter) -> None:
+    page.section("The filter")
+    page.text(f"{chosen.description}\n\n- **passes:** {chosen.pass_}\n- **fails:** {chosen.fail}")
+
+
+def _asked(page: Page, meter: Meter) -> None:
+    """What asking a language model took; nothing for other judges."""
+    figures = meter.figures()
+    if not figures["calls_fresh"] and not figures["calls_cached"]:
+        return
+    page.section("What was asked")
+    faults = figures.pop("faults")
+    page.table([{k.replace("_", " "): v for k, v in figures.items() if k not in ("seconds", "SIMULATED")}])
+    if faults:
+        page.table([faults], caption="faults, those that a later attempt made good included")
+
+
+def _snippets(page: Page, rows: Sequence[Label], what: str) -> None:
+    if rows:
+        table = [{"score": row.score_at_query, "text": _short(row.text)} for row in rows[:SHOWN]]
+        page.table(table, caption=what)
+
+
+def _flat(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in measured.items()}
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+__all__: Iterable[str] = ("applied", "fit", "labels")

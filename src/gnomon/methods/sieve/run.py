@@ -1,0 +1,177 @@
+"""The verbs: settings in, objects built, files out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.data.execute import map_shards, rejected
+from gnomon.core.run import Run
+from gnomon.errors import BadInput
+from gnomon.methods.sieve import config
+from gnomon.methods.sieve.documents import Document, Row, read_documents, read_rows
+from gnomon.methods.sieve.filter_files import Filter, load_filter
+
+TEST_IN = 10
+"""One document in this many is set aside when a test is asked for."""
+
+
+def label(cfg: config.Label, run: Run) -> None:
+    """Let the judge label uniformly drawn snippets."""
+    from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.labelling import judged
+    from gnomon.methods.sieve.students.linear import HashedLinear
+
+    chosen = load_filter(cfg.filter)
+    run.plan(snippets=cfg.n, judge_calls=cfg.n * cfg.repeat, judge=cfg.judge, filter=chosen.name)
+    stream = _stream(cfg, lambda: _documents(cfg), HashedLinear().token_spans, run)
+    snippets = list(islice(stream.pass_(0), cfg.n))
+    if len(snippets) < cfg.n:
+        run.say(f"The source holds {len(snippets)} different snippets; all of them are labelled.")
+    found = []
+    for draw in range(cfg.repeat):
+        path = run.folder / ("labels.jsonl" if draw == 0 else f"labels-{draw + 1}.jsonl")
+        judge, meter = _judge(cfg, chosen, run, temperature=cfg.temperature, draw=draw)
+        with run.progress(len(snippets), f"labels, draw {draw + 1}" if cfg.repeat > 1 else "labels") as bar:
+            found.append(judged(judge, snippets, path, progress=bar))
+        run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
+    run.log(labels=len(found[0]), passes=sum(row.label == 1 for row in found[0]), **meter.figures())
+    pages.labels(run.page, found, judge, chosen, meter)
+
+
+def fit(cfg: config.Fit, run: Run) -> None:
+    """Train a light filter on few, well-chosen verdicts of the judge."""
+    chosen = load_filter(cfg.filter)
+    selection = cfg.selection
+    run.plan(
+        judge_calls=selection.budget + cfg.test,
+        rounds=-(-selection.budget // selection.batch),
+        trainings=-(-selection.budget // selection.batch) + selection.folds,
+        judge=cfg.judge,
+        filter=chosen.name,
+        student=cfg.model,
+    )
+    from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.labelling import judged
+    from gnomon.methods.sieve.sieve import fit_stream
+    from gnomon.methods.sieve.students import open_student
+
+    student = open_student(cfg.model, cfg.student)
+    judge, meter = _judge(cfg, chosen, run)
+    stream = _stream(cfg, lambda: _documents(cfg, test=False), student.token_spans, run)
+    with run.progress(selection.budget, "labels") as bar:
+
+        def on_round(state: Any, _: Any) -> None:
+            run.log(
+                round=state.number,
+                labels=state.labels,
+                pass_share=state.pass_share,
+                width=state.widths[-1] if state.widths else 1.0,
+                read=state.read,
+                held_out_loss=state.fitted.held_out_loss if state.fitted else None,
+                training_s=state.fitted.seconds if state.fitted else None,
+            )
+            bar.advance(state.labels)
+
+        found = fit_stream(
+            stream,
+            chosen,
+            judge,
+            student,
+            run.folder,
+            selection=selection,
+            reopen=partial(open_student, config=cfg.student),
+            rng=run.rng.child("fit"),
+            mode=cfg.mode,
+            rule=cfg.rule,
+            on_round=on_round,
+        )
+    run.artifact("model", run.folder / "model")
+    run.artifact("labels", found.store.path)
+    tested = []
+    if cfg.test:
+        aside = _stream(cfg, lambda: _documents(cfg, test=True), student.token_spans, run)
+        learned = {row.text for row in found.store.rows}
+        snippets = islice((s for s in aside.pass_(0) if s.text not in learned), cfg.test)
+        with run.progress(cfg.test, "test labels") as bar:
+            tested = judged(judge, list(snippets), run.folder / "test.jsonl", progress=bar)
+        run.artifact("test", run.folder / "test.jsonl")
+    pages.fit(run.page, found, judge, chosen, meter, tested)
+
+
+def apply(cfg: config.Apply, run: Run) -> None:
+    """Filter documents with a trained model."""
+    from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.application import ApplyStep, share_of
+    from gnomon.methods.sieve.card import read_card
+
+    step = ApplyStep.of(cfg.model, text_field=cfg.text_field, rule=cfg.rule, keep=cfg.keep)
+
+    def rows() -> Iterator[Row]:
+        every = read_rows(cfg.source, text_field=cfg.text_field)
+        return share_of(every, shards=cfg.shards, shard=cfg.shard, block=cfg.shard_rows)
+
+    run.plan(
+        records=lambda: sum(1 for _ in rows()),
+        judge_calls=0,
+        model=str(step.folder),
+        version=step.version,
+        engine=cfg.engine,
+        workers=cfg.workers,
+    )
+    sink = run.artifact("records", run.folder / "filtered")
+    with run.progress(None, "documents") as bar:
+        totals = map_shards(
+            step,
+            rows(),
+            sink,
+            engine=cfg.engine,
+            workers=cfg.workers,
+            shard_rows=cfg.shard_rows,
+            settings=step.settings,
+            progress=bar,
+        )
+    if not totals.read:
+        raise BadInput(f"{cfg.source} holds no records.")
+    refusals = rejected(sink)
+    if totals.rejected:
+        path = run.folder / "rejected.jsonl"
+        records.write(path, refusals)
+        run.artifact("rejected", path)
+    run.log(read=totals.read, written=totals.written, rejected=totals.rejected, **totals.sums)
+    pages.applied(run.page, totals, read_card(cfg.model), records.read_raw(sink), cfg.text_field)
+
+
+def _judge(cfg: config.Label | config.Fit, chosen: Filter, run: Run, **sampling: Any) -> tuple[Any, Any]:
+    """The judge that the settings name, with a meter."""
+    from gnomon.core.llm.meter import Meter
+    from gnomon.methods.sieve.judges import open_judge
+
+    meter = Meter()
+    judge = open_judge(cfg.judge, chosen, cfg.llm, folder=run.folder / "replies", meter=meter, **sampling)
+    run.page.simulated = judge.is_simulated
+    return judge, meter
+
+
+def _documents(cfg: config.Label | config.Fit, test: bool | None = None) -> Iterator[Document]:
+    """The documents of the source; where a fit wants a test, those set aside or those that are left."""
+    documents = read_documents(cfg.source, text_field=cfg.text_field, id_field=cfg.id_field)
+    if isinstance(cfg, config.Label) or not cfg.test:
+        return documents
+    return (d for d in documents if (zlib.crc32(d.doc_id.encode()) % TEST_IN == 0) == test)
+
+
+def _stream(cfg: config.Text, documents: Any, spans_of: Any, run: Run) -> Any:
+    from gnomon.methods.sieve.stream import SnippetStream
+
+    return SnippetStream(
+        documents, spans_of=spans_of, limit=cfg.snippet_tokens, rng=run.rng.child("stream")
+    )
+
+
+__all__: Sequence[str] = ("apply", "cost", "eval", "fit", "label")
