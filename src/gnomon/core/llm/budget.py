@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,16 @@ class Amount:
         return Amount(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
 
 
+@dataclass(eq=False)
+class _Turn:
+    """One who waits for room in the budget."""
+
+    most: Amount
+    loop: asyncio.AbstractEventLoop
+    called: asyncio.Event
+    refusal: str | None = None
+
+
 class Budgeted:
     """`llm` with a spending limit.
 
@@ -98,7 +109,7 @@ class Budgeted:
         self._aside = Amount()
         self._refusal: str | None = None
         self._lock = threading.Lock()
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._waiting: deque[_Turn] = deque()
 
     @property
     def spent(self) -> Amount:
@@ -135,29 +146,43 @@ class Budgeted:
         return Amount(1, usage.tokens_in + usage.tokens_out, usd)
 
     async def _set_aside(self, most: Amount) -> None:
-        while True:
-            settled = asyncio.Event()
+        turn = _Turn(most, asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._waiting.append(turn)
+            self._admit()
+        try:
+            await turn.called.wait()
+        except asyncio.CancelledError:
             with self._lock:
-                if self._refusal is None:
-                    self._refusal = self._over(self._spent + most)
-                if self._refusal is not None:
-                    raise BudgetSpent(self._refusal)
-                if self._over(self._spent + self._aside + most) is None:
-                    self._aside += most
-                    return
-                self._waiting.append((asyncio.get_running_loop(), settled))
-            await settled.wait()
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                elif turn.refusal is None:
+                    self._aside -= most
+                self._admit()
+            raise
+        if turn.refusal is not None:
+            raise BudgetSpent(turn.refusal)
 
     def _settle(self, most: Amount, took: Amount) -> None:
+        if self._ledger and took.calls:
+            self._ledger.add(took)
         with self._lock:
             self._aside -= most
             self._spent += took
-            waiting, self._waiting = self._waiting, []
-        if self._ledger and took.calls:
-            self._ledger.add(took)
-        for loop, settled in waiting:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settled.set)
+            self._admit()
+
+    def _admit(self) -> None:
+        """Call those who wait, in their order, as far as there is room; the lock is held."""
+        while self._waiting:
+            turn = self._waiting[0]
+            self._refusal = self._refusal or self._over(self._spent + turn.most)
+            if self._refusal is None:
+                if self._over(self._spent + self._aside + turn.most) is not None:
+                    return
+                self._aside += turn.most
+            turn.refusal = self._refusal
+            self._waiting.popleft()
+            turn.loop.call_soon_threadsafe(turn.called.set)
 
     def _over(self, amount: Amount) -> str | None:
         """The sentence that says which limit `amount` is over; None when it is over none."""

@@ -114,4 +114,4 @@ class Retried:
         share = self._rng.child(request_key(request), attempt).python().random()
         if asked_s is not None:
             return min(self.longest_s, asked_s + share * self.first_s)
-        return min(self.longest_s, self.first_s * 2.0**attempt) * (0.5 + share / 2)
+        return min(self.longest_s, self.first_s * 2.0 ** min(attempt, 99)) * (0.5 + share / 2)

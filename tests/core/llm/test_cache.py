@@ -1,0 +1,188 @@
+import asyncio
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from gnomon.core.llm import Cached, LLMConfig, Meter, Reply, Request, Usage, ask, close, complete, connect
+from gnomon.core.llm.stored import reply_from_json, reply_to_json, request_key
+from gnomon.errors import BadInput, BudgetSpent
+
+FULL = Reply(
+    "Ja \U0001f600\n", "length", Usage(3, 4, is_estimate=True),
+    (("J", -0.25), ("a", -1e-9)), 1.5,
+)  # fmt: skip
+
+
+class Counting:
+    """Answers with how often it was asked."""
+
+    name = "counting"
+
+    def __init__(self, *, error=None, delay_s=0.0, raises=None):
+        self.asked, self.error, self.delay_s, self.raises = [], error, delay_s, raises
+
+    async def acomplete(self, request):
+        self.asked.append(request)
+        number = len(self.asked)
+        await asyncio.sleep(self.delay_s)
+        if self.raises:
+            raise self.raises
+        return Reply(f"{number}", error=self.error, fault="rejected" if self.error else None)
+
+
+def test_what_was_answered_is_not_asked_again(tmp_path):
+    llm = Counting()
+    first, again, other = complete(Cached(llm, tmp_path), [ask("a"), ask("a"), ask("b")], concurrency=1)
+    assert (first.text, again.text, other.text) == ("1", "1", "2")
+    assert (first.cached, again.cached, other.cached) == (False, True, False)
+    later = Cached(Counting(), tmp_path)
+    assert dataclasses.replace(complete(later, [ask("b")])[0], cached=False) == other
+    assert len(later) == 2
+    close(later)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ask("a", draw=1), ask("a", temperature=0.1), ask("a", seed=0), ask("a", max_tokens=9), ask("a", top_p=0.5),
+        ask("a", stop=("x",)), ask("a", want_logprobs=True), ask("a", choices=("a",)), ask("a", system="s"), ask("a "),
+    ],
+)  # fmt: skip
+def test_every_part_of_a_request_tells_it_from_another(other, tmp_path):
+    llm = Counting()
+    complete(Cached(llm, tmp_path), [ask("a"), other], concurrency=1)
+    assert len(llm.asked) == 2
+
+
+def test_the_key_names_every_field():
+    """A field that is added to Request later must make another key too."""
+    changed = {
+        "messages": (), "temperature": 9.0, "top_p": 0.1, "max_tokens": 1, "stop": ("s",), "seed": 1, "draw": 1,
+        "want_logprobs": True, "choices": ("c",),
+    }  # fmt: skip
+    assert set(changed) == {field.name for field in dataclasses.fields(Request)}
+    keys = {request_key(dataclasses.replace(ask("a"), **{name: value})) for name, value in changed.items()}
+    assert len(keys | {request_key(ask("a"))}) == len(changed) + 1
+
+
+def test_replies_of_another_model_are_not_its_own(tmp_path):
+    one, two = Counting(), Counting()
+    two.name = "another"
+    complete(Cached(one, tmp_path), [ask("a")])
+    complete(Cached(two, tmp_path), [ask("a")])
+    assert len(two.asked) == 1
+
+
+def test_a_changed_checkpoint_is_another_model(tmp_path):
+    from gnomon.core.llm.stored import folder_state
+
+    (tmp_path / "model.safetensors").write_bytes(b"1234")
+    before = folder_state(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"12345")
+    assert folder_state(tmp_path) != before
+    assert folder_state(tmp_path / "hub/id") == ""
+
+
+@pytest.mark.parametrize("reply", [FULL, Reply("I would not.", "refusal"), Reply("")])
+def test_a_reply_comes_back_whole(reply):
+    assert reply_from_json(reply_to_json(reply)) == dataclasses.replace(reply, cached=True)
+
+
+def test_failures_are_not_kept(tmp_path):
+    llm = Counting(error="no")
+    replies = complete(Cached(llm, tmp_path), [ask("a"), ask("a")], concurrency=1)
+    assert [(reply.error, reply.cached) for reply in replies] == [("no", False)] * 2
+    assert len(llm.asked) == 2
+
+
+def test_equal_requests_under_way_are_asked_once(tmp_path):
+    llm = Counting(delay_s=0.05)
+    replies = complete(Cached(llm, tmp_path), [ask("a")] * 20, concurrency=20)
+    assert len(llm.asked) == 1
+    assert {reply.text for reply in replies} == {"1"}
+    assert sum(reply.cached for reply in replies) == 19
+
+
+def test_equal_requests_share_a_failure_but_not_a_spent_budget(tmp_path):
+    llm = Counting(delay_s=0.05, error="no")
+    assert [r.error for r in complete(Cached(llm, tmp_path), [ask("a")] * 5)] == ["no"] * 5
+    assert len(llm.asked) == 1
+    llm = Counting(delay_s=0.01, raises=BudgetSpent("spent"))
+    assert [r.finish for r in complete(Cached(llm, tmp_path), [ask("a")] * 5)] == ["budget"] * 5
+
+
+def test_one_who_is_cancelled_leaves_the_question_to_those_who_wait(tmp_path):
+    llm = Counting(delay_s=0.05)
+    cached = Cached(llm, tmp_path)
+
+    async def work():
+        first = asyncio.create_task(cached.acomplete(ask("a")))
+        second = asyncio.create_task(cached.acomplete(ask("a")))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(work()).text == "2"
+    assert len(llm.asked) == 2
+
+
+def test_one_who_waits_and_is_cancelled_disturbs_nobody(tmp_path):
+    llm = Counting(delay_s=0.05)
+    cached = Cached(llm, tmp_path)
+
+    async def work():
+        first = asyncio.create_task(cached.acomplete(ask("a")))
+        second = asyncio.create_task(cached.acomplete(ask("a")))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        return await first
+
+    assert asyncio.run(work()).text == "1"
+
+
+def test_a_file_that_is_no_cache(tmp_path):
+    (tmp_path / "replies.sqlite").write_text(
+        "these are notes, not a database, and long enough to be read as one " * 9
+    )
+    with pytest.raises(BadInput, match=r"replies.sqlite: cannot be used as a store of replies .*Remove it"):
+        Cached(Counting(), tmp_path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from gnomon.core.llm import Cached, Script, ask, complete
+name, folder = sys.argv[1], Path(sys.argv[2])
+llm = Cached(Script(lambda request: name + request.messages[0].content, "shared"), folder)
+replies = complete(llm, [ask(str(number)) for number in range(150)], concurrency=8)
+assert all(reply.text[1:] == str(number) for number, reply in enumerate(replies))
+"""
+
+
+@pytest.mark.scale
+@pytest.mark.slow
+def test_two_processes_share_a_cache(tmp_path):
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", WRITER, name, str(tmp_path)], stderr=subprocess.PIPE)
+        for name in "ab"
+    ]
+    assert [(job.communicate(timeout=60)[1], job.returncode) for job in jobs] == [(b"", 0)] * 2
+    llm = Counting()
+    llm.name = "shared"
+    cached = Cached(llm, tmp_path)
+    assert len(cached) == 150
+    close(cached)
+
+
+def test_the_meter_tells_fresh_from_cached(tmp_path):
+    meter = Meter()
+    llm = connect("sim:verdict?words=rain", LLMConfig(), folder=tmp_path, meter=meter)
+    requests = [ask("<text>rain</text>"), ask("<text>snow</text>")]
+    replies = complete(llm, requests)
+    complete(llm, requests)
+    close(llm)
+    figures = meter.figures()
+    assert (figures["calls_fresh"], figures["calls_cached"], figures["SIMULATED"]) == (2, 2, True)
+    assert figures["tokens_out"] == sum(len(reply.text.split()) for reply in replies)
