@@ -1,59 +1,56 @@
-"""A small real model of the room `sieve`: hashed-linear, trained to tell cats from cars."""
+"""A small world that many tests fit in: two kinds of text, a rule that tells them apart, a student that learns in milliseconds."""
 
-from functools import cache
+from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.card import Card
-from gnomon.methods.sieve.filter_files import Filter
-from gnomon.methods.sieve.model import SieveModel
+from gnomon.methods.sieve.config import Selection
+from gnomon.methods.sieve.documents import Document
+from gnomon.methods.sieve.fitting import Fitting
+from gnomon.methods.sieve.judges import LocalJudge
+from gnomon.methods.sieve.labels import LabelStore
+from gnomon.methods.sieve.stream import SnippetStream
 from gnomon.methods.sieve.students import StudentConfig, open_student
 
-CATS = "the cat purrs on a warm windowsill", "my kitten chased the tail of another cat", "cats sleep all day"
-CARS = (
-    "the engine of the car needs oil",
-    "he parked his car by the road",
-    "the gearbox and the clutch wore out",
-)
-FILTER = Filter("cats", "texts about cats", "a cat matters", "no cat")
+CONFIG = StudentConfig(hash_bits=12, ngrams=1)
+SEA = "ship harbour tide sail anchor captain reef gull salt mast deck wave"
+LAND = "field plough barn wheat hill stone sheep fence hedge lane mill oak"
 
 
-def card(**changes):
-    """The card of the model."""
-    plain = {
-        "filter": FILTER.to_raw(),
-        "student": "hashed-linear",
-        "snippet_tokens": 8,
-        "threshold": 0.5,
-        "objective": "f1",
-        "base_rate": 0.5,
-        "score_range": [0.1, 0.9],
-        "judge": "rule:cats",
-        "is_simulated": False,
-        "labels": {"seed": 6},
-    }
-    return Card(**(plain | changes))
+def documents(count=600, rate=0.1, seed=0):
+    """Texts of 8 words; a share `rate` is mostly about the sea, the rest mostly about land."""
+    draw = Rng(seed).child("texts").python()
+    for i in range(count):
+        own, other = (SEA, LAND) if draw.random() < rate else (LAND, SEA)
+        words = [draw.choice((own if draw.random() < 0.75 else other).split()) for _ in range(7)]
+        yield Document(f"d{i}", " ".join([*words, f"n{i}"]))
 
 
-def student():
-    """A fitted student."""
-    found = open_student("hashed-linear", StudentConfig(hash_bits=12, l2=0.01))
-    found.fit(list(CATS + CARS), [1, 1, 1, 0, 0, 0], [1.0] * 6, Rng(0))
-    return found
+def is_about_the_sea(text):
+    return sum(word in SEA for word in text.split()) >= 4
 
 
-@cache
-def saved_model() -> Path:
-    """Folder of the model, saved once a session."""
-    folder = Path(mkdtemp(prefix="sieve-"))
-    SieveModel(student(), card()).save(folder)
-    return folder
+def stream(rows=None, seed=0):
+    rows = list(documents()) if rows is None else rows
+    student = open_student("hashed-linear", CONFIG)
+    return SnippetStream(lambda: rows, spans_of=student.token_spans, limit=64, rng=Rng(seed).child("stream"))
 
 
-def generated(n, words=30):
-    """`n` rows of about `words` words, made as they are asked for; every third is about cats."""
-    for number in range(n):
-        kind = CATS if number % 3 == 0 else CARS
-        text = " ".join(f"{kind[(number + turn) % 3]} {number + turn}" for turn in range(words // 7))
-        yield {"id": number, "text": text}
+def settings(**changes):
+    given = {"budget": 120, "batch": 30, "window": 300, "max_seed_labels": 90, "folds": 3}
+    return Selection(**(given | changes))
+
+
+def fitting(folder: Path, judge=is_about_the_sea, rows=None, on_round=None, **changes):
+    """A fit in `folder`, ready to run."""
+    return Fitting(
+        open_student("hashed-linear", CONFIG),
+        judge if hasattr(judge, "ajudge") else LocalJudge(judge, "the rule"),
+        stream(rows),
+        LabelStore(folder / "labels.jsonl"),
+        folder,
+        reopen=partial(open_student, config=CONFIG),
+        settings=settings(**changes),
+        rng=Rng(3).child("fit"),
+        on_round=on_round,
+    )

@@ -58,7 +58,7 @@ class Method:
 
 # fmt: off
 METHODS = (
-    Method("sieve", "2410.02755", "curate", "filter web-scale text like a strong LLM would, at 1% of its cost"),
+    Method("sieve", "2410.02755", "curate", "filter web-scale text like a strong LLM would, at 1% of its cost", verbs="label fit apply eval cost mini"),
     Method("lintseq", "2410.02749", "curate", "turn programs into sequences of lint-clean edits to train code models on", verbs="generate randseq resolve check train sample eval mini"),
     Method("glimo", "2410.02742", "curate", "make instruction data from a simulator to ground an LLM in its world"),
     Method("neutral-residues", "2410.02744", "train", "teach a model a new language or domain without forgetting the old one"),

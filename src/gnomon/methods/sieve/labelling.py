@@ -25,20 +25,20 @@ def judged(
     Raises:
         BudgetSpent: the judge may spend no more; what it has answered is in the file.
     """
-    with LabelStore(path) as store:
-        missing = [s for s in snippets if s.snippet_id not in store]
+    store = LabelStore(path)
+    missing = [s for s in snippets if s.snippet_id not in store]
+    if progress:
+        progress.advance(len(snippets) - len(missing))
+    for start in range(0, len(missing), TOGETHER):
+        picks = [Pick(s, 0.0, 0.5, EVERYTHING, "uniform") for s in missing[start : start + TOGETHER]]
+        stopped = None
+        try:
+            verdicts: list[Verdict | None] = [*judge_all(judge, [pick.snippet for pick in picks])]
+        except JudgingStopped as error:
+            verdicts, stopped = error.verdicts, error
+        keep_verdicts(store, picks, verdicts, 0)
+        if stopped is not None:
+            raise spent(stopped, store)
         if progress:
-            progress.advance(len(snippets) - len(missing))
-        for start in range(0, len(missing), TOGETHER):
-            picks = [Pick(s, 0.0, 0.5, EVERYTHING, "uniform") for s in missing[start : start + TOGETHER]]
-            stopped = None
-            try:
-                verdicts: list[Verdict | None] = [*judge_all(judge, [pick.snippet for pick in picks])]
-            except JudgingStopped as error:
-                verdicts, stopped = error.verdicts, error
-            keep_verdicts(store, picks, verdicts, 0)
-            if stopped is not None:
-                raise spent(stopped, store)
-            if progress:
-                progress.advance(len(picks))
-        return [store[s.snippet_id] for s in snippets]
+            progress.advance(len(picks))
+    return [store[s.snippet_id] for s in snippets]

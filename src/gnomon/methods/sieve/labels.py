@@ -120,7 +120,6 @@ class LabelStore:
         self._rows: dict[str, Label] = {}
         for row in records.read(path, Label):
             self._rows[row.snippet_id] = row
-        self._stream = path.open("ab")
 
     @property
     def rows(self) -> list[Label]:
@@ -129,9 +128,10 @@ class LabelStore:
 
     def append(self, rows: Sequence[Label]) -> None:
         """Add rows in one write; on disk when this returns."""
-        self._stream.write("".join(map(records.to_line, rows)).encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        with self.path.open("ab") as stream:
+            stream.write("".join(map(records.to_line, rows)).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
         self._rows |= {row.snippet_id: row for row in rows}
 
     def __getitem__(self, snippet_id: str) -> Label:
@@ -162,16 +162,6 @@ class LabelStore:
             "fail": labels[0],
             "unlabelled": labels[None],
         }
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-    def __enter__(self) -> LabelStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def read_label(value: Any, where: str) -> int | None:

@@ -1,0 +1,298 @@
+"""The fit as a whole: reproducible, resumable, honest about what it cannot learn."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_sieve import documents, fitting, is_about_the_sea
+
+from gnomon.errors import BadInput, BudgetSpent, LLMFailure
+from gnomon.methods.sieve import background
+from gnomon.methods.sieve.documents import Document
+from gnomon.methods.sieve.judges import JudgingStopped, LocalJudge, Verdict
+from gnomon.methods.sieve.labels import Label
+from gnomon.methods.sieve.students.base import Fitted
+from gnomon.methods.sieve.training import base_rate, cross_ranks, focal_alphas
+
+TEXTS = [d.text for d in documents(200, seed=9)]
+
+
+def rows_of(fit):
+    """The labels without their times."""
+    return [(r.snippet_id, r.label, r.score_at_query, r.rank_at_query, r.round, r.reason) for r in fit.store.rows]
+
+
+class Limited:
+    """A judge that may answer only so often, as a model with a budget."""
+
+    name, is_simulated = "limited", False
+
+    def __init__(self, most):
+        self.left = most
+
+    async def ajudge(self, snippets):
+        verdicts = [Verdict(int(is_about_the_sea(s.text))) for s in snippets[: self.left]]
+        short = len(snippets) - len(verdicts)
+        self.left -= len(verdicts)
+        if short:
+            raise JudgingStopped("The budget of 50 calls is spent.", [*verdicts, *[None] * short])
+        return verdicts
+
+
+class TestSync:
+    @pytest.mark.parametrize("strategy", ["trm", "uncertainty", "random", "margin-quantile"])
+    def test_every_strategy_learns_the_filter(self, tmp_path, strategy):
+        outcome = fitting(tmp_path, strategy=strategy).run()
+        passes = outcome.student.predict(TEXTS) >= outcome.threshold
+        truth = [is_about_the_sea(t) for t in TEXTS]
+        assert np.mean(passes == truth) > 0.85
+        assert sum(s.labels for s in outcome.rounds) == 120
+
+    def test_the_same_seed_gives_the_same_bits(self, tmp_path):
+        one, other = fitting(tmp_path / "a"), fitting(tmp_path / "b")
+        first, second = one.run(), other.run()
+        assert rows_of(one) == rows_of(other)
+        assert first.threshold == second.threshold
+        assert (first.student.predict(TEXTS) == second.student.predict(TEXTS)).all()
+
+    @pytest.mark.parametrize("shrink", ["bound", "halving"])
+    def test_a_fit_stopped_at_any_label_goes_on_to_the_same_result(self, tmp_path, shrink):
+        whole = fitting(tmp_path / "whole", shrink=shrink)
+        expected = whole.run()
+        for stop_after in (10, 31, 62, 119):
+            asked = []
+
+            def judge(text, asked=asked, stop_after=stop_after):
+                if len(asked) == stop_after:
+                    raise KeyboardInterrupt
+                asked.append(text)
+                return is_about_the_sea(text)
+
+            folder = tmp_path / str(stop_after)
+            with pytest.raises(KeyboardInterrupt):
+                fitting(folder, judge=judge, shrink=shrink).run()
+            known = len(fitting(folder, shrink=shrink).store)
+            again = []
+            rest = fitting(folder, judge=lambda t, again=again: again.append(t) or is_about_the_sea(t), shrink=shrink)
+            outcome = rest.run()
+            assert rows_of(rest) == rows_of(whole)
+            assert outcome.threshold == expected.threshold
+            assert len(again) == 120 - known, "only what was missing is asked for"
+
+    def test_a_spending_limit_keeps_labels_and_a_higher_one_goes_on(self, tmp_path):
+        with pytest.raises(BudgetSpent, match="50 labels are kept in .*repeat the command with a higher limit"):
+            fitting(tmp_path, judge=Limited(50)).run()
+        rest = Limited(70)
+        outcome = fitting(tmp_path, judge=rest).run()
+        assert rest.left == 0
+        assert sum(s.labels for s in outcome.rounds) == 120
+
+    def test_pitfall_7_a_missing_verdict_is_never_a_fail(self, tmp_path):
+        def judge(text):
+            return None if "oak" in text else is_about_the_sea(text)
+
+        fit = fitting(tmp_path, judge=judge)
+        outcome = fit.run()
+        failed = [row for row in fit.store.rows if row.label is None]
+        assert failed
+        assert all("oak" in row.text for row in failed)
+        assert sum(s.failed for s in outcome.rounds) == len(failed)
+        assert sum(s.labels for s in outcome.rounds) == 120
+
+    def test_labels_come_from_snippets_that_nobody_asked_about_before(self, tmp_path):
+        fit = fitting(tmp_path)
+        fit.run()
+        ids = [row.snippet_id for row in fit.store.rows]
+        assert len(ids) == len(set(ids)) == 120
+
+    def test_a_stream_smaller_than_the_budget_ends_early_and_says_so(self, tmp_path, caplog):
+        outcome = fitting(tmp_path, rows=list(documents(80, 0.3))).run()
+        assert sum(s.labels for s in outcome.rounds) == 80
+        assert "ends 40 labels before its budget" in caplog.text
+
+    def test_adapts_once_and_remembers(self, tmp_path):
+        from functools import partial
+
+        from gnomon.methods.sieve.students import StudentConfig, open_student
+
+        config = StudentConfig(hash_bits=12, ngrams=1, idf=True)
+
+        def adapted(folder):
+            fit = fitting(folder, adapt=100)
+            fit.student = fit.scorer = open_student("hashed-linear", config)
+            fit.reopen = partial(open_student, config=config)
+            return fit
+
+        whole = adapted(tmp_path / "whole")
+        expected = whole.run()
+        with pytest.raises(BudgetSpent):
+            stopped = adapted(tmp_path / "two")
+            stopped.judge = Limited(50)
+            stopped.run()
+        outcome = adapted(tmp_path / "two").run()
+        assert (outcome.student.predict(TEXTS) == expected.student.predict(TEXTS)).all()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("answer", "what"), [(False, "passes"), (True, "fails")])
+    def test_pitfall_9_a_filter_of_one_class_cannot_be_learned(self, tmp_path, answer, what):
+        with pytest.raises(BadInput, match=rf"filter {what} less than 1 in 90 snippets.*--selection.max-seed-labels"):
+            fitting(tmp_path, judge=lambda text: answer).run()
+
+    def test_pitfall_9_an_empty_stream(self, tmp_path):
+        with pytest.raises(BadInput, match="holds no text"):
+            fitting(tmp_path, rows=[Document("d", "  ")]).run()
+
+    def test_pitfall_9_a_batch_larger_than_the_stream(self, tmp_path):
+        with pytest.raises(BadInput, match="holds 20 snippets and a round labels 30.*--selection.batch"):
+            fitting(tmp_path, rows=list(documents(20, 0.5))).run()
+
+    def test_a_judge_that_is_never_understood(self, tmp_path):
+        class Mumbles:
+            name, is_simulated = "mumbles", False
+
+            async def ajudge(self, snippets):
+                return [Verdict(None, "hm", problem="no verdict") for _ in snippets]
+
+        with pytest.raises(LLMFailure, match='mumbles: 30 of the first 30 snippets got no verdict.*"no verdict: hm"'):
+            fitting(tmp_path, judge=Mumbles()).run()
+
+
+class Recorder:
+    """A student that remembers what it was trained with."""
+
+    name = "recorder"
+
+    def __init__(self):
+        self.seen = []
+
+    def fit(self, texts, labels, weights, rng, *, groups=None):
+        self.seen.append((list(texts), list(labels), list(weights), list(groups)))
+        return Fitted(1, 0.0, 1, 0)
+
+    def predict(self, texts):
+        return np.array([len(t) / 100 for t in texts])
+
+
+def label(number, value, reason, doc=None, score=0.5):
+    return Label(f"s{number}", doc or f"d{number}", "", f"text {number}", value, "", score, 0.5, [0, 1], 1, reason,
+                 None, 0, 0, "", 0.0)  # fmt: skip
+
+
+class TestTraining:
+    def test_pitfall_11_alpha_comes_from_uniform_labels_only(self):
+        uniform = [label(i, int(i < 5), "uniform") for i in range(100)]
+        chosen = [label(100 + i, 1, "interval") for i in range(300)]
+        assert base_rate(uniform + chosen) == pytest.approx(0.05)
+        assert focal_alphas([1, 0], base_rate(uniform + chosen)) == pytest.approx([0.95, 0.05])
+
+    def test_the_base_rate_stays_away_from_0_and_1(self):
+        assert base_rate([label(i, 0, "seed") for i in range(10)]) == pytest.approx(0.05)
+        assert base_rate([label(i, 1, "seed") for i in range(10)]) == pytest.approx(0.95)
+        assert base_rate([]) == 0.5
+
+    def test_scores_for_the_threshold_come_from_students_that_have_not_seen_the_document(self):
+        rows = [label(i, i % 2, "uniform", doc=f"doc{i // 3}") for i in range(30)]
+        student = Recorder()
+        from gnomon.core.rng import Rng
+
+        ranks = cross_ranks(student, rows, 0.5, ["a" * n for n in range(10)], 5, Rng(0))
+        assert ranks.shape == (30, 2)
+        assert not np.isnan(ranks).any()
+        assert len(student.seen) == 5
+        for _, _, _, groups in student.seen:
+            left_out = {row.doc_id for row in rows} - set(groups)
+            assert left_out
+            assert len(groups) == sum(row.doc_id not in left_out for row in rows)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from fixtures_sieve import fitting, is_about_the_sea
+
+def slow(text):
+    time.sleep(0.02)
+    return is_about_the_sea(text)
+
+fitting(Path({folder!r}), judge=slow, chunk=5).run()
+"""
+
+
+@pytest.mark.slow
+def test_a_fit_killed_with_sigkill_resumes_without_a_lost_or_doubled_label(tmp_path):
+    whole = fitting(tmp_path / "whole", chunk=5)
+    whole.run()
+    folder = tmp_path / "killed"
+    root = Path(__file__).resolve().parents[3]
+    code = textwrap.dedent(KILLED).format(tests=str(root / "tests"), folder=str(folder))
+    for kill_at in (12, 47, 95):
+        child = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(root / "src")})
+        store = folder / "labels.jsonl"
+        for _ in range(1500):
+            if store.exists() and store.read_bytes().count(b"\n") >= kill_at:
+                break
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    rest = fitting(folder, chunk=5)
+    rest.run()
+    assert rows_of(rest) == rows_of(whole)
+    lines = (folder / "labels.jsonl").read_bytes().count(b"\n")
+    assert lines == 120
+
+
+@pytest.mark.slow
+class TestAsync:
+    def test_learns_with_judge_and_trainer_in_the_background(self, tmp_path):
+        fit = fitting(tmp_path, window=5000)
+        outcome = background.run(fit)
+        passes = outcome.student.predict(TEXTS) >= outcome.threshold
+        assert np.mean(passes == [is_about_the_sea(t) for t in TEXTS]) > 0.85
+        assert len(fit.store) == 120
+
+    def test_scoring_goes_on_while_a_student_is_trained(self, tmp_path):
+        fit = fitting(tmp_path, rows=list(documents(20_000)), window=20_000)
+        outcome = background.run(fit)
+        assert sum(state.scored_while_training for state in outcome.rounds) > 0
+
+    def test_a_slow_judge_does_not_hold_up_scoring(self, tmp_path):
+        class Slow:
+            name, is_simulated = "slow", False
+
+            async def ajudge(self, snippets):
+                import asyncio
+
+                await asyncio.sleep(0.2)
+                return [Verdict(int(is_about_the_sea(s.text))) for s in snippets]
+
+        fit = fitting(tmp_path, judge=Slow(), window=5000)
+        began = time.perf_counter()
+        background.run(fit)
+        assert len(fit.store) == 120
+        assert time.perf_counter() - began < 0.2 * 120 / 2, "one after the other it would take 24 s"
+
+    def test_labels_of_a_killed_round_are_kept_and_learned_from(self, tmp_path):
+        with pytest.raises(BudgetSpent):
+            background.run(fitting(tmp_path, judge=Limited(50)))
+        known = {row.snippet_id for row in fitting(tmp_path).store.rows}
+        assert len(known) == 50
+        rest = fitting(tmp_path, judge=Limited(70))
+        outcome = background.run(rest)
+        assert len(rest.store) == 120
+        assert known <= {row.snippet_id for row in rest.store.rows}
+        assert sum(state.labels for state in outcome.rounds) == 120
+
+    def test_a_rule_that_fails_stops_the_fit_with_its_reason(self, tmp_path):
+        def judge(text):
+            raise ValueError("no idea")
+
+        with pytest.raises(BadInput, match="ValueError: no idea"):
+            background.run(fitting(tmp_path, judge=LocalJudge(judge, "rule")))
