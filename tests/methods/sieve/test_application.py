@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 
-from fixtures_sieve import CARS, CATS, card, generated, saved_model, student
+from fixtures_cats import CARS, CATS, card, generated, saved_model, student
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards, parts, rejected
 from gnomon.errors import BadConfig, BadInput

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from fixtures_sieve import CARS, CATS, FILTER, card, saved_model, student
+from fixtures_cats import CARS, CATS, FILTER, card, saved_model, student
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.card import read_card
 from gnomon.methods.sieve.filter_files import filter_of

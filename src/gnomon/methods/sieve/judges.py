@@ -142,6 +142,8 @@ def open_judge(
     *,
     folder: Path | None = None,
     meter: Meter | None = None,
+    temperature: float = 0.0,
+    draw: int = 0,
 ) -> Judge:
     """The judge that a reference names.
 
@@ -151,6 +153,8 @@ def open_judge(
         config: how a language model is asked, and what it may cost.
         folder: where a language model's replies and spending are remembered.
         meter: counts a language model's replies.
+        temperature: of a language model; above 0 each draw is another opinion.
+        draw: number of the opinion.
 
     Raises:
         BadConfig: the reference is misspelt.
@@ -171,7 +175,7 @@ def open_judge(
         )
     from gnomon.methods.sieve.judge_client import JudgeClient
 
-    return JudgeClient(ref, chosen, config, folder=folder, meter=meter)
+    return JudgeClient(ref, chosen, config, folder=folder, meter=meter, temperature=temperature, draw=draw)
 
 
 def _open_rule(rest: str, ref: str) -> Judge:
