@@ -117,7 +117,7 @@ def _share_mib(pid):
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from fixtures_sieve import generated
+    from fixtures_cats import generated
 
     workers = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     engine = sys.argv[4] if len(sys.argv) > 4 else "local"

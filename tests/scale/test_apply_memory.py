@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures_sieve import generated, saved_model
+from fixtures_cats import generated, saved_model
 
 _spec = importlib.util.spec_from_file_location("apply_memory", Path(__file__).with_name("apply_memory.py"))
 apply_memory = importlib.util.module_from_spec(_spec)

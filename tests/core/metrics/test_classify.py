@@ -91,6 +91,8 @@ def test_the_same_as_scikit_learn(data):
         expected = reference.cohen_kappa_score(labels, decided, **one)
         assert cohen_kappa(labels, decided, weights) == pytest.approx(expected)
     if any(labels):
+        expected = reference.average_precision_score(labels, scores, **one)
+        assert average_precision(labels, scores, weights) == pytest.approx(expected)
         best, threshold = best_f1(labels, scores, weights)
         at = [f1(labels, np.array(scores) >= cut, weights) for cut in sorted(set(scores))]
         assert best == pytest.approx(max(at))

@@ -3,13 +3,12 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from itertools import chain
 
 import pytest
 
-from fixtures_sieve import CARS, CATS, card, generated, saved_model, student
+from fixtures_cats import CARS, CATS, card, generated, saved_model, student
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards, parts, rejected
 from gnomon.errors import BadConfig, BadInput
@@ -143,28 +142,47 @@ def test_pitfall_12_another_domain_is_told_by_its_scores():
 
 @pytest.mark.slow
 @pytest.mark.scale
-def test_workers_and_ray_change_nothing(step, corpus, tmp_path):
+def test_workers_change_nothing(step, corpus, tmp_path):
     for workers in (1, 2):
         map_shards(step, read_rows(corpus), tmp_path / f"local{workers}", workers=workers, shard_rows=30)
     same_files(tmp_path / "local1", tmp_path / "local2")
+
+
+RAY = """
+import json, sys
+from pathlib import Path
+import ray
+from gnomon.core.data.execute import map_shards
+from gnomon.methods.sieve.application import ApplyStep
+from gnomon.methods.sieve.documents import read_rows
+from gnomon.methods.sieve.model import SieveModel
+
+folder, corpus, sink, texts = sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
+map_shards(ApplyStep.of(folder), read_rows(corpus), sink, engine="ray", workers=2, shard_rows=30)
+model = SieveModel.load(folder)
+data = ray.data.from_items([{"text": text, "id": n} for n, text in enumerate(texts)])
+rows = data.map_batches(model, batch_format="numpy", batch_size=4).take_all()
+rows = sorted([row["id"], bool(row["sieve_pass"]), float(row["sieve_score"])] for row in rows)
+print(json.dumps([rows, sorted(row["id"] for row in data.filter(model.keep).take_all())]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_ray_gives_the_same_files_and_takes_the_model_as_a_function(step, corpus, tmp_path):
     pytest.importorskip("ray")
-    script = textwrap.dedent(
-        """
-        import sys, pathlib
-        from gnomon.core.data.execute import map_shards
-        from gnomon.methods.sieve.application import ApplyStep
-        from gnomon.methods.sieve.documents import read_rows
-        step, sink = ApplyStep.of(sys.argv[1]), pathlib.Path(sys.argv[3])
-        map_shards(step, read_rows(sys.argv[2]), sink, engine="ray", workers=2, shard_rows=30)
-        """
-    )
+    texts = [*CATS, *CARS]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(saved_model()), str(corpus), str(tmp_path / "ray")],
+        [sys.executable, "-c", RAY, str(saved_model()), str(corpus), str(tmp_path / "ray"), json.dumps(texts)],
         env=environment, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    same_files(tmp_path / "local1", tmp_path / "ray")
+    map_shards(step, read_rows(corpus), tmp_path / "local", shard_rows=30)
+    same_files(tmp_path / "local", tmp_path / "ray")
+    rows, kept = json.loads(done.stdout.splitlines()[-1])
+    scores = SieveModel.load(saved_model()).score(texts).tolist()
+    assert rows == [[n, n < 3, scores[n]] for n in range(6)] and kept == [0, 1, 2]
 
 
 JOB = """

@@ -135,3 +135,20 @@ def test_nothing_to_judge_and_bad_references():
     assert judge_all(JudgeClient(Endpoint(by_cat), CATS), []) == []
     with pytest.raises(BadConfig, match=r'"oopenai:x".*Did you mean "openai"'):
         JudgeClient("oopenai:x", CATS)
+
+
+def test_pitfall_7_a_simulator_s_planted_errors_and_faults_are_found_again():
+    """10% each of refusals, garbled and truncated answers: 27.1% of asks fail, so 2.0% of the snippets after three."""
+    ref = "sim:verdict?words=cat&false_negatives=0.2&refused=0.1&garbled=0.1&truncated=0.1"
+    judge = JudgeClient(ref, CATS, LLMConfig(concurrency=64))
+    verdicts = judge_all(
+        judge, snippets_of(*(f"a {'cat' if n % 2 else 'dog'} number {n}" for n in range(600)))
+    )
+    assert judge.is_simulated
+    failed = [v for v in verdicts if v.label is None]
+    assert 2 <= len(failed) <= 27  # 12 expected, five standard deviations are 17
+    assert all(v.problem for v in failed) and not any(v.problem for v in verdicts if v.label is not None)
+    cats = [v.label for v in verdicts[1::2] if v.label is not None]
+    dogs = [v.label for v in verdicts[::2] if v.label is not None]
+    assert sum(dogs) == 0
+    assert sum(cats) / len(cats) == pytest.approx(0.8, abs=0.12)  # five standard deviations

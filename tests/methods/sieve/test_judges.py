@@ -171,3 +171,11 @@ def test_language_models_by_reference(tmp_path, monkeypatch):
 def test_misspelt_judges(ref, message):
     with pytest.raises(BadConfig, match=message):
         open_judge(ref, CATS)
+
+
+def test_another_opinion_of_a_language_model_is_asked_for_by_its_draw():
+    many = [Snippet(f"d{n}:0-9", f"d{n}", f"cat {n}", 0, 9) for n in range(60)]
+    ref = "sim:verdict?words=cat&false_negatives=0.5"
+    draws = [labels(open_judge(ref, CATS, temperature=1.0, draw=draw), many) for draw in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert 10 < sum(draws[0]) < 50

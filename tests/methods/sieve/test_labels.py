@@ -33,8 +33,8 @@ def label(number, verdict=1, reason="seed", text="töxt\u2028 <b>"):
 
 
 def test_a_row_has_the_columns_of_the_specification(tmp_path):
-    with LabelStore(tmp_path / "labels.jsonl") as store:
-        store.append([label(1, reason="uniform")])
+    store = LabelStore(tmp_path / "labels.jsonl")
+    store.append([label(1, reason="uniform")])
     (row,) = (json.loads(line) for line in (tmp_path / "labels.jsonl").read_text("utf-8").split("\n")[:-1])
     assert set(row) == {
         "snippet_id", "doc_id", "text_sha", "text", "label", "verdict_text", "score_at_query", "rank_at_query",
@@ -47,27 +47,27 @@ def test_a_row_has_the_columns_of_the_specification(tmp_path):
 def test_what_was_written_is_found_again_in_order(tmp_path):
     rows = [label(3), label(1, 0, "uniform"), label(2, None, "interval"), label(5, 1, "nearest")]
     path = tmp_path / "deep" / "labels.jsonl"
-    with LabelStore(path) as store:
-        store.append(rows[:2])
-        store.append(rows[2:3])
-    with LabelStore(path) as store:
-        store.append(rows[3:])
-        assert store.rows == rows and len(store) == 4
-        assert store["d1:0-4"] == rows[1] and "d1:0-4" in store
-        assert "d9:0-4" not in store
-        assert store.training_rows() == [rows[0], rows[1], rows[3]]
-        assert store.uniform_rows() == rows[:2]
-        assert store.counts() == {
-            "seed": 1, "uniform": 1, "interval": 1, "nearest": 1, "pass": 2, "fail": 1, "unlabelled": 1,
-        }  # fmt: skip
+    store = LabelStore(path)
+    store.append(rows[:2])
+    store.append(rows[2:3])
+    store = LabelStore(path)
+    store.append(rows[3:])
+    assert store.rows == rows and len(store) == 4
+    assert store["d1:0-4"] == rows[1] and "d1:0-4" in store
+    assert "d9:0-4" not in store
+    assert store.training_rows() == [rows[0], rows[1], rows[3]]
+    assert store.uniform_rows() == rows[:2]
+    assert store.counts() == {
+        "seed": 1, "uniform": 1, "interval": 1, "nearest": 1, "pass": 2, "fail": 1, "unlabelled": 1,
+    }  # fmt: skip
     assert list(records.read(path, Label)) == rows
 
 
 def test_of_several_rows_for_a_snippet_the_last_counts(tmp_path):
-    with LabelStore(tmp_path / "l.jsonl") as store:
-        store.append([label(1, None), label(2), replace(label(1, 0), round=3)])
-    with LabelStore(tmp_path / "l.jsonl") as store:
-        assert [(row.doc_id, row.label, row.round) for row in store.rows] == [("d1", 0, 3), ("d2", 1, 0)]
+    store = LabelStore(tmp_path / "l.jsonl")
+    store.append([label(1, None), label(2), replace(label(1, 0), round=3)])
+    store = LabelStore(tmp_path / "l.jsonl")
+    assert [(row.doc_id, row.label, row.round) for row in store.rows] == [("d1", 0, 3), ("d2", 1, 0)]
 
 
 def test_a_seed_has_no_score_and_a_choice_keeps_its_own():
@@ -79,10 +79,10 @@ def test_a_seed_has_no_score_and_a_choice_keeps_its_own():
 
 def test_an_interval_without_ends_is_the_whole_range_and_can_be_read_again(tmp_path):
     choice = replace(pick(1), interval=(-math.inf, math.inf))
-    with LabelStore(tmp_path / "l.jsonl") as store:
-        store.append([as_label(choice, Verdict(1), 1)])
-    with LabelStore(tmp_path / "l.jsonl") as store:
-        assert store["d1:0-4"].interval == [0.0, 1.0]
+    store = LabelStore(tmp_path / "l.jsonl")
+    store.append([as_label(choice, Verdict(1), 1)])
+    store = LabelStore(tmp_path / "l.jsonl")
+    assert store["d1:0-4"].interval == [0.0, 1.0]
 
 
 def test_a_failed_verdict_says_why():
@@ -100,15 +100,15 @@ def test_a_failed_verdict_says_why():
 @given(cut=st.integers(1, 400), n=st.integers(1, 4))
 def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(tmp_path_factory, cut, n):
     path = tmp_path_factory.mktemp("store") / "labels.jsonl"
-    with LabelStore(path) as store:
-        store.append([label(i, text="word " * 20_000 if i == 3 else "words") for i in range(n)])
+    store = LabelStore(path)
+    store.append([label(i, text="word " * 20_000 if i == 3 else "words") for i in range(n)])
     whole = path.read_bytes()
     torn = whole[: max(0, len(whole) - cut)]
     path.write_bytes(torn)
     left = torn.count(b"\n")
-    with LabelStore(path) as store:
-        assert [row.doc_id for row in store.rows] == [f"d{i}" for i in range(left)]
-        store.append([label(9)])
+    store = LabelStore(path)
+    assert [row.doc_id for row in store.rows] == [f"d{i}" for i in range(left)]
+    store.append([label(9)])
     assert [row.doc_id for row in records.read(path, Label)] == [*(f"d{i}" for i in range(left)), "d9"]
 
 
@@ -119,10 +119,10 @@ sys.path.insert(0, sys.argv[2])
 from test_labels import label
 from gnomon.methods.sieve.labels import LabelStore
 
-with LabelStore(Path(sys.argv[1])) as store:
-    for n in range(len(store), 100_000):
-        store.append([label(n, text="word " * 400)])
-        print(n, flush=True)
+store = LabelStore(Path(sys.argv[1]))
+for n in range(len(store), 100_000):
+    store.append([label(n, text="word " * 400)])
+    print(n, flush=True)
 """
 
 
@@ -141,16 +141,16 @@ def test_pitfall_7_kill_9_loses_no_label_that_was_reported(tmp_path):
         os.kill(writer.pid, signal.SIGKILL)
         rest = writer.communicate()[0].split()
         told = int(rest[-1]) if rest else told
-        with LabelStore(path) as store:
-            assert [row.doc_id for row in store.rows] == [f"d{n}" for n in range(len(store))]
-            assert told < len(store) <= told + 2  # the one under way may be whole on disk already
+        store = LabelStore(path)
+        assert [row.doc_id for row in store.rows] == [f"d{n}" for n in range(len(store))]
+        assert told < len(store) <= told + 2  # the one under way may be whole on disk already
     assert told >= 74
 
 
 def test_a_damaged_line_in_the_middle_is_told_with_its_number(tmp_path):
     path = tmp_path / "labels.jsonl"
-    with LabelStore(path) as store:
-        store.append([label(1), label(2)])
+    store = LabelStore(path)
+    store.append([label(1), label(2)])
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0][:40] + b"\n" + lines[1])
     with pytest.raises(BadInput, match=r"labels\.jsonl, line 1: not valid JSON"):

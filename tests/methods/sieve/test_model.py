@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from fixtures_sieve import CARS, CATS, FILTER, card, saved_model, student
+from fixtures_cats import CARS, CATS, FILTER, card, saved_model, student
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.card import read_card
 from gnomon.methods.sieve.filter_files import filter_of
@@ -213,32 +213,3 @@ def test_in_datatrove(model):
     documents = [Document(text=text, id=str(number)) for number, text in enumerate([*CATS, *CARS])]
     step = pickle.loads(pickle.dumps(LambdaFilter(model.keep)))  # as its executors send it
     assert [document.id for document in step.run(iter(documents))] == ["0", "1", "2"]
-
-
-RAY = """
-import json, sys, warnings
-import ray
-from gnomon.methods.sieve.model import SieveModel
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-ray.data.DataContext.get_current().enable_progress_bars = False
-model = SieveModel.load(sys.argv[1])
-data = ray.data.from_items([{"text": text, "id": n} for n, text in enumerate(json.loads(sys.argv[2]))])
-rows = data.map_batches(model, batch_format="numpy", batch_size=4).take_all()
-rows = sorted(([row["id"], bool(row["sieve_pass"]), float(row["sieve_score"])] for row in rows))
-print(json.dumps([rows, sorted(row["id"] for row in data.filter(model.keep).take_all())]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.scale
-def test_in_ray(model):
-    pytest.importorskip("ray")
-    texts = [*CATS, *CARS]
-    done = subprocess.run(
-        [sys.executable, "-c", RAY, str(saved_model()), json.dumps(texts)],
-        capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows, kept = json.loads(done.stdout.splitlines()[-1])
-    scores = model.score(texts).tolist()
-    assert rows == [[n, n < 3, scores[n]] for n in range(6)] and kept == [0, 1, 2]

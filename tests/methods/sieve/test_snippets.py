@@ -1,5 +1,6 @@
 import itertools
 import re
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +12,11 @@ from gnomon.methods.sieve.snippets import cut, snippets_of
 
 def words(text):
     return [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
+
+
+def sparse(text):
+    """Words alone: whatever else there is counts for nothing."""
+    return [match.span() for match in re.finditer(r"\w+", text)]
 
 
 def bytes_of(text):
@@ -69,7 +75,7 @@ def test_snippets_name_their_document_and_place():
 
 
 texts = st.text(alphabet=st.sampled_from("ab é。.!?\n\t \u2028\N{PILE OF POO}'"), max_size=120)
-tokenizers = st.sampled_from([words, spaced, bytes_of])
+tokenizers = st.sampled_from([words, sparse, spaced, bytes_of])
 
 
 @settings(max_examples=300, deadline=None)
@@ -104,3 +110,12 @@ def test_pitfall_10_the_student_s_own_tokenizer_finds_every_snippet_within_its_l
     snippets = snippets_of(Doc("d", text), spans_of, 16)
     assert len(snippets) > 5
     assert all(len(tiny_tokenizer(snippet.text)["input_ids"]) <= 16 for snippet in snippets)
+
+
+@pytest.mark.parametrize("run", [".", "\n", "' ", ".'", "x", "\N{PILE OF POO}"])
+def test_long_runs_of_anything_cost_no_more_than_other_text(run):
+    text = f"begin {run * 50_000}x {'word ' * 20}end"
+    began = time.perf_counter()
+    for tokens in (bytes_of, sparse):
+        cut(text, tokens(text), 5)
+    assert time.perf_counter() - began < 5  # an attempt at every place would take minutes

@@ -118,10 +118,12 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
     >>> round(average_precision([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]), 4)
     0.8333
     """
-    from sklearn.metrics import average_precision_score
-
     y, s, w = _scored(labels, scores, weights)
-    return float(average_precision_score(y, s, sample_weight=w)) if w[y == 1].sum() > 0 else float("nan")
+    found, decided = _along(y, s, w)[:2]
+    if not found.size or found[-1] == 0:
+        return float("nan")
+    gained = np.diff(found, prepend=0.0)
+    return float((gained * found / decided).sum() / found[-1])
 
 
 def best_f1(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
@@ -132,17 +134,23 @@ def best_f1(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
     >>> best_f1([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
     (0.8, 0.7)
     """
-    from sklearn.metrics import precision_recall_curve
-
     y, s, w = _scored(labels, scores, weights)
-    if w[y == 1].sum() <= 0:
+    found, decided, thresholds = _along(y, s, w)
+    if not found.size or found[-1] == 0:
         return float("nan"), float("nan")
-    precision, recall, thresholds = precision_recall_curve(y, s, sample_weight=w)  # thresholds rise
-    total = (precision + recall)[:-1]
-    found = np.divide(2 * (precision * recall)[:-1], total, out=np.zeros_like(total), where=total > 0)
-    # Equal F1 values may differ in their last digit.
-    place = int(np.flatnonzero(found >= found.max() - 1e-12)[-1])
-    return float(found[place]), float(thresholds[place])
+    at_each = 2 * found / (decided + found[-1])
+    # Equal values may differ in their last digit.
+    place = int(np.flatnonzero(at_each >= at_each.max() - 1e-12)[0])
+    return float(at_each[place]), float(thresholds[place])
+
+
+def _along(labels: Array, scores: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Weight of the positives and of all items at or above each distinct score, and those scores, falling."""
+    counted = weights > 0
+    order = np.argsort(-scores[counted], kind="stable")
+    s, w = scores[counted][order], weights[counted][order]
+    ends = np.flatnonzero(np.diff(s, append=-np.inf))  # equal scores are one block
+    return np.cumsum(w * labels[counted][order])[ends], np.cumsum(w)[ends], s[ends]
 
 
 def _ratio(part: Array, whole: Array) -> Array:

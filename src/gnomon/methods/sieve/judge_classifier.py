@@ -28,6 +28,7 @@ class ClassifierJudge:
     """
 
     def __init__(self, ref: str, name: str | None = None) -> None:
+        import torch
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
         self.name = name or f"classifier:{ref}"
@@ -41,6 +42,7 @@ class ClassifierJudge:
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(
                 ref, use_safetensors=True, trust_remote_code=False
             ).eval()
+            self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise BadInput(f'"{ref}" is no sequence classifier with safetensors weights ({first}).') from None
@@ -66,7 +68,7 @@ class ClassifierJudge:
                 truncation=longest < 100_000,
                 max_length=longest if longest < 100_000 else None,
                 return_tensors="pt",
-            )
+            ).to(self._model.device)
             with torch.inference_mode():
                 logits = self._model(**batch).logits.float()  # [B, 1] or [B, 2]
             passes = logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(-1)[:, 1]

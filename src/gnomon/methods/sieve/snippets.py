@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 Span = tuple[int, int]
@@ -17,10 +18,10 @@ Span = tuple[int, int]
 
 _BORDERS = (
     re.compile(r"\n[^\S\n]*\n\s*"),  # paragraphs
-    re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*"),  # noqa: RUF001  sentences, of other scripts too
-    re.compile(r"\s+"),  # words
+    # Sentences, of other scripts too. A run of marks is tried once, at its beginning: leaders of a thousand dots cost no more.
+    re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+\s+|[。！？]+[”’」』）]*\s*"),  # noqa: RUF001
 )
-"""Where a text may be cut, the best first. A piece begins where a match ends."""
+"""Where a text is best cut, the best first; a piece begins where a match ends. Next come spaces between words, then tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,13 @@ def cut(text: str, spans: Sequence[Span], limit: int) -> list[Span]:
     >>> [slice(*piece) for piece in cut("One two\n\nsix", words, 2)]
     [slice(0, 7, None), slice(9, 12, None)]
     """
-    starts = _starts(text, spans)
-    tables = [[match.end() for match in border.finditer(text)] for border in _BORDERS]
-    pieces: list[Span] = []
     begin, stop = _after_space(text, 0), len(text.rstrip())
+    if len(spans) <= limit:
+        return [(begin, stop)] if begin < stop else []
+    starts = _starts(text, spans)
+    pieces: list[Span] = []
     while begin < stop:
-        border = _next_border(begin, starts, tables, limit, stop)
+        border = _next_border(text, begin, starts, limit, stop)
         pieces.append((begin, begin + len(text[begin:border].rstrip())))
         begin = _after_space(text, border)
     return pieces
@@ -86,10 +88,10 @@ def _starts(text: str, spans: Sequence[Span]) -> list[int]:
     """Where each token begins, without its leading white space; never falling."""
     starts: list[int] = []
     for start, end in spans:
-        if body := text[start:end].lstrip():
+        if text[start : start + 1].isspace() and (body := text[start:end].lstrip()):
             start = end - len(body)
-        starts.append(max(start, starts[-1] if starts else 0))
-    return starts
+        starts.append(start)
+    return list(accumulate(starts, max))
 
 
 def _after_space(text: str, position: int) -> int:
@@ -98,21 +100,22 @@ def _after_space(text: str, position: int) -> int:
     return position
 
 
-def _next_border(
-    begin: int, starts: Sequence[int], tables: Sequence[Sequence[int]], limit: int, stop: int
-) -> int:
+def _next_border(text: str, begin: int, starts: Sequence[int], limit: int, stop: int) -> int:
     """Where the piece that begins at `begin` has to end."""
     first = bisect_left(starts, begin)
     if first + limit >= len(starts):
         return stop
     furthest = starts[first + limit]  # a piece that ends here or before holds at most `limit` tokens
-    for table in tables:
-        border = table[place - 1] if (place := bisect_right(table, furthest)) else 0
-        if border > begin:
-            return border
+    for border in _BORDERS:
+        if ends := [match.end() for match in border.finditer(text, begin, furthest)]:
+            return ends[-1]
+    words = text[begin:furthest].rsplit(None, 1)
+    if len(words) > 1 and not text[furthest - 1].isspace():
+        return furthest - len(words[-1])
     if furthest > begin:
         return furthest
-    return next((start for start in starts[first + limit :] if start > begin), stop)
+    after = bisect_right(starts, begin)
+    return starts[after] if after < len(starts) else stop
 
 
 def snippets_of(document: HasText, spans_of: Callable[[str], Sequence[Span]], limit: int) -> list[Snippet]:
