@@ -8,25 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from fixtures_sieve_students import corpus
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.students import StudentConfig, open_student
 from gnomon.methods.sieve.students.ngrams import count_ngrams
 from gnomon.methods.sieve.students.solver import solve
-
-WORDS = {
-    1: ["election", "vote", "senate", "party", "minister", "law"],
-    0: ["goal", "match", "striker", "league", "coach", "pitch"],
-}
-
-
-def corpus(n, seed=0):
-    """Short texts of two topics with common words between, and their labels."""
-    draw = Rng(seed).python()
-    labels = [int(draw.random() < 0.3) for _ in range(n)]
-    return [
-        " ".join(draw.choices(WORDS[y] + ["the", "of", "and", "a", "in", "on"], k=8)) for y in labels
-    ], labels
 
 
 def fitted(n=120, **settings):
@@ -43,6 +30,7 @@ def test_it_learns_two_topics():
     assert took.best_step == took.steps > 0 and took.held_out == 0 and took.held_out_loss is None
 
 
+@pytest.mark.slow
 def test_the_minimum_is_that_of_logistic_regression():
     from sklearn.linear_model import LogisticRegression
 

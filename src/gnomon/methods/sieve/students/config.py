@@ -56,6 +56,8 @@ class StudentConfig:
     """hashed-linear: strength of the squared-length penalty, against the summed loss of labels of mean weight 1."""
 
     def __post_init__(self) -> None:
+        is_device = self.device.split(":")[0] in ("auto", "cpu", "cuda", "mps")
+        check(is_device, "student.device", '"auto", "cpu" or "cuda"', self.device)
         check(self.gamma >= 0, "student.gamma", ">= 0", self.gamma)
         check(
             self.precision in ("auto", "float32", "bf16"),

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from gnomon.core.models import load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.sieve.students.optimising import seeded
 from gnomon.methods.sieve.students.t5 import T5EncoderClassifier, T5EncoderClassifierConfig
 
 T5, SEQUENCE = "t5-encoder", "sequence-classifier"
+TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 NEW_WEIGHTS = Rng(0).child("sieve", "new weights")  # of heads and decoders that a checkpoint does not have
 
 
@@ -99,6 +101,21 @@ def load_t5(ref: str | Path) -> Any:
     from transformers import T5ForConditionalGeneration
 
     return _load(T5ForConditionalGeneration, ref)
+
+
+def load_student_tokenizer(ref: str | Path) -> Any:
+    """The tokenizer at `ref`; a folder without any file of one is refused, where transformers makes up an empty one.
+
+    Raises:
+        BadInput: no tokenizer is at `ref`.
+        ModelMismatch: it has neither a padding nor an end-of-text token.
+    """
+    folder = Path(ref)
+    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise BadInput(
+            f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
+        )
+    return load_tokenizer(ref)
 
 
 def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:

@@ -34,13 +34,14 @@ class T5EncoderClassifier(T5PreTrainedModel):  # type: ignore[no-untyped-call]
 
     @classmethod
     def around(cls, encoder: T5EncoderModel, dropout: float) -> T5EncoderClassifier:
-        """An untrained classifier with a copy of the encoder's weights."""
+        """An untrained classifier with a copy of the encoder's weights, in evaluation mode."""
         plain = {**encoder.config.to_dict(), "classifier_dropout": dropout}
         for name in ("architectures", "model_type", "transformers_version"):
             plain.pop(name, None)
         with torch.random.fork_rng(devices=[]):
             model = cls(T5EncoderClassifierConfig(**plain))
         model.transformer.load_state_dict(encoder.state_dict())
+        model.train(False)
         return model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SequenceClassifierOutput:

@@ -32,7 +32,6 @@ class Tokens:
             raise ModelMismatch(
                 f"{type(tokenizer).__name__} does not say where its tokens lie. A student needs a fast tokenizer."
             )
-        tokenizer.backend_tokenizer.encode_special_tokens = True
         self.tokenizer, self.longest = tokenizer, longest
         # A model needs something to read where a text has no token at all.
         self._empty = [tokenizer.pad_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id]
@@ -46,6 +45,7 @@ class Tokens:
             truncation=True,
             max_length=self.longest,
             add_special_tokens=special,
+            split_special_tokens=True,
             return_attention_mask=False,
             verbose=False,
         )["input_ids"]
@@ -53,7 +53,13 @@ class Tokens:
 
     def spans(self, text: str) -> list[Span]:
         """Where the tokens lie in the text, special ones left out; nothing is cut."""
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        found = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
         return [(start, end) for start, end in found["offset_mapping"] if start < end]
 
     def pad(self, rows: Sequence[Ids], device: torch.device | str = "cpu") -> dict[str, Tensor]:

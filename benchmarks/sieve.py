@@ -1,0 +1,269 @@
+"""How fast students score, against what one would write with scikit-learn or by padding batches as they come.
+
+    python benchmarks/sieve.py [--only SECTION ...] [--out docs/results/bench-sieve.json]
+
+Every way scores the same real texts, the documentation strings of the standard library and the `pydoc` topics, in one run.
+Times are CPU seconds of this process on one thread, so that other work on the machine counts little; ratios are what to look
+at. What ways take turns at is reported as the median of their rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnomon.core.data.corpora import stdlib_modules
+from gnomon.core.env import describe, version
+from gnomon.core.rng import Rng
+from gnomon.methods.sieve.students import StudentConfig, open_student
+
+Numbers = dict[str, Any]
+
+
+def documentation() -> list[str]:
+    """Documentation strings of modules, classes and functions, and help topics, shuffled."""
+    from pydoc_data.topics import topics
+
+    found = dict.fromkeys(topics.values())
+    for module in stdlib_modules():
+        for node in ast.walk(ast.parse(module.code)):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                found[ast.get_docstring(node) or ""] = None
+    found.pop("", None)
+    texts = sorted(found)
+    Rng(0).child("documentation").python().shuffle(texts)
+    return texts
+
+
+def snippets(texts: list[str], n_words: tuple[int, int], count: int) -> list[str]:
+    """The texts end to end, cut into snippets of so many words and repeated until there are enough."""
+    words = " ".join(texts).split()
+    draw = Rng(0).child("cuts").python()
+    cut, at = [], 0
+    while at < len(words) and len(cut) < count:
+        size = draw.randint(*n_words)
+        cut.append(" ".join(words[at : at + size]))
+        at += size
+    return (cut * (-(-count // len(cut))))[:count]
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median CPU seconds of each way; every round runs all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            before = time.process_time()
+            way()
+            seconds[name].append(time.process_time() - before)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def hashed_linear(texts: list[str]) -> Numbers:
+    """hashed-linear against HashingVectorizer + SGDClassifier: scoring on one core, and training."""
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    def pipeline(norm: str | None, *more: Any) -> Any:
+        words = HashingVectorizer(
+            token_pattern=r"\w+", ngram_range=(1, 2), alternate_sign=False, norm=norm, n_features=1 << 20
+        )
+        return make_pipeline(words, *more, SGDClassifier(loss="log_loss", random_state=0))
+
+    train = snippets(texts[::2], (15, 20), 1000)
+    labels = [int("return" in text.lower() or "raise" in text.lower()) for text in train]
+    ours = open_student("hashed-linear")
+    same = pipeline(None, TfidfTransformer(use_idf=False, sublinear_tf=True))
+    lighter = pipeline("l2")
+    training = take_turns(
+        {
+            "hashed-linear": lambda: ours.fit(train, labels, [1.0] * len(train), Rng(0)),
+            "scikit-learn, same features": lambda: same.fit(train, labels),
+            "scikit-learn, plain counts": lambda: lighter.fit(train, labels),
+        },
+        rounds=3,
+    )
+    record: Numbers = {
+        "same_work": "lower-case, words of one or more letters, digits or underscores, single words and pairs, 2^20 buckets, "
+        "1 + log of the count, rows of length 1, logistic score. The pipeline with plain counts leaves out the logarithm.",
+        "labels": len(train),
+        "training_seconds": training,
+        "scoring": [],
+    }
+    for n_words, count in (((15, 20), 20_000), ((60, 60), 8_000)):
+        fresh = snippets(texts[1::2], n_words, count)
+        found = take_turns(
+            {
+                "hashed-linear": lambda fresh=fresh: ours.predict(fresh),
+                "scikit-learn, same features": lambda fresh=fresh: same.predict_proba(fresh),
+                "scikit-learn, plain counts": lambda fresh=fresh: lighter.predict_proba(fresh),
+            },
+            rounds=5,
+        )
+        record["scoring"].append(
+            {
+                "words": f"{n_words[0]}-{n_words[1]}",
+                "snippets": count,
+                "snippets_per_s": {name: count / seconds for name, seconds in found.items()},
+                "times_same_features": found["scikit-learn, same features"] / found["hashed-linear"],
+                "times_plain_counts": found["scikit-learn, plain counts"] / found["hashed-linear"],
+            }
+        )
+    return record
+
+
+def t5_encoder(texts: list[str], n_texts: int = 192, rows_at_once: int = 32) -> Numbers:
+    """An encoder of the size of T5-small with random weights: batches by length against batches as texts come."""
+    import torch
+
+    from gnomon.core.models import train_bpe
+    from gnomon.methods.sieve.students.scoring import pass_logits, score_rows
+    from gnomon.methods.sieve.students.t5 import T5EncoderClassifier, T5EncoderClassifierConfig
+    from gnomon.methods.sieve.students.tokens import Tokens, plan_batches
+
+    torch.set_num_threads(1)
+    config = T5EncoderClassifierConfig(
+        vocab_size=32_128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8
+    )
+    torch.manual_seed(0)
+    model = T5EncoderClassifier(config).eval()
+    torch.nn.init.normal_(model.head.weight, std=512**-0.5)
+    tokens = Tokens(train_bpe(texts, 8192), longest=512)
+    rows = tokens.encode(texts[:n_texts])
+    lengths = [len(row) for row in rows]
+    budget = StudentConfig().score_tokens
+    scores: dict[str, Any] = {}
+
+    def in_batches(name: str, order: list[int]) -> None:
+        found = np.empty(len(rows))
+        with torch.inference_mode():
+            for start in range(0, len(order), rows_at_once):
+                batch = order[start : start + rows_at_once]
+                found[batch] = pass_logits(model, tokens.pad([rows[i] for i in batch])).numpy()
+        scores[name] = found
+
+    def by_budget() -> None:
+        scores["student"] = score_rows(model, tokens, rows, budget=budget, precision="float32")
+
+    by_length = sorted(range(len(rows)), key=lambda i: lengths[i])
+    plain = f"{rows_at_once} rows in input order"
+    ways: dict[str, Callable[[], object]] = {
+        plain: lambda: in_batches(plain, list(range(len(rows)))),
+        f"{rows_at_once} rows by length": lambda: in_batches("sorted", by_length),
+        f"student: by length, {budget} tokens at once": by_budget,
+    }
+    score_rows(model, tokens, rows[:8], budget=budget, precision="float32")
+    seconds = take_turns(ways, rounds=3)
+    in_order = [lengths[start : start + rows_at_once] for start in range(0, len(rows), rows_at_once)]
+    bucketed = [[lengths[i] for i in batch] for batch in plan_batches(lengths, budget)]
+    return {
+        "model": "T5 encoder, width 512, 6 layers, 8 heads, MLP 2048, vocabulary 32128, random weights, float32",
+        "texts": "documentation strings and help topics, whole, cut at 512 tokens",
+        "n_texts": len(rows),
+        "tokens": {
+            "mean": statistics.fmean(lengths),
+            "quartiles": statistics.quantiles(lengths, n=4),
+            "longest": max(lengths),
+        },
+        "padding_share": {
+            "in input order": padding_share(in_order),
+            "student": padding_share(bucketed),
+        },
+        "texts_per_s_one_thread": {name: len(rows) / value for name, value in seconds.items()},
+        "times_input_order": {name: seconds[plain] / value for name, value in seconds.items()},
+        "largest_difference_of_logits": max(
+            float(np.abs(scores[name] - scores[plain]).max()) for name in scores
+        ),
+        "at_128_tokens": throughput(model, tokens),
+    }
+
+
+def padding_share(batches: list[list[int]]) -> float:
+    """Share of the computed tokens that are padding."""
+    computed = sum(len(batch) * max(batch) for batch in batches)
+    return 1 - sum(map(sum, batches)) / computed
+
+
+def throughput(model: Any, tokens: Any, count: int = 64, length: int = 128) -> Numbers:
+    """Texts of equal length per second of wall time on two threads and on one, best of three, and what the machine could do."""
+    import torch
+
+    from gnomon.methods.sieve.students.scoring import score_rows
+
+    generator = np.random.default_rng(0)
+    rows = generator.integers(3, 8000, (count, length)).tolist()
+    left, right = torch.randn(2048, 512), torch.randn(512, 2048)
+    record: Numbers = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        best, best_product = np.inf, np.inf
+        for _ in range(3):
+            began = time.perf_counter()
+            score_rows(model, tokens, rows, budget=8192, precision="float32")
+            best = min(best, time.perf_counter() - began)
+            began = time.perf_counter()
+            for _ in range(10):
+                left @ right
+            best_product = min(best_product, (time.perf_counter() - began) / 10)
+        record[f"texts_per_s_wall_{threads}_threads"] = count / best
+        record[f"matrix_gflop_per_s_{threads}_threads"] = 2 * 2048 * 512 * 2048 / best_product / 1e9
+    torch.set_num_threads(1)
+    # Multiplications of the linear layers alone: 4 D^2 + 2 D F per layer and token.
+    record["gflop_per_text"] = 2 * 6 * (4 * 512**2 + 2 * 512 * 2048) * length / 1e9
+    return record
+
+
+# What is measured, in order; a further section is a function of the texts and a line here.
+SECTIONS: dict[str, Callable[[list[str]], Numbers]] = {
+    "hashed-linear": hashed_linear,
+    "t5-encoder": t5_encoder,
+}
+
+
+def lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """The record as text for a terminal."""
+    for name, value in record.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            for row in value:
+                yield f"{indent}{name}:"
+                yield from lines(row, indent + "  ")
+        elif isinstance(value, dict):
+            yield f"{indent}{name}:"
+            yield from lines(value, indent + "  ")
+        else:
+            yield f"{indent}{name}: {f'{value:.4g}' if isinstance(value, float) else value}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/results/bench-sieve.json"), help="where to write"
+    )
+    options = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    texts = documentation()
+    # Sections that do not run keep the numbers of an earlier run.
+    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    measured = {name: SECTIONS[name](texts) for name in options.only}
+    kept = {name: before[name] for name in SECTIONS if name in before}
+    record: Numbers = {"command": "python benchmarks/sieve.py", **describe(), **kept, **measured}
+    record["packages"] |= {name: version(name) for name in ("scikit-learn", "scipy")}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print("\n".join(lines(record)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
