@@ -1,9 +1,14 @@
 import asyncio
+import dataclasses
+from pathlib import Path
 
 import pytest
+import tyro
 
+from gnomon.core.config import tokens
 from gnomon.core.llm import Budgeted, LLMConfig, Meter, Prices, Reply, Usage, ask, close, complete, connect
 from gnomon.core.llm.budget import Amount
+from gnomon.core.plain import to_plain
 from gnomon.errors import BadConfig
 
 
@@ -132,3 +137,17 @@ def test_limits_that_mean_nothing(given, says):
 def test_settings_out_of_range(given, says):
     with pytest.raises(BadConfig, match=says):
         LLMConfig(**given)
+
+
+def test_settings_come_from_the_command_line_and_go_back_to_it():
+    @dataclasses.dataclass(frozen=True)
+    class Verb:
+        llm: LLMConfig = dataclasses.field(default_factory=LLMConfig)
+
+    words = ["--llm.concurrency", "32", "--llm.per-minute", "90", "--llm.no-cache", "--llm.record", "a.tape"]
+    words += ["--llm.budget-usd", "2.5", "--llm.price-in", "2.5", "--llm.price-out", "10"]
+    verb = tyro.cli(Verb, args=words)
+    assert verb.llm == LLMConfig(
+        32, 90, cache=False, record=Path("a.tape"), budget_usd=2.5, price_in=2.5, price_out=10
+    )
+    assert tyro.cli(Verb, args=tokens(to_plain(verb))) == verb

@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import importlib
 import subprocess
 import sys
 
@@ -73,6 +74,21 @@ def test_replies_of_another_model_are_not_its_own(tmp_path):
     complete(Cached(one, tmp_path), [ask("a")])
     complete(Cached(two, tmp_path), [ask("a")])
     assert len(two.asked) == 1
+
+
+def test_a_changed_rule_is_asked_anew_through_everything_around_it(tmp_path, monkeypatch):
+    """The cache looks through the limits and the budget at what is behind the name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for answer in ("one", "one", "another"):
+        (tmp_path / "changing_rule.py").write_text(f"def rule(request):\n    return {answer!r}\n")
+        monkeypatch.delitem(sys.modules, "changing_rule", raising=False)
+        importlib.invalidate_caches()
+        llm = connect("script:changing_rule:rule", LLMConfig(budget_calls=9), folder=tmp_path / "llm")
+        (reply,) = complete(llm, [ask("x")])
+        close(llm)
+        found.append((reply.text, reply.cached))
+    assert found == [("one", False), ("one", True), ("another", False)]
 
 
 def test_a_changed_checkpoint_is_another_model(tmp_path):

@@ -124,11 +124,16 @@ async def aclose(llm: Any) -> None:
 
 def is_simulated(llm: Any) -> bool:
     """Whether replies come from a simulator, through whatever wrappers: a report then says so in its title."""
-    while hasattr(llm, "llm"):
-        llm = llm.llm
-    return bool(getattr(llm, "is_simulated", False))
+    return bool(getattr(_innermost(llm), "is_simulated", False))
 
 
 def identity(llm: Any) -> str:
     """What tells the replies of `llm` from those of another one: its name, and the state of what is behind the name."""
-    return str(getattr(llm, "identity", llm.name))
+    inner = _innermost(llm)
+    return str(getattr(inner, "identity", inner.name))
+
+
+def _innermost(llm: Any) -> Any:
+    while hasattr(llm, "llm"):
+        llm = llm.llm
+    return llm

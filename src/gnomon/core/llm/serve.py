@@ -78,13 +78,12 @@ class Served:
         return None if self._server is None else self._server.pid
 
     async def acomplete(self, request: Request) -> Reply:
-        """The reply to one request.
-
-        Raises:
-            LLMFailure: the server could not be started; the message names its log.
-        """
+        """The reply to one request; one with `error` set, which names the log, when the server could not be started."""
         if self._chat is None:
-            await asyncio.to_thread(self.start)
+            try:
+                await asyncio.to_thread(self.start)
+            except LLMFailure as error:
+                return Reply("", "error", error=str(error), fault="rejected")
         assert self._chat is not None
         return await self._chat.acomplete(request)
 
