@@ -162,3 +162,25 @@ def _table_means(table: NDArray[np.float64], size: int, draw: np.random.Generato
     tasks = draw.multinomial(n_tasks, np.full(n_tasks, 1 / n_tasks), size=size) / n_tasks  # [R, N]
     means: NDArray[np.float64] = ((seeds @ table) * tasks).sum(axis=1)
     return means
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson interval of a share; the whole range when nothing was counted.
+
+    Args:
+        successes: 0..n.
+        n: trials.
+        z: quantile of the normal distribution; the default holds 95%.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+
+    >>> [round(end, 4) for end in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)

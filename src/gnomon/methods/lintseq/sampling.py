@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -125,7 +124,7 @@ def sample_served(
 
     stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
     asked = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]
-    texts = asyncio.run(
+    texts = run_async(
         complete_texts(
             endpoint,
             [text for text, _ in asked],

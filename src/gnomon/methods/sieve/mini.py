@@ -66,7 +66,7 @@ def mini(cfg: Mini, run: Run) -> None:
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, {part.key: part for part in parts}, found.parts, scale)
+    mini_page.write(run.page, {part.key: part for part in parts}, found.parts)
     _write_summary(run, cfg, scale, found, verdicts)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from gnomon.methods.sieve.model import PASS, SCORE
 if TYPE_CHECKING:
     from gnomon.core.llm.meter import Meter
     from gnomon.methods.sieve.card import Card
+    from gnomon.methods.sieve.cost import Cost
     from gnomon.methods.sieve.filter_files import Filter
     from gnomon.methods.sieve.judges import Judge
     from gnomon.methods.sieve.labels import Label
+    from gnomon.methods.sieve.rating import Preference
     from gnomon.methods.sieve.sieve import Fit
 
 SHOWN = 6
@@ -31,9 +34,7 @@ LONGEST = 300
 """Characters of a snippet that a page shows."""
 
 
-def labels(
-    page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: Filter, meter: Meter
-) -> None:
+def labels(page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: Filter, meter: Meter) -> None:
     """What `label` found: the base rate, and how far the judge agrees with itself."""
     rows = draws[0]
     known = [row for row in rows if row.label is not None]
@@ -51,8 +52,12 @@ def labels(
     page.text(f"The base rate lies between {low:.2%} and {high:.2%} (95%, Wilson).")
     if len(draws) > 1:
         page.section("Does the judge agree with itself?")
-        page.text("The same snippets, judged again: no student can agree with the judge more than the judge does.")
-        page.table([{"draw": f"1 and {k + 2}", **_agreement(rows, other)} for k, other in enumerate(draws[1:])])
+        page.text(
+            "The same snippets, judged again: no student can agree with the judge more than the judge does."
+        )
+        page.table(
+            [{"draw": f"1 and {k + 2}", **_agreement(rows, other)} for k, other in enumerate(draws[1:])]
+        )
     _filter(page, chosen)
     _asked(page, meter)
     page.section("Snippets")
@@ -66,9 +71,7 @@ def _agreement(a: Sequence[Label], b: Sequence[Label]) -> dict[str, Any]:
     return {"snippets": len(pairs), **self_consistency([x for x, _ in pairs], [y for _, y in pairs])}
 
 
-def fit(
-    page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, tested: Sequence[Label]
-) -> None:
+def fit(page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, tested: Sequence[Label]) -> None:
     """What `fit` did: labels round by round, the threshold, a test where one was asked for, the cost."""
     outcome, card, counts = found.outcome, found.model.card, found.store.counts()
     page.title = _title(f'A filter for "{chosen.name}" from {len(found.store):,} verdicts', judge)
@@ -116,7 +119,11 @@ def fit(
     middles = (np.arange(GRID) + 0.5) / GRID
     step = GRID // 200
     page.lines(
-        {"P(pass)": list(zip(middles[::step].tolist(), outcome.calibration.curve[::step].tolist(), strict=True))},
+        {
+            "P(pass)": list(
+                zip(middles[::step].tolist(), outcome.calibration.curve[::step].tolist(), strict=True)
+            )
+        },
         x_label="rank of the score in the stream",
         y_label="share that the judge passes",
         caption="fitted on labels that the scoring student had not seen, weighted by the chance to be labelled",
@@ -139,9 +146,11 @@ def _test(page: Page, found: Fit, tested: Sequence[Label]) -> None:
     truth = [row.label for row in known]
     page.section("Test")
     page.text("Snippets of documents that were set aside, against the judge's verdicts.")
-    measured = evaluate(scores, truth, found.outcome.threshold)
-    page.table([_flat(measured)])
-    page.figures({name: measured[name] for name in ("balanced accuracy", "AP") if name in measured})
+    measured = evaluate(scores, truth, found.outcome.threshold, documents=[row.doc_id for row in known])[
+        "judge"
+    ]
+    page.table([_comparison(measured)], caption="with 95% bootstrap intervals over documents")
+    page.figures({"balanced accuracy": measured["balanced_accuracy"], "AP": measured["average_precision"]})
 
 
 def applied(
@@ -172,6 +181,107 @@ def applied(
             page.table([{"score": r[SCORE], "text": _short(str(r[text_field]))} for r in shown])
 
 
+def evaluation(
+    page: Page,
+    found: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    card: Card,
+    preference: Preference | None,
+) -> None:
+    """What `eval` measured, and where judge and student differ."""
+    page.title = f'"{card.filter["name"]}" on {found["n"]:,} labelled snippets'
+    page.simulated = card.is_simulated
+    judged = found["judge"]
+    page.figures(
+        {
+            "snippets": judged["n"],
+            "balanced accuracy": judged["balanced_accuracy"],
+            "agreement": judged["agreement"],
+            "AP": judged["average_precision"],
+        }
+    )
+    page.section("Agreement")
+    names = {
+        "judge": "student against judge",
+        "truth": "student against truth",
+        "judge_truth": "judge against truth",
+    }
+    page.table(
+        [{"comparison": title} | _comparison(found[name]) for name, title in names.items() if name in found],
+        caption="with 95% bootstrap intervals over documents",
+    )
+    page.table([{k: judged[k] for k in ("tp", "fp", "fn", "tn")}], caption="student against judge, counted")
+    if "where_agreed" in found:
+        agreed = found["where_agreed"]
+        page.text(
+            f"On the {agreed['n']:,} snippets on which judge and student agree, both are wrong on {agreed['errors']:.2%} of them."
+        )
+    if preference is not None:
+        page.section("Whom people side with")
+        page.text(
+            f"Of {preference.n} disagreements that were rated, people said what the student says in {preference.share:.0%} "
+            f"(95% interval {preference.low:.0%} to {preference.high:.0%})."
+        )
+    page.section("Where they differ")
+    for title, label in (
+        ("the judge passes, the student drops", 1),
+        ("the judge fails, the student keeps", 0),
+    ):
+        shown = [r for r in rows if r["label"] == label and r["pass"] != bool(label)]
+        if shown:
+            page.table(
+                [{"score": r["score"], "text": _short(r["text"])} for r in shown[:SHOWN]],
+                caption=f"{title}: {len(shown)}",
+            )
+
+
+def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("balanced_accuracy", "f1", "agreement", "kappa", "average_precision")
+    return {
+        name.replace("_", " "): (found[name], *found["intervals"][name])
+        if name in found["intervals"]
+        else found[name]
+        for name in names
+        if name in found
+    }
+
+
+def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
+    """What `cost` worked out."""
+    figures = cost.figures()
+    page.title = f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD, {cost.ratio:.2%} of the judge on everything"
+    page.figures(
+        {
+            "total, USD": figures["total_usd"],
+            "judge on everything, USD": figures["judge_all_usd"],
+            "ratio": figures["ratio"],
+            "break-even, snippets": figures["break_even"],
+        }
+    )
+    source = (
+        f"Measured by the fit: {', '.join(measured_names)}."
+        if measured_names
+        else "All numbers are assumptions."
+    )
+    page.text(
+        f"{source} One judge call costs as much as {figures['calls_per_judge_call']:,.0f} snippets scored by the student."
+    )
+    page.table([{"what": name.replace("_", " "), "value": value} for name, value in figures.items()])
+    sizes = [10**power for power in range(3, 10)]
+    bills = [replace(cost, snippets=size) for size in sizes]
+    page.lines(
+        {
+            "student": [(size, one.total_usd) for size, one in zip(sizes, bills, strict=True)],
+            "judge on everything": [
+                (size, one.judge_all_usd) for size, one in zip(sizes, bills, strict=True)
+            ],
+        },
+        x_label="snippets in the corpus",
+        y_label="USD",
+        log_x=True,
+    )
+
+
 def _title(title: str, judge: Judge) -> str:
     return f"SIMULATED: {title}" if judge.is_simulated else title
 
@@ -199,13 +309,6 @@ def _snippets(page: Page, rows: Sequence[Label], what: str) -> None:
         page.table(table, caption=what)
 
 
-def _flat(measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in measured.items()}
-
-
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-__all__: Iterable[str] = ("applied", "fit", "labels")

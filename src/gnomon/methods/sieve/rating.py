@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gnomon.core.files import write_json, write_text
+from gnomon.core.metrics.stats import wilson
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.sieve.filter_files import Filter
@@ -136,28 +137,6 @@ def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
     share = student / len(rated) if rated else math.nan
     low, high = wilson(student, len(rated))
     return Preference(len(rated), len(known) - len(rated), student, len(rated) - student, share, low, high)
-
-
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson interval of a share; the whole range when nothing was counted.
-
-    Args:
-        successes: 0..n.
-        n: trials.
-        z: quantile of the normal distribution; the default holds 95%.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
-
-    >>> [round(end, 4) for end in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    if n == 0:
-        return 0.0, 1.0
-    p = successes / n
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def _read_key(path: Path) -> dict[str, Disagreement]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -14,8 +13,9 @@ from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.sieve import config
-from gnomon.methods.sieve.documents import Document, Row, read_documents, read_rows
+from gnomon.methods.sieve.documents import Document, Row, read_documents, read_rows, text_of
 from gnomon.methods.sieve.filter_files import Filter, load_filter
+from gnomon.methods.sieve.snippets import Snippet
 
 TEST_IN = 10
 """One document in this many is set aside when a test is asked for."""
@@ -147,6 +147,92 @@ def apply(cfg: config.Apply, run: Run) -> None:
     pages.applied(run.page, totals, read_card(cfg.model), records.read_raw(sink), cfg.text_field)
 
 
+def eval(cfg: config.Eval, run: Run) -> None:
+    """Compare a trained model with labels, and export disagreements for human rating."""
+    from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.evaluation import evaluate
+    from gnomon.methods.sieve.filter_files import filter_of
+    from gnomon.methods.sieve.model import SieveModel
+    from gnomon.methods.sieve.rating import KEY, SHEET, export_disagreements, read_ratings
+
+    model = SieveModel.load(cfg.model)
+    snippets, labels, truth = _labelled(cfg)
+    run.plan(snippets=len(snippets), judge_calls=0, model=str(cfg.model), version=model.card.version)
+    scores = model.student.predict([s.text for s in snippets])
+    found = evaluate(scores, labels, model.card.threshold, truth, documents=[s.doc_id for s in snippets])
+    passes = model.decide(scores)
+    rows = [
+        {"snippet_id": s.snippet_id, "text": s.text, "label": label, "score": score, "pass": bool(is_pass)}
+        for s, label, score, is_pass in zip(snippets, labels, scores.tolist(), passes, strict=True)
+    ]
+    records.write(run.artifact("records", run.folder / "scored.jsonl"), rows)
+    if cfg.disagreements:
+        folder = run.folder / "rating"
+        if not (folder / SHEET).exists():
+            export_disagreements(
+                folder,
+                snippets,
+                labels,
+                passes.astype(int).tolist(),
+                filter_of(model.card.filter, str(cfg.model)),
+                rng=run.rng,
+                most=cfg.disagreements,
+            )
+        run.artifact("rating sheet", folder / SHEET)
+        run.artifact("rating key", folder / KEY)
+    preference = read_ratings(cfg.ratings) if cfg.ratings else None
+    run.log(**found["judge"])
+    pages.evaluation(run.page, found, rows, model.card, preference)
+
+
+def _labelled(cfg: config.Eval) -> tuple[list[Snippet], list[int | None], list[int | None] | None]:
+    """Snippets, the judge's labels and, where a column is named, the true ones."""
+    from gnomon.methods.sieve.labels import read_label
+
+    snippets: list[Snippet] = []
+    labels: list[int | None] = []
+    truth: list[int | None] = []
+    for number, row in enumerate(read_rows(cfg.source, text_field=cfg.text_field)):
+        text = text_of(row, cfg.text_field)
+        raw = row.raw or {}
+        for name in (cfg.label_field, *([cfg.truth_field] if cfg.truth_field else [])):
+            if name not in raw:
+                raise BadInput(f'{row.where}: field "{name}" is missing. Name the column with --label-field.')
+        labels.append(read_label(raw[cfg.label_field], f'{row.where}, field "{cfg.label_field}"'))
+        if cfg.truth_field:
+            truth.append(read_label(raw[cfg.truth_field], f'{row.where}, field "{cfg.truth_field}"'))
+        name = str(raw.get("snippet_id", number))
+        snippets.append(Snippet(name, str(raw.get("doc_id", name)), text, 0, len(text)))
+    if not snippets:
+        raise BadInput(f"{cfg.source} holds no records.")
+    return snippets, labels, truth if cfg.truth_field else None
+
+
+def cost(cfg: config.Cost, run: Run) -> None:
+    """What filtering costs with the student and with the judge alone."""
+    from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.cost import Cost, call_usd
+    from gnomon.methods.sieve.spent import measured
+
+    known = measured(cfg.run) if cfg.run else {}
+    given = {name: known.get(name, getattr(cfg, name)) for name in _COSTED}
+    bill = Cost(
+        snippets=cfg.snippets,
+        labels=round(given["labels"]),
+        usd_per_call=call_usd(given["tokens_in"], given["tokens_out"], cfg.price_in, cfg.price_out),
+        training_s=given["training_s"],
+        snippets_per_s=given["snippets_per_s"],
+        usd_per_hour=cfg.usd_per_hour,
+        stream_scored=round(known.get("stream_scored", 0)),
+    )
+    run.plan(**bill.figures())
+    pages.bill(run.page, bill, measured_names=sorted(known))
+
+
+_COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
+"""Settings of `cost` that a fit has measured."""
+
+
 def _judge(cfg: config.Label | config.Fit, chosen: Filter, run: Run, **sampling: Any) -> tuple[Any, Any]:
     """The judge that the settings name, with a meter."""
     from gnomon.core.llm.meter import Meter
@@ -169,9 +255,7 @@ def _documents(cfg: config.Label | config.Fit, test: bool | None = None) -> Iter
 def _stream(cfg: config.Text, documents: Any, spans_of: Any, run: Run) -> Any:
     from gnomon.methods.sieve.stream import SnippetStream
 
-    return SnippetStream(
-        documents, spans_of=spans_of, limit=cfg.snippet_tokens, rng=run.rng.child("stream")
-    )
+    return SnippetStream(documents, spans_of=spans_of, limit=cfg.snippet_tokens, rng=run.rng.child("stream"))
 
 
 __all__: Sequence[str] = ("apply", "cost", "eval", "fit", "label")
