@@ -1,5 +1,7 @@
 """A small real model of the room `sieve`: hashed-linear, trained to tell cats from cars."""
 
+import atexit
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -47,6 +49,7 @@ def student():
 def saved_model() -> Path:
     """Folder of the model, saved once a session."""
     folder = Path(mkdtemp(prefix="sieve-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     SieveModel(student(), card()).save(folder)
     return folder
 

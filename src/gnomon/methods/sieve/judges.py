@@ -153,8 +153,8 @@ def open_judge(
         config: how a language model is asked, and what it may cost.
         folder: where a language model's replies and spending are remembered.
         meter: counts a language model's replies.
-        temperature: of a language model; above 0 each draw is another opinion.
-        draw: number of the opinion.
+        temperature: of a language model's answers.
+        draw: which of several opinions of a language model; see `JudgeClient`.
 
     Raises:
         BadConfig: the reference is misspelt.
@@ -175,7 +175,9 @@ def open_judge(
         )
     from gnomon.methods.sieve.judge_client import JudgeClient
 
-    return JudgeClient(ref, chosen, config, folder=folder, meter=meter, temperature=temperature, draw=draw)
+    return JudgeClient(
+        ref, chosen, config, folder=folder, meter=meter, temperature=temperature, draw=draw
+    )
 
 
 def _open_rule(rest: str, ref: str) -> Judge:
