@@ -91,7 +91,7 @@ class TestSync:
 
     def test_a_spending_limit_keeps_labels_and_a_higher_one_goes_on(self, tmp_path):
         with pytest.raises(
-            BudgetSpent, match="50 labels are kept in .*repeat the command with a higher limit"
+            BudgetSpent, match=r"50 labels are kept in .*repeat the command with a higher limit"
         ):
             fitting(tmp_path, judge=Limited(50)).run()
         rest = Limited(70)
@@ -158,7 +158,7 @@ class TestRefusals:
             fitting(tmp_path, rows=[Document("d", "  ")]).run()
 
     def test_pitfall_9_a_batch_larger_than_the_stream(self, tmp_path):
-        with pytest.raises(BadInput, match="holds 20 snippets and a round labels 30.*--selection.batch"):
+        with pytest.raises(BadInput, match=r"holds 20 snippets and a round labels 30.*--selection.batch"):
             fitting(tmp_path, rows=list(documents(20, 0.5))).run()
 
     def test_a_judge_that_is_never_understood(self, tmp_path):
@@ -169,7 +169,7 @@ class TestRefusals:
                 return [Verdict(None, "hm", problem="no verdict") for _ in snippets]
 
         with pytest.raises(
-            LLMFailure, match='mumbles: 30 of the first 30 snippets got no verdict.*"no verdict: hm"'
+            LLMFailure, match=r'mumbles: 30 of the first 30 snippets got no verdict.*"no verdict: hm"'
         ):
             fitting(tmp_path, judge=Mumbles()).run()
 

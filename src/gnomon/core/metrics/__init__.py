@@ -1,15 +1,21 @@
-"""Metrics that more than one room reports: intervals from paired seeds, pass@k."""
+"""Metrics that more than one room reports: intervals from paired seeds, yes-or-no decisions, pass@k."""
 
 from gnomon.lazy import exports
 
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "Confusion": "classify",
         "Interval": "stats",
+        "average_precision": "classify",
+        "balanced_accuracy": "classify",
+        "best_f1": "classify",
+        "cohen_kappa": "classify",
         "mean_interval": "stats",
         "paired_difference": "stats",
         "pass_at_k": "code",
         "pass_at_k_per_task": "code",
         "pass_at_k_mean": "code",
+        "wilson": "stats",
     },
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gnomon.core.llm.loop import run_async
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import ModelMismatch

@@ -225,7 +225,7 @@ class _JudgePool:
             except JudgingStopped as error:
                 verdicts, stopped = error.verdicts, error
             keep_verdicts(self._store, picks, verdicts, number)
-            answers.append((picks, [verdict and verdict.label for verdict in verdicts]))
+            answers.append((picks, [None if v is None else v.label for v in verdicts]))
         if stopped is not None:
             raise spent(stopped, self._store)
         return answers

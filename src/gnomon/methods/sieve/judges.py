@@ -175,9 +175,7 @@ def open_judge(
         )
     from gnomon.methods.sieve.judge_client import JudgeClient
 
-    return JudgeClient(
-        ref, chosen, config, folder=folder, meter=meter, temperature=temperature, draw=draw
-    )
+    return JudgeClient(ref, chosen, config, folder=folder, meter=meter, temperature=temperature, draw=draw)
 
 
 def _open_rule(rest: str, ref: str) -> Judge:

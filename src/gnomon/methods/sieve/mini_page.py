@@ -9,6 +9,7 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.methods.sieve.cost import Cost, call_usd
 from gnomon.methods.sieve.mini_parts import Part
 from gnomon.methods.sieve.mini_trial import ALL_LABELS
 
@@ -44,11 +45,13 @@ def write(page: Page, parts: Mapping[str, Part], found: Mapping[str, Measured]) 
 
 
 def _curves(page: Page, arms: Measured) -> None:
-    curves, widths = {}, {}
+    curves: dict[str, list[tuple[float, ...]]] = {}
+    widths: dict[str, list[tuple[float, ...]]] = {}
     for arm, rows in arms.items():
         if arm == ALL_LABELS:
             continue
-        points, narrowing = [], []
+        points: list[tuple[float, ...]] = []
+        narrowing: list[tuple[float, ...]] = []
         for at in range(min(len(row["curve"]) for row in rows)):
             values = [row["curve"][at]["AP"] for row in rows]
             labels = float(np.mean([row["curve"][at]["labels"] for row in rows]))
@@ -119,9 +122,10 @@ def _cost(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
     )
     page.section("What it would cost")
     page.text(
-        f"With a judge call at {cost.usd_per_call:.5f} USD ({PRICES['tokens_in']} tokens in, {PRICES['tokens_out']} out) and an hour of "
-        f"this machine at {USD_PER_HOUR:.2f} USD, filtering {CORPUS:,} snippets costs {cost.total_usd:,.2f} USD, of which the labels "
-        f"are {cost.judge_usd:,.2f}; the judge on everything would cost {cost.judge_all_usd:,.0f} USD ({cost.ratio:.4%}). One judge "
-        f"call pays for {cost.calls_per_judge_call:,.0f} snippets scored by the student ({cost.snippets_per_s:,.0f} a second, training "
-        f"{cost.training_s:.1f} s). The student is the cheaper way from {cost.break_even:,} snippets on."
+        f"With a judge call at {cost.usd_per_call:.5f} USD ({PRICES['tokens_in']} tokens in, {PRICES['tokens_out']} out) and an "
+        f"hour of this machine at {USD_PER_HOUR:.2f} USD, filtering {CORPUS:,} snippets costs {cost.total_usd:,.2f} USD, of which "
+        f"the labels are {cost.judge_usd:,.2f}; the judge on everything would cost {cost.judge_all_usd:,.0f} USD, so the ratio is "
+        f"{cost.ratio:.4%}. One judge call pays for {cost.calls_per_judge_call:,.0f} snippets scored by the student "
+        f"({cost.snippets_per_s:,.0f} a second, training {cost.training_s:.1f} s). The student is the cheaper way from "
+        f"{cost.break_even:,} snippets on."
     )

@@ -41,7 +41,7 @@ class Reservoir:
         >>> reservoir.ranks([0.2, 1.0]).tolist()
         [0.5, 1.0]
         """
-        return self.spans(scores).mean(axis=-1)
+        return np.asarray(self.spans(scores).mean(axis=-1))
 
     def spans(self, scores: ArrayLike) -> Scores:
         """Share of the remembered scores below each of `scores`, and share not above it, [..., 2].

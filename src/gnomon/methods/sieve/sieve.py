@@ -155,7 +155,7 @@ class Sieve:
         self.chosen = filter if isinstance(filter, Filter) else load_filter(filter)
         if isinstance(judge, str):
             judge = open_judge(judge, self.chosen, llm, folder=self.folder / "replies")
-        self.judge: Judge = judge if hasattr(judge, "ajudge") else LocalJudge(judge)  # type: ignore[assignment, arg-type]
+        self.judge: Judge = judge if hasattr(judge, "ajudge") else LocalJudge(judge)  # type: ignore[assignment]
         self.student = open_student(student, student_config) if isinstance(student, str) else student
         self.selection = selection or Selection()
         self.snippet_tokens, self.rule, self.mode, self.rng = snippet_tokens, rule, mode, Rng(seed)
