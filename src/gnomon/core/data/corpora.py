@@ -9,6 +9,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _LEFT_OUT = frozenset({"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages"})
@@ -85,14 +86,21 @@ class Documentation:
 
 
 def stdlib_documentation() -> Iterator[Documentation]:
-    """The topics of `pydoc`, then every documentation string of the standard library, by path and position."""
+    """The topics of `pydoc`, then every documentation string of the standard library, by path and position.
+
+    The files are read once in a process; the few megabytes of text are kept.
+    """
+    yield from _documentation()
+
+
+@cache
+def _documentation() -> tuple[Documentation, ...]:
     from pydoc_data.topics import topics
 
-    for name in sorted(topics):
-        yield Documentation(f"topic:{name}", f"topic:{name}", topics[name])
+    found = [Documentation(f"topic:{name}", f"topic:{name}", topics[name]) for name in sorted(topics)]
     for path, _, tree in _parsed_files():
-        module = _module_name(path)
-        yield from (Documentation(name, path, text) for name, text in _docstrings(tree, module))
+        found += [Documentation(name, path, text) for name, text in _docstrings(tree, _module_name(path))]
+    return tuple(found)
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
