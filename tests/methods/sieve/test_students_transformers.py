@@ -1,6 +1,7 @@
 """Transformers as students: learning, determinism, scoring that does not depend on company, saving, errors."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,9 @@ def test_scores_do_not_depend_on_batch_order_or_padding_side(folders, which):
     reordered = student.predict(texts[::-1])[::-1]
     np.testing.assert_allclose(student.predict(texts), wanted, atol=1e-5)
     np.testing.assert_allclose(reordered, wanted, atol=1e-5)
+    student.config = replace(student.config, score_tokens=1)  # each text alone
+    np.testing.assert_allclose(student.predict(texts), wanted, atol=1e-5)
+    student.config = replace(student.config, score_tokens=90)
     student.tokens.tokenizer.padding_side = "left"
     np.testing.assert_allclose(student.predict(texts), wanted, atol=1e-5)
     assert student.predict([]).shape == (0,)
@@ -215,6 +219,8 @@ def test_what_cannot_be_opened_is_said(folders, tmp_path, checkpoint):
         StudentConfig(device="gpu")
     with pytest.raises(BadConfig, match=r"student\.max_steps must be >= 1 or None; got 0"):
         StudentConfig(max_steps=0)
+    with pytest.raises(BadConfig, match=r"student\.score_tokens must be >= 1 or None; got 0"):
+        StudentConfig(score_tokens=0)
 
 
 def test_a_fast_tokenizer_is_asked_for():

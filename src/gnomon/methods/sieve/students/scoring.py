@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gnomon.methods.sieve.students.tokens import Ids, Tokens, plan_batches
 
+CPU_BUDGET, BUDGETS = 2048, {"cuda": 32_768}  # tokens of a batch
 WINDOW = 4096  # texts tokenised and sorted together
 
 
@@ -29,7 +30,7 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[A
 
 
 def score_texts(
-    model: Any, tokens: Tokens, texts: Sequence[str], *, budget: int, precision: str
+    model: Any, tokens: Tokens, texts: Sequence[str], *, budget: int | None, precision: str
 ) -> NDArray[np.float64]:
     """Log-odds of a pass, [N], in the order of the texts.
 
@@ -37,7 +38,7 @@ def score_texts(
         model: a classifier; it is left in evaluation mode.
         tokens: its tokenizer.
         texts: what to score.
-        budget: tokens of a batch, padding included.
+        budget: tokens of a batch, padding included; None takes what suits the device.
         precision: `"float32"`, `"bf16"` or `"auto"`.
     """
     parts = [
@@ -50,13 +51,13 @@ def score_texts(
 
 
 def score_rows(
-    model: Any, tokens: Tokens, rows: Sequence[Ids], *, budget: int, precision: str
+    model: Any, tokens: Tokens, rows: Sequence[Ids], *, budget: int | None, precision: str
 ) -> NDArray[np.float64]:
     """Log-odds of a pass of rows of token ids, [N], in their order."""
     model.eval()
     device = next(model.parameters()).device
     found = np.empty(len(rows))
-    batches = plan_batches([len(row) for row in rows], budget)
+    batches = plan_batches([len(row) for row in rows], budget or BUDGETS.get(device.type, CPU_BUDGET))
     with torch.inference_mode(), arithmetic(device, precision):
         # Results stay on the device until the end: nothing waits for it in between.
         logits = [pass_logits(model, tokens.pad([rows[i] for i in batch], device)) for batch in batches]
