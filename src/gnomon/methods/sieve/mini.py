@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -111,21 +110,6 @@ def _score(part: Part, arm: str, measured: Mapping[str, Any], found: Findings) -
 
 ARM_NAMES = {"trm, halving": "trm halving", "trm, c = 1": "trm c=1"}
 """Arm -> its name in claims, where a comma would not do."""
-
-
-def labels_to_reach(curve: Sequence[Mapping[str, float]], target: float) -> float | None:
-    """How many labels an arm needs for an AP of `target`, by linear interpolation; None when it does not get there.
-
-    >>> labels_to_reach([{"labels": 100, "AP": 0.5}, {"labels": 200, "AP": 0.7}], 0.6)
-    150.0
-    """
-    points = [(point["labels"], point["AP"]) for point in curve]
-    if points[0][1] >= target:
-        return points[0][0]
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if y0 < target <= y1:
-            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
-    return None
 
 
 def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def write(page: Page, parts: Mapping[str, Part], found: Mapping[str, Measured]) 
         page.section(parts[key].title)
         _curves(page, arms)
         page.table(
-            [_row(arm, rows) for arm, rows in arms.items()],
+            [_row(arm, rows, arms.get("random")) for arm, rows in arms.items()],
             caption="at the end of the budget, means over seeds",
             best={"AP": "max", "balanced accuracy": "max"},
         )
@@ -72,13 +73,31 @@ def _curves(page: Page, arms: Measured) -> None:
         )
 
 
-def _row(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def labels_to_reach(curve: Sequence[Mapping[str, float]], target: float) -> float | None:
+    """How many labels an arm needs for an AP of `target`, by linear interpolation; None when it does not get there.
+
+    >>> labels_to_reach([{"labels": 100, "AP": 0.5}, {"labels": 200, "AP": 0.7}], 0.6)
+    150.0
+    """
+    points = [(point["labels"], point["AP"]) for point in curve]
+    if points[0][1] >= target:
+        return points[0][0]
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if y0 < target <= y1:
+            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
+    return None
+
+
+def _row(
+    arm: str, rows: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
     scores = mean_interval([[row["curve"][-1]["AP"]] for row in rows])
     return {
         "arm": arm,
         "labels": round(float(np.mean([row["labels"] for row in rows]))),
         "pass share of labels": float(np.mean([row.get("pass share", row["base rate"]) for row in rows])),
         "AP": (scores.estimate, scores.low, scores.high),
+        "labels to random's AP": _reach(rows, random) if random and arm != ALL_LABELS else None,
         "best F1": float(np.mean([row["curve"][-1]["best F1"] for row in rows])),
         **{
             name: _mean(rows, name)
@@ -91,6 +110,14 @@ def _row(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             )
         },
     }
+
+
+def _reach(rows: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]]) -> float | None:
+    """Labels after which an arm's mean curve reaches what random selection reaches with its whole budget."""
+    target = _mean(random, "AP")
+    points = zip(*(row["curve"] for row in rows), strict=False)
+    curve = [{n: float(np.mean([p[n] for p in point])) for n in ("labels", "AP")} for point in points]
+    return labels_to_reach(curve, target)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:

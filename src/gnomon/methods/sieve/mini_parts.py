@@ -37,7 +37,9 @@ class Scale:
     """Span-corruption steps of the T5 encoder on the unlabelled stream, the stand-in for pre-training."""
     encoder: tuple[int, int, int]
     """Width, layers and heads of the T5 encoder."""
-    encoder_lr: float = 1e-3
+    encoder_steps: int
+    """Its optimiser steps in each fit."""
+    encoder_lr: float = 3e-3
     """Its peak learning rate in fits."""
     device: str = "cpu"
     """Where the encoder runs."""
@@ -49,9 +51,9 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(700, 200, 50, 2, 500, 500, 10, (32, 1, 2)),
-    "mini": Scale(12_000, 3_000, 100, 8, 9_000, 6_000, 1200, (96, 2, 4)),
-    "gpu": Scale(1_020_000, 20_000, 500, 8, 100_000, 1_020_000, 4000, (768, 12, 12), 3e-4, "cuda"),
+    "smoke": Scale(700, 200, 50, 2, 500, 500, 10, (32, 1, 2), 15),
+    "mini": Scale(12_000, 3_000, 100, 8, 9_000, 6_000, 300, (64, 1, 4), 150),
+    "gpu": Scale(1_020_000, 20_000, 500, 8, 100_000, 1_020_000, 4000, (768, 12, 12), 400, 3e-4, "cuda"),
 }
 
 
@@ -75,6 +77,8 @@ class Part:
     """`topics` or `docs`."""
     student: str = "hashed-linear"
     """`hashed-linear` or `t5-encoder`."""
+    folds: int = 5
+    """Trainings for the threshold."""
 
 
 PARTS: dict[str, tuple[Part, ...]] = {
@@ -89,7 +93,7 @@ PARTS: dict[str, tuple[Part, ...]] = {
         Part("batch-200", "200 labels a round", ("random", "trm", "trm, halving"), batch=200),
     ),
     "encoder": (
-        Part("encoder", "Generated text, T5 encoder", (*FEW_ARMS, ALL_LABELS), student="t5-encoder"),
+        Part("encoder", "Generated text, T5 encoder", (*FEW_ARMS, ALL_LABELS), student="t5-encoder", folds=2),
     ),
     "docs": (Part("docs", "Documentation of this Python installation", MAIN_ARMS, corpus="docs"),),
 }
@@ -112,7 +116,11 @@ def trial(part: Part, scale: Scale, rng: Rng, folder: Path) -> Trial:
     batch = part.batch or scale.batch
     # A seed round goes on until both classes are there: at one pass in 25, 50 labels can miss them.
     selection = Selection(
-        budget=scale.budget, batch=batch, window=scale.window, max_seed_labels=max(10 * batch, 500)
+        budget=scale.budget,
+        batch=batch,
+        window=scale.window,
+        max_seed_labels=max(10 * batch, 500),
+        folds=part.folds,
     )
     return Trial(corpus, student, selection, rng.child("fit"), partial(open_student, config=config))
 
@@ -132,6 +140,9 @@ def _student_config(part: Part, scale: Scale) -> StudentConfig:
             adapt_steps=scale.adapt_steps,
             device=scale.device,
             lr=scale.encoder_lr,
+            epochs=1000,
+            max_steps=scale.encoder_steps,
+            held_out=0.0,  # of 100 labels four pass: too few to keep any back
         )
     if part.corpus == "docs":  # real words are too many and too rare for a few dimensions
         return StudentConfig(gamma=part.gamma, hash_bits=18, ngrams=2, idf=True)
