@@ -46,6 +46,6 @@ def test_the_calibrated_threshold_is_near_the_best_one(measured):
 
 def test_labels_to_reach_by_hand():
     curve = [{"labels": 100, "AP": 0.5}, {"labels": 200, "AP": 0.7}, {"labels": 300, "AP": 0.6}]
-    assert labels_to_reach(curve, 0.55) == 125
+    assert labels_to_reach(curve, 0.55) == pytest.approx(125)
     assert labels_to_reach(curve, 0.4) == 100
     assert labels_to_reach(curve, 0.8) is None

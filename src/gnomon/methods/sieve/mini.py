@@ -53,7 +53,7 @@ def mini(cfg: Mini, run: Run) -> None:
     )
     if scale.device == "cuda" and env.devices() in (["cpu"], ["mps"]):
         raise BadConfig(f"--scale {cfg.scale} needs a CUDA GPU; --scale mini runs on the CPU.")
-    run.page.title = "sieve in miniature: what a chosen label is worth"
+    run.page.title = "sieve in miniature, SIMULATED judge: what a chosen label is worth"
     run.page.simulated = True
     found = Findings()
     for part in parts:

@@ -14,6 +14,16 @@ from gnomon.methods.sieve.cost import Cost, call_usd
 from gnomon.methods.sieve.mini_parts import Part
 from gnomon.methods.sieve.mini_trial import ALL_LABELS
 
+DECISIONS = (
+    "balanced accuracy",
+    "balanced accuracy at 0.5",
+    "balanced accuracy at the best cut",
+    "F1",
+    "kappa",
+    "error where both agree",
+)
+"""Measures of a filter with its threshold."""
+
 Measured = Mapping[str, Sequence[Mapping[str, Any]]]
 """Arm -> what was measured, per seed."""
 
@@ -30,8 +40,13 @@ def write(page: Page, parts: Mapping[str, Part], found: Mapping[str, Measured]) 
         _curves(page, arms)
         page.table(
             [_row(arm, rows, arms.get("random")) for arm, rows in arms.items()],
-            caption="at the end of the budget, means over seeds",
-            best={"AP": "max", "balanced accuracy": "max"},
+            caption="ranking, at the end of the budget; means over seeds",
+            best={"AP": "max", "best F1": "max"},
+        )
+        page.table(
+            [{"arm": arm} | {name: _mean(rows, name) for name in DECISIONS} for arm, rows in arms.items()],
+            caption="decisions of the finished filter; means over seeds",
+            best={"balanced accuracy": "max", "kappa": "max"},
         )
     first = next(iter(found.values()))
     if "trm" in first:
@@ -99,16 +114,6 @@ def _row(
         "AP": (scores.estimate, scores.low, scores.high),
         "labels to random's AP": _reach(rows, random) if random and arm != ALL_LABELS else None,
         "best F1": float(np.mean([row["curve"][-1]["best F1"] for row in rows])),
-        **{
-            name: _mean(rows, name)
-            for name in (
-                "balanced accuracy",
-                "balanced accuracy at 0.5",
-                "balanced accuracy at the best cut",
-                "kappa",
-                "error where both agree",
-            )
-        },
     }
 
 
