@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A tour of gnomon on real input that every machine has: Python's own standard library.
+# A tour of gnomon on real input that every machine has: Python's own standard library and its documentation.
 # Each step is a command you can type yourself; repeating the script continues where it stopped.
 set -euo pipefail
 
@@ -10,14 +10,25 @@ step "1. Which methods are there, and is everything installed?"
 gnomon list
 gnomon doctor
 
-step "2. Take 1,500 functions of the standard library apart into lint-clean edits"
+step "2. Teach a light filter to keep documentation about files, from 600 verdicts"
+# The judge is a rule, so that the tour needs no network; examples/tour_filter.yaml says the same in words for a language model.
+# Snippets of 80 tokens, six rounds of 100 labels, words weighed by their rarity in 2,000 unlabelled snippets.
+gnomon sieve fit stdlib:docs --filter examples/tour_filter.yaml --judge rule:examples/tour_judge.py:about_files \
+    --model hashed-linear --snippet-tokens 80 --student.idf --selection.adapt 2000 \
+    --selection.budget 600 --selection.batch 100 --test 800 --out "$TOUR/filter"
+
+step "3. Filter all of the documentation with it, and compare it with the judge on documents set aside"
+gnomon sieve apply stdlib:docs --model "$TOUR/filter" --workers 2 --out "$TOUR/filtered"
+gnomon sieve eval "$TOUR/filter/test.jsonl" --model "$TOUR/filter" --out "$TOUR/agreement"
+
+step "4. Take 1,500 functions of the standard library apart into lint-clean edits"
 gnomon lintseq generate stdlib:functions --min-lines 3 --max-lines 8 --limit 1500 \
     --linter pyflakes -s 2 --workers 2 --out "$TOUR/edits"
 
-step "3. Audit them: does every sequence give its function back, is every state clean?"
+step "5. Audit them: does every sequence give its function back, is every state clean?"
 gnomon lintseq check "$TOUR/edits" --workers 2 --out "$TOUR/audit"
 
-step "4. Make a small model from nothing, then train it twice: on edits and on whole programs"
+step "6. Make a small model from nothing, then train it twice: on edits and on whole programs"
 python examples/tour_model.py "$TOUR/edits" "$TOUR/untrained"
 for mode in editseq program; do
     gnomon lintseq train "$TOUR/edits" --model "$TOUR/untrained" --mode $mode --passes 4 \
@@ -25,12 +36,12 @@ for mode in editseq program; do
         --train.warmup-ratio 0.02 --out "$TOUR/trained-$mode"
 done
 
-step "5. Let both write"
+step "7. Let both write"
 for mode in editseq program; do
     gnomon lintseq sample examples/tour_prompts.jsonl --model "$TOUR/trained-$mode" --mode $mode \
         --gen.n 5 --gen.max-new-tokens 200 --out "$TOUR/samples-$mode"
 done
 
-step "6. All of it on one page"
+step "8. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

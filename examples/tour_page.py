@@ -1,11 +1,13 @@
-"""Put the tour on one page: what the data is, how both models learned, what both write: tour_page.py TOUR."""
+"""Put the tour on one page: what a filter learned and kept, how two models learned, what both write: tour_page.py TOUR."""
 
 import ast
 import json
 import sys
 import warnings
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
+from textwrap import shorten
 
 from gnomon.core import records
 from gnomon.core.report import Page
@@ -21,6 +23,16 @@ def figures(run: str) -> dict:
     return json.loads((tour / run / "report.json").read_text("utf-8"))["figures"]
 
 
+def last_logged(run: str) -> dict:
+    """The numbers that one of the tour's runs logged last."""
+    return json.loads((tour / run / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
+
+
+def rows_of(run: str) -> list[dict]:
+    """The records of one of the tour's runs."""
+    return [raw for _, raw in records.read_raw(tour / run)]
+
+
 def parses(code: str) -> bool:
     """Whether a text is Python."""
     try:
@@ -32,23 +44,89 @@ def parses(code: str) -> bool:
     return bool(code.strip())
 
 
-page = Page("A tour of gnomon", method="lintseq", verb="tour", command="make demo")
-audit = figures("audit")
+def spread(rows: list[dict], count: int = 5) -> list[dict]:
+    """So many of the scored documents, from the highest score to the lowest in even steps, as rows of a table."""
+    ranked = sorted(rows, key=lambda row: row["sieve_score"], reverse=True)
+    picked = [ranked[i * len(ranked) // count] for i in range(count)] if ranked else []
+    return [
+        {
+            "document": row["name"],
+            "score": row["sieve_score"],
+            "it says": shorten(row["text"], 160, placeholder="..."),
+        }
+        for row in picked
+    ]
+
+
+page = Page("A tour of gnomon", method="sieve, lintseq", verb="tour", command="make demo")
+audit, agreement, applied = figures("audit"), last_logged("agreement"), last_logged("filtered")
 page.figures(
     {
+        "labels": figures("filter")["labels"],
+        "snippets filtered": applied["snippets"],
+        "balanced accuracy": agreement["balanced_accuracy"],
         "functions": figures("edits")["programs"],
         **{k: audit[k] for k in ("resolve exactly", "lint-clean states")},
     }
 )
 page.text(
-    "Functions of this machine's own standard library were taken apart into edits, each state of which passes the linter. "
-    "Then one small untrained model learned from the edits, and its twin from the whole functions."
+    "**sieve** learned from a few hundred verdicts which documentation of this machine's own Python is about files, and filtered "
+    "all of it. **lintseq** took functions of the standard library apart into edits, each state of which passes the linter; then "
+    "one small untrained model learned from the edits, and its twin from the whole functions."
 )
 
-page.section("The data")
+page.section("A filter from a few hundred verdicts")
+labels = rows_of("filter/labels.jsonl")
+page.text(
+    f"A judge, here a rule with words in it, said of {len(labels):,} snippets whether they are about files. A linear model that "
+    f"learned from them then scored all {applied['snippets']:,}: **{len(labels) / applied['snippets']:.1%} of what the judge would "
+    "have had to read**. With a language model as the judge that share is the bill."
+)
+page.table(
+    [
+        {
+            "snippets set aside": agreement["n"],
+            "the judge passes": agreement["base_rate"],
+            **{
+                name.replace("_", " "): (agreement[name], *agreement["intervals"][name])
+                for name in ("balanced_accuracy", "agreement", "average_precision")
+            },
+        }
+    ],
+    caption="filter and judge on documents that nobody learned from, with 95% bootstrap intervals over documents",
+)
+rounds = [[row["label"] for row in labels if row["round"] == n] for n in sorted({r["round"] for r in labels})]
+spent = list(accumulate(map(len, rounds)))
+page.lines(
+    {
+        "labels of each round": [
+            (x, sum(found) / len(found)) for x, found in zip(spent, rounds, strict=True)
+        ],
+        "documents set aside": [(x, agreement["base_rate"]) for x in spent],
+    },
+    x_label="labels spent",
+    y_label="share that the judge passes",
+    caption="The first round is drawn uniformly. Later ones are drawn near the threshold, where passes are no longer rare.",
+)
+filtered = rows_of("filtered")
+kept = [row for row in filtered if row["sieve_pass"]]
+page.table(
+    spread(kept), caption=f"{len(kept):,} documents passed; five of them, beginning with the highest score"
+)
+dropped = [row for row in filtered if not row["sieve_pass"]]
+page.table(
+    spread(dropped),
+    caption=f"{len(dropped):,} documents were dropped; five of them, beginning with the nearest miss",
+)
+page.text(
+    "The threshold aims at balanced accuracy, which would rather keep a wrong document than lose a right one. "
+    "`--selection.objective precision` asks for clean results instead."
+)
+
+page.section("Edits")
 page.table([audit], caption="the audit")
 shown = 0
-for row in (raw for _, raw in records.read_raw(tour / "edits")):
+for row in rows_of("edits"):
     if 4 <= row["n_edits"] <= 8 and shown < 2:
         page.edit_path(states_of(*line_sets_of(row["edit_path"])), caption=row["source_file"])
         shown += 1
@@ -71,7 +149,7 @@ page.section("What they write")
 linter = open_linter("pyflakes")
 table, samples = [], {}
 for mode, arm in MODES.items():
-    samples[arm] = [raw for _, raw in records.read_raw(tour / f"samples-{mode}")]
+    samples[arm] = rows_of(f"samples-{mode}")
     programs = [row["program"] or "" for row in samples[arm]]
     ends = Counter(row["finish"] for row in samples[arm])
     table.append(
@@ -94,8 +172,9 @@ for task in list(dict.fromkeys(row["task_id"] for row in samples["edit sequences
 
 page.section("Where to go from here")
 page.text(
+    "- `gnomon sieve fit my_texts/ --filter my_filter.yaml --judge openai:MODEL --model hashed-linear` on texts of your own\n"
     "- `gnomon lintseq generate my_project/ --linter pyflakes -s 5` on your own code\n"
-    "- `gnomon lintseq mini` is the replication with its baselines\n"
+    "- `gnomon lintseq mini` and `gnomon sieve mini` are the replications with their baselines\n"
     "- `gnomon list` shows the other methods"
 )
 folder = tour / "page"
