@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,3 +58,20 @@ class Rng:
         import torch
 
         return torch.Generator(device).manual_seed(self.key & (2**63 - 1))
+
+
+@contextmanager
+def seeded(rng: Rng, device: torch.device | None = None) -> Iterator[None]:
+    """Inside the `with`, torch's global streams draw what `rng` says; after it, what they would have drawn.
+
+    For code of others that takes no generator: initial weights, dropout.
+
+    Args:
+        rng: where the draws come from.
+        device: a GPU whose stream is meant too; None: the CPU's alone.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+        torch.manual_seed(rng.key & (2**63 - 1))
+        yield

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from functools import partial
 from pathlib import Path
@@ -66,27 +65,40 @@ def test_output_is_the_source_s_order_whatever_the_workers(tmp_path, workers):
 @pytest.mark.slow
 def test_ray_gives_the_same_files(tmp_path):
     pytest.importorskip("ray")
-    script = textwrap.dedent(
-        """
-        import sys, pathlib
-        sys.path.insert(0, sys.argv[2])
-        from test_execute import double, source
-        from gnomon.core.data.execute import map_shards
-        totals = map_shards(double, source(23), pathlib.Path(sys.argv[1]), engine="ray", workers=2, shard_rows=4)
-        print(totals.read, totals.written, totals.rejected, totals.sums["seen"])
-        """
+    told = with_ray(
+        tmp_path / "ray", "double", "print(done.read, done.written, done.rejected, done.sums['seen'])"
     )
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(Path(__file__).parent)])
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "ray"), str(Path(__file__).parent)],
-        env=environment, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.stdout.split() == ["23", "38", "4", "19"], done.stderr[-2000:]
+    assert told.stdout.split() == ["23", "38", "4", "19"], told.stderr[-2000:]
     map_shards(double, source(23), tmp_path / "local", shard_rows=4)
     for path in parts(tmp_path / "local"):
         assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()
+
+
+@pytest.mark.scale
+@pytest.mark.slow
+def test_an_error_of_the_step_comes_through_ray_as_it_is(tmp_path):
+    pytest.importorskip("ray")
+    told = with_ray(tmp_path / "ray", "fail", "")
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1] == "gnomon.errors.BadConfig: seven is not allowed"
+
+
+def with_ray(sink, step, then):
+    """A job of 23 rows in an interpreter of its own: Ray leaves threads behind."""
+    here = str(Path(__file__).parent)
+    script = f"""
+import sys, pathlib
+sys.path.insert(0, sys.argv[2])
+from test_execute import {step}, source
+from gnomon.core.data.execute import map_shards
+done = map_shards({step}, source(23), pathlib.Path(sys.argv[1]), engine="ray", workers=2, shard_rows=4)
+{then}
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script, str(sink), here],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), here])},
+        capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
 
 
 def test_finished_shards_are_not_done_again(tmp_path):

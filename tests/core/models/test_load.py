@@ -84,6 +84,14 @@ def test_a_tokenizer_that_cannot_pad_is_refused(tiny_tokenizer, tmp_path):
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("family", ["t5", "llama"])
+def test_a_folder_without_tokenizer_files_is_refused(family, tmp_path):
+    """Also where transformers would make up an empty tokenizer, as for T5."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "vocab_size": 300}))
+    with pytest.raises(BadInput, match=r"No tokenizer could be loaded .* Save one there"):
+        load_tokenizer(tmp_path)
+
+
 def _with_config(folder, tmp_path, **fields):
     copy = shutil.copytree(folder, tmp_path / "changed")
     config = json.loads((copy / "config.json").read_text())

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
-from gnomon.errors import WorkLost
+from gnomon.errors import UserError, WorkLost
 from gnomon.lazy import optional
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def ray(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]:
     Raises:
         MissingExtra: Ray is not installed.
         WorkLost: Ray gave a shard up.
+        UserError: the step raised it.
     """
     cluster = optional("ray", "Ray", "ray")
     data = optional("ray.data", "Ray", "ray")
@@ -85,18 +86,24 @@ def ray(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]:
     data.DataContext.get_current().enable_progress_bars = False
 
     def run(row: dict[str, Any]) -> dict[str, Any]:
-        return {"totals": work(row["shard"])}
+        try:
+            return {"totals": work(row["shard"])}
+        except UserError as error:  # a value crosses processes as it is; Ray wraps what is raised
+            return {"totals": error}
 
     while window := list(itertools.islice(shards, IN_FLIGHT * workers)):
         rows = [{"shard": shard} for shard in window]
         mapped = data.from_items(rows, override_num_blocks=len(rows)).map(run, concurrency=workers)
         try:
-            yield from (row["totals"] for row in mapped.iter_rows())
+            for row in mapped.iter_rows():
+                if isinstance(row["totals"], UserError):
+                    raise row["totals"]
+                yield row["totals"]
         except cluster.exceptions.RayError as error:
             if isinstance(cause := getattr(error, "cause", None), Exception) and not isinstance(
                 cause, OSError
             ):
-                raise cause from None
+                raise  # a bug: Ray's message holds the traceback of the step
             raise WorkLost(
                 f"Ray gave up a shard ({error}). Finished shards are kept: repeat the command to continue."
             ) from None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
+
 # kind -> (transformers' table of classes, its loader, words for a message)
 KINDS = {
     "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", "a causal text model"),
@@ -53,20 +55,30 @@ def load_model(
     folder = Path(ref)
     if (folder / "adapter_config.json").is_file():
         return _load_adapter(folder, kind, device, dtype, asked_by)
-    config = _load_config(ref, revision)
+    config = load_config(ref, revision)
     _check_kind(ref, config, kind, asked_by)
+    model = load_weights(getattr(transformers, KINDS[kind][1]), ref, dtype=dtype, revision=revision)
+    return model.to(device).eval()
+
+
+def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
+    """The model at `ref` by `loader`'s `from_pretrained`, from safetensors, without code from the checkpoint.
+
+    Args:
+        loader: a model class of transformers, or one of its `Auto` classes.
+        ref: a folder or hub id.
+        **options: more for `from_pretrained`.
+
+    Raises:
+        BadInput: nothing is at `ref`, or it has no safetensors weights.
+    """
+    folder = Path(ref)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise BadInput(_no_safetensors(ref))
-    loader = getattr(transformers, KINDS[kind][1])
     try:
-        model = loader.from_pretrained(
-            str(ref), dtype=dtype, revision=revision, use_safetensors=True, trust_remote_code=False
-        )
+        return loader.from_pretrained(str(ref), use_safetensors=True, trust_remote_code=False, **options)
     except OSError as error:
-        if "safetensors" in str(error):
-            raise BadInput(_no_safetensors(ref)) from error
-        raise BadInput(_not_found(ref)) from error
-    return model.to(device).eval()
+        raise BadInput(_no_safetensors(ref) if "safetensors" in str(error) else _not_found(ref)) from error
 
 
 def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -78,12 +90,15 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
     """
     from transformers import AutoTokenizer
 
+    no_tokenizer = f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
+    folder = Path(ref)
+    # For some families transformers would make up an empty one.
+    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise BadInput(no_tokenizer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(
-            f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
-        ) from error
+        raise BadInput(no_tokenizer) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelMismatch(
@@ -95,7 +110,13 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
     return tokenizer
 
 
-def _load_config(ref: str | Path, revision: str | None) -> PreTrainedConfig:
+def load_config(ref: str | Path, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of the model at `ref`.
+
+    Raises:
+        BadInput: nothing is at `ref`.
+        ModelMismatch: transformers does not know the model, or it brings its own code.
+    """
     from transformers import AutoConfig
 
     folder = Path(ref)

@@ -6,12 +6,11 @@ miniatures train `new_llama` from nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnomon.core.rng import Rng
+from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput, nearest
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def new_llama(
         tie_word_embeddings=True,
         **_special_ids(tokenizer),
     )
-    with _seeded(generator):
+    with seeded(generator):
         return LlamaForCausalLM(config)
 
 
@@ -144,7 +143,7 @@ def tiny_causal(
         fields.pop("num_key_value_heads")
         fields["n_inner"] = fields.pop("intermediate_size")
     config = AutoConfig.for_model(family, **fields)
-    with _seeded(generator or Rng(0).child("tiny", family)):
+    with seeded(generator or Rng(0).child("tiny", family)):
         model = AutoModelForCausalLM.from_config(config).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -157,13 +156,3 @@ def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-
-
-@contextmanager
-def _seeded(generator: Rng) -> Iterator[None]:
-    """Inside the `with`, torch's global stream draws what `generator` says; after it, what it would have."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.key & (2**63 - 1))
-        yield

@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
-from gnomon.core.models import load_tokenizer
-from gnomon.core.rng import Rng
-from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.sieve.students.optimising import seeded
+from gnomon.core.models.load import load_config, load_weights
+from gnomon.core.rng import Rng, seeded
+from gnomon.errors import ModelMismatch
 from gnomon.methods.sieve.students.t5 import T5EncoderClassifier, T5EncoderClassifierConfig
 
 T5, SEQUENCE = "t5-encoder", "sequence-classifier"
-TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 NEW_WEIGHTS = Rng(0).child("sieve", "new weights")  # of heads and decoders that a checkpoint does not have
 
 
@@ -60,17 +58,7 @@ def read_config(ref: str | Path) -> Any:
     from transformers import AutoConfig
 
     AutoConfig.register(T5EncoderClassifierConfig.model_type, T5EncoderClassifierConfig, exist_ok=True)
-    folder = Path(ref)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise BadInput(f'Folder "{ref}" has no config.json. A model folder is what save_pretrained writes.')
-    try:
-        return AutoConfig.from_pretrained(str(ref), trust_remote_code=False)
-    except OSError as error:
-        raise BadInput(_not_found(ref)) from error
-    except (ValueError, KeyError) as error:
-        raise ModelMismatch(
-            f'Model "{ref}" is of a kind this transformers does not know, or brings code of its own, which is never run.'
-        ) from error
+    return load_config(ref)
 
 
 def load_classifier(ref: str | Path, kind: str, dropout: float) -> Any:
@@ -103,21 +91,6 @@ def load_t5(ref: str | Path) -> Any:
     return _load(T5ForConditionalGeneration, ref)
 
 
-def load_student_tokenizer(ref: str | Path) -> Any:
-    """The tokenizer at `ref`; a folder without any file of one is refused, where transformers makes up an empty one.
-
-    Raises:
-        BadInput: no tokenizer is at `ref`.
-        ModelMismatch: it has neither a padding nor an end-of-text token.
-    """
-    folder = Path(ref)
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
-        raise BadInput(
-            f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
-        )
-    return load_tokenizer(ref)
-
-
 def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
     """Tokens that the model can read, at most `wanted`; T5 counts positions relatively and knows no limit."""
     positions = getattr(model.config, "max_position_embeddings", None)
@@ -135,17 +108,9 @@ def _has_head(config: Any) -> bool:
 
 
 def _load(loader: Any, ref: str | Path, **more: Any) -> Any:
-    folder = Path(ref)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise BadInput(_no_safetensors(ref))
-    try:
-        # That a head is new is what is wanted here, no news.
-        with quiet(), seeded(NEW_WEIGHTS):
-            model = loader.from_pretrained(
-                str(ref), dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **more
-            )
-    except OSError as error:
-        raise BadInput(_no_safetensors(ref) if "safetensors" in str(error) else _not_found(ref)) from error
+    # That a head is new is what is wanted here, no news.
+    with quiet(), seeded(NEW_WEIGHTS):
+        model = load_weights(loader, ref, dtype=torch.float32, **more)
     # Weights may lie anywhere in the mapped file, and where they lie changes the rounding of products; copies are aligned.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
@@ -167,17 +132,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bar:
             logging.enable_progress_bar()
-
-
-def _no_safetensors(ref: str | Path) -> str:
-    return (
-        f'Model "{ref}" has no safetensors weights, and other formats can run code when they are opened. '
-        "Convert it where it came from: model.save_pretrained(folder)."
-    )
-
-
-def _not_found(ref: str | Path) -> str:
-    return (
-        f'Model "{ref}" is neither a folder here nor a hub model that is cached or can be reached. '
-        "Check the name, or download it first and name the folder."
-    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gnomon.core.rng import Rng
+from gnomon.core.rng import Rng, seeded
 from gnomon.core.train.optim import decay_groups, lr_factor, make_adamw, set_lr
 from gnomon.errors import UserError
 from gnomon.methods.sieve.students.scoring import arithmetic
@@ -65,11 +64,3 @@ def optimise(
         optimizer.step()
         optimizer.zero_grad()
         yield step + 1, value
-
-
-@contextmanager
-def seeded(rng: Rng, device: torch.device | None = None) -> Iterator[None]:
-    """Inside the `with`, torch's global streams draw what `rng` says; after it, what they would have drawn."""
-    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
-        torch.manual_seed(rng.key & (2**63 - 1))
-        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gnomon.core.rng import Rng
+from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
@@ -72,8 +72,6 @@ def new_t5(
         BadInput: `heads` does not divide `d_model`.
     """
     from transformers import T5Config, T5ForConditionalGeneration
-
-    from gnomon.methods.sieve.students.optimising import seeded
 
     if d_model % heads:
         raise BadInput(f"{heads} heads do not divide a width of {d_model}. Choose a width that they divide.")

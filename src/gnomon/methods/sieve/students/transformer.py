@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnomon.core.models import load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.methods.sieve.students import networks
 from gnomon.methods.sieve.students.base import Fitted, Span
@@ -52,7 +53,7 @@ class TransformerStudent:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         at = saved or origin
-        tokenizer = networks.load_student_tokenizer(at)
+        tokenizer = load_tokenizer(at)
         self.model = networks.load_classifier(at, kind, self.config.dropout).to(device)
         self.tokens = Tokens(tokenizer, networks.longest_input(self.model, tokenizer, self.config.max_tokens))
         if self.model.config.pad_token_id is None:
