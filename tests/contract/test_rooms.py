@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import typing
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,6 @@ VERBS = [pytest.param(m, v, id=f"{m.slug} {v}") for m in ROOMS for v in m.verbs.
 
 def settings_classes(kind):
     """A settings class and the dataclasses nested in it."""
-    import typing
-
     yield kind
     for hint in typing.get_type_hints(kind).values():
         if dataclasses.is_dataclass(hint):
@@ -51,7 +50,8 @@ def documented(kind):
 
 def some(kind):
     """An instance with made-up values for the fields that have no default."""
-    required = {f.name: "x" for f in dataclasses.fields(kind)
+    hints = typing.get_type_hints(kind)
+    required = {f.name: 7 if hints[f.name] is int else "x" for f in dataclasses.fields(kind)
                 if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}  # fmt: skip
     if {"model", "llm"} <= {f.name for f in dataclasses.fields(kind)} and "model" not in required:
         required["model"] = "x"
