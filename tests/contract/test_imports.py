@@ -63,7 +63,8 @@ def loaded_after(*words):
 
 @pytest.mark.parametrize(
     "words",
-    [("--help",), ("list",), ("show", "lintseq"), ("lintseq",), ("lintseq", "generate", "--help"), ("sieve", "fit", "--help"), ("view", "--help")],
+    [("--help",), ("list",), ("show", "lintseq"), ("lintseq",), ("lintseq", "generate", "--help"),
+     ("sieve", "fit", "--help"), ("view", "--help")],
     ids=" ".join,
 )  # fmt: skip
 def test_light_commands_load_nothing_heavy(words):
