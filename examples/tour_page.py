@@ -80,8 +80,8 @@ labels = rows_of("filter/labels.jsonl")
 page.text(
     f"A judge, here a rule with words in it, said of {len(labels):,} snippets whether they are about files. A linear model that "
     f"learned from them then scored all {applied['snippets']:,}: **{len(labels) / applied['snippets']:.1%} of what the judge would "
-    f"have had to read**. With a language model as the judge that share is the bill; {agreement['n']} more verdicts, which no filter "
-    "needs, tell below how good this one is."
+    f"have had to read**. With a language model as the judge that share is the bill; {agreement['n']} more verdicts, which are "
+    "no part of the learning, tell below how good the filter is."
 )
 page.table(
     [

@@ -266,10 +266,9 @@ def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
 def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
     """What `cost` worked out."""
     figures = cost.figures()
-    share = _percent(cost.ratio)
-    page.title = (
-        f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD, {share} of the judge on everything"
-    )
+    page.title = f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD"
+    if cost.judge_all_usd:
+        page.title += f", {_percent(cost.ratio)} of the judge on everything"
     page.figures(
         {
             "total, USD": figures["total_usd"],
@@ -302,6 +301,8 @@ def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
         [{"one judge call": cost.usd_per_call, "one snippet scored": cost.usd_per_snippet}],
         caption="prices, in USD",
     )
+    if not cost.judge_all_usd:
+        return
     sizes = [10**power for power in range(3, 10)]
     ratios = [(size, replace(cost, snippets=size).ratio) for size in sizes]
     page.lines(
