@@ -1,10 +1,10 @@
-"""How fast students score, against what one would write with scikit-learn or by padding batches as they come.
+"""How fast students score, against what one would write otherwise, and how fast a trained filter goes from file to file.
 
-    python benchmarks/sieve.py [--only SECTION ...] [--out docs/results/bench-sieve.json]
+    python benchmarks/sieve.py      writes docs/results/bench-sieve.json; with --only it prints a part
 
 Every way scores the same real texts, the documentation strings of the standard library and the `pydoc` topics, in one run.
-Times are CPU seconds of this process on one thread, so that other work on the machine counts little; ratios are what to look
-at. What ways take turns at is reported as the median of their rounds.
+Times of scoring are CPU seconds of this process on one thread, so that other work on the machine counts little; ratios are what
+to look at. What ways take turns at is reported as the median of their rounds. Times from file to file are wall clock.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common.apply_memory import measure
 
 from gnomon.core.data.corpora import stdlib_modules
 from gnomon.core.env import describe, version
@@ -29,6 +31,12 @@ from gnomon.core.rng import Rng
 from gnomon.methods.sieve.students import open_student
 
 Numbers = dict[str, Any]
+
+RECORD = Path("docs/results/bench-sieve.json")
+"""Where a whole run is recorded."""
+
+ONE_WORKER, TWO_WORKERS = (10_000, 100_000, 1_000_000), (10_000, 100_000)
+"""Snippets that are filtered from file to file."""
 
 
 def documentation() -> list[str]:
@@ -225,10 +233,53 @@ def throughput(model: Any, tokens: Any, count: int = 32, length: int = 128) -> N
     return record
 
 
+def apply(
+    texts: list[str], one_worker: Sequence[int] = ONE_WORKER, two_workers: Sequence[int] = TWO_WORKERS
+) -> Numbers:
+    """hashed-linear from a file of rows to files of rows with verdicts, by size of the corpus and by engine.
+
+    Args:
+        texts: what the snippets are cut from; a row holds one snippet.
+        one_worker: numbers of snippets for a single local process.
+        two_workers: numbers of snippets for two local processes, and for two on Ray.
+    """
+    from gnomon.methods.sieve.card import Card
+    from gnomon.methods.sieve.filter_files import Filter
+    from gnomon.methods.sieve.model import SieveModel
+
+    learned = snippets(texts[::2], (15, 20), 1000)
+    labels = [int("return" in text.lower() or "raise" in text.lower()) for text in learned]
+    student = open_student("hashed-linear")
+    student.fit(learned, labels, [1.0] * len(labels), Rng(0))
+    card = Card(
+        filter=Filter("results", "what a call gives or raises", "it says so", "it does not").to_raw(),
+        student="hashed-linear",
+        snippet_tokens=512,
+        threshold=0.5,
+        objective="balanced-accuracy",
+        base_rate=statistics.fmean(labels),
+        score_range=[0.0, 1.0],
+        judge="rule:return or raise",
+        is_simulated=False,
+        labels={"seed": len(labels)},
+    )
+    jobs = [(1, "local", one_worker), (2, "local", two_workers), (2, "ray", two_workers)]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        SieveModel(student, card).save(Path(folder))
+        for workers, engine, sizes in jobs:
+            for size in sizes:
+                fresh = snippets(texts[1::2], (15, 20), size)
+                rows = ({"id": number, "text": text} for number, text in enumerate(fresh))
+                found.append(measure(Path(folder), rows, workers=workers, engine=engine))
+    return {"words": "15-20", "shard_rows": 2048, "jobs": found}
+
+
 # What is measured, in order; a further section is a function of the texts and a line here.
-SECTIONS: dict[str, Callable[[list[str]], Numbers]] = {
+SECTIONS: dict[str, Callable[..., Numbers]] = {
     "hashed-linear": hashed_linear,
     "t5-encoder": t5_encoder,
+    "apply": apply,
 }
 
 
@@ -248,21 +299,23 @@ def lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to run; nothing is recorded")
+    parser.add_argument("--out", type=Path, help=f"where to write; a whole run writes {RECORD}")
+    sizes = {"type": int, "nargs": "*", "metavar": "N"}
+    parser.add_argument("--one-worker", **sizes, default=ONE_WORKER, help="apply: snippets for one process")
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/results/bench-sieve.json"), help="where to write"
+        "--two-workers", **sizes, default=TWO_WORKERS, help="apply: snippets for two, and for Ray"
     )
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     texts = documentation()
-    # Sections that do not run keep the numbers of an earlier run.
-    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-    measured = {name: SECTIONS[name](texts) for name in options.only}
-    kept = {name: before[name] for name in SECTIONS if name in before}
-    record: Numbers = {"command": "python benchmarks/sieve.py", **describe(), **kept, **measured}
-    record["packages"] |= {name: version(name) for name in ("scikit-learn", "scipy")}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    given = {"apply": {"one_worker": options.one_worker, "two_workers": options.two_workers}}
+    record: Numbers = {"command": " ".join(["python benchmarks/sieve.py", *sys.argv[1:]]), **describe()}
+    record["packages"] |= {name: version(name) for name in ("scikit-learn", "scipy", "ray")}
+    record |= {name: SECTIONS[name](texts, **given.get(name, {})) for name in options.only or SECTIONS}
+    if out := options.out or (None if options.only else RECORD):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print("\n".join(lines(record)))
     return 0
 

@@ -50,7 +50,7 @@ def spread(rows: list[dict], count: int = 5) -> list[dict]:
     picked = [ranked[i * len(ranked) // count] for i in range(count)] if ranked else []
     return [
         {
-            "document": row["name"],
+            "from": row["group"],
             "score": row["sieve_score"],
             "it says": shorten(row["text"], 160, placeholder="..."),
         }
@@ -66,7 +66,7 @@ page.figures(
         "snippets filtered": applied["snippets"],
         "balanced accuracy": agreement["balanced_accuracy"],
         "functions": figures("edits")["programs"],
-        **{k: audit[k] for k in ("resolve exactly", "lint-clean states")},
+        "lint-clean states": audit["lint-clean states"],
     }
 )
 page.text(
@@ -80,7 +80,8 @@ labels = rows_of("filter/labels.jsonl")
 page.text(
     f"A judge, here a rule with words in it, said of {len(labels):,} snippets whether they are about files. A linear model that "
     f"learned from them then scored all {applied['snippets']:,}: **{len(labels) / applied['snippets']:.1%} of what the judge would "
-    "have had to read**. With a language model as the judge that share is the bill."
+    f"have had to read**. With a language model as the judge that share is the bill; {agreement['n']} more verdicts, which are "
+    "no part of the learning, tell below how good the filter is."
 )
 page.table(
     [

@@ -5,7 +5,8 @@ import pytest
 
 from fixtures_cats import generated, saved_model
 
-_spec = importlib.util.spec_from_file_location("apply_memory", Path(__file__).with_name("apply_memory.py"))
+_path = Path(__file__).parents[2] / "benchmarks" / "common" / "apply_memory.py"
+_spec = importlib.util.spec_from_file_location("apply_memory", _path)
 apply_memory = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(apply_memory)
 

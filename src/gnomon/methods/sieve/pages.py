@@ -33,6 +33,9 @@ SHOWN = 6
 LONGEST = 300
 """Characters of a snippet that a page shows."""
 
+CHARTED = 3.0
+"""Largest bill in a chart, in bills of the judge on everything."""
+
 
 def labels(page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: Filter, meter: Meter) -> None:
     """What `label` found: the base rate, and how far the judge agrees with itself."""
@@ -56,7 +59,7 @@ def labels(page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: F
             "The same snippets, judged again: no student can agree with the judge more than the judge does."
         )
         page.table(
-            [{"draw": f"1 and {k + 2}", **_agreement(rows, other)} for k, other in enumerate(draws[1:])]
+            [{"draws": f"1 and {k + 2}", **_agreement(rows, other)} for k, other in enumerate(draws[1:])]
         )
     _filter(page, chosen)
     _asked(page, meter)
@@ -68,7 +71,8 @@ def labels(page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: F
 
 def _agreement(a: Sequence[Label], b: Sequence[Label]) -> dict[str, Any]:
     pairs = [(x.label, y.label) for x, y in zip(a, b, strict=True) if None not in (x.label, y.label)]
-    return {"snippets": len(pairs), **self_consistency([x for x, _ in pairs], [y for _, y in pairs])}
+    found = self_consistency([x for x, _ in pairs], [y for _, y in pairs])
+    return {"snippets": found["n"], "agreement": found["agreement"], "kappa": found["kappa"]}
 
 
 def fit(page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, tested: Sequence[Label]) -> None:
@@ -174,11 +178,14 @@ def applied(
         f"In training the judge passed {card.base_rate:.2%} of the snippets. Model version `{card.version}`, judge `{card.judge}`."
     )
     seen = [raw for _, raw in islice(rows, 2000)]
-    for title, kept in (("passed", True), ("dropped", False)):
-        shown = sorted((r for r in seen if r[PASS] == kept), key=lambda r: r[SCORE], reverse=kept)[:SHOWN]
+    for title, kept in (("passed", True), ("were dropped", False)):
+        ranked = sorted((r for r in seen if r[PASS] == kept), key=lambda r: r[SCORE], reverse=kept)
+        shown: dict[str, float] = {}
+        for row in ranked:
+            shown.setdefault(_short(str(row[text_field])), row[SCORE])
         if shown:
             page.section(f"Some that {title}")
-            page.table([{"score": r[SCORE], "text": _short(str(r[text_field]))} for r in shown])
+            page.table([{"score": score, "text": text} for text, score in islice(shown.items(), SHOWN)])
 
 
 def evaluation(
@@ -206,11 +213,21 @@ def evaluation(
         "truth": "student against truth",
         "judge_truth": "judge against truth",
     }
+    measures = {title: _comparison(found[name]) for name, title in names.items() if name in found}
     page.table(
-        [{"comparison": title} | _comparison(found[name]) for name, title in names.items() if name in found],
+        [
+            {"measure": name} | {title: row.get(name) for title, row in measures.items()}
+            for name in measures["student against judge"]
+        ],
         caption="with 95% bootstrap intervals over documents",
     )
-    page.table([{k: judged[k] for k in ("tp", "fp", "fn", "tn")}], caption="student against judge, counted")
+    page.table(
+        [
+            {"the judge": "passes", "student keeps": judged["tp"], "student drops": judged["fn"]},
+            {"the judge": "fails", "student keeps": judged["fp"], "student drops": judged["tn"]},
+        ],
+        caption="snippets",
+    )
     if "where_agreed" in found:
         agreed = found["where_agreed"]
         page.text(
@@ -249,7 +266,9 @@ def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
 def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
     """What `cost` worked out."""
     figures = cost.figures()
-    page.title = f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD, {cost.ratio:.2%} of the judge on everything"
+    page.title = f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD"
+    if cost.judge_all_usd:
+        page.title += f", {_percent(cost.ratio)} of the judge on everything"
     page.figures(
         {
             "total, USD": figures["total_usd"],
@@ -266,20 +285,44 @@ def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
     page.text(
         f"{source} One judge call costs as much as {figures['calls_per_judge_call']:,.0f} snippets scored by the student."
     )
-    page.table([{"what": name.replace("_", " "), "value": value} for name, value in figures.items()])
+    page.table(
+        [
+            {
+                "labels": cost.judge_usd,
+                "training": cost.training_usd,
+                "scoring": cost.scoring_usd,
+                "total": cost.total_usd,
+                "judge on everything": cost.judge_all_usd,
+            }
+        ],
+        caption="the bill, in USD",
+    )
+    page.table(
+        [{"one judge call": cost.usd_per_call, "one snippet scored": cost.usd_per_snippet}],
+        caption="prices, in USD",
+    )
+    if not cost.judge_all_usd:
+        return
     sizes = [10**power for power in range(3, 10)]
-    bills = [replace(cost, snippets=size) for size in sizes]
+    ratios = [(size, replace(cost, snippets=size).ratio) for size in sizes]
     page.lines(
         {
-            "student": [(size, one.total_usd) for size, one in zip(sizes, bills, strict=True)],
-            "judge on everything": [
-                (size, one.judge_all_usd) for size, one in zip(sizes, bills, strict=True)
-            ],
+            "student": [(size, ratio) for size, ratio in ratios if ratio <= CHARTED],
+            "judge on everything": [(size, 1.0) for size in sizes],
         },
         x_label="snippets in the corpus",
-        y_label="USD",
+        y_label="bill, in bills of the judge on everything",
         log_x=True,
     )
+
+
+def _percent(share: float) -> str:
+    """A share with two digits at least, however small.
+
+    >>> _percent(0.0346), _percent(0.0000026)
+    ('3.46%', '0.00026%')
+    """
+    return f"{share:.2%}" if share >= 0.001 or not share else f"{100 * share:.2g}%"
 
 
 def _title(title: str, judge: Judge) -> str:
@@ -305,8 +348,9 @@ def _asked(page: Page, meter: Meter) -> None:
 
 def _snippets(page: Page, rows: Sequence[Label], what: str) -> None:
     if rows:
+        is_scored = any(row.score_at_query is not None for row in rows)
         table = [{"score": row.score_at_query, "text": _short(row.text)} for row in rows[:SHOWN]]
-        page.table(table, caption=what)
+        page.table(table, caption=what, columns=None if is_scored else ["text"])
 
 
 def _short(text: str) -> str:

@@ -1,15 +1,15 @@
-"""How much memory applying a model takes, by the number of rows: a job in a process of its own, watched from outside.
+"""Speed and memory of applying a model of the room `sieve`: a job in a process of its own, watched from outside (Linux)."""
 
-python tests/scale/apply_memory.py MODEL ROWS [WORKERS] [ENGINE]    prints one JSON object
-"""
+from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 _JOB = """
 import resource, sys, time
@@ -29,7 +29,9 @@ if __name__ == "__main__":
 """
 
 
-def measure(model, rows, *, workers=1, engine="local"):
+def measure(
+    model: Path, rows: Iterable[dict[str, Any]], *, workers: int = 1, engine: str = "local"
+) -> dict[str, Any]:
     """Peak memory of applying `model` to as many rows, in MiB, and the speed.
 
     Args:
@@ -39,8 +41,12 @@ def measure(model, rows, *, workers=1, engine="local"):
         engine: `local` or `ray`.
 
     Returns:
-        `rows`, `snippets`, `driver_mib` (peak of the process that reads), `peak_mib` (peak of all processes together, shared pages
-        counted once each), `seconds` and `snippets_per_s`.
+        `rows`, `snippets`, `workers`, `engine`, `driver_mib` (peak of the process that reads), `peak_mib` (peak of all processes
+        together, shared pages counted once), `seconds` from file to file (wall clock; the start of workers counts, that of the job
+        itself does not), and `snippets_per_s`.
+
+    Raises:
+        RuntimeError: the job failed; its messages stand above.
     """
     from gnomon.core import records
 
@@ -80,22 +86,23 @@ def measure(model, rows, *, workers=1, engine="local"):
 class _Watch:
     """Samples the memory of a process and all that it started, as their proportional share of pages."""
 
-    def __init__(self, pid):
+    def __init__(self, pid: int) -> None:
         self._pid, self._peak, self._over = pid, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def stop(self):
+    def stop(self) -> float:
+        """End the watch; the peak in MiB."""
         self._over.set()
         self._thread.join()
         return self._peak
 
-    def _run(self):
+    def _run(self) -> None:
         while not self._over.wait(0.1):
             self._peak = max(self._peak, sum(map(_share_mib, _family(self._pid))))
 
 
-def _family(pid):
+def _family(pid: int) -> list[int]:
     try:
         children = [
             int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()
@@ -105,7 +112,7 @@ def _family(pid):
     return [pid, *(one for child in children for one in _family(child))]
 
 
-def _share_mib(pid):
+def _share_mib(pid: int) -> float:
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -113,12 +120,3 @@ def _share_mib(pid):
     except OSError:  # it has just ended
         pass
     return 0.0
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from fixtures_cats import generated
-
-    workers = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    engine = sys.argv[4] if len(sys.argv) > 4 else "local"
-    print(json.dumps(measure(sys.argv[1], generated(int(sys.argv[2])), workers=workers, engine=engine)))
