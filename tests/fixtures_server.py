@@ -43,6 +43,7 @@ class CompletionServer(ThreadingHTTPServer):
         leave_stop: keep the stop text, and words behind it, at the end of the completion.
         delay_s: time to answer; a function of the number of the request when callable.
         tell_usage: count tokens in the answer.
+        chat_answer: gives the answer to a conversation from its messages and seed.
     """
 
     daemon_threads = True
@@ -54,11 +55,13 @@ class CompletionServer(ThreadingHTTPServer):
         leave_stop=False,
         delay_s=0.0,
         tell_usage=True,
+        chat_answer=chat_answer_to,
         headers=(("retry-after-ms", "10"),),
     ):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script if callable(script) else list(script)
         self.leave_stop, self.delay_s, self.tell_usage = leave_stop, delay_s, tell_usage
+        self.chat_answer = chat_answer
         self.sent_headers, self.is_over = headers, threading.Event()
         self.requests, self.headers, self.busy, self.most_busy = [], [], 0, 0
         self.lock = threading.Lock()
@@ -139,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         return answer | ({"usage": usage} if self.server.tell_usage else {})
 
     def _chat(self, asked, happens):
-        text = chat_answer_to(asked["messages"], asked.get("seed"))
+        text = self.server.chat_answer(asked["messages"], asked.get("seed"))
         usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
         if self.server.leave_stop:
             text += asked["stop"][0] + "and more"

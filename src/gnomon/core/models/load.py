@@ -90,7 +90,9 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
     """
     from transformers import AutoTokenizer
 
-    no_tokenizer = f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
+    no_tokenizer = (
+        f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
+    )
     folder = Path(ref)
     # For some families transformers would make up an empty one.
     if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):

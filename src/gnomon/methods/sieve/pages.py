@@ -146,9 +146,12 @@ def fit(page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, test
 
 def _test(page: Page, found: Fit, tested: Sequence[Label]) -> None:
     known = [row for row in tested if row.label is not None]
+    page.section("Test")
+    if not known:
+        page.text(f"The judge gave no verdict on any of {len(tested)} snippets that were set aside.")
+        return
     scores = found.model.student.predict([row.text for row in known])
     truth = [row.label for row in known]
-    page.section("Test")
     page.text("Snippets of documents that were set aside, against the judge's verdicts.")
     measured = evaluate(scores, truth, found.outcome.threshold, documents=[row.doc_id for row in known])[
         "judge"
@@ -163,7 +166,7 @@ def applied(
     """What `apply` let through."""
     sums = totals.sums
     scored = sums.get("scored", 0)
-    page.title = f'{totals.read:,} documents filtered by "{card.filter["name"]}"'
+    page.title = _title(f'{totals.read:,} documents filtered by "{card.filter["name"]}"', card)
     page.simulated = card.is_simulated
     page.figures(
         {
@@ -196,7 +199,7 @@ def evaluation(
     preference: Preference | None,
 ) -> None:
     """What `eval` measured, and where judge and student differ."""
-    page.title = f'"{card.filter["name"]}" on {found["n"]:,} labelled snippets'
+    page.title = _title(f'"{card.filter["name"]}" on {found["n"]:,} labelled snippets', card)
     page.simulated = card.is_simulated
     judged = found["judge"]
     page.figures(
@@ -240,6 +243,8 @@ def evaluation(
             f"(95% interval {preference.low:.0%} to {preference.high:.0%})."
         )
     page.section("Where they differ")
+    if all(r["label"] in (None, int(r["pass"])) for r in rows):
+        page.text("Nowhere: they agree on every snippet.")
     for title, label in (
         ("the judge passes, the student drops", 1),
         ("the judge fails, the student keeps", 0),
@@ -325,8 +330,8 @@ def _percent(share: float) -> str:
     return f"{share:.2%}" if share >= 0.001 or not share else f"{100 * share:.2g}%"
 
 
-def _title(title: str, judge: Judge) -> str:
-    return f"SIMULATED: {title}" if judge.is_simulated else title
+def _title(title: str, by: Judge | Card) -> str:
+    return f"SIMULATED: {title}" if by.is_simulated else title
 
 
 def _filter(page: Page, chosen: Filter) -> None:
@@ -341,7 +346,10 @@ def _asked(page: Page, meter: Meter) -> None:
         return
     page.section("What was asked")
     faults = figures.pop("faults")
-    page.table([{k.replace("_", " "): v for k, v in figures.items() if k not in ("seconds", "SIMULATED")}])
+    shown = {k.replace("_", " "): v for k, v in figures.items() if k not in ("seconds", "SIMULATED")}
+    page.table(
+        [shown], caption="by the command that finished this run; an interrupted one before it is not counted"
+    )
     if faults:
         page.table([faults], caption="faults, those that a later attempt made good included")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards, rejected
@@ -17,12 +18,21 @@ from gnomon.methods.sieve.documents import Document, Row, read_documents, read_r
 from gnomon.methods.sieve.filter_files import Filter, load_filter
 from gnomon.methods.sieve.snippets import Snippet
 
+if TYPE_CHECKING:
+    from gnomon.core.llm.meter import Meter
+    from gnomon.methods.sieve.judges import Judge
+    from gnomon.methods.sieve.labels import Label
+    from gnomon.methods.sieve.sieve import Fit
+    from gnomon.methods.sieve.state import RoundState
+    from gnomon.methods.sieve.students import Student
+
 TEST_IN = 10
 """One document in this many is set aside when a test is asked for."""
 
 
 def label(cfg: config.Label, run: Run) -> None:
     """Let the judge label uniformly drawn snippets."""
+    from gnomon.core.llm.meter import Meter
     from gnomon.methods.sieve import pages
     from gnomon.methods.sieve.labelling import judged
     from gnomon.methods.sieve.students.linear import HashedLinear
@@ -33,11 +43,14 @@ def label(cfg: config.Label, run: Run) -> None:
     snippets = list(islice(stream.pass_(0), cfg.n))
     if len(snippets) < cfg.n:
         run.say(f"The source holds {len(snippets)} different snippets; all of them are labelled.")
-    found = []
+    found, meter = [], Meter()
     for draw in range(cfg.repeat):
         path = run.folder / ("labels.jsonl" if draw == 0 else f"labels-{draw + 1}.jsonl")
-        judge, meter = _judge(cfg, chosen, run, temperature=cfg.temperature, draw=draw)
-        with run.progress(len(snippets), f"labels, draw {draw + 1}" if cfg.repeat > 1 else "labels") as bar:
+        title = f"labels, draw {draw + 1}" if cfg.repeat > 1 else "labels"
+        with (
+            _judge(cfg, chosen, run, meter, temperature=cfg.temperature, draw=draw) as judge,
+            run.progress(len(snippets), title) as bar,
+        ):
             found.append(judged(judge, snippets, path, progress=bar))
         run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
     run.log(labels=len(found[0]), passes=sum(row.label == 1 for row in found[0]), **meter.figures())
@@ -56,17 +69,32 @@ def fit(cfg: config.Fit, run: Run) -> None:
         filter=chosen.name,
         student=cfg.model,
     )
+    from gnomon.core.llm.meter import Meter
     from gnomon.methods.sieve import pages
-    from gnomon.methods.sieve.labelling import judged
+    from gnomon.methods.sieve.students import open_student
+
+    if cfg.test and next(_documents(cfg, test=True), None) is None:
+        raise BadInput(
+            f"{cfg.source} holds too few documents to set one in {TEST_IN} aside. Leave out --test, or give more."
+        )
+    student, meter = open_student(cfg.model, cfg.student), Meter()
+    with _judge(cfg, chosen, run, meter) as judge:
+        found = _fitted(cfg, chosen, judge, student, run)
+        run.artifact("model", run.folder / "model")
+        run.artifact("labels", found.store.path)
+        tested = _tested(cfg, judge, student, found, run) if cfg.test else []
+    pages.fit(run.page, found, judge, chosen, meter, tested)
+
+
+def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run: Run) -> Fit:
+    """The fit, with a row of metrics for each round."""
     from gnomon.methods.sieve.sieve import fit_stream
     from gnomon.methods.sieve.students import open_student
 
-    student = open_student(cfg.model, cfg.student)
-    judge, meter = _judge(cfg, chosen, run)
     stream = _stream(cfg, lambda: _documents(cfg, test=False), student.token_spans, run)
-    with run.progress(selection.budget, "labels") as bar:
+    with run.progress(cfg.selection.budget, "labels") as bar:
 
-        def on_round(state: Any, _: Any) -> None:
+        def on_round(state: RoundState, _: Student) -> None:
             run.log(
                 round=state.number,
                 labels=state.labels,
@@ -78,30 +106,33 @@ def fit(cfg: config.Fit, run: Run) -> None:
             )
             bar.advance(state.labels)
 
-        found = fit_stream(
+        return fit_stream(
             stream,
             chosen,
             judge,
             student,
             run.folder,
-            selection=selection,
+            selection=cfg.selection,
             reopen=partial(open_student, config=cfg.student),
             rng=run.rng.child("fit"),
             mode=cfg.mode,
             rule=cfg.rule,
             on_round=on_round,
         )
-    run.artifact("model", run.folder / "model")
-    run.artifact("labels", found.store.path)
-    tested = []
-    if cfg.test:
-        aside = _stream(cfg, lambda: _documents(cfg, test=True), student.token_spans, run)
-        learned = {row.text for row in found.store.rows}
-        snippets = islice((s for s in aside.pass_(0) if s.text not in learned), cfg.test)
-        with run.progress(cfg.test, "test labels") as bar:
-            tested = judged(judge, list(snippets), run.folder / "test.jsonl", progress=bar)
-        run.artifact("test", run.folder / "test.jsonl")
-    pages.fit(run.page, found, judge, chosen, meter, tested)
+
+
+def _tested(cfg: config.Fit, judge: Judge, student: Student, found: Fit, run: Run) -> list[Label]:
+    """The judge's labels of snippets from the documents that were set aside."""
+    from gnomon.methods.sieve.labelling import judged
+
+    stream = _stream(cfg, lambda: _documents(cfg, test=True), student.token_spans, run)
+    learned = {row.text for row in found.store.rows}
+    snippets = list(islice((s for s in stream.pass_(0) if s.text not in learned), cfg.test))
+    path = run.folder / "test.jsonl"
+    with run.progress(len(snippets), "test labels") as bar:
+        tested = judged(judge, snippets, path, progress=bar)
+    run.artifact("test", path)
+    return tested
 
 
 def apply(cfg: config.Apply, run: Run) -> None:
@@ -166,7 +197,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
         for s, label, score, is_pass in zip(snippets, labels, scores.tolist(), passes, strict=True)
     ]
     records.write(run.artifact("records", run.folder / "scored.jsonl"), rows)
-    if cfg.disagreements:
+    if cfg.disagreements and any(r["label"] is not None and r["label"] != r["pass"] for r in rows):
         folder = run.folder / "rating"
         if not (folder / SHEET).exists():
             export_disagreements(
@@ -187,25 +218,29 @@ def eval(cfg: config.Eval, run: Run) -> None:
 
 def _labelled(cfg: config.Eval) -> tuple[list[Snippet], list[int | None], list[int | None] | None]:
     """Snippets, the judge's labels and, where a column is named, the true ones."""
-    from gnomon.methods.sieve.labels import read_label
-
     snippets: list[Snippet] = []
     labels: list[int | None] = []
     truth: list[int | None] = []
     for number, row in enumerate(read_rows(cfg.source, text_field=cfg.text_field)):
         text = text_of(row, cfg.text_field)
         raw = row.raw or {}
-        for name in (cfg.label_field, *([cfg.truth_field] if cfg.truth_field else [])):
-            if name not in raw:
-                raise BadInput(f'{row.where}: field "{name}" is missing. Name the column with --label-field.')
-        labels.append(read_label(raw[cfg.label_field], f'{row.where}, field "{cfg.label_field}"'))
+        labels.append(_label_in(row, cfg.label_field, "--label-field"))
         if cfg.truth_field:
-            truth.append(read_label(raw[cfg.truth_field], f'{row.where}, field "{cfg.truth_field}"'))
+            truth.append(_label_in(row, cfg.truth_field, "--truth-field"))
         name = str(raw.get("snippet_id", number))
         snippets.append(Snippet(name, str(raw.get("doc_id", name)), text, 0, len(text)))
     if not snippets:
         raise BadInput(f"{cfg.source} holds no records.")
     return snippets, labels, truth if cfg.truth_field else None
+
+
+def _label_in(row: Row, name: str, option: str) -> int | None:
+    from gnomon.methods.sieve.labels import read_label
+
+    raw = row.raw or {}
+    if name not in raw:
+        raise BadInput(f'{row.where}: field "{name}" is missing. Name the column with {option}.')
+    return read_label(raw[name], f'{row.where}, field "{name}"')
 
 
 def cost(cfg: config.Cost, run: Run) -> None:
@@ -233,15 +268,21 @@ _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
 """Settings of `cost` that a fit has measured."""
 
 
-def _judge(cfg: config.Label | config.Fit, chosen: Filter, run: Run, **sampling: Any) -> tuple[Any, Any]:
-    """The judge that the settings name, with a meter."""
-    from gnomon.core.llm.meter import Meter
+@contextmanager
+def _judge(
+    cfg: config.Label | config.Fit, chosen: Filter, run: Run, meter: Meter, **sampling: Any
+) -> Iterator[Judge]:
+    """The judge that the settings name, while it is needed: then its connections, files and servers are closed."""
+    from gnomon.core.llm.base import aclose
+    from gnomon.core.llm.loop import run_async
     from gnomon.methods.sieve.judges import open_judge
 
-    meter = Meter()
     judge = open_judge(cfg.judge, chosen, cfg.llm, folder=run.folder / "replies", meter=meter, **sampling)
     run.page.simulated = judge.is_simulated
-    return judge, meter
+    try:
+        yield judge
+    finally:
+        run_async(aclose(judge))
 
 
 def _documents(cfg: config.Label | config.Fit, test: bool | None = None) -> Iterator[Document]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gnomon.core import records
-from gnomon.core.run import artifact
+from gnomon.core.run import artifact, is_run_folder
+from gnomon.errors import BadInput
 from gnomon.methods.sieve.labels import Label
 from gnomon.methods.sieve.state import RoundFolder
 
@@ -21,6 +22,8 @@ def measured(run: Path) -> dict[str, float]:
     Raises:
         BadInput: it is not one.
     """
+    if not is_run_folder(run):
+        raise BadInput(f"{run} is not the folder of a run. Name one that `gnomon sieve fit` has finished.")
     rows = list(records.read(artifact(run, "labels"), Label))
     rounds = RoundFolder(run / "rounds").load()
     found: dict[str, float] = {"labels": len(rows)}
