@@ -29,7 +29,9 @@ def test_balanced_accuracy_is_best_where_the_chance_to_pass_is_the_base_rate():
     assert found.rank == pytest.approx(0.2**0.25, abs=0.03)
     # TPR = 1 - t^5 and TNR = (t - t^5 / 5) / (4/5) at the cut
     t = 0.2**0.25
-    assert found.expected["balanced accuracy"] == pytest.approx((1 - t**5 + (t - t**5 / 5) / 0.8) / 2, abs=0.01)
+    assert found.expected["balanced accuracy"] == pytest.approx(
+        (1 - t**5 + (t - t**5 / 5) / 0.8) / 2, abs=0.01
+    )
 
 
 def test_other_aims_against_a_plain_search():
@@ -40,7 +42,9 @@ def test_other_aims_against_a_plain_search():
     cuts = np.linspace(0, 1, 401)
     f1 = [2 * labels[ranks >= c].sum() / ((ranks >= c).sum() + labels.sum()) for c in cuts]
     assert calibrate(ranks, labels, ones, objective="f1").rank == pytest.approx(cuts[np.argmax(f1)], abs=0.05)
-    assert calibrate(ranks, labels, ones, objective="pass-rate", base_rate=0.3).rank == pytest.approx(0.7, abs=0.001)
+    assert calibrate(ranks, labels, ones, objective="pass-rate", base_rate=0.3).rank == pytest.approx(
+        0.7, abs=0.001
+    )
     assert calibrate(ranks, labels, ones, objective="pass-rate").rank == pytest.approx(0.8, abs=0.02)
     exact = calibrate(ranks, labels, ones, objective="precision", precision=0.7)
     kept = labels[ranks >= exact.rank]

@@ -70,7 +70,7 @@ def test_label_draws_uniformly_and_judges(chain):
 def test_label_twice_shows_how_far_the_judge_agrees_with_itself(chain):
     first, second = (read_rows(chain / "label" / f"labels{part}.jsonl") for part in ("", "-2"))
     assert [row["snippet_id"] for row in first] == [row["snippet_id"] for row in second]
-    ((row,),) = [table(chain / "label", "draw")]
+    ((row,),) = [table(chain / "label", "draws")]
     assert (row["snippets"], row["agreement"], row["kappa"]) == (200, 1, 1)
 
 
@@ -189,14 +189,20 @@ def test_eval_against_judge_and_truth(chain, tmp_path):
     assert figures["agreement"] == pytest.approx((passes == judge).mean())
     recall = passes[judge].mean(), (~passes[~judge]).mean()
     assert figures["balanced accuracy"] == pytest.approx(sum(recall) / 2)
-    compared = {row["comparison"]: row for row in table(tmp_path / "run", "comparison")}
-    assert compared["student against truth"]["agreement"][0] == pytest.approx((passes == IS_SEA).mean())
-    assert compared["judge against truth"]["agreement"][0] == pytest.approx(1 - len(wrong) / 600)
-    low, high = compared["judge against truth"]["agreement"][1:]
+    compared = {row["measure"]: row for row in table(tmp_path / "run", "measure")}["agreement"]
+    assert compared["student against truth"][0] == pytest.approx((passes == IS_SEA).mean())
+    assert compared["judge against truth"][0] == pytest.approx(1 - len(wrong) / 600)
+    low, high = compared["judge against truth"][1:]
     assert low < 1 - len(wrong) / 600 < high
-    (counts,) = table(tmp_path / "run", "tp")
-    assert counts["tp"] == (passes & judge).sum()
-    assert counts["fn"] == (~passes & judge).sum()
+    passed, failed = table(tmp_path / "run", "student keeps")
+    assert (passed["student keeps"], passed["student drops"]) == (
+        (passes & judge).sum(),
+        (~passes & judge).sum(),
+    )
+    assert (failed["student keeps"], failed["student drops"]) == (
+        (passes & ~judge).sum(),
+        (~passes & ~judge).sum(),
+    )
     agreed = passes == judge
     said = f"both are wrong on {(passes != IS_SEA)[agreed].mean():.2%}"
     assert said in (tmp_path / "run" / "report.html").read_text()
