@@ -14,7 +14,6 @@ from gnomon.core.claims import Verdict, judge
 from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig
 from gnomon.methods.sieve import mini_page
 from gnomon.methods.sieve.config import CLAIMS, Mini
 from gnomon.methods.sieve.mini_parts import PARTS, SCALES, Part, Scale, trial
@@ -51,8 +50,7 @@ def mini(cfg: Mini, run: Run) -> None:
         labels=arms * cfg.seeds * scale.budget,
         judge="rules of the miniature, nothing is asked of a language model",
     )
-    if scale.device == "cuda" and env.devices() in (["cpu"], ["mps"]):
-        raise BadConfig(f"--scale {cfg.scale} needs a CUDA GPU; --scale mini runs on the CPU.")
+    env.check_scale(cfg.scale, scale.device)
     run.page.title = "sieve in miniature, SIMULATED judge: what a chosen label is worth"
     run.page.simulated = True
     found = Findings()
