@@ -20,7 +20,7 @@ from gnomon.methods.sieve.mini_parts import PARTS, SCALES, Part, Scale, trial
 from gnomon.methods.sieve.mini_trial import ALL_LABELS
 
 SHOWN = (100, 500, 800)
-"""Numbers of labels at which arms are compared."""
+"""Numbers of labels at which arms are compared: after the last round that ends there or before."""
 
 
 @dataclass
@@ -98,9 +98,10 @@ def _score(part: Part, arm: str, measured: Mapping[str, Any], found: Findings) -
         found.add(name, f"AP{suffix}", measured["curve"][0]["AP"])
         return
     for labels in SHOWN:
-        at = [point for point in measured["curve"] if point["labels"] == labels]
+        # A seed round that had to look for its first pass is longer, and the rounds behind it end later.
+        at = [point for point in measured["curve"] if point["labels"] <= labels]
         if at:
-            found.add(f"{name}@{labels}", f"AP{suffix}", at[0]["AP"])
+            found.add(f"{name}@{labels}", f"AP{suffix}", at[-1]["AP"])
     last = f"{name}@{measured['labels']}"
     found.add(last, f"balanced accuracy{suffix}", measured["balanced accuracy"])
     found.add(name, f"pass share over base rate{suffix}", measured["pass share"] / measured["base rate"])
