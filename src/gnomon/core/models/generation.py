@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gnomon.core.models.config import GenConfig
-from gnomon.core.models.handle import unpack
 from gnomon.core.models.decoding import read_prompts
+from gnomon.core.models.handle import unpack
 from gnomon.core.models.sampler import Progress, Row, Sampler, Watch
 from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts, padding_id
 from gnomon.core.rng import Rng
@@ -116,9 +116,7 @@ def _streams(encoded: list[list[int]], generator: Rng | Sequence[Rng]) -> list[R
     if not isinstance(generator, Rng):
         if len(generator) != len(encoded):
             raise BadInput(f"{len(encoded)} prompts need as many generators; got {len(generator)}.")
-        return [
-            rng.child(*prompt, "repeat", 0) for rng, prompt in zip(generator, encoded, strict=True)
-        ]
+        return [rng.child(*prompt, "repeat", 0) for rng, prompt in zip(generator, encoded, strict=True)]
     seen: Counter[tuple[int, ...]] = Counter()
     streams = []
     for prompt in encoded:

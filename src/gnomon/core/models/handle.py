@@ -105,7 +105,9 @@ class ModelHandle:
             ModelMismatch: the model has no output embedding.
         """
         if self.kind == "encoder":
-            raise ModelMismatch(f"{type(self.model).__name__} has no output embedding and predicts no tokens.")
+            raise ModelMismatch(
+                f"{type(self.model).__name__} has no output embedding and predicts no tokens."
+            )
         output: Any = self.model(**batch.inputs(self.kind), use_cache=False)
         return output.logits
 
@@ -193,9 +195,7 @@ class ModelHandle:
         Raises:
             BadInput: an unknown form, or a token that the vocabulary does not have.
         """
-        return token_scores(
-            self.model, self.sites, hidden, token_ids, form=form, normed=normed, chunk=chunk
-        )
+        return token_scores(self.model, self.sites, hidden, token_ids, form=form, normed=normed, chunk=chunk)
 
     def generate(
         self,
@@ -215,7 +215,9 @@ class ModelHandle:
         if stack != "decoder":
             return batch
         if batch.target is None:
-            raise BadInput("The batch has no target for the decoder to read. Make it with handle.encode(texts, targets).")
+            raise BadInput(
+                "The batch has no target for the decoder to read. Make it with handle.encode(texts, targets)."
+            )
         return batch.target
 
     def _check_lens(self) -> None:

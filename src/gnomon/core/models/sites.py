@@ -49,7 +49,8 @@ class Family:
 
 
 Layout = Family | Mapping[str, Family]
-"""One stack, or the stacks of a model by the prefix of their sites: `{"encoder": Family(...), "decoder": Family(...)}`."""
+"""One stack, or those of a model by the prefix of their sites, the one that writes last:
+`{"encoder": Family(...), "decoder": Family(...)}`, `{"vision": Family(...), "": Family(...)}`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Sites(Mapping[Site, Place]):
 
     @property
     def top(self) -> Stack:
-        """The stack that writes: the decoder where there are two."""
+        """The stack that writes: the last of the table."""
         return list(self.stacks.values())[-1]
 
 
