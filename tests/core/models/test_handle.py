@@ -93,15 +93,16 @@ def test_an_edit_replaces_the_state_for_all_that_follows(handle):
     torch.testing.assert_close(logits, expected.expand_as(logits))
 
 
-@pytest.mark.parametrize("name", ["llama", "opt"])
-def test_a_gradient_flows_through_an_edit_in_place(name, handle_of):
+# Llama's norm computes in float32 whatever the model does.
+@pytest.mark.parametrize(("name", "step", "error"), [("llama", 3e-4, 2e-3), ("opt", 1e-6, 1e-5)])
+def test_a_gradient_flows_through_an_edit_in_place(name, step, error, handle_of):
     """By a change of the stream between attention and MLP the loss moves as finite differences say."""
     tiny, direction = handle_of(name), torch.linspace(-1, 1, 32, dtype=torch.float64)
     handle = ModelHandle(copy.deepcopy(tiny.model).double(), tiny.processor)
     batch = handle.encode(["def add"])
 
     def loss(size):
-        def push(hidden, step):
+        def push(hidden, _):
             return hidden * hidden + hidden + size * direction  # its gradient needs what the edit saw
 
         with handle.edit({"0.resid_mid": push}):
@@ -110,8 +111,8 @@ def test_a_gradient_flows_through_an_edit_in_place(name, handle_of):
     size = torch.zeros((), dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(loss(size), size)
     with torch.no_grad():
-        expected = (loss(torch.tensor(3e-4)) - loss(torch.tensor(-3e-4))) / 6e-4
-    assert slope.item() == pytest.approx(expected.item(), rel=2e-3)  # Llama's norm computes in float32
+        expected = (loss(torch.tensor(step)) - loss(torch.tensor(-step))) / (2 * step)
+    assert slope.item() == pytest.approx(expected.item(), rel=error)
 
 
 def test_edits_see_absolute_positions_while_generating(handle):
