@@ -51,9 +51,11 @@ def read_prompts(
         places: which prompt of the call each is, for edits.
         pad_id: fills what is masked.
     """
-    batch = pad(prompts, pad_id, "left").to(model.device)
+    is_beside = model.config.is_encoder_decoder
+    # An encoder such as BART's counts positions from the left edge, masked ones too.
+    batch = pad(prompts, pad_id, "right" if is_beside else "left").to(model.device)
     rows = torch.tensor(list(places), device=model.device)
-    return (_BesidePrompt if model.config.is_encoder_decoder else _AfterPrompt)(model, batch, rows)
+    return (_BesidePrompt if is_beside else _AfterPrompt)(model, batch, rows)
 
 
 def start_token(model: PreTrainedModel) -> int:
