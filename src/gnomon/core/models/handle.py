@@ -145,7 +145,8 @@ class ModelHandle:
 
         def keep(site: Site, hidden: Tensor, step: StepInfo) -> None:
             pick = picks[self.sites[site].stack]
-            seen[site] = hidden if pick is None else hidden[pick]
+            # A large model may have its blocks on several devices.
+            seen[site] = hidden if pick is None else hidden[tuple(index.to(hidden.device) for index in pick)]
 
         with hooked(self.sites, {site: partial(keep, site) for site in at}):
             if stacks <= {"encoder"}:
