@@ -78,6 +78,8 @@ class _Background:
             is_idle = not self._score()
             self._collect(wait=is_idle)
             is_full = len(self.labels) >= self.current.labels or (is_idle and not self.judges.waiting)
+            if is_idle and self.trainer.is_busy and not self.judges.waiting:
+                time.sleep(WAIT_S)
             if self.trainer.is_done:
                 self._swap()
             elif is_full and not self.trainer.is_busy:
