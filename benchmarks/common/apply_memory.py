@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _JOB = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from gnomon.core.data.execute import map_shards
 from gnomon.methods.sieve.application import ApplyStep
@@ -24,7 +24,9 @@ if __name__ == "__main__":
     totals = map_shards(
         ApplyStep.of(model), read_rows(source), Path(sink), workers=int(workers), engine=engine, shard_rows=2048
     )
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage: its peak counts what the parent held before this program began.
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    own = int(peak.split()[1]) / 1024
     print(totals.written, int(totals.sums["snippets"]), own, time.perf_counter() - began)
 """
 
