@@ -25,7 +25,7 @@ def test_list_and_show(capsys):
     shown = json.loads(out)
     assert set(shown["verbs"]) >= {"generate", "train", "mini"}
     assert shown["claims"]
-    code, out, _ = gnomon(capsys, "show", "sieve")
+    code, out, _ = gnomon(capsys, "show", "glimo")
     assert "planned" in out
 
 
@@ -34,7 +34,7 @@ def test_list_and_show(capsys):
     [
         (["lintsec"], 'Did you mean "lintseq"?'),
         (["lintseq", "generat", "x"], 'has no verb "generat". Did you mean "generate"?'),
-        (["sieve", "apply", "x"], "is planned and not built yet"),
+        (["glimo", "apply", "x"], "is planned and not built yet"),
         (["show", "markv"], 'Did you mean "markov"?'),
         (["lintseq", "generate", "missing.jsonl", "--quiet"], "missing.jsonl does not exist"),
         (["lintseq", "generate", "x", "--samples", "0"], "samples must be >= 1; got 0."),

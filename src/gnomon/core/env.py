@@ -11,7 +11,7 @@ from gnomon.errors import BadConfig
 
 PACKAGES = (
     "accelerate", "datasets", "jaxtyping", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow", "pyflakes", "pylint",
-    "ruff", "safetensors", "tokenizers", "torch", "transformers", "tyro", "zstandard",
+    "ruff", "safetensors", "scikit-learn", "scipy", "tokenizers", "torch", "transformers", "tyro", "zstandard",
 )  # fmt: skip
 """Packages of the base install whose version can change a result."""
 

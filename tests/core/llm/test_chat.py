@@ -48,7 +48,7 @@ def test_what_is_asked_and_what_comes_back():
     assert reply.text == chat_answer_to(messages, 5)
     assert (reply.finish, reply.usage, reply.logprobs) == ("stop", Usage(11, 7), (("It", -0.5),))
     assert (reply.error, reply.fault, reply.cached) == (None, None, False)
-    assert 0 < reply.latency_s < 5
+    assert 0 < reply.latency_s < 60
 
 
 def test_a_plain_request_says_nothing_it_need_not():

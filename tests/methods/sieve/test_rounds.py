@@ -104,7 +104,7 @@ def test_pitfall_1_warns_when_the_interval_stays_wide(caplog):
 
 def test_pitfall_5_a_dry_interval_widens_and_says_so(caplog):
     scores, labels = world(4, 300)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="gnomon"):
         current, picked = drive(scores, labels, plan("trm", shrink="bound"), wanted=200)
     assert len(picked) == 200
     assert current.wanted == 0

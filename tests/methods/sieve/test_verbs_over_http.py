@@ -154,7 +154,7 @@ def test_labels_of_several_draws_are_opinions_of_their_own(root, tmp_path):
         words = ["label", root / "docs.jsonl", *judged_by(root, server.endpoint), "-n", 30, "--repeat", 2]
         assert sieve(*words, "--temperature", 1, "--out", tmp_path / "run") == 0
         assert len(server.requests) == 60
-    (row,) = table(tmp_path / "run", "draw")
+    (row,) = table(tmp_path / "run", "draws")
     assert (row["snippets"], row["agreement"]) == (30, 2 / 3)
     (asked,) = table(tmp_path / "run", "calls fresh")
     assert asked["calls fresh"] == 60
