@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,10 +115,4 @@ class StateSpace:
 
 
 def _count(n: int) -> str:
-    return (
-        f"{n:,}"
-        if n < 10**12
-        else f"about {float(n):.2g}"
-        if n < 10**300
-        else f"a {len(str(n))}-digit number of"
-    )
+    return f"{n:,}" if n < 10**12 else f"about 10^{int(n.bit_length() * math.log10(2))}"
