@@ -9,7 +9,41 @@ from jaxtyping import install_import_hook
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a fine float
 install_import_hook(["gnomon.core.models", "gnomon.core.train"], "fixtures_models.checked")
 
-FAMILIES = ("llama", "gpt2", "olmo", "gemma2", "phi3")
+# A name and, after a dash, what its checkpoint does differently.
+CAUSAL = (
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox-serial",
+    "llama",
+    "mistral",
+    "olmo",
+    "opt",
+    "opt-350m",
+    "phi3",
+    "qwen2",
+    "qwen3",
+)
+SEQ2SEQ = ("t5", "t5-gated")
+VARIANTS = {
+    "gpt_neox-serial": {"use_parallel_residual": False},
+    "opt-350m": {"do_layer_norm_before": False, "word_embed_proj_dim": 16},
+    "t5-gated": {
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "scale_decoder_outputs": False,
+        "num_decoder_layers": 3,
+        "initializer_factor": 0.2,  # at 1 an untied T5 is sure of every token
+    },
+}
+FAMILIES = (
+    "llama",
+    "gpt2",
+    "olmo",
+    "gemma2",
+    "phi3",
+)  # a few that differ most, for what depends little on the rest
 TEXT = [
     'def add(a, b):\n    """Add two numbers."""\n    return a + b\n',
     "for i in range(10):\n    print(i, i * i)\n",
@@ -36,7 +70,7 @@ def tiny_tokenizer():
 
 @pytest.fixture(scope="session")
 def checkpoint(tiny_tokenizer, tmp_path_factory):
-    """`checkpoint("llama")`: the folder of a saved tiny model of that family; further sizes as keywords."""
+    """`checkpoint("llama")`: the folder of a saved tiny model of that name; further sizes as keywords."""
     import transformers
 
     from gnomon.core.models import tiny_causal
@@ -44,11 +78,11 @@ def checkpoint(tiny_tokenizer, tmp_path_factory):
     transformers.utils.logging.disable_progress_bar()
     made = {}
 
-    def make(family, **size):
-        key = (family, *sorted(size.items()))
+    def make(name, **size):
+        key = (name, *sorted(size.items()))
         if key not in made:
-            made[key] = tmp_path_factory.mktemp(family)
-            tiny_causal(family, tiny_tokenizer, made[key], **size)
+            made[key] = tmp_path_factory.mktemp(name)
+            tiny_causal(name.split("-")[0], tiny_tokenizer, made[key], **{**VARIANTS.get(name, {}), **size})
         return made[key]
 
     return make
@@ -67,3 +101,20 @@ def handle_of(checkpoint):
         return loaded[family]
 
     return load
+
+
+def logprobs_alone(handle, prompt, token_ids):
+    """Log-probabilities of a completion from one forward pass over the whole text: no cache, no padding."""
+    import torch
+
+    ids = handle.processor(prompt, return_tensors="pt").input_ids
+    written = torch.tensor([token_ids])
+    with torch.no_grad():
+        if handle.kind == "seq2seq":
+            start = torch.tensor([[handle.model.config.decoder_start_token_id]])
+            read = torch.cat([start, written], 1)
+            logits = handle.model(input_ids=ids, decoder_input_ids=read, use_cache=False).logits[0, :-1]
+        else:
+            read = torch.cat([ids, written], 1)
+            logits = handle.model(input_ids=read, use_cache=False).logits[0, ids.shape[1] - 1 : -1]
+    return logits.log_softmax(-1).gather(-1, written[0][:, None]).squeeze(-1)

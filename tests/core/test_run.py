@@ -126,3 +126,12 @@ def test_settings_that_only_say_how_work_is_done_may_change(tmp_path):
     assert "workers: 2" in (tmp_path / "r" / "config.yaml").read_text()
     with pytest.raises(BadConfig, match=r"other settings \(train.lr: 0.1 -> 0.2\)"):
         opened(2, 0.2)
+
+
+def test_a_scale_for_a_gpu_is_refused_without_one():
+    from gnomon.core import env
+
+    env.check_scale("mini", "cpu")
+    if env.devices() == ["cpu"]:
+        with pytest.raises(BadConfig, match="--scale gpu needs a CUDA GPU"):
+            env.check_scale("gpu", "cuda")

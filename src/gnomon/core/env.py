@@ -7,6 +7,8 @@ import platform
 import sys
 from typing import Any
 
+from gnomon.errors import BadConfig
+
 PACKAGES = (
     "accelerate", "datasets", "jaxtyping", "jinja2", "matplotlib", "numpy", "openai", "peft", "pyarrow", "pyflakes", "pylint",
     "ruff", "safetensors", "tokenizers", "torch", "transformers", "tyro", "zstandard",
@@ -57,3 +59,17 @@ def devices() -> list[str]:
     if torch.cuda.is_available():
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
+
+
+def check_scale(scale: str, device: str) -> None:
+    """Refuse a scale of a miniature that this machine has no device for.
+
+    Args:
+        scale: its name, as typed.
+        device: what it runs on, `cpu` or `cuda`.
+
+    Raises:
+        BadConfig: it needs a GPU and there is none.
+    """
+    if device == "cuda" and devices() in (["cpu"], ["mps"]):
+        raise BadConfig(f"--scale {scale} needs a CUDA GPU; --scale mini runs on the CPU.")

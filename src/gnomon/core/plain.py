@@ -16,6 +16,8 @@ def to_plain(value: Any) -> Any:
     >>> to_plain({"share": float("nan"), "seeds": (0, 1)})
     {'share': None, 'seeds': [0, 1]}
     """
+    if type(value) is str:  # most values are; the rest of the list would find that out later
+        return value
     value = python_scalar(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value

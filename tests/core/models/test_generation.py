@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from fixtures_models import FAMILIES
+from fixtures_models import CAUSAL, SEQ2SEQ, logprobs_alone
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
@@ -14,7 +14,7 @@ PROMPTS = ["def add(a, b):\n", "x", "for i in range(10):\n    print(i)", "if"]
 GREEDY = GenConfig(max_new_tokens=24, temperature=0)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=(*CAUSAL, *SEQ2SEQ))
 def handle(request, handle_of):
     return handle_of(request.param)
 
@@ -38,27 +38,29 @@ def test_greedy_is_the_librarys_greedy(handle):
         ids = handle.processor(prompt, return_tensors="pt").input_ids
         with torch.no_grad():
             expected = handle.model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=24,
+                do_sample=False,
+                use_cache=handle.kind
+                == "causal",  # the library's cache cannot hold a decoder deeper than its encoder
             )
-        assert list(completion.token_ids) == expected[0, ids.shape[1] :].tolist()
+        read = 1 if handle.kind == "seq2seq" else ids.shape[1]
+        assert list(completion.token_ids) == expected[0, read:].tolist()
 
 
 def test_cached_is_uncached_and_logprobs_are_the_models_own(handle):
     gen = GenConfig(max_new_tokens=24, temperature=0.7, top_p=0.9, n=2)
-    for prompt, completions in zip(
-        PROMPTS, generate(handle, None, PROMPTS, gen, generator=Rng(0)), strict=True
-    ):
-        start = handle.processor(prompt)["input_ids"]
+    found = generate(handle, None, PROMPTS, gen, generator=Rng(0))
+    for prompt, completions in zip(PROMPTS, found, strict=True):
         for completion in completions:
-            ids = torch.tensor([[*start, *completion.token_ids]])
-            with torch.no_grad():  # the whole text at once, no cache, no padding
-                logprobs = handle.model(ids, use_cache=False).logits[0].log_softmax(-1)
-            expected = logprobs[range(len(start) - 1, ids.shape[1] - 1), ids[0, len(start) :]]
+            expected = logprobs_alone(handle, prompt, completion.token_ids)
             torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_neither_batch_size_nor_order_nor_company_changes_a_completion(handle):
-    gen = GenConfig(max_new_tokens=8, top_p=0.95, n=3)
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "t5"])
+def test_neither_batch_size_nor_order_nor_company_changes_a_completion(name, handle_of):
+    handle, gen = handle_of(name), GenConfig(max_new_tokens=6, top_p=0.95, n=3)
 
     def sample(prompts, batch_size):
         sized = dataclasses.replace(gen, batch_size=batch_size)
@@ -123,8 +125,7 @@ def test_rows_that_ended_leave_the_batch(handle_of):
     assert [rows for rows, _ in read] == [1, 1, 1, 1]
 
 
-def test_watch_sees_each_row_and_ends_what_it_wants(handle_of):
-    handle = handle_of("gpt2")
+def test_watch_sees_each_row_and_ends_what_it_wants(handle):
     seen = {}
 
     def watch(progress):
@@ -138,10 +139,41 @@ def test_watch_sees_each_row_and_ends_what_it_wants(handle_of):
 
     gen = GenConfig(max_new_tokens=12, n=2, batch_size=3)
     found = generate(handle, None, ["x", "y"], gen, generator=Rng(5), watch=watch)
+    unwatched = generate(handle, None, ["x", "y"], gen, generator=Rng(5))
     for i, completions in enumerate(found):
         for k, completion in enumerate(completions):
+            length = 2 + i + k
             assert list(completion.token_ids) == seen[i, k]
-            assert (len(completion.token_ids), completion.finish) == (2 + i + k, "watch")
+            assert completion.token_ids == unwatched[i][k].token_ids[:length]
+            if len(unwatched[i][k].token_ids) > length:
+                assert (len(completion.token_ids), completion.finish) == (length, "watch")
+
+
+def test_each_prompt_may_bring_its_own_random_stream(handle_of):
+    handle, gen = handle_of("llama"), GenConfig(max_new_tokens=8, n=2)
+    prompts, seeds = ["x", "if", "x", "x"], [3, 4, 5, 3]
+    together = generate(handle, None, prompts, gen, generator=[Rng(seed) for seed in seeds])
+    for prompt, seed, found in zip(prompts, seeds, together, strict=True):
+        (alone,) = generate(handle, None, [prompt], gen, generator=Rng(seed))
+        assert [c.token_ids for c in found] == [c.token_ids for c in alone]
+    assert together[0] == together[3] != together[2]
+    with pytest.raises(BadInput, match="2 prompts need as many generators; got 1"):
+        generate(handle, None, ["x", "y"], gen, generator=[Rng(0)])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3_text", "t5"])
+def test_edits_know_the_prompt_of_each_row(name, handle_of):
+    """Prompts are sorted and rows leave the batch; an edit for one prompt still finds its own rows."""
+    handle = handle_of(name)
+    site = "decoder.embed" if handle.kind == "seq2seq" else "embed"
+    shift = 4 * torch.linspace(-1, 1, 32)
+    gen = GenConfig(max_new_tokens=6, n=2, batch_size=3)
+    plain = generate(handle, None, PROMPTS, gen, generator=Rng(0))
+    with handle.edit({site: lambda hidden, step: hidden + shift * (step.rows == 2)[:, None, None]}):
+        edited = generate(handle, None, PROMPTS, gen, generator=Rng(0))
+    for i, (a, b) in enumerate(zip(plain, edited, strict=True)):
+        is_same = [x.logprobs == pytest.approx(y.logprobs, abs=1e-4) for x, y in zip(a, b, strict=True)]
+        assert is_same == [i != 2] * 2
 
 
 def test_a_stop_text_ends_a_completion_and_is_stripped(handle_of):

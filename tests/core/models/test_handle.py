@@ -1,73 +1,88 @@
+import copy
+
 import pytest
 import torch
 
-from fixtures_models import FAMILIES
-from gnomon.core.models import Family, GenConfig, ModelHandle, StepInfo, generate
+from gnomon.core.models import Family, GenConfig, ModelHandle, StepInfo, as_handle, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 
 TEXTS = ["def add(a, b):\n", "x", "for i in range(10):\n    print(i)"]
+SITES = ["0.resid_post", "1.resid_post"]
+STORY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
 
-@pytest.fixture(params=FAMILIES)
-def handle(request, handle_of):
-    return handle_of(request.param)
+@pytest.fixture
+def handle(handle_of):
+    return handle_of("llama")
 
 
-def test_capture_is_the_librarys_hidden_states(handle):
-    batch = handle.encode(TEXTS)
-    with torch.no_grad():
-        states = handle.model(**batch.inputs(), output_hidden_states=True).hidden_states
-    # The library's last state has passed the final norm; the last block's own output is not among them.
-    sites = ["embed", *(f"{i}.resid_post" for i in range(len(states) - 2)), "final_norm"]
-    found = handle.capture(batch, sites)
-    for site, state in zip(sites, states, strict=True):
-        assert torch.equal(found[site], state), site
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_capture_keeps_the_tokens_that_are_asked_for(handle, side):
+    batch = handle.encode(TEXTS, side=side)
+    whole = handle.capture(batch, SITES)
+    texts = {site: [whole[site][i][batch.mask[i]] for i in range(3)] for site in SITES}
+    last = handle.capture(batch, SITES, where="last")
+    some = handle.capture(batch, SITES, where=[[0, -1, 0], [0, 0, -1], [3, -2, 5]])
+    same = handle.capture(batch, SITES, where=torch.tensor([[0, -1, 0], [0, 0, -1], [3, -2, 5]]))
+    masked = handle.capture(batch, SITES, where=batch.mask)
+    for site, (a, b, c) in texts.items():
+        assert torch.equal(last[site], torch.stack([a[-1], b[-1], c[-1]]))
+        assert torch.equal(some[site], torch.stack([a[[0, -1, 0]], b[[0, 0, -1]], c[[3, -2, 5]]]))
+        assert torch.equal(same[site], some[site])
+        assert torch.equal(masked[site], torch.cat([a, b, c]))
+        # A view would keep the states of all tokens in memory.
+        assert some[site].untyped_storage().nbytes() == some[site].numel() * 4
+    assert handle.capture(batch, []) == {}
 
 
-def test_the_residual_stream_is_the_sum_of_what_was_added(handle):
-    batch = handle.encode(TEXTS)
-    sites = ["embed", "0.attn_out", "0.mlp_out", "1.attn_out", "1.mlp_out", "1.resid_post"]
-    found = handle.capture(batch, sites)
-    total = sum(found[site] for site in sites[:-1])
-    torch.testing.assert_close(total, found["1.resid_post"])
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("first", 'where must be "all", "last", positions per text or a mask; got "first"'),
+        ([[0], [1], [0]], "Text 1 has 1 tokens and no position 1"),
+        ([[0], [-2], [0]], "Text 1 has 1 tokens and no position -2"),
+        ([[0], [0]], "Positions must be 3 rows of equal length"),
+        ([[0], [0], [0, 1]], "Positions must be 3 rows of equal length"),
+        (torch.ones(2, 2, dtype=torch.bool), r"the batch's shape \[3, \d+\]; got \[2, 2\]"),
+    ],
+)
+def test_tokens_that_do_not_exist_are_named(handle, where, said):
+    with pytest.raises(BadInput, match=said):
+        handle.capture(handle.encode(TEXTS), ["embed"], where=where)
 
 
-def test_last_takes_each_texts_last_token_on_either_side(handle):
-    for side in ("left", "right"):
-        batch = handle.encode(TEXTS, side=side)
-        last = handle.capture(batch, ["1.resid_post"], where="last")["1.resid_post"]
-        for i, text in enumerate(TEXTS):
-            alone = handle.capture(handle.encode([text]), ["1.resid_post"])["1.resid_post"][0, -1]
-            torch.testing.assert_close(last[i], alone)
+def test_positions_in_a_decoder_are_those_of_the_target(handle_of):
+    handle = handle_of("t5")
+    batch = handle.encode(["abc", "a"], ["x = 1", "y"])
+    sites = ["encoder.1.resid_post", "decoder.1.resid_post"]
+    whole, last = handle.capture(batch, sites), handle.capture(batch, sites, where="last")
+    for site, read in zip(sites, (batch, batch.target), strict=True):
+        for i in range(2):
+            assert torch.equal(last[site][i], whole[site][i][read.mask[i]][-1])
+    assert batch.target.input_ids[:, 0].tolist() == [handle.processor.pad_token_id] * 2
+    untold = handle.encode(["abc", "a"])  # nothing is written yet: the decoder reads its start token alone
+    torch.testing.assert_close(handle.logits(untold), handle.logits(batch)[:, :1])
 
 
-def test_padding_side_does_not_change_logits(handle):
-    left, right = (handle.encode(TEXTS, side=side) for side in ("left", "right"))
-    torch.testing.assert_close(handle.logits(left)[left.mask], handle.logits(right)[right.mask])
-
-
-def test_logprobs_are_the_log_softmax_of_a_text_on_its_own(handle):
-    batch = handle.encode(TEXTS)
-    found = handle.logprobs(batch)
-    assert torch.equal(found[~batch.mask], torch.zeros_like(found[~batch.mask]))
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
+def test_logprobs_are_the_log_softmax_of_a_text_on_its_own(name, handle_of):
+    handle = handle_of(name)
+    batch = handle.encode(TEXTS, TEXTS[::-1] if name == "t5" else None)
+    read, found = batch.target or batch, handle.logprobs(batch)
+    assert torch.equal(found[~read.mask], torch.zeros_like(found[~read.mask]))
     for i, text in enumerate(TEXTS):
-        ids = handle.processor(text, return_tensors="pt").input_ids
+        ids = read.input_ids[i][read.mask[i]]
+        inputs = {"input_ids": handle.processor(text, return_tensors="pt").input_ids}
+        if name == "t5":
+            inputs["decoder_input_ids"] = ids[None]
         with torch.no_grad():
-            expected = (
-                handle.model(ids).logits[0].double().log_softmax(-1)[range(ids.shape[1] - 1), ids[0, 1:]]
-            )
-        mine = found[i][batch.mask[i]]
+            logprobs = handle.model(**inputs).logits[0].double().log_softmax(-1)
+        mine = found[i][read.mask[i]]
         assert mine[0] == 0
-        torch.testing.assert_close(mine[1:].double(), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_an_edit_that_changes_nothing_changes_no_bit(handle):
-    batch = handle.encode(TEXTS)
-    plain = handle.logits(batch)
-    with handle.edit({site: lambda hidden, step: hidden.clone() for site in handle.sites}):
-        edited = handle.logits(batch)
-    assert torch.equal(plain, edited)
+        torch.testing.assert_close(
+            mine[1:].double(), logprobs[range(len(ids) - 1), ids[1:]], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_an_edit_replaces_the_state_for_all_that_follows(handle):
@@ -78,20 +93,26 @@ def test_an_edit_replaces_the_state_for_all_that_follows(handle):
     torch.testing.assert_close(logits, expected.expand_as(logits))
 
 
-def test_hooks_are_gone_after_an_exception(handle):
-    def fail(hidden, step):
-        raise RuntimeError("in the middle")
+# Llama's norm computes in float32 whatever the model does.
+@pytest.mark.parametrize(("name", "step", "error"), [("llama", 3e-4, 2e-3), ("opt", 1e-6, 1e-5)])
+def test_a_gradient_flows_through_an_edit_in_place(name, step, error, handle_of):
+    """By a change of the stream between attention and MLP the loss moves as finite differences say."""
+    tiny, direction = handle_of(name), torch.linspace(-1, 1, 32, dtype=torch.float64)
+    handle = ModelHandle(copy.deepcopy(tiny.model).double(), tiny.processor)
+    batch = handle.encode(["def add"])
 
-    batch = handle.encode(TEXTS)
-    before = _hooks(handle.model)
-    with pytest.raises(RuntimeError, match="in the middle"), handle.edit({"0.mlp_out": fail, "embed": fail}):
-        handle.logits(batch)
-    with pytest.raises(BadInput, match="no site"), handle.edit({"embed": fail, "0.nowhere": fail}):
-        pass
-    with pytest.raises(BadInput, match="no site"):
-        handle.capture(batch, ["embed", "0.nowhere"])
-    handle.capture(batch, list(handle.sites))
-    assert _hooks(handle.model) == before
+    def loss(size):
+        def push(hidden, _):
+            return hidden * hidden + hidden + size * direction  # its gradient needs what the edit saw
+
+        with handle.edit({"0.resid_mid": push}):
+            return handle.model(**batch.inputs()).logits.square().mean()
+
+    size = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(size), size)
+    with torch.no_grad():
+        expected = (loss(torch.tensor(step)) - loss(torch.tensor(-step))) / (2 * step)
+    assert slope.item() == pytest.approx(expected.item(), rel=error)
 
 
 def test_edits_see_absolute_positions_while_generating(handle):
@@ -112,59 +133,147 @@ def test_edits_see_absolute_positions_while_generating(handle):
     assert seen[2] == [[short + 1], [long + 1]]
 
 
-def test_edits_see_positions_in_the_librarys_own_generate(handle):
-    seen = []
+@pytest.mark.parametrize(("name", "site"), [("gpt2", "embed"), ("t5", "decoder.embed"), ("mistral", "embed")])
+def test_edits_see_positions_in_the_librarys_own_generate(name, site, handle_of):
+    handle, seen = handle_of(name), []
     ids = handle.processor("abc", return_tensors="pt").input_ids
-    with handle.edit({"embed": lambda hidden, step: seen.append(step.positions.tolist()) or hidden}):
+    with handle.edit({site: lambda hidden, step: seen.append(step.positions.tolist()) or hidden}):
         handle.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, do_sample=False)
-    width = ids.shape[1]
+    width = 1 if name == "t5" else ids.shape[1]
     assert seen == [[list(range(width))], [[width]]]
 
 
-def test_the_lens_on_the_last_state_is_the_models_logits(handle):
-    batch = handle.encode(TEXTS)
-    found = handle.capture(batch, ["1.resid_post", "final_norm"])
-    torch.testing.assert_close(handle.lens(found["1.resid_post"]), handle.logits(batch))
-    torch.testing.assert_close(handle.lens(found["final_norm"], normed=True), handle.logits(batch))
+def test_the_lens_of_given_words_needs_no_whole_vocabulary(handle_of):
+    for name in ("gemma2", "opt-350m", "t5"):
+        handle = handle_of(name)
+        site = f"{'decoder.' if name == 't5' else ''}1.resid_post"
+        hidden = handle.capture(handle.encode(TEXTS), [site])[site]
+        stacked, words = torch.stack([hidden, 2 * hidden]), [7, 299, 7]
+        logits = handle.lens(stacked)
+        widest = []
+        hook = handle.model.get_output_embeddings().register_forward_hook(
+            lambda module, args, output, widest=widest: widest.append(output.numel() // output.shape[-1])
+        )
+        for form, expected in (
+            ("logits", logits),
+            ("probs", logits.softmax(-1)),
+            ("logprobs", logits.log_softmax(-1)),
+        ):
+            found = handle.lens_tokens(stacked, words, form=form, chunk=5)
+            torch.testing.assert_close(found, expected[..., words])
+        hook.remove()
+        assert max(widest) == min(5, stacked[..., 0].numel())
+        normed = handle.lens_tokens(hidden, words, normed=True, form="logits")
+        torch.testing.assert_close(normed, handle.lens(hidden, normed=True)[..., words])
+    assert handle.lens_tokens(hidden[:0], [1]).shape == (0, hidden.shape[1], 1)
+    with pytest.raises(BadInput, match=r'form must be one of logits, logprobs, probs; got "log"'):
+        handle.lens_tokens(hidden, [1], form="log")
+    with pytest.raises(BadInput, match=r"Token ids must lie in 0..299; got \[1, 300\]"):
+        handle.lens_tokens(hidden, [1, 300])
 
 
-def test_a_misspelt_site_is_answered_with_the_nearest(handle_of):
-    handle = handle_of("llama")
-    with pytest.raises(BadInput, match=r'no site "0.mlpout". Did you mean "0.mlp_out"'):
-        handle.capture(handle.encode(["x"]), ["0.mlpout"])
-    with pytest.raises(BadInput, match='where must be "all" or "last"; got "first"'):
-        handle.capture(handle.encode(["x"]), ["embed"], where="first")
+def test_a_misspelt_site_is_answered_with_the_nearest(handle):
+    for ask in (
+        lambda: handle.capture(handle.encode(["x"]), ["0.mlpout"]),
+        lambda: handle.edit({"0.mlpout": lambda hidden, step: hidden}).__enter__(),
+    ):
+        with pytest.raises(BadInput, match=r'no site "0.mlpout". Did you mean "0.mlp_out"'):
+            ask()
 
 
-def test_an_empty_text_is_named(handle_of):
+def test_texts_and_targets_that_do_not_fit_are_named(handle, handle_of):
     with pytest.raises(BadInput, match="Text 1 has no tokens"):
-        handle_of("llama").encode(["x", ""])
+        handle.encode(["x", ""])
+    with pytest.raises(BadInput, match="2 texts and 1 targets for a causal model"):
+        handle.encode(["x", "y"], ["z"])
+    t5 = handle_of("t5")
+    with pytest.raises(BadInput, match="2 texts and 1 targets for a seq2seq model"):
+        t5.encode(["x", "y"], ["z"])
+    with pytest.raises(BadInput, match="no target for the decoder"):
+        t5.capture(handle.encode(["x"]), ["decoder.embed"])
+
+
+def test_a_plain_model_and_its_tokenizer_become_a_handle(handle):
+    again = as_handle(handle.model, handle.processor)
+    assert (again.model, again.processor) == (handle.model, handle.processor)
+    assert as_handle(handle) is handle
+    with pytest.raises(BadInput, match="plain LlamaForCausalLM needs its tokenizer"):
+        as_handle(handle.model)
 
 
 def test_a_family_that_is_not_in_the_table_can_be_described(tiny_tokenizer):
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+    from transformers import FalconConfig, FalconForCausalLM
 
-    config = GPTNeoXConfig(
-        vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    model = GPTNeoXForCausalLM(config).eval()
-    with pytest.raises(ModelMismatch, match=r'type "gpt_neox".*Describe it'):
+    config = FalconConfig(vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    model = FalconForCausalLM(config).eval()
+
+    def describe(blocks="transformer.h", norm="transformer.ln_f", attn="self_attention"):
+        return ModelHandle(model, tiny_tokenizer, family=Family(blocks, norm, attn, "mlp"))
+
+    with pytest.raises(
+        ModelMismatch,
+        match=r'type "falcon" \(FalconForCausalLM\)\. Describe it in one small table: .*Family\(blocks="transformer.h", '
+        r".*a block here has self_attention, mlp.*Known: gemma2, .*t5\.$",
+    ):
         ModelHandle(model, tiny_tokenizer)
-    with pytest.raises(ModelMismatch, match=r'has no module "gpt_neox.block"'):
-        ModelHandle(
-            model,
-            tiny_tokenizer,
-            family=Family("gpt_neox.block", "gpt_neox.final_layer_norm", "attention", "mlp"),
-        )
-    family = Family("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention", "mlp")
-    handle = ModelHandle(model, tiny_tokenizer, family=family)
-    assert list(handle.sites) == ["embed", "0.attn_out", "0.mlp_out", "0.resid_post", "final_norm"]
-    batch = handle.encode(["x y"])
-    torch.testing.assert_close(
-        handle.lens(handle.capture(batch, ["0.resid_post"])["0.resid_post"]), handle.logits(batch)
+    with pytest.raises(
+        ModelMismatch, match=r'FalconForCausalLM.transformer has no module "hh".*Did you mean "h"'
+    ):
+        describe(blocks="transformer.hh")
+    with pytest.raises(
+        ModelMismatch, match=r'FalconDecoderLayer has no module "self_attn".*Did you mean "self_attention"'
+    ):
+        describe(attn="self_attn")
+    with pytest.raises(
+        ModelMismatch,
+        match=r"the last block of FalconForCausalLM does not lead to its logits.* Check final_norm",
+    ):
+        describe(norm=None)
+    handle = describe()
+    assert list(handle.sites)[:5] == ["embed", "0.resid_pre", "0.attn_out", "0.mlp_out", "0.resid_post"]
+    batch = handle.encode(["x y", "for i in range"])
+    found = handle.capture(batch, ["1.resid_post"])["1.resid_post"]
+    torch.testing.assert_close(handle.lens(found)[batch.mask], handle.logits(batch)[batch.mask])
+    with handle.edit({"0.resid_post": lambda hidden, step: hidden.clone()}):
+        assert torch.equal(handle.capture(batch, ["1.resid_post"])["1.resid_post"], found)
+
+
+def test_a_stack_of_a_vision_language_model_is_one_more_row_of_the_table(tiny_tokenizer):
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**size, image_size=8, patch_size=4),
+        text_config=LlamaConfig(**size, vocab_size=300),
+        image_token_index=299,
     )
+    model = LlavaForConditionalGeneration(config).eval()
+    vision = Family("model.vision_tower.encoder.layers", None, "self_attn", "mlp", mid_into="layer_norm2")
+    text = Family(
+        "model.language_model.layers",
+        "model.language_model.norm",
+        "self_attn",
+        "mlp",
+        mid_into="post_attention_layernorm",
+    )
+    handle = ModelHandle(model, tiny_tokenizer, family={"vision": vision, "": text})
+    assert {"vision.1.resid_mid", "1.resid_mid", "final_norm"} <= set(handle.sites)
+    batch = handle.encode(["x y", "for i in range"])
+    found = handle.capture(batch, ["1.resid_post"])["1.resid_post"]
+    torch.testing.assert_close(handle.lens(found)[batch.mask], handle.logits(batch)[batch.mask])
 
 
-def _hooks(model):
-    """Hooks on any module. The library leaves its own behind once it was asked for hidden states."""
-    return [(name, *m._forward_hooks, *m._forward_pre_hooks) for name, m in model.named_modules()]
+def test_a_real_pretrained_model_keeps_the_promises(shared_data):
+    handle = ModelHandle.load(shared_data / "models" / "stories260K", device="cpu")
+    gen = GenConfig(max_new_tokens=60, temperature=0)
+    ((story,),) = handle.generate([[handle.processor.bos_token_id]], gen, generator=Rng(0))
+    assert story.text.lstrip().startswith(STORY)
+    batch = handle.encode([STORY, "Once upon a time"])
+    with torch.no_grad():
+        states = handle.model(**batch.inputs(), output_hidden_states=True).hidden_states
+    sites = [f"{i}.resid_post" for i in range(len(states) - 1)]
+    found = handle.capture(batch, sites)
+    assert all(torch.equal(found[site], state) for site, state in zip(sites[:-1], states[1:-1], strict=True))
+    assert torch.equal(handle.lens(found[sites[-1]]), handle.logits(batch))
+    with handle.edit({site: lambda hidden, step: hidden.clone() for site in handle.sites}):
+        assert handle.generate([[handle.processor.bos_token_id]], gen, generator=Rng(0)) == [[story]]

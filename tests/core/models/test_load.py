@@ -5,7 +5,8 @@ import shutil
 import pytest
 import torch
 
-from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models import ModelHandle, load_model, load_tokenizer
+from gnomon.core.models.load import kind_of
 from gnomon.errors import BadInput, ModelMismatch
 
 
@@ -48,6 +49,36 @@ def test_another_kind_of_model_is_named(checkpoint, tmp_path, architecture):
     folder = _with_config(checkpoint("llama"), tmp_path, architectures=[architecture])
     with pytest.raises(ModelMismatch, match=f'is {architecture}; "lintseq train" needs a causal text model'):
         load_model(folder, asked_by='"lintseq train"')
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "loaded"),
+    [
+        ("llama", "causal", "LlamaForCausalLM"),
+        ("t5", "seq2seq", "T5ForConditionalGeneration"),
+        ("t5", "encoder", "T5EncoderModel"),
+    ],
+)
+def test_a_model_is_loaded_as_the_kind_that_it_is_or_is_asked_to_be(checkpoint, tmp_path, name, kind, loaded):
+    model = load_model(checkpoint(name), kind=kind)
+    assert type(model).__name__ == loaded
+    assert ModelHandle.load(checkpoint(name), kind=kind, device="cpu").kind == kind
+    # Saved again, it says itself what it is.
+    model.save_pretrained(tmp_path)
+    load_tokenizer(checkpoint(name)).save_pretrained(tmp_path)
+    assert kind_of(tmp_path) == kind
+    assert ModelHandle.load(tmp_path, device="cpu").kind == kind
+
+
+def test_a_kind_that_does_not_fit_or_does_not_exist_is_named(checkpoint):
+    with pytest.raises(ModelMismatch, match="T5ForConditionalGeneration; this needs a causal text model"):
+        load_model(checkpoint("t5"))
+    with pytest.raises(ModelMismatch, match="LlamaForCausalLM; this needs a sequence-to-sequence text model"):
+        load_model(checkpoint("llama"), kind="seq2seq")
+    with pytest.raises(ModelMismatch, match="LlamaForCausalLM; this needs a text encoder"):
+        load_model(checkpoint("llama"), kind="encoder")
+    with pytest.raises(BadInput, match=r'No kind of model is called "seqtoseq". Did you mean "seq2seq"'):
+        load_model(checkpoint("t5"), kind="seqtoseq")
 
 
 def test_code_in_a_checkpoint_is_never_run(checkpoint, tmp_path):

@@ -175,7 +175,7 @@ def test_ray_gives_the_same_files_and_takes_the_model_as_a_function(step, corpus
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", RAY, str(saved_model()), str(corpus), str(tmp_path / "ray"), json.dumps(texts)],
-        env=environment, capture_output=True, text=True, timeout=180,
+        env=environment, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     map_shards(step, read_rows(corpus), tmp_path / "local", shard_rows=30)
@@ -224,7 +224,7 @@ def test_kill_9_loses_and_doubles_nothing(step, corpus, tmp_path, workers):
     killed.kill()
     killed.wait()
     assert 6 <= len(list(sink.glob("_done/*.json"))) < 40
-    subprocess.run(job, env=environment, check=True, timeout=60)
+    subprocess.run(job, env=environment, check=True, timeout=200)
     map_shards(step, read_rows(corpus), tmp_path / "whole", shard_rows=5, settings=step.settings)
     same_files(tmp_path / "whole", sink)
     assert [raw["id"] for raw in content(sink)] == list(range(200))

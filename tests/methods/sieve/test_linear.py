@@ -179,8 +179,6 @@ def test_what_cannot_be_learned_is_said():
         student.fit(["a", "b"], [0, 1], [math.nan, 1.0], Rng(0))
     with pytest.raises(BadInput, match="learned nothing yet"):
         student.predict(["a"])
-    with pytest.raises(BadInput, match="learned nothing yet"):
-        student.save("unused")
     with pytest.raises(BadInput, match="Call adapt before fit"):
         open_student("hashed-linear", StudentConfig(lsa_dim=4)).fit(["a", "b"], [0, 1], [1.0, 1.0], Rng(0))
     with pytest.raises(BadInput, match=r"2 unlabelled texts share 1 n-grams, too few for student\.lsa_dim 4"):
@@ -202,3 +200,16 @@ def test_a_damaged_folder_is_named(tmp_path):
     (tmp_path / "student.json").write_text("{")
     with pytest.raises(BadInput, match="not the description of a student"):
         open_student(tmp_path)
+
+
+def test_a_student_that_is_adapted_and_not_fitted_can_be_kept(tmp_path):
+    texts = [f"the {a} of the {b}" for a in ("sea", "hill", "road") for b in ("town", "moon", "king")]
+    student = open_student("hashed-linear", StudentConfig(idf=True, hash_bits=10))
+    student.adapt(texts, Rng(0))
+    student.save(tmp_path)
+    again = open_student(tmp_path)
+    with pytest.raises(BadInput, match="learned nothing yet"):
+        again.predict(texts)
+    for one in (student, again):
+        one.fit(texts, [0, 1] * 4 + [0], [1.0] * 9, Rng(0))
+    assert (student.predict(texts) == again.predict(texts)).all()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnomon.methods.sieve.snippets import cut, snippets_of
+from gnomon.methods.sieve.snippets import cut, pieces_of, snippets_of
 
 
 def words(text):
@@ -119,3 +119,8 @@ def test_long_runs_of_anything_cost_no_more_than_other_text(run):
     for tokens in (bytes_of, sparse):
         cut(text, tokens(text), 5)
     assert time.perf_counter() - began < 5  # an attempt at every place would take minutes
+
+
+@given(text=texts, limit=st.integers(4, 40), tokens=tokenizers)
+def test_short_texts_are_cut_without_looking_for_tokens_and_come_out_the_same(text, limit, tokens):
+    assert pieces_of(text, tokens, limit) == cut(text, tokens(text), limit)

@@ -1,4 +1,4 @@
-"""A checkpoint in this process: requests that wait together are answered in one left-padded batch."""
+"""A checkpoint in this process: requests that wait together are answered in one padded batch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gnomon.core.llm.scoring import score_choices
 from gnomon.core.llm.stored import folder_state
 from gnomon.core.llm.template import Template
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
+from gnomon.core.models.load import kind_of
 from gnomon.core.models.text import decode
 from gnomon.core.rng import Rng
 
@@ -47,7 +48,7 @@ class _Waiting:
 
 
 class Local:
-    """The causal model at `ref`, asked through its chat template.
+    """The causal or sequence-to-sequence model at `ref`, asked through its chat template.
 
     One thread runs the model. It takes all requests that wait, sorts them by their sampling settings and, within those, by length.
     What a row gets does not depend on what it was batched with: its random numbers come from its prompt and seed. With `choices`
@@ -62,7 +63,7 @@ class Local:
 
     Raises:
         BadInput: nothing is at `ref`.
-        ModelMismatch: the model is not a causal one.
+        ModelMismatch: the model writes no text.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Local:
         self.name = f"hf:{ref}"
         self.identity = f"{self.name} {folder_state(Path(ref))}"
         self.batch_size = batch_size
-        self.model = load_model(ref, device=device, asked_by="a chat") if model is None else model
+        self.model = _open(ref, device) if model is None else model
         self.tokenizer = load_tokenizer(ref) if tokenizer is None else tokenizer
         self.template = Template(self.tokenizer, self.name)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -175,6 +176,11 @@ class Local:
             pairs = tuple(zip(sampling.choices, values, strict=True))
             replies.append(Reply(sampling.choices[at], "stop", Usage(len(prompt), lengths[at]), pairs))
         return replies
+
+
+def _open(ref: str | Path, device: str) -> Any:
+    kind = "seq2seq" if kind_of(ref) == "seq2seq" else "causal"
+    return load_model(ref, kind=kind, device=device, asked_by="a chat")
 
 
 def pick(logprobs: list[float], temperature: float, uniform: float) -> int:

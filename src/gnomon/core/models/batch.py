@@ -9,6 +9,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from gnomon.errors import BadInput
+
+Where = str | Sequence[Sequence[int]] | Tensor
+"""Which tokens: `"all"`, `"last"`, positions per text [B, P] (negative ones count from its end), or a mask [B, T]."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -18,6 +23,8 @@ class Batch:
     """Token ids."""
     mask: Bool[Tensor, "B T"]
     """True at real tokens, False at padding."""
+    target: Batch | None = None
+    """What the decoder of a sequence-to-sequence model reads: its start token, then the target's own."""
 
     @property
     def position_ids(self) -> Int[Tensor, "B T"]:
@@ -26,15 +33,60 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        return Batch(self.input_ids.to(device), self.mask.to(device))
+        target = None if self.target is None else self.target.to(device)
+        return Batch(self.input_ids.to(device), self.mask.to(device), target)
 
-    def inputs(self) -> dict[str, Tensor]:
-        """What a transformers model takes, positions too: its own would be wrong after padding."""
-        return {
-            "input_ids": self.input_ids,
-            "attention_mask": self.mask.long(),
-            "position_ids": self.position_ids,
-        }
+    def inputs(self, kind: str = "causal") -> dict[str, Tensor]:
+        """What a transformers model of this kind takes; for a causal one positions too: its own would be wrong after padding."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.mask.long()}
+        if kind == "causal":
+            inputs["position_ids"] = self.position_ids
+        if kind == "seq2seq" and self.target is not None:
+            inputs["decoder_input_ids"] = self.target.input_ids
+            inputs["decoder_attention_mask"] = self.target.mask.long()
+        return inputs
+
+    def index(self, where: Where) -> tuple[Tensor, ...] | None:
+        """What picks the wanted tokens out of [B, T, ...]; `None` for all of them.
+
+        With `"last"` the result has the shape [B, ...], with positions [B, P, ...], with a mask [N, ...] in reading order.
+
+        Raises:
+            BadInput: `where` is none of these, or a text has no such position.
+        """
+        if isinstance(where, str):
+            if where not in ("all", "last"):
+                raise BadInput(f'where must be "all", "last", positions per text or a mask; got "{where}".')
+            if where == "all":
+                return None
+            rows, columns = self._places([[-1]] * len(self.mask))
+            return rows[:, 0], columns[:, 0]
+        if isinstance(where, Tensor) and where.dtype == torch.bool:
+            if where.shape != self.mask.shape:
+                raise BadInput(
+                    f"A mask must have the batch's shape {list(self.mask.shape)}; got {list(where.shape)}."
+                )
+            return (where.to(self.mask.device),)
+        return self._places(where.tolist() if isinstance(where, Tensor) else where)
+
+    def _places(self, positions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Rows and columns, [B, P] each, of positions counted within each text."""
+        lengths = self.mask.sum(-1).tolist()
+        if len(positions) != len(lengths) or len({len(row) for row in positions}) != 1:
+            raise BadInput(
+                f"Positions must be {len(lengths)} rows of equal length, one row per text; "
+                "repeat a position where a text needs fewer."
+            )
+        for i, (row, length) in enumerate(zip(positions, lengths, strict=True)):
+            for position in row:
+                if not -length <= position < length:
+                    raise BadInput(f"Text {i} has {length} tokens and no position {position}.")
+        columns = torch.tensor(positions, dtype=torch.long, device=self.mask.device)
+        counts = torch.tensor(lengths, device=self.mask.device)[:, None]
+        first = self.mask.long().argmax(-1, keepdim=True)
+        columns = first + torch.where(columns < 0, columns + counts, columns)
+        rows = torch.arange(len(lengths), device=columns.device)[:, None].expand_as(columns)
+        return rows, columns
 
 
 def positions_of(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:

@@ -1,4 +1,4 @@
-"""Sampling from a causal model: batched, seeded per row, with the log-probability of every token.
+"""Sampling from a causal or sequence-to-sequence model: batched, seeded per row, with the log-probability of every token.
 
 Each completion draws from a random stream of its own, named by its prompt and sample index. It therefore does
 not depend on the batch size, on the other prompts or on their order, and a job that is taken up again with
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gnomon.core.models.config import GenConfig
+from gnomon.core.models.decoding import read_prompts
 from gnomon.core.models.handle import unpack
-from gnomon.core.models.sampler import Prefix, Progress, Row, Sampler, Watch
+from gnomon.core.models.sampler import Progress, Row, Sampler, Watch
 from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts, padding_id
 from gnomon.core.rng import Rng
+from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Completion", "GenConfig", "Progress", "Watch", "generate"]
 
@@ -49,7 +51,7 @@ def generate(
     prompts: Sequence[str | Sequence[int]],
     gen: GenConfig,
     *,
-    generator: Rng,
+    generator: Rng | Sequence[Rng],
     watch: Watch | None = None,
 ) -> list[list[Completion]]:
     """`gen.n` completions of each prompt, in the order of `prompts`.
@@ -58,30 +60,39 @@ def generate(
     and repeated for its samples.
 
     Args:
-        model: a causal transformers model, or a `ModelHandle`.
+        model: a causal or sequence-to-sequence transformers model, or a `ModelHandle`.
         tokenizer: its tokenizer; `None` with a handle.
         prompts: texts, encoded as the tokenizer does by default, or token ids, taken as they are.
         gen: how to sample.
-        generator: names the random streams; unused at temperature 0.
+        generator: names the random streams; unused at temperature 0. One for all prompts, of which equal ones then differ;
+            or one per prompt, and each gets what it would get alone with its own.
         watch: called after each token of a batch; may end rows.
 
     Raises:
-        BadInput: a prompt is empty or fills all positions of the model.
+        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt.
+        ModelMismatch: the model writes no text.
     """
     model, tokenizer = unpack(model, tokenizer)
+    if model.get_output_embeddings() is None:
+        raise ModelMismatch(f"{type(model).__name__} has no output embedding and writes no text.")
+    continues = not model.config.is_encoder_decoder
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     encoded = encode_prompts(tokenizer, prompts, positions)
     stops = StopFinder(tokenizer, gen.stop, model.config.get_text_config().vocab_size)
-    rows = _plan_rows(encoded, gen, positions, generator)
+    ends = _end_ids(model, tokenizer)
+    limits = [_limit(gen, positions, len(prompt) if continues else 1) for prompt in encoded]
+    rows = _plan_rows(encoded, limits, gen, _streams(encoded, generator))
     was_training = model.training
     model.eval()
     try:
         for group in _plan_groups(rows, gen):
-            prefix = Prefix(model, [samples[0].prompt for samples in group], padding_id(tokenizer))
+            prompts_read = [samples[0].prompt for samples in group]
+            places = [samples[0].place[0] for samples in group]
+            prefix = read_prompts(model, prompts_read, places, padding_id(tokenizer))
             flat = [(i, row) for i, samples in enumerate(group) for row in samples]
             for start in range(0, len(flat), gen.batch_size):
                 sources, part = zip(*flat[start : start + gen.batch_size], strict=True)
-                Sampler(model, tokenizer, prefix, sources, part, gen, stops, watch).run()
+                Sampler(prefix, sources, part, gen, stops, ends, watch).run()
     finally:
         model.train(was_training)
     texts = [prompt if isinstance(prompt, str) else decode(tokenizer, prompt) for prompt in prompts]
@@ -89,7 +100,7 @@ def generate(
         [
             Completion(
                 text,
-                stops.strip(completion_text(tokenizer, row.prompt, row.token_ids)),
+                stops.strip(completion_text(tokenizer, row.prompt if continues else [], row.token_ids)),
                 tuple(row.token_ids),
                 tuple(row.logprobs),
                 row.finish,
@@ -100,18 +111,34 @@ def generate(
     ]
 
 
-def _plan_rows(
-    encoded: list[list[int]], gen: GenConfig, positions: int | None, generator: Rng
-) -> list[list[Row]]:
-    """The rows of each prompt; equal prompts are told apart by how many came before."""
+def _streams(encoded: list[list[int]], generator: Rng | Sequence[Rng]) -> list[Rng]:
+    """The random stream of each prompt; under one generator equal prompts are told apart by how many came before."""
+    if not isinstance(generator, Rng):
+        if len(generator) != len(encoded):
+            raise BadInput(f"{len(encoded)} prompts need as many generators; got {len(generator)}.")
+        return [rng.child(*prompt, "repeat", 0) for rng, prompt in zip(generator, encoded, strict=True)]
     seen: Counter[tuple[int, ...]] = Counter()
-    plan = []
-    for i, prompt in enumerate(encoded):
-        stream = generator.child(*prompt, "repeat", seen[tuple(prompt)])
+    streams = []
+    for prompt in encoded:
+        streams.append(generator.child(*prompt, "repeat", seen[tuple(prompt)]))
         seen[tuple(prompt)] += 1
-        limit = gen.max_new_tokens if positions is None else min(gen.max_new_tokens, positions - len(prompt))
-        plan.append([Row((i, k), prompt, limit, stream.child("sample", k)) for k in range(gen.n)])
-    return plan
+    return streams
+
+
+def _limit(gen: GenConfig, positions: int | None, used: int) -> int:
+    """The most tokens that may be written where so many positions are used already."""
+    return gen.max_new_tokens if positions is None else min(gen.max_new_tokens, positions - used)
+
+
+def _plan_rows(
+    encoded: list[list[int]], limits: list[int], gen: GenConfig, streams: list[Rng]
+) -> list[list[Row]]:
+    """The rows of each prompt."""
+    plan = zip(encoded, limits, streams, strict=True)
+    return [
+        [Row((i, k), prompt, limit, stream.child("sample", k)) for k in range(gen.n)]
+        for i, (prompt, limit, stream) in enumerate(plan)
+    ]
 
 
 def _plan_groups(rows: list[list[Row]], gen: GenConfig) -> Iterator[list[list[Row]]]:
@@ -120,3 +147,10 @@ def _plan_groups(rows: list[list[Row]], gen: GenConfig) -> Iterator[list[list[Ro
     together = max(1, gen.batch_size // gen.n)
     for start in range(0, len(by_length), together):
         yield by_length[start : start + together]
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids that end a text: the tokenizer's and those the checkpoint names for generation."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(named) if isinstance(named, list) else {named}
+    return {i for i in (*ids, tokenizer.eos_token_id) if i is not None}

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from gnomon.core.models.batch import Batch, pad, positions_of
-from gnomon.core.models.load import load_model, load_tokenizer
-from gnomon.core.models.sites import Family, Place, Site, find_sites
+from gnomon.core.models.batch import Batch, Where, pad
+from gnomon.core.models.decoding import last_logits_only, start_token
+from gnomon.core.models.hooks import Edit, StepInfo, hooked
+from gnomon.core.models.lens import head_logits, token_scores
+from gnomon.core.models.load import kind_of, load_model, load_tokenizer
+from gnomon.core.models.sites import Layout, Site, find_sites
 from gnomon.core.models.text import padding_id
-from gnomon.errors import BadInput
+from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from gnomon.core.models.config import GenConfig
@@ -29,36 +30,27 @@ if TYPE_CHECKING:
     from gnomon.core.rng import Rng
 
 
-@dataclass(frozen=True)
-class StepInfo:
-    """Which tokens an edit is looking at."""
-
-    positions: Int[Tensor, "B T"]
-    """Position of each token in its text, from 0; while generating, the new token's true position."""
-    mask: Bool[Tensor, "B T"]
-    """True at real tokens, False at padding."""
-
-
-Edit = Callable[[Tensor, StepInfo], Tensor]
-"""Hidden states [B, T, D] and where they are -> hidden states [B, T, D]."""
-
-
 class ModelHandle:
-    """A causal model with its tokenizer.
+    """A text model with its tokenizer.
 
     Args:
         model: a transformers model, with or without adapters.
         processor: its tokenizer.
-        family: where its parts are; `None` looks that up by the model's type.
+        family: where its parts are; `None` looks that up by the model's type. A table given here is checked on one token.
+
+    Raises:
+        ModelMismatch: the model's type is not known, or the table does not fit it.
     """
 
     def __init__(
-        self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, *, family: Family | None = None
+        self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, *, family: Layout | None = None
     ):
         self.model = model
         self.processor = processor
-        self.kind = "causal"
         self.sites = find_sites(model, family)
+        self.kind = _kind(model)
+        if family is not None and self.kind != "encoder":
+            self._check_lens()
 
     @classmethod
     def load(
@@ -70,80 +62,111 @@ class ModelHandle:
         dtype: str = "auto",
         revision: str | None = None,
     ) -> ModelHandle:
-        """The handle on the model at `ref`; arguments and errors are those of `load_model`."""
-        model = load_model(ref, kind=kind or "causal", device=device, dtype=dtype, revision=revision)
+        """The handle on the model at `ref`; arguments and errors are those of `load_model`, `kind=None` takes what is there."""
+        kind = kind or kind_of(ref, revision=revision)
+        model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
         return cls(model, load_tokenizer(ref, revision=revision))
 
-    def encode(self, texts: Sequence[str], *, side: str = "left") -> Batch:
+    def encode(
+        self, texts: Sequence[str], targets: Sequence[str] | None = None, *, side: str = "left"
+    ) -> Batch:
         """`texts` as a batch on the model's device.
 
+        Args:
+            texts: what the model reads.
+            targets: what the decoder of a sequence-to-sequence model has written, one per text; `None` for nothing yet.
+            side: where to pad `texts`.
+
         Raises:
-            BadInput: a text has no token.
+            BadInput: a text has no token, or targets do not go with the texts or the model.
         """
         rows = self.processor(list(texts))["input_ids"]
         for i, row in enumerate(rows):
             if not row:
                 raise BadInput(f"Text {i} has no tokens. Leave empty texts out.")
-        return pad(rows, padding_id(self.processor), side).to(self.model.device)
+        if targets is not None and (self.kind != "seq2seq" or len(targets) != len(rows)):
+            raise BadInput(
+                f"{len(rows)} texts and {len(targets)} targets for a {self.kind} model: "
+                "only a sequence-to-sequence model takes targets, one per text."
+            )
+        batch = pad(rows, padding_id(self.processor), side)
+        if self.kind == "seq2seq":
+            written = [[]] * len(rows) if targets is None else self.processor(list(targets))["input_ids"]
+            start = start_token(self.model)
+            target = pad([[start, *row] for row in written], padding_id(self.processor), "right")
+            batch = Batch(batch.input_ids, batch.mask, target)
+        return batch.to(self.model.device)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Float[Tensor, "B T V"]:
-        """The model's logits at every token; those at padding mean nothing."""
-        return self.model(**batch.inputs(), use_cache=False).logits
+        """The model's logits at every token, of `batch.target` if it has one; those at padding mean nothing.
+
+        Raises:
+            ModelMismatch: the model has no output embedding.
+        """
+        if self.kind == "encoder":
+            raise ModelMismatch(
+                f"{type(self.model).__name__} has no output embedding and predicts no tokens."
+            )
+        output: Any = self.model(**batch.inputs(self.kind), use_cache=False)
+        return output.logits
 
     def logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
-        """Log-probability (nats) of each token given those before it; 0 at first tokens and at padding."""
-        logits = self.logits(batch)[:, :-1].float()
-        found = torch.log_softmax(logits, -1).gather(-1, batch.input_ids[:, 1:, None]).squeeze(-1)
-        is_scored = batch.mask[:, 1:] & batch.mask[:, :-1]
+        """Log-probability (nats) of each token given those before it; 0 at first tokens and at padding.
+
+        For a sequence-to-sequence model the tokens are those of `batch.target`.
+        """
+        logits, read = self.logits(batch)[:, :-1].float(), batch.target or batch
+        found = torch.log_softmax(logits, -1).gather(-1, read.input_ids[:, 1:, None]).squeeze(-1)
+        is_scored = read.mask[:, 1:] & read.mask[:, :-1]
         return torch.nn.functional.pad(found.where(is_scored, 0.0), (1, 0))
 
     @torch.no_grad()
-    def capture(self, batch: Batch, at: Sequence[Site], *, where: str = "all") -> dict[Site, Tensor]:
-        """Hidden states at the named sites.
+    def capture(self, batch: Batch, at: Sequence[Site], *, where: Where = "all") -> dict[Site, Tensor]:
+        """Hidden states at the named sites; nothing but the wanted ones outlives its block.
 
         Args:
             batch: the texts.
             at: names from `sites`.
-            where: `"all"` for every token, `"last"` for each text's last token.
+            where: `"all"` for every token, `"last"` for each text's last token, positions per text ([B, P], from 0, negative
+                from the end), or a mask [B, T]. At sites of a decoder it is about `batch.target`.
 
         Returns:
-            Site -> [B, T, D], or [B, D] for `"last"`.
+            Site -> [B, T, D], [B, D] for `"last"`, [B, P, D] for positions, [N, D] in reading order for a mask.
 
         Raises:
-            BadInput: the model has no such site, or `where` is neither.
+            BadInput: the model has no such site, or a text no such position.
         """
-        if where not in ("all", "last"):
-            raise BadInput(f'where must be "all" or "last"; got "{where}".')
+        if not at:
+            return {}
+        stacks = {self.sites[site].stack for site in at}
+        picks = {stack: self._read_by(stack, batch).index(where) for stack in stacks}
         seen: dict[Site, Tensor] = {}
 
-        with ExitStack() as hooks:
-            for site in at:
-                hooks.enter_context(hooked(self.sites[site], partial(seen.__setitem__, site)))
-            self.model(**batch.inputs(), use_cache=False, logits_to_keep=1)
-        if where == "all":
-            return seen
-        order = torch.arange(batch.mask.shape[1], device=batch.mask.device)
-        last = (order * batch.mask).argmax(-1)
-        rows = torch.arange(len(last), device=last.device)
-        return {site: hidden[rows, last] for site, hidden in seen.items()}
+        def keep(site: Site, hidden: Tensor, step: StepInfo) -> None:
+            pick = picks[self.sites[site].stack]
+            # A large model may have its blocks on several devices.
+            seen[site] = hidden if pick is None else hidden[tuple(index.to(hidden.device) for index in pick)]
+
+        with hooked(self.sites, {site: partial(keep, site) for site in at}):
+            if stacks <= {"encoder"}:
+                self.sites.stacks["encoder"].root(**batch.inputs("encoder"))
+            else:
+                inputs = batch.inputs(self.kind) | last_logits_only(self.model)
+                self.model(**inputs, use_cache=False)
+        return {site: seen[site] for site in at}
 
     @contextmanager
     def edit(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
         """Inside the `with`, hidden states at the named sites pass through the edits, also during `generate`.
 
-        Every hook is gone on exit, after an exception too. Edits by position use `StepInfo.positions`: while
-        generating, a call sees only the newest token.
+        Every hook is gone on exit, after an exception too. Edits by position use `StepInfo.positions`: while generating, a
+        call sees only the newest token; edits by text use `StepInfo.rows`, since `generate` sorts its prompts.
 
         Raises:
             BadInput: the model has no such site.
         """
-        steps = _StepReader()
-        with ExitStack() as hooks:
-            reader = self.model.register_forward_pre_hook(steps, with_kwargs=True)
-            hooks.callback(reader.remove)
-            for site, edit in edits.items():
-                hooks.enter_context(hooked(self.sites[site], partial(steps.apply, edit)))
+        with hooked(self.sites, edits):
             yield
 
     @torch.no_grad()
@@ -151,22 +174,75 @@ class ModelHandle:
         """What hidden states would predict if they were the last: their logits through the model's own head.
 
         Args:
-            hidden: residual stream at any block.
+            hidden: residual stream at any block; of the decoder where there are two stacks.
             normed: True when it has passed the final norm already, as at the site `final_norm`.
         """
-        if not normed:
-            hidden = self.sites["final_norm"].module(hidden)
-        logits = self.model.get_output_embeddings()(hidden)
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+        return head_logits(self.model, self.sites, hidden, normed=normed)
+
+    @torch.no_grad()
+    def lens_tokens(
+        self,
+        hidden: Float[Tensor, "*N D"],
+        token_ids: Sequence[int],
+        *,
+        form: str = "probs",
+        normed: bool = False,
+        chunk: int = 256,
+    ) -> Float[Tensor, "*N W"]:
+        """The lens of W given tokens only, as `"logits"`, `"logprobs"` or `"probs"`.
+
+        Logits over the whole vocabulary exist for `chunk` states at a time, so `hidden` may hold all layers.
+
+        Raises:
+            BadInput: an unknown form, or a token that the vocabulary does not have.
+        """
+        return token_scores(self.model, self.sites, hidden, token_ids, form=form, normed=normed, chunk=chunk)
 
     def generate(
-        self, prompts: Sequence[str], gen: GenConfig, *, generator: Rng, watch: Watch | None = None
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        gen: GenConfig,
+        *,
+        generator: Rng | Sequence[Rng],
+        watch: Watch | None = None,
     ) -> list[list[Completion]]:
         """`gen.n` completions of each prompt; see `gnomon.core.models.generation`."""
         from gnomon.core.models.generation import generate
 
         return generate(self, None, prompts, gen, generator=generator, watch=watch)
+
+    def _read_by(self, stack: str, batch: Batch) -> Batch:
+        """The tokens that a stack reads."""
+        if stack != "decoder":
+            return batch
+        if batch.target is None:
+            raise BadInput(
+                "The batch has no target for the decoder to read. Make it with handle.encode(texts, targets)."
+            )
+        return batch.target
+
+    def _check_lens(self) -> None:
+        """Whether the last block's state leads to the logits, so that the table leaves nothing out."""
+        batch = pad([[start_token(self.model) if self.kind == "seq2seq" else padding_id(self.processor)]], 0)
+        batch = Batch(batch.input_ids, batch.mask, batch).to(self.model.device)
+        last = f"{len(self.sites.top.blocks) - 1}.resid_post"
+        site = next(name for name in reversed(list(self.sites)) if name.endswith(last))
+        state = self.capture(batch, [site])[site]
+        if not torch.allclose(self.lens(state).float(), self.logits(batch).float(), rtol=1e-2, atol=1e-3):
+            raise ModelMismatch(
+                f"By the given table the last block of {type(self.model).__name__} does not lead to its logits. "
+                "Check final_norm, and name in project what stands between it and the output embedding."
+            )
+
+
+def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
+    """The handle on a plain transformers model and its tokenizer; a handle is returned as it is.
+
+    Raises:
+        BadInput: a plain model came without a tokenizer.
+        ModelMismatch: the model's type is not known.
+    """
+    return model if isinstance(model, ModelHandle) else ModelHandle(*unpack(model, tokenizer))
 
 
 def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -184,48 +260,7 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
     return model, tokenizer
 
 
-@contextmanager
-def hooked(place: Place, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside the `with`, `see` gets the hidden states at `place`; what it returns replaces them."""
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            new = see(args[0])
-            return None if new is None else ((new, *args[1:]), kwargs)
-        new = see(kwargs["hidden_states"])
-        return None if new is None else (args, {**kwargs, "hidden_states": new})
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        is_tuple = isinstance(output, tuple)
-        new = see(output[0] if is_tuple else output)
-        return None if new is None else (new, *output[1:]) if is_tuple else new
-
-    if place.is_input:
-        hook = place.module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-        hook = place.module.register_forward_hook(after)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-class _StepReader:
-    """Reads from the model's own arguments which tokens a forward pass is about."""
-
-    info: StepInfo
-
-    def apply(self, edit: Edit, hidden: Tensor) -> Tensor:
-        return edit(hidden, self.info)
-
-    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = args[0] if args else kwargs["input_ids"]
-        width = ids.shape[1]
-        mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
-        cache = kwargs.get("past_key_values")
-        if mask is None:
-            before = 0 if cache is None else cache.get_seq_length()
-            mask = torch.ones(ids.shape[0], before + width, dtype=torch.bool, device=ids.device)
-        if positions is None:
-            positions = positions_of(mask.bool())[:, -width:]
-        self.info = StepInfo(positions.expand_as(ids), mask.bool()[:, -width:])
+def _kind(model: PreTrainedModel) -> str:
+    if model.get_output_embeddings() is None:
+        return "encoder"
+    return "seq2seq" if model.config.is_encoder_decoder else "causal"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxtyping import Int
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BLOCK = 64
+
+AnyCache = TypeVar("AnyCache", DynamicCache, EncoderDecoderCache)
 
 
 class GrowingLayer(DynamicLayer):
@@ -50,17 +52,32 @@ class GrowingLayer(DynamicLayer):
 
 def new_cache(model: PreTrainedModel) -> DynamicCache:
     """An empty cache for `model`: its own kinds of layers, the plain ones replaced by growing ones."""
-    cache = DynamicCache(config=model.config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+    return _growing(DynamicCache(config=model.config))
 
 
-def select_rows(cache: DynamicCache, rows: Int[Tensor, " B"]) -> DynamicCache:
+def new_cross_cache(model: PreTrainedModel) -> EncoderDecoderCache:
+    """The same for a decoder that also looks at an encoder, whose keys and values are written once."""
+    decoder: Any = model.get_decoder()
+    cache, cross = (DynamicCache(config=decoder.config) for _ in range(2))
+    return EncoderDecoderCache(_growing(cache), cross)
+
+
+def select_rows(cache: AnyCache, rows: Int[Tensor, " B"]) -> AnyCache:
     """A new cache with the given rows of `cache`, which stays as it is."""
     selected = copy(cache)
-    selected.layers = [copy(layer) for layer in cache.layers]
+    if isinstance(selected, EncoderDecoderCache):
+        selected.is_updated = dict(selected.is_updated)
+        selected.self_attention_cache = select_rows(selected.self_attention_cache, rows)
+        selected.cross_attention_cache = select_rows(selected.cross_attention_cache, rows)
+        return selected
+    selected.layers = [copy(layer) for layer in selected.layers]
     selected.batch_select_indices(rows)
     return selected
+
+
+def _growing(cache: DynamicCache) -> DynamicCache:
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 def _with_room(old: Tensor, room: int) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.models.adapters import without_deprecations
-from gnomon.errors import BadInput, ModelMismatch
+from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +19,12 @@ TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 # kind -> (transformers' table of classes, its loader, words for a message)
 KINDS = {
     "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", "a causal text model"),
+    "seq2seq": (
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        "AutoModelForSeq2SeqLM",
+        "a sequence-to-sequence text model",
+    ),
+    "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
 }
 
 
@@ -35,19 +41,22 @@ def load_model(
 
     Args:
         ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, or a hub id.
-        kind: what the model must be; `"causal"`.
+        kind: what the model must be: `"causal"`, `"seq2seq"`, or `"encoder"`, which also takes the encoder alone out of a
+            sequence-to-sequence checkpoint.
         device: `"auto"` takes a GPU when there is one.
         dtype: `"auto"` keeps the checkpoint's; else a torch name such as `"float32"`.
         revision: branch, tag or commit of a hub id.
         asked_by: who needs the model, for messages: `"sort train"`.
 
     Raises:
-        BadInput: nothing is at `ref`, or it has no safetensors weights.
+        BadInput: nothing is at `ref`, it has no safetensors weights, or there is no such kind.
         ModelMismatch: the model is not of this kind or brings its own code.
     """
     import torch
     import transformers
 
+    if kind not in KINDS:
+        raise BadInput(f'No kind of model is called "{kind}". {nearest(kind, KINDS)}')
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -79,6 +88,28 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
         return loader.from_pretrained(str(ref), use_safetensors=True, trust_remote_code=False, **options)
     except OSError as error:
         raise BadInput(_no_safetensors(ref) if "safetensors" in str(error) else _not_found(ref)) from error
+
+
+def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
+    """The kind of the model at `ref`, by the class that its config names; `"causal"` where that says nothing.
+
+    Raises:
+        BadInput: nothing is at `ref`.
+        ModelMismatch: the model brings its own code.
+    """
+    from transformers.models.auto import modeling_auto
+
+    folder = Path(ref)
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftConfig
+
+        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        return kind_of(base) if base else "causal"
+    named = load_config(ref, revision).architectures or []
+    for kind, (table, _, _) in KINDS.items():
+        if set(named) & set(getattr(modeling_auto, table).values()):
+            return kind
+    return "causal"
 
 
 def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -142,11 +173,9 @@ def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: 
 
     table, _, words = KINDS[kind]
     names: dict[str, Any] = getattr(modeling_auto, table)
-    is_right = (
-        any(name in names.values() for name in config.architectures)
-        if config.architectures
-        else config.model_type in names
-    )
+    is_right = any(name in names.values() for name in config.architectures or [])
+    if not config.architectures or kind == "encoder":
+        is_right |= config.model_type in names
     if not is_right:
         found = ", ".join(config.architectures or [config.model_type])
         raise ModelMismatch(f'Model "{ref}" is {found}; {asked_by} needs {words}.')

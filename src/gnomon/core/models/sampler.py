@@ -1,25 +1,20 @@
-"""The sampling loop: rows decoded side by side over a transformers model and its key-value cache."""
+"""The sampling loop: rows written side by side, each from its own random numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gnomon.core.models.batch import pad
 from gnomon.core.models.choice import choose
 from gnomon.core.models.config import GenConfig
-from gnomon.core.models.kv import new_cache, select_rows
+from gnomon.core.models.decoding import Decoding
 from gnomon.core.models.text import StopFinder
 from gnomon.core.rng import Rng
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Rows that have ended leave the batch once they make up this share of it: leaving costs a copy of the cache.
 COMPACT_SHARE = 0.125
@@ -61,38 +56,23 @@ class Row:
     """Why it ended."""
 
 
-class Prefix:
-    """Prompts that have been read: their cache, and the logits after the last token of each."""
-
-    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], pad_id: int):
-        self.batch = pad(prompts, pad_id, "left").to(model.device)
-        self.cache = new_cache(model)
-        output = model(**self.batch.inputs(), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-        self.logits: Tensor = output.logits[:, -1]
-
-
 class Sampler:
     """Rows sampled side by side. `live` maps the rows of the tensors to those of the batch as it began."""
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        prefix: Prefix,
+        prefix: Decoding,
         sources: Sequence[int],
         rows: Sequence[Row],
         gen: GenConfig,
         stops: StopFinder,
+        ends: Set[int],
         watch: Watch | None,
     ):
-        device = model.device
-        source = torch.tensor(sources, device=device)
-        self.model, self.rows, self.gen, self.stops, self.watch = model, rows, gen, stops, watch
+        device = prefix.logits.device
+        self.rows, self.gen, self.stops, self.watch = rows, gen, stops, watch
         self.width = max(row.limit for row in rows)
-        self.cache = select_rows(prefix.cache, source)
-        self.logits = prefix.logits[source]
-        self.mask = torch.nn.functional.pad(prefix.batch.mask[source].long(), (0, self.width), value=1)
-        self.position = prefix.batch.position_ids[source, -1:]
+        self.decoding = prefix.start(torch.tensor(sources, device=device), self.width)
         self.live = torch.arange(len(rows), device=device)
         self.has_ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
         self.limits = torch.tensor([row.limit for row in rows], device=device)
@@ -103,7 +83,7 @@ class Sampler:
         ).to(device)
         self.token_ids = torch.zeros(len(rows), self.width, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(len(rows), self.width, device=device)
-        self.ends = torch.tensor(sorted(_end_ids(model, tokenizer)), dtype=torch.long, device=device)
+        self.ends = torch.tensor(sorted(ends), dtype=torch.long, device=device)
 
     def run(self) -> None:
         """Sample every row to its end and fill in its tokens, log-probabilities and reason."""
@@ -115,28 +95,15 @@ class Sampler:
                 break
             if left <= len(self.live) * (1 - COMPACT_SHARE):
                 tokens = self._compact(tokens)
-            self._step(tokens, t)
+            self.decoding.step(tokens, ~self.has_ended)
 
     def _draw(self, t: int) -> Int[Tensor, " B"]:
-        tokens = choose(self.logits, self.gen.temperature, self.gen.top_p, self.uniforms[self.live, t])
-        chosen = self.logits.gather(-1, tokens[:, None]).squeeze(-1).float()
+        logits = self.decoding.logits
+        tokens = choose(logits, self.gen.temperature, self.gen.top_p, self.uniforms[self.live, t])
+        chosen = logits.gather(-1, tokens[:, None]).squeeze(-1).float()
         self.token_ids[self.live, t] = tokens
-        self.logprobs[self.live, t] = chosen - self.logits.float().logsumexp(-1)
+        self.logprobs[self.live, t] = chosen - logits.float().logsumexp(-1)
         return tokens
-
-    def _step(self, tokens: Int[Tensor, " B"], t: int) -> None:
-        """Read the newest tokens; leaves the logits of the next ones."""
-        # Rows that have ended stay where they are: their next position might be one the model does not have.
-        self.position = self.position + (~self.has_ended).long()[:, None]
-        seen = self.mask.shape[1] - self.width + t + 1
-        output = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=self.mask[:, :seen],
-            position_ids=self.position,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.logits = output.logits[:, -1]
 
     def _end_rows(self, tokens: Int[Tensor, " B"], t: int) -> None:
         """Note the rows that the newest token ended."""
@@ -169,7 +136,7 @@ class Sampler:
         places = tuple(self.rows[i].place for i in live.tolist())
         found = torch.zeros_like(self.has_ended)
         if places:
-            stopped = watch(Progress(places, self.token_ids[live, : t + 1], self.logits[going]))
+            stopped = watch(Progress(places, self.token_ids[live, : t + 1], self.decoding.logits[going]))
             if stopped is not None:
                 found[going] = stopped.to(found.device)
         return found
@@ -177,14 +144,6 @@ class Sampler:
     def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " K"]:
         """Let the rows that have ended leave the batch."""
         keep = (~self.has_ended).nonzero().squeeze(-1)
-        self.cache.batch_select_indices(keep)
-        self.mask, self.position = self.mask[keep], self.position[keep]
+        self.decoding.keep(keep)
         self.live, self.has_ended = self.live[keep], self.has_ended[keep]
         return tokens[keep]
-
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids that end a text: the tokenizer's and those the checkpoint names for generation."""
-    named = getattr(model.generation_config, "eos_token_id", None)
-    ids = set(named) if isinstance(named, list) else {named}
-    return {i for i in (*ids, tokenizer.eos_token_id) if i is not None}

@@ -1,70 +1,89 @@
-"""Names for places in a model: one table from architecture to module paths.
+"""Names for places in a model, found from one small table per architecture.
 
     embed            what enters the first block
-    {i}.attn_out     what attention adds to the residual stream in block i
+    {i}.resid_pre    the residual stream before block i
+    {i}.attn_out     what attention adds to it
+    {i}.resid_mid    the stream between attention and MLP; none where both read the same stream
     {i}.mlp_out      what the MLP adds
-    {i}.resid_post   the residual stream after block i
-    final_norm       the last residual stream after the final norm
+    {i}.resid_post   the stream after block i
+    final_norm       the last stream after the final norm; without one, the last stream itself
 
-So in every pre-norm family `embed` plus all `attn_out` and `mlp_out` up to block i is `i.resid_post`.
+A model with an encoder has all of these twice, as `encoder.3.resid_post` and `decoder.3.resid_post`, and `decoder.3.cross_out`
+is what a decoder's block adds from the encoder. In every pre-norm family `embed` plus all that was added up to block i is
+`i.resid_post`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+from torch import nn
 
 from gnomon.errors import BadInput, ModelMismatch, nearest
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Site = str
 
 
 @dataclass(frozen=True)
 class Family:
-    """Where an architecture keeps its parts, as module paths; those of a block are relative to it."""
+    """Where an architecture keeps the parts of a stack of blocks, as module paths; those of a block are relative to it."""
 
     blocks: str
-    """The list of blocks."""
-    final_norm: str
-    """The norm before the output embedding."""
+    """The list of blocks. The module that holds it is the one called with token ids."""
+    final_norm: str | None
+    """The norm after the last block; `None` without one."""
     attn_out: str
     """Within a block, the module whose output attention adds to the residual stream."""
     mlp_out: str
     """Within a block, the module whose output the MLP adds."""
+    mid_into: str | None = None
+    """Within a block, the norm that the residual stream enters between attention and MLP."""
+    mid_from: str | None = None
+    """Or the module that the whole stream leaves there; neither where attention and MLP read the same stream."""
+    cross_out: str | None = None
+    """Within a decoder's block, the module whose output it adds from the encoder."""
+    project: str | None = None
+    """The module between the final norm and the output embedding, if there is one."""
 
 
-_LLAMA = Family("model.layers", "model.norm", "self_attn", "mlp")
-
-# model_type of the config -> paths
-FAMILIES: dict[str, Family] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "olmo": _LLAMA,
-    "phi3": _LLAMA,
-    # Gemma 2 normalises what attention and MLP return before it adds them.
-    "gemma2": Family("model.layers", "model.norm", "post_attention_layernorm", "post_feedforward_layernorm"),
-    "gpt2": Family("transformer.h", "transformer.ln_f", "attn", "mlp"),
-}
+Layout = Family | Mapping[str, Family]
+"""One stack, or those of a model by the prefix of their sites, the one that writes last:
+`{"encoder": Family(...), "decoder": Family(...)}`, `{"vision": Family(...), "": Family(...)}`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A module and which side of it a site is."""
+    """A module and which of its tensors a site is."""
 
     module: nn.Module
-    is_input: bool = False
+    side: Literal["out", "in", "shared"] = "out"
+    """`"shared"`: its input, which others read too and which therefore changes in place."""
+    stack: str = ""
+    """The stack it is in."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A column of blocks as it stands in one model."""
+
+    root: nn.Module
+    """What is called with token ids or embeddings and runs the blocks."""
+    blocks: tuple[nn.Module, ...]
+    """From the bottom to the top."""
+    final_norm: nn.Module | None
+    """The norm after them."""
+    project: nn.Module | None
+    """What comes between that norm and the output embedding."""
 
 
 class Sites(Mapping[Site, Place]):
-    """The sites of one model, from the bottom to the top."""
+    """The sites of one model, from the bottom to the top, and its stacks by prefix."""
 
-    def __init__(self, places: Mapping[Site, Place]):
+    def __init__(self, places: Mapping[Site, Place], stacks: Mapping[str, Stack]):
         self._places = dict(places)
+        self.stacks = dict(stacks)
 
     def __getitem__(self, site: Site) -> Place:
         if site not in self._places:
@@ -80,41 +99,87 @@ class Sites(Mapping[Site, Place]):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def top(self) -> Stack:
+        """The stack that writes: the last of the table."""
+        return list(self.stacks.values())[-1]
 
-def find_sites(model: nn.Module, family: Family | None = None) -> Sites:
+
+def find_sites(model: nn.Module, family: Layout | None = None) -> Sites:
     """The sites of a transformers model, adapters or not.
 
     Args:
         model: the model.
-        family: where its parts are; `None` looks its `model_type` up in `FAMILIES`.
+        family: where its parts are; `None` looks its `model_type` up in `families.FAMILIES`.
 
     Raises:
         ModelMismatch: the family is not in the table, or a path leads nowhere.
     """
+    from gnomon.core.models.families import layout_of
+
     root: Any = model
     if hasattr(root, "get_base_model"):
         root = root.get_base_model()
-    family = family or FAMILIES.get(root.config.model_type)
-    if family is None:
-        raise ModelMismatch(
-            f'No sites are known for models of type "{root.config.model_type}" ({type(root).__name__}). '
-            'Describe it: ModelHandle(model, tokenizer, family=Family(blocks="model.layers", '
-            'final_norm="model.norm", attn_out="self_attn", mlp_out="mlp")). '
-            f"Known: {', '.join(sorted(FAMILIES))}."
-        )
-    blocks = list(_at(root, family.blocks).children())
-    places = {"embed": Place(blocks[0], is_input=True)}
-    for i, block in enumerate(blocks):
-        places[f"{i}.attn_out"] = Place(_at(block, family.attn_out))
-        places[f"{i}.mlp_out"] = Place(_at(block, family.mlp_out))
-        places[f"{i}.resid_post"] = Place(block)
-    places["final_norm"] = Place(_at(root, family.final_norm))
-    return Sites(places)
+    layout = family or layout_of(root.config)
+    if layout is None:
+        raise ModelMismatch(_unknown(root))
+    stacks, places = {}, {}
+    for prefix, part in ({"": layout} if isinstance(layout, Family) else layout).items():
+        stacks[prefix] = _stack(root, part)
+        for name, place in _places(stacks[prefix], part, prefix):
+            places[f"{prefix}.{name}" if prefix else name] = place
+    return Sites(places, stacks)
+
+
+def _stack(root: nn.Module, family: Family) -> Stack:
+    blocks = tuple(_at(root, family.blocks).children())
+    if not blocks:
+        raise ModelMismatch(f'"{family.blocks}" of {type(root).__name__} is no list of blocks: it is empty.')
+    return Stack(
+        root=_at(root, family.blocks.rpartition(".")[0]),
+        blocks=blocks,
+        final_norm=None if family.final_norm is None else _at(root, family.final_norm),
+        project=None if family.project is None else _at(root, family.project),
+    )
+
+
+def _places(stack: Stack, family: Family, prefix: str) -> Iterator[tuple[Site, Place]]:
+    yield "embed", Place(stack.blocks[0], "in", prefix)
+    for i, block in enumerate(stack.blocks):
+        yield f"{i}.resid_pre", Place(block, "in", prefix)
+        yield f"{i}.attn_out", Place(_at(block, family.attn_out), "out", prefix)
+        if family.cross_out is not None:
+            yield f"{i}.cross_out", Place(_at(block, family.cross_out), "out", prefix)
+        if family.mid_into is not None:
+            yield f"{i}.resid_mid", Place(_at(block, family.mid_into), "shared", prefix)
+        elif family.mid_from is not None:
+            yield f"{i}.resid_mid", Place(_at(block, family.mid_from), "out", prefix)
+        yield f"{i}.mlp_out", Place(_at(block, family.mlp_out), "out", prefix)
+        yield f"{i}.resid_post", Place(block, "out", prefix)
+    yield "final_norm", Place(stack.final_norm or stack.blocks[-1], "out", prefix)
 
 
 def _at(root: nn.Module, path: str) -> nn.Module:
-    try:
-        return root.get_submodule(path)
-    except AttributeError as error:
-        have = ", ".join(name for name, _ in root.named_children())
-        raise ModelMismatch(f'{type(root).__name__} has no module "{path}"; it has {have}.') from error
+    """The module at `path`; the error names the last part that exists and what it has."""
+    module, name = root, type(root).__name__
+    for part in filter(None, path.split(".")):
+        children = dict(module.named_children())
+        if part not in children:
+            hint = nearest(part, children) if children else "It has none."
+            raise ModelMismatch(f'{name} has no module "{part}", which a table names as "{path}". {hint}')
+        module, name = children[part], f"{name}.{part}"
+    return module
+
+
+def _unknown(root: Any) -> str:
+    """What could not be found, what was found instead, and how to describe it."""
+    from gnomon.core.models.families import FAMILIES
+
+    lists = [(name, m) for name, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    path, blocks = max(lists, key=lambda found: len(found[1]), default=("...", [nn.Identity()]))
+    parts = ", ".join(name for name, _ in blocks[0].named_children()) or "..."
+    return (
+        f'No sites are known for models of type "{root.config.model_type}" ({type(root).__name__}). Describe it in one small '
+        f'table: ModelHandle(model, tokenizer, family=Family(blocks="{path}", final_norm=..., attn_out=..., mlp_out=...)), '
+        f"paths as in model.named_modules(); a block here has {parts}. Known: {', '.join(sorted(FAMILIES))}."
+    )

@@ -19,12 +19,36 @@ if TYPE_CHECKING:
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 # What a family's config needs beside the common sizes. Windows are short so that tests cross them.
+_WINDOW = {"sliding_window": 16}
+_GEMMA = {**_WINDOW, "head_dim": 8, "query_pre_attn_scalar": 8}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {},
+    "gemma2": _GEMMA,
+    "gemma3_text": {**_GEMMA, "sliding_window_pattern": 2},
     "gpt2": {},
+    "gpt_neox": {},
+    "llama": {},
+    "mistral": _WINDOW,
     "olmo": {},
-    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16},
+    "opt": {"word_embed_proj_dim": 32},
     "phi3": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+    "t5": {},
+}
+
+# Families that name a size their own way; `None` where they have no such size.
+_NAMES: dict[str, dict[str, str | None]] = {
+    "gpt2": {"num_key_value_heads": None, "intermediate_size": "n_inner"},
+    "gpt_neox": {"num_key_value_heads": None},
+    "opt": {"num_key_value_heads": None, "intermediate_size": "ffn_dim"},
+    "t5": {
+        "num_key_value_heads": None,
+        "max_position_embeddings": None,
+        "hidden_size": "d_model",
+        "intermediate_size": "d_ff",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+    },
 }
 
 
@@ -108,7 +132,9 @@ def tiny_causal(
     generator: Rng | None = None,
     **size: Any,
 ) -> PreTrainedModel:
-    """A causal model of `family` with less than 100,000 parameters, saved with its tokenizer to `folder`.
+    """A text model of `family` with less than 100,000 parameters, saved with its tokenizer to `folder`.
+
+    All are causal but T5, which has an encoder and a decoder.
 
     Args:
         family: one of `FAMILIES`.
@@ -123,7 +149,7 @@ def tiny_causal(
     Raises:
         BadInput: `family` is not in the table.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     if family not in FAMILIES:
         raise BadInput(f'No tiny model of family "{family}". {nearest(family, FAMILIES)}')
@@ -139,12 +165,16 @@ def tiny_causal(
         **_special_ids(tokenizer),
         **size,
     }
-    if family == "gpt2":  # GPT-2 has no grouped keys and names its MLP width differently.
-        fields.pop("num_key_value_heads")
-        fields["n_inner"] = fields.pop("intermediate_size")
+    for common, own in _NAMES.get(family, {}).items():
+        value = fields.pop(common)
+        if own is not None:
+            fields.setdefault(own, value)
+    if family == "t5":  # The decoder begins with padding; heads are 64 wide unless one says otherwise.
+        fields = {"d_kv": 8, "decoder_start_token_id": tokenizer.pad_token_id, **fields}
     config = AutoConfig.for_model(family, **fields)
+    loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with seeded(generator or Rng(0).child("tiny", family)):
-        model = AutoModelForCausalLM.from_config(config).eval()
+        model = loader.from_config(config).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model

@@ -23,7 +23,6 @@ from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.train import TrainConfig
-from gnomon.errors import BadConfig
 from gnomon.methods.lintseq import mini_page
 from gnomon.methods.lintseq.config import CLAIMS, Mini
 from gnomon.methods.lintseq.evaluation import Evaluation, evaluate
@@ -73,8 +72,7 @@ def mini(cfg: Mini, run: Run) -> None:
         optimiser_steps_per_training=scale.train_programs * scale.passes // scale.batch_size,
         completions=trainings * scale.test_tasks * scale.n,
     )
-    if scale.device == "cuda" and env.devices() in (["cpu"], ["mps"]):
-        raise BadConfig(f"--scale {cfg.scale} needs a CUDA GPU; --scale mini runs on the CPU.")
+    env.check_scale(cfg.scale, scale.device)
     run.page.title = "lintseq in miniature: edit sequences against whole programs and random edits"
     found = Findings()
     if cfg.parts != "learning":

@@ -159,7 +159,7 @@ def _reference(part: Part, scale: Scale, corpus: Corpus, rng: Rng, folder: Path)
 
     width, layers, heads = scale.encoder
     tokenizer = word_tokenizer((s.text for s in corpus.stream), 4096)
-    model = new_t5(tokenizer, width, layers, heads, generator=rng.child("t5"))
+    model = new_t5(tokenizer, width, layers, heads, dropout=0.0, generator=rng.child("t5"))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return f"t5-encoder:{folder}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gnomon.errors import BadInput
 from gnomon.methods.sieve.card import Card, check_rule, model_folder, read_card
-from gnomon.methods.sieve.snippets import cut
+from gnomon.methods.sieve.snippets import pieces_of
 from gnomon.methods.sieve.students import Student, open_student
 
 SCORE, PASS, VERSION = "sieve_score", "sieve_pass", "sieve_version"
@@ -93,7 +93,7 @@ class SieveModel:
     def score_snippets(self, texts: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
         """Scores of the snippets of all texts one after another, [S], and how many snippets each text has, [N]."""
         spans_of, limit = self.student.token_spans, self.card.snippet_tokens
-        pieces = [[text[a:b] for a, b in cut(text, spans_of(text), limit)] for text in texts]
+        pieces = [[text[a:b] for a, b in pieces_of(text, spans_of, limit)] for text in texts]
         counts = np.array([len(own) for own in pieces], dtype=np.int64)
         flat = list(chain.from_iterable(pieces))
         return (self.student.predict(flat) if flat else np.empty(0)), counts

@@ -84,6 +84,12 @@ def cut(text: str, spans: Sequence[Span], limit: int) -> list[Span]:
     return pieces
 
 
+def pieces_of(text: str, spans_of: Callable[[str], Sequence[Span]], limit: int) -> list[Span]:
+    """`cut` for a student's tokens; a text of fewer bytes than the limit cannot have more tokens, and they are not looked for."""
+    is_short = len(text) < limit and len(text.encode("utf-8", "surrogatepass")) < limit
+    return cut(text, () if is_short else spans_of(text), limit)
+
+
 def _starts(text: str, spans: Sequence[Span]) -> list[int]:
     """Where each token begins, without its leading white space; never falling."""
     starts: list[int] = []
@@ -129,5 +135,5 @@ def snippets_of(document: HasText, spans_of: Callable[[str], Sequence[Span]], li
     text = document.text
     return [
         Snippet(f"{document.doc_id}:{start}-{end}", document.doc_id, text[start:end], start, end)
-        for start, end in cut(text, spans_of(text), limit)
+        for start, end in pieces_of(text, spans_of, limit)
     ]

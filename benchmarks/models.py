@@ -1,0 +1,235 @@
+"""How fast the model handle samples and captures, against what one would write with transformers alone.
+
+    python benchmarks/models.py [--only SECTION ...] [--out docs/results/bench-models.json]
+
+One Llama with random weights, wide enough that matrix products take most of the time, on one thread. Times are CPU
+seconds of the process, the median of rounds in which the ways take turns; ratios are what to look at. Peak memory is
+that of a fresh process per way, over what it held with the model loaded and warm (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnomon.core.env import describe
+from gnomon.core.models import GenConfig, ModelHandle, new_llama, train_bpe
+from gnomon.core.rng import Rng
+
+Numbers = dict[str, Any]
+
+SIZE = {"hidden": 512, "layers": 8, "heads": 8, "max_length": 1024}
+VOCABULARY = 16_000
+
+
+def make_handle() -> ModelHandle:
+    """The model, a function of nothing but the sizes above; no token ends a text, so every way writes as much."""
+    tokenizer = train_bpe(["def add(a, b):\n    return a + b\n"], 300)
+    model = new_llama(tokenizer, **SIZE, generator=Rng(0))  # type: ignore[arg-type]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
+    tokenizer.eos_token = None
+    model.config.eos_token_id = model.generation_config.eos_token_id = None
+    return ModelHandle(model.eval(), tokenizer)
+
+
+def make_prompts(count: int, shortest: int, longest: int) -> list[list[int]]:
+    """Token ids at random, of lengths spread evenly and then shuffled."""
+    draw = Rng(0).child("prompts", count, longest).python()
+    lengths = [shortest + (longest - shortest) * i // max(1, count - 1) for i in range(count)]
+    draw.shuffle(lengths)
+    return [[draw.randrange(3, 300) for _ in range(length)] for length in lengths]
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median CPU seconds of each way; every round runs all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            before = time.process_time()
+            way()
+            seconds[name].append(time.process_time() - before)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def row_by_row(handle: ModelHandle, prompts: list[list[int]], **settings: Any) -> list[list[int]]:
+    """What `model.generate` adds to each prompt, one call per prompt."""
+    written = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            found = handle.model.generate(
+                ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **settings
+            )
+        written += found[:, len(prompt) :].tolist()
+    return written
+
+
+def generation() -> Numbers:
+    """Greedy continuations of prompts of different lengths, and several samples of each of a few prompts."""
+    handle = make_handle()
+    prompts, few, new, n = make_prompts(32, 16, 128), make_prompts(4, 128, 256), 24, 8
+    greedy = GenConfig(max_new_tokens=new, temperature=0, batch_size=32)
+    sampled = GenConfig(max_new_tokens=new, n=n, batch_size=32)
+
+    def ours(which: list[list[int]], gen: GenConfig) -> list[list[int]]:
+        found = handle.generate(which, gen, generator=Rng(0))
+        return [list(completion.token_ids) for completions in found for completion in completions]
+
+    same = [
+        a == b
+        for a, b in zip(
+            ours(prompts, greedy),
+            row_by_row(handle, prompts, max_new_tokens=new, do_sample=False),
+            strict=True,
+        )
+    ]
+    found = {}
+    for name, which, gen, settings in (
+        ("greedy", prompts, greedy, {"do_sample": False}),
+        ("samples", few, sampled, {"do_sample": True, "num_return_sequences": n, "top_k": 0}),
+    ):
+        seconds = take_turns(
+            {
+                "model.generate, row by row": lambda which=which, settings=settings: row_by_row(
+                    handle, which, max_new_tokens=new, **settings
+                ),
+                "gnomon": lambda which=which, gen=gen: ours(which, gen),
+            },
+            rounds=3,
+        )
+        plain, batched = seconds.values()
+        found[name] = {
+            "prompts": len(which),
+            "samples_per_prompt": gen.n,
+            "prompt_tokens": [min(map(len, which)), max(map(len, which))],
+            "new_tokens": new,
+            "cpu_seconds": seconds,
+            "times_faster": plain / batched,
+        }
+    return {"same_greedy_tokens": f"{sum(same)} of {len(same)} prompts", **found}
+
+
+TEXTS, LENGTH, AT_ONCE, POSITIONS = 32, 256, 4, 3
+
+
+def keep_everything(handle: ModelHandle, batches: list[list[list[int]]]) -> list[Any]:
+    """All hidden states of all tokens, as the library returns them."""
+    kept = []
+    for rows in batches:
+        ids = torch.tensor(rows)
+        with torch.no_grad():
+            kept.append(
+                handle.model(ids, output_hidden_states=True, use_cache=False, logits_to_keep=1).hidden_states
+            )
+    return kept
+
+
+def keep_positions(handle: ModelHandle, batches: list[list[list[int]]]) -> list[Any]:
+    """The states of a few tokens per text after every block."""
+    from gnomon.core.models.batch import pad
+
+    sites = [f"{i}.resid_post" for i in range(SIZE["layers"])]
+    where = [[-1, -2, 7]] * AT_ONCE
+    return [handle.capture(pad(rows, 0), sites, where=where) for rows in batches]
+
+
+CAPTURES = {
+    "output_hidden_states=True, everything kept": keep_everything,
+    "gnomon, three tokens a text": keep_positions,
+}
+
+
+def text_batches() -> list[list[list[int]]]:
+    """Texts of equal length, a few at a time."""
+    rows = make_prompts(TEXTS, LENGTH, LENGTH)
+    return [rows[i : i + AT_ONCE] for i in range(0, TEXTS, AT_ONCE)]
+
+
+def peak_mib(name: str) -> float:
+    """Most memory that one way takes over the warm process; runs in a process of its own."""
+    torch.set_num_threads(1)
+    handle, batches = make_handle(), text_batches()
+    CAPTURES[name](handle, batches[:1])
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is held now
+    before = memory_mib("VmRSS")
+    kept = CAPTURES[name](handle, batches)
+    assert len(kept) == len(batches)
+    return memory_mib("VmHWM") - before
+
+
+def memory_mib(field: str) -> float:
+    """A figure of this process's memory as the kernel keeps it."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+
+
+def bytes_of(kept: Any) -> int:
+    """Storage that what was kept holds on to."""
+    if isinstance(kept, torch.Tensor):
+        return kept.untyped_storage().nbytes()
+    return sum(map(bytes_of, kept.values() if isinstance(kept, dict) else kept))
+
+
+def capture() -> Numbers:
+    """States after every block at three tokens a text, against asking for all states and keeping them."""
+    handle, batches = make_handle(), text_batches()
+    ways = {name: lambda way=way: way(handle, batches) for name, way in CAPTURES.items()}
+    seconds = take_turns(ways, rounds=3)
+    kept = {name: bytes_of(way()) / 2**20 for name, way in ways.items()}
+    # glibc otherwise keeps freed blocks of a few MiB and blurs the peak.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peaks = {name: pool.apply(peak_mib, (name,)) for name in CAPTURES}
+    (plain, ours), (held, ours_held), (peak, our_peak) = (d.values() for d in (seconds, kept, peaks))
+    return {
+        "texts": TEXTS,
+        "tokens_per_text": LENGTH,
+        "texts_at_once": AT_ONCE,
+        "tokens_kept_per_text": POSITIONS,
+        "cpu_seconds": seconds,
+        "kept_mib": kept,
+        "peak_mib_over_warm_process": peaks,
+        "time_ratio": plain / ours,
+        "kept_ratio": held / ours_held,
+        "peak_ratio": peak / our_peak,
+    }
+
+
+SECTIONS: dict[str, Callable[[], Numbers]] = {"generation": generation, "capture": capture}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/results/bench-models.json"), help="where to write"
+    )
+    options = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
+    # Sections that do not run keep the numbers of an earlier run.
+    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    kept = {name: before[name] for name in SECTIONS if name in before}
+    measured = {name: SECTIONS[name]() for name in options.only}
+    model = {"class": "LlamaForCausalLM", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
+    record = {"command": "python benchmarks/models.py", **describe(), "model": model, **kept, **measured}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({name: record[name] for name in SECTIONS if name in record}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Rows in the middle of being written: their cache, and the logits of the next token.
+
+One class for models that continue the prompt and one for models whose decoder writes beside it. Both are read once
+per prompt, started once per sample, and then step.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gnomon.core.models.batch import Batch, pad
+from gnomon.core.models.hooks import reading
+from gnomon.core.models.kv import new_cache, new_cross_cache, select_rows
+from gnomon.errors import ModelMismatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@runtime_checkable
+class Decoding(Protocol):
+    """Rows side by side, each with the logits of its next token."""
+
+    logits: Float[Tensor, "B V"]
+
+    def start(self, sources: Int[Tensor, " K"], room: int) -> Decoding:
+        """New rows that go on from the given ones, with room for so many tokens; these stay as they are."""
+
+    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
+        """Read one more token of each row; rows that are not going read it in vain."""
+
+    def keep(self, rows: Int[Tensor, " K"]) -> None:
+        """Let all other rows go."""
+
+
+def read_prompts(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], places: Sequence[int], pad_id: int
+) -> Decoding:
+    """Prompts that the model has read.
+
+    Args:
+        model: a causal or a sequence-to-sequence model.
+        prompts: token ids.
+        places: which prompt of the call each is, for edits.
+        pad_id: fills what is masked.
+    """
+    is_beside = model.config.is_encoder_decoder
+    # An encoder such as BART's counts positions from the left edge, masked ones too.
+    batch = pad(prompts, pad_id, "right" if is_beside else "left").to(model.device)
+    rows = torch.tensor(list(places), device=model.device)
+    return (_BesidePrompt if is_beside else _AfterPrompt)(model, batch, rows)
+
+
+def start_token(model: PreTrainedModel) -> int:
+    """What a decoder reads before its first token.
+
+    Raises:
+        ModelMismatch: the checkpoint does not say.
+    """
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for config in (model.generation_config, model.config):
+            found = getattr(config, name, None)
+            if found is not None:
+                return int(found)
+    raise ModelMismatch(
+        f"{type(model).__name__} does not say what its decoder begins with. Set model.config.decoder_start_token_id."
+    )
+
+
+def last_logits_only(model: Any) -> dict[str, int]:
+    """The argument that keeps a model from making the logits of every token, where it has one."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+
+
+class _AfterPrompt:
+    """A causal model: the completion follows the prompt, which is padded on the left."""
+
+    def __init__(self, model: PreTrainedModel, batch: Batch, rows: Int[Tensor, " B"]):
+        self.model, self.rows = model, rows
+        self.mask = batch.mask.long()
+        self.seen = self.mask.shape[1]
+        self.position = batch.position_ids[:, -1:]
+        self.cache = new_cache(model)
+        with reading(rows):
+            inputs = batch.inputs() | last_logits_only(model)
+            output = model(**inputs, past_key_values=self.cache, use_cache=True)
+        self.logits: Tensor = output.logits[:, -1].clone()
+
+    def start(self, sources: Int[Tensor, " K"], room: int) -> _AfterPrompt:
+        new = copy(self)
+        new.cache = select_rows(self.cache, sources)
+        new.rows, new.logits, new.position = self.rows[sources], self.logits[sources], self.position[sources]
+        new.mask = torch.nn.functional.pad(self.mask[sources], (0, room), value=1)
+        return new
+
+    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
+        # Rows that have ended stay where they are: their next position might be one the model does not have.
+        self.position = self.position + going.long()[:, None]
+        self.seen += 1
+        with reading(self.rows):
+            output = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=self.mask[:, : self.seen],
+                position_ids=self.position,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        self.logits = output.logits[:, -1]
+
+    def keep(self, rows: Int[Tensor, " K"]) -> None:
+        self.cache.batch_select_indices(rows)
+        self.rows, self.mask, self.position = self.rows[rows], self.mask[rows], self.position[rows]
+
+
+class _BesidePrompt:
+    """A sequence-to-sequence model: the encoder has read the prompt, the decoder begins with its start token."""
+
+    def __init__(self, model: PreTrainedModel, batch: Batch, rows: Int[Tensor, " B"]):
+        self.model, self.rows = model, rows
+        self.mask = batch.mask.long()
+        self.cache = new_cross_cache(model)
+        with reading(rows):
+            encoder: Any = model.get_encoder()
+            self.encoded: Tensor = encoder(input_ids=batch.input_ids, attention_mask=self.mask)[0]
+        self._read(torch.full_like(rows, start_token(model)))
+
+    def start(self, sources: Int[Tensor, " K"], room: int) -> _BesidePrompt:
+        new = copy(self)
+        new.cache = select_rows(self.cache, sources)
+        new.rows, new.logits = self.rows[sources], self.logits[sources]
+        new.mask, new.encoded = self.mask[sources], self.encoded[sources]
+        return new
+
+    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
+        self._read(tokens)
+
+    def keep(self, rows: Int[Tensor, " K"]) -> None:
+        self.cache.batch_select_indices(rows)
+        self.rows, self.mask, self.encoded = self.rows[rows], self.mask[rows], self.encoded[rows]
+
+    def _read(self, tokens: Int[Tensor, " B"]) -> None:
+        with reading(self.rows):
+            output = self.model(
+                encoder_outputs=(self.encoded,),
+                attention_mask=self.mask,
+                decoder_input_ids=tokens[:, None],
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        self.logits: Tensor = output.logits[:, -1]

@@ -1,0 +1,124 @@
+"""Hooks on a model that see hidden states and the tokens they belong to, and that never stay behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from gnomon.core.models.batch import positions_of
+from gnomon.core.models.sites import Place, Site, Sites
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """Which tokens an edit is looking at."""
+
+    positions: Int[Tensor, "B T"]
+    """Position of each token in its text, from 0; while generating, the new token's true position."""
+    mask: Bool[Tensor, "B T"]
+    """True at real tokens, False at padding."""
+    rows: Int[Tensor, " B"]
+    """Which text of the batch, or which prompt of `generate`, each row belongs to."""
+
+
+Edit = Callable[[Tensor, StepInfo], Tensor]
+"""Hidden states [B, T, D] and where they are -> hidden states [B, T, D]."""
+
+Look = Callable[[Tensor, StepInfo], Tensor | None]
+"""The same, but what returns `None` leaves the hidden states as they are."""
+
+_rows: ContextVar[Tensor | None] = ContextVar("rows", default=None)
+
+
+@contextmanager
+def reading(rows: Int[Tensor, " B"]) -> Iterator[None]:
+    """Inside the `with`, the rows that the model reads belong to these prompts: `generate` sorts and drops rows."""
+    token = _rows.set(rows)
+    try:
+        yield
+    finally:
+        _rows.reset(token)
+
+
+@contextmanager
+def hooked(sites: Sites, looks: Mapping[Site, Look]) -> Iterator[None]:
+    """Inside the `with`, each look gets the hidden states at its site; what it returns replaces them.
+
+    Raises:
+        BadInput: the model has no such site.
+    """
+    steps: dict[str, StepInfo] = {}
+    with ExitStack() as hooks:
+        for prefix, stack in sites.stacks.items():
+            reader = stack.root.register_forward_pre_hook(partial(_note, steps, prefix), with_kwargs=True)
+            hooks.callback(reader.remove)
+        for site, look in looks.items():
+            place = sites[site]
+            hook = _register(place, partial(_shaped, look, steps, place.stack))
+            hooks.callback(hook.remove)
+        yield
+
+
+def _register(place: Place, see: Callable[[Tensor], Tensor | None]) -> Any:
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if place.side == "shared":
+            new = see(hidden.clone())  # a gradient may need what the edit saw
+            if new is not None:
+                hidden.copy_(new)
+            return None
+        new = see(hidden)
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        is_tuple = isinstance(output, tuple)
+        new = see(output[0] if is_tuple else output)
+        return None if new is None else (new, *output[1:]) if is_tuple else new
+
+    if place.side == "out":
+        return place.module.register_forward_hook(after)
+    return place.module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _shaped(look: Look, steps: dict[str, StepInfo], stack: str, hidden: Tensor) -> Tensor | None:
+    """Look at [B, T, D], also where the model has flattened the tokens of all texts to [B * T, D]."""
+    step = steps[stack]
+    new = look(hidden.view(*step.mask.shape, -1), step)
+    return None if new is None else new.reshape(hidden.shape)
+
+
+def _note(
+    steps: dict[str, StepInfo],
+    prefix: str,
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Read from a stack's own arguments which tokens this call is about."""
+    tokens = args[0] if args else kwargs.get("input_ids")
+    tokens = kwargs["inputs_embeds"] if tokens is None else tokens
+    batch, width = tokens.shape[:2]
+    mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        cache = kwargs.get("past_key_values")
+        seen = 0 if cache is None else int(cache.get_seq_length())
+        mask = torch.ones(batch, seen + width, dtype=torch.bool, device=tokens.device)
+    if positions is None:
+        positions = positions_of(mask.bool())[:, -width:]
+    rows = _rows.get()
+    if rows is None:
+        rows = torch.arange(batch, device=tokens.device)
+    steps[prefix] = StepInfo(positions.expand(batch, width), mask.bool()[:, -width:], rows)
