@@ -114,8 +114,8 @@ def write_states(tokenizer: PreTrainedTokenizerBase, states: int, first: int | N
     }
     if not is_sound or (lengths != {1} and len(digits) > 10):
         raise ModelMismatch(
-            f"The tokenizer writes numbers such as {names[0]}{SEPARATOR}{names[-1]}{SEPARATOR} neither as one token each nor digit by "
-            "digit, with the separator apart. Use fewer states, or another model."
+            f"The tokenizer writes numbers such as {names[0]}{SEPARATOR}{names[-1]}{SEPARATOR} neither as one token each nor "
+            "digit by digit, with the separator apart. Use fewer states, or another model."
         )
     return Writing(first, width, comma, pieces)
 
