@@ -1,8 +1,8 @@
 """How fast a model forgets its prompt, for vocabularies too large for an exact chain: by sampling from two prompts.
 
-After n sampled tokens the next-token distributions of M continuations are averaged. If the two averages agree, the n tokens tell nothing
-of the prompt any more, as far as the next token is concerned. The averages of M samples differ by chance as well: that floor is measured on
-halves of the samples of one prompt.
+After n sampled tokens the next-token distributions of M continuations are averaged. If the two averages agree, the n tokens tell
+nothing of the prompt any more, as far as the next token is concerned. The averages of M samples differ by chance as well: that
+floor is measured on halves of the samples of one prompt.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -124,10 +125,8 @@ def _check(
     return {
         "structure as stated": float(all(sound)),
         "steps that violate the bound": float(sum(one.row["bound violations"] for one in analyses)),
-        "eps rises with temperature": float(all(a < b for a, b in zip(eps, eps[1:], strict=False))),
-        "|lambda_2| falls with temperature": float(
-            all(a > b for a, b in zip(second, second[1:], strict=False))
-        ),
+        "eps rises with temperature": float(all(a < b for a, b in pairwise(eps))),
+        "|lambda_2| falls with temperature": float(all(a > b for a, b in pairwise(second))),
         "mass, tau 1": analyses[TEMPERATURES.index(1.0)].row.get("mass on training states"),
         "analyses": analyses,
     }
@@ -202,7 +201,8 @@ def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts:
         run.artifact("summary", run.folder / "summary.json"),
         {
             "method": run.method,
-            "command": f"gnomon markov mini --scale {cfg.scale} --parts {' '.join(cfg.parts)} --seeds {cfg.seeds} --seed {run.seed}",
+            "command": f"gnomon markov mini --scale {cfg.scale} --parts {' '.join(cfg.parts)} "
+            f"--seeds {cfg.seeds} --seed {run.seed}",
             "environment": env.describe(),
             "scale": asdict(scale),
             "chains": found.chains,

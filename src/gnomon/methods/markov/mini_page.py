@@ -36,8 +36,8 @@ def _chains(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
     page.section("Exact chains")
     page.text(
         "The rule (0 after an even sum of three bits, else 1) is a shift register with four orbits: a text of 40 bits sees one of "
-        "them. A model is trained on each. eps and the bound speed up with temperature for every one; whether the chain itself does "
-        "depends on the orbit. A model that has learned a fixed point returns to it fastest when it is cold."
+        "them. A model is trained on each. eps and the bound speed up with temperature for every one; whether the chain itself "
+        "does depends on the orbit. A model that has learned a fixed point returns to it fastest when it is cold."
     )
     table = []
     for chain in dict.fromkeys(row["chain"] for row in rows):
@@ -87,8 +87,8 @@ def _mean(rows: Rows, name: str) -> float | None:
 def _learning(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
     page.section("Chains learned in context")
     page.text(
-        "Small models trained from nothing on chains drawn anew for every step, and tested on chains they have not seen. The paper's "
-        "models were trained on text and not on chains; what carries over is the comparison with counting."
+        "Small models trained from nothing on chains drawn anew for every step, and tested on chains they have not seen. The "
+        "paper's models were trained on text and not on chains; what carries over is the comparison with counting."
     )
     for task in dict.fromkeys(row["task"] for row in rows):
         table = []

@@ -41,8 +41,8 @@ def chain(page: Page, lm: MarkovLM, found: Sequence[Analysis], *, begins: bool, 
         }
     )
     page.text(
-        f"The model writes only {', '.join(f'`{name}`' for name in lm.names[:12])}{' ...' if len(lm.names) > 12 else ''}: that is the "
-        "chain of decoding restricted to these tokens. Every state is encoded from position 0, "
+        f"The model writes only {', '.join(f'`{name}`' for name in lm.names[:12])}{' ...' if len(lm.names) > 12 else ''}: that is "
+        "the chain of decoding restricted to these tokens. Every state is encoded from position 0, "
         f"{'behind' if begins else 'without'} the begin-of-text token"
         f"{f' and a prefix of {len(lm.prefix) - begins} tokens' if len(lm.prefix) > begins else ''}."
     )
@@ -50,8 +50,8 @@ def chain(page: Page, lm: MarkovLM, found: Sequence[Analysis], *, begins: bool, 
     for one in found:
         if one.pi is None:
             page.text(
-                f"At temperature {one.row['temperature']:g} there are **{one.row['closed classes']} closed classes**: where the chain "
-                "ends depends on where it begins, and there is no unique stationary distribution."
+                f"At temperature {one.row['temperature']:g} there are **{one.row['closed classes']} closed classes**: where the "
+                "chain ends depends on where it begins, and there is no unique stationary distribution."
             )
     page.section("Transition matrix")
     matrix(page, lm, middle.row["temperature"], **decoding)
@@ -186,8 +186,8 @@ def forgotten(page: Page, found: Sequence[Forgetting]) -> None:
     page.title = "How fast the model forgets its prompt"
     page.figures({f"forgotten after, tau {one.temperature:g}": one.forgotten_at for one in found})
     page.text(
-        "Total variation between the next-token distributions that follow the two prompts, averaged over sampled continuations. The "
-        "floor is what two samples from one prompt differ by."
+        "Total variation between the next-token distributions that follow the two prompts, averaged over sampled continuations. "
+        "The floor is what two samples from one prompt differ by."
     )
     series = {}
     for one in found:
@@ -213,8 +213,9 @@ def bounded(page: Page, cfg: config.Bound, vocab: int, width: int, rows: Sequenc
     page.title = f"Generalisation bound, {'in context' if cfg.kind == 'icl' else 'pre-training'}"
     page.figures({"B_bar": rows[0]["B_bar"], "risk at most": rows[0]["risk at most"]})
     page.text(
-        f"T = {vocab:,}, r = {width:,}, temperature {cfg.temperature:g}, delta = {cfg.delta:g}. B_U holds for final features no longer "
-        f"than {cfg.feature_norm:g}; the paper supposes 1, and RMS norms give about the root of the width ({math.sqrt(width):.3g})."
+        f"T = {vocab:,}, r = {width:,}, temperature {cfg.temperature:g}, delta = {cfg.delta:g}. B_U holds for final features no "
+        f"longer than {cfg.feature_norm:g}; the paper supposes 1, and RMS norms give about the root of the width, "
+        f"{math.sqrt(width):.3g}."
     )
     page.table(rows)
 

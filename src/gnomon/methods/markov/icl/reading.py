@@ -153,6 +153,7 @@ def predict(
     writing = writing or write_states(tokenizer, series[0].states)
     front = prefix_ids(tokenizer, bos=bos)
     rows = [[*front, *writing.ids(one.x.tolist())] for one in series]
+    _check_round_trip(tokenizer, writing, series[0])
     _check_positions(model, len(rows[0]) + writing.width)
     length = len(series[0].x)
     if writing.is_single:
@@ -223,6 +224,16 @@ def _digits(
             ]
     total = np.exp(p).sum(1)
     return Prediction(places, np.exp(log_softmax(p)), np.clip(1 - total, 0, 1))
+
+
+def _check_round_trip(tokenizer: PreTrainedTokenizerBase, writing: Writing, one: Series) -> None:
+    """Whether the series as one text has the tokens that its states have one by one."""
+    text = SEPARATOR + "".join(f"{writing.first + state}{SEPARATOR}" for state in one.x.tolist())
+    ids, expected = list(tokenizer(text, add_special_tokens=False)["input_ids"]), writing.ids(one.x.tolist())
+    if ids[-len(expected) - 1 :] != [writing.separator, *expected]:
+        raise ModelMismatch(
+            "The tokenizer joins tokens of a series that it writes one by one elsewhere; its predictions cannot be placed."
+        )
 
 
 def _check_positions(model: PreTrainedModel, needed: int) -> None:
