@@ -37,7 +37,8 @@ def _chains(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
     page.text(
         "The rule (0 after an even sum of three bits, else 1) is a shift register with four orbits: a text of 40 bits sees one of "
         "them. A model is trained on each. eps and the bound speed up with temperature for every one; whether the chain itself "
-        "does depends on the orbit. A model that has learned a fixed point returns to it fastest when it is cold."
+        "does depends on the orbit. A model that has learned a cycle forgets faster when it is hot; one that has learned a fixed "
+        "point may return to it fastest when it is cold."
     )
     table = []
     for chain in dict.fromkeys(row["chain"] for row in rows):

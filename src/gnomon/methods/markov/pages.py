@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SHOWN = 64
 """Rows of a transition matrix that are drawn; of a larger one, sums over as many groups of neighbours."""
 
+POINTS = 201
+"""Points of a drawn curve, at most."""
+
 SMALLEST = 1e-12
 """Distances below this are rounding, and are not drawn."""
 
@@ -138,6 +141,9 @@ def _log_eps(row: Mapping[str, Any]) -> float:
 
 
 def _logs(steps: Sequence[int] | Any, values: Floats) -> list[tuple[float, float]]:
+    """Up to `POINTS` points of a curve, where it is more than rounding."""
+    chosen = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
+    steps, values = np.asarray(steps)[chosen], values[chosen]
     return [(int(n), math.log10(v)) for n, v in zip(steps, values, strict=True) if v > SMALLEST]
 
 

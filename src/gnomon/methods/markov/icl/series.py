@@ -118,7 +118,8 @@ def drifting(states: int, draw: Generator) -> Floats:
 
 def _uniform_rows(states: int, draw: Generator) -> Floats:
     entries = draw.random((states, states))
-    return entries / entries.sum(1, keepdims=True)
+    rows: Floats = entries / entries.sum(1, keepdims=True)
+    return rows
 
 
 def _walk(states: int, draw: Generator) -> Floats:

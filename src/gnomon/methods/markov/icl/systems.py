@@ -132,7 +132,8 @@ def _shares(start: Ints, end: Ints, states: int) -> Floats:
     counts = np.zeros((states, states))
     np.add.at(counts, (start, end), 1.0)
     counts[counts.sum(1) == 0] = np.eye(states)[counts.sum(1) == 0]
-    return counts / counts.sum(1, keepdims=True)
+    shares: Floats = counts / counts.sum(1, keepdims=True)
+    return shares
 
 
 SYSTEMS: dict[str, System] = {
