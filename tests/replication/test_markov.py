@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return Run(tmp_path_factory.mktemp("run") / "run", method="markov", verb="mini", quiet=True)
+    made = Run(tmp_path_factory.mktemp("run") / "run", method="markov", verb="mini", quiet=True)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("orbit", ORBITS)

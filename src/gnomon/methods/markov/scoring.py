@@ -52,11 +52,12 @@ def score_model(
         ModelMismatch: prefix and window do not fit the model's positions, or the vocabulary has a token that it does not.
     """
     import torch
+    from transformers import DynamicCache
 
-    from gnomon.core.models.kv import new_cache, select_rows
+    from gnomon.core.models.kv import select_rows
 
     _check(model, space, vocab, prefix)
-    rows = batch_size or min(4096, CELLS // int(model.config.get_text_config().vocab_size))
+    rows = batch_size or min(1024, CELLS // int(model.config.get_text_config().vocab_size))
     rows = max(rows, space.tokens)
     found = np.empty((len(space), space.tokens), dtype=np.float32)
     ids = torch.tensor(list(vocab), device=model.device)
@@ -78,7 +79,7 @@ def score_model(
     model.eval()
     with torch.no_grad():
         before = torch.tensor(list(prefix), dtype=torch.long, device=model.device).expand(space.tokens, -1)
-        walk(1, 0, torch.cat([before, ids[:, None]], 1), new_cache(model))
+        walk(1, 0, torch.cat([before, ids[:, None]], 1), DynamicCache(config=model.config))
     model.train(was_training)
     return found
 
