@@ -1,0 +1,262 @@
+"""What each verb shows on its report page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnomon.core.report import Page
+from gnomon.methods.markov import config, rates
+from gnomon.methods.markov.analysis import Analysis
+from gnomon.methods.markov.chain import Floats
+from gnomon.methods.markov.loops import likely_states
+
+if TYPE_CHECKING:
+    from gnomon.methods.markov.forget import Forgetting
+    from gnomon.methods.markov.icl.evaluation import Comparison
+    from gnomon.methods.markov.icl.series import Series
+    from gnomon.methods.markov.lm import MarkovLM
+
+SHOWN = 64
+"""Rows of a transition matrix that are drawn; of a larger one, sums over as many groups of neighbours."""
+
+POINTS = 201
+"""Points of a drawn curve, at most."""
+
+SMALLEST = 1e-12
+"""Distances below this are rounding, and are not drawn."""
+
+
+def chain(page: Page, lm: MarkovLM, found: Sequence[Analysis], *, begins: bool, **decoding: Any) -> None:
+    """What `chain` found."""
+    space = lm.space
+    middle = min(found, key=lambda one: abs(one.row["temperature"] - 1))
+    page.title = f"A Markov chain of {len(space):,} states: {space.tokens} tokens, window {space.window}"
+    page.figures(
+        {
+            "states": len(space),
+            "closed classes": middle.row["closed classes"],
+            "|lambda_2|, tau 1" if middle.row["temperature"] == 1 else "|lambda_2|": middle.row["|lambda_2|"],
+            "bound violations": sum(one.row["bound violations"] or 0 for one in found),
+        }
+    )
+    page.text(
+        f"The model writes only {', '.join(f'`{name}`' for name in lm.names[:12])}{' ...' if len(lm.names) > 12 else ''}: that is "
+        "the chain of decoding restricted to these tokens. Every state is encoded from position 0, "
+        f"{'behind' if begins else 'without'} the begin-of-text token"
+        f"{f' and a prefix of {len(lm.prefix) - begins} tokens' if len(lm.prefix) > begins else ''}."
+    )
+    page.table([_shown(one.row) for one in found], caption="the chain at each temperature")
+    for one in found:
+        if one.pi is None:
+            page.text(
+                f"At temperature {one.row['temperature']:g} there are **{one.row['closed classes']} closed classes**: where the "
+                "chain ends depends on where it begins, and there is no unique stationary distribution."
+            )
+    page.section("Transition matrix")
+    matrix(page, lm, middle.row["temperature"], **decoding)
+    page.section("How fast it forgets")
+    curves(page, found, space.window)
+    temperatures(page, found)
+    page.section("Loops")
+    loops(page, lm, middle)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("states", "transient")}
+
+
+def matrix(page: Page, lm: MarkovLM, temperature: float, **decoding: Any) -> None:
+    """The transition matrix as a heat map; states in order, a large one in groups."""
+    size = len(lm.space)
+    Q = lm.chain(temperature, **decoding).Q
+    if size <= SHOWN:
+        names = [lm.label(i) for i in range(size)]
+        page.heatmap(
+            Q.toarray().tolist(),
+            x=names,
+            y=names,
+            caption=f"from row to column, temperature {temperature:g}",
+            low=0,
+        )
+        return
+    first = lm.space.offset(lm.space.window)
+    block = Q[first:, first:].tocoo()
+    group = (np.arange(lm.space.full) * SHOWN) // lm.space.full
+    sums = np.zeros((SHOWN, SHOWN))
+    np.add.at(sums, (group[block.row], group[block.col]), block.data)
+    sums /= np.maximum(np.bincount(group, minlength=SHOWN), 1)[:, None]
+    page.heatmap(
+        sums.tolist(),
+        low=0,
+        caption=f"full-length states in {SHOWN} groups of neighbours, temperature {temperature:g}",
+    )
+
+
+def curves(page: Page, found: Sequence[Analysis], window: int) -> None:
+    """Measured distance and the rate that the second eigenvalue predicts, as decimal logarithms."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for one in found:
+        if one.curve is None:
+            continue
+        tau, second = one.row["temperature"], one.row["|lambda_2|"]
+        measured = _logs(one.curve.steps, one.curve.tv)
+        series[f"measured, tau {tau:g}"] = measured
+        if len(measured) > window + 1 and 0 < second < 1:
+            n0, y0 = measured[min(len(measured) - 1, max(window, len(measured) // 2))]
+            line = [(n, y0 + (n - n0) * math.log10(second)) for n, _ in measured]
+            series[f"predicted, tau {tau:g}"] = [(n, y) for n, y in line if y <= 0.1]
+    if not series:
+        return
+    page.lines(
+        series,
+        x_label="tokens",
+        y_label="log10 of the distance",
+        caption="worst total variation from the stationary distribution; predicted: the slope of the second eigenvalue",
+    )
+    page.table(
+        [
+            {
+                "temperature": one.row["temperature"],
+                "eps": 10 ** one.row["log10 eps"] if one.row["log10 eps"] is not None else 0.0,
+                "bound at the last step": float(
+                    rates.bound(_log_eps(one.row), window, one.curve.steps[-1:])[0]
+                ),
+                "measured there": float(one.curve.largest[-1]),
+                "steps": int(one.curve.steps[-1]),
+                "every start": one.curve.is_exact,
+            }
+            for one in found
+            if one.curve is not None
+        ],
+        caption="the paper's bound on the largest difference of an entry, and what was measured",
+    )
+
+
+def _log_eps(row: Mapping[str, Any]) -> float:
+    return row["log10 eps"] * math.log(10) if row["log10 eps"] is not None else -math.inf
+
+
+def _logs(steps: Sequence[int] | Any, values: Floats) -> list[tuple[float, float]]:
+    """Up to `POINTS` points of a curve, where it is more than rounding."""
+    chosen = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
+    steps, values = np.asarray(steps)[chosen], values[chosen]
+    return [(int(n), math.log10(v)) for n, v in zip(steps, values, strict=True) if v > SMALLEST]
+
+
+def temperatures(page: Page, found: Sequence[Analysis]) -> None:
+    """Eps and the second eigenvalue over temperature."""
+    rows = [one.row for one in found if one.row["|lambda_2|"] is not None]
+    if len(rows) < 2:
+        return
+    eps = [(row["temperature"], row["log10 eps"]) for row in rows if row["log10 eps"] is not None]
+    if eps:
+        page.lines({"log10 eps": eps}, x_label="temperature", y_label="log10 eps")
+    page.lines(
+        {"|lambda_2|": [(row["temperature"], row["|lambda_2|"]) for row in rows]},
+        x_label="temperature",
+        y_label="second eigenvalue, modulus",
+    )
+
+
+def loops(page: Page, lm: MarkovLM, one: Analysis) -> None:
+    """Greedy cycles and the most visited states."""
+    cycles = lm.greedy_cycles()
+    page.table(
+        [
+            {
+                "period": cycle.period,
+                "share of starts": cycle.basin,
+                "states": " > ".join(lm.label(i) for i in cycle.members[:8])
+                + (" ..." if cycle.period > 8 else ""),
+            }
+            for cycle in cycles[:10]
+        ],
+        caption=f"greedy decoding ends in one of {len(cycles)} cycles",
+    )
+    if one.pi is not None:
+        page.table(
+            [
+                {"state": lm.label(i), "probability": p, "return time": back}
+                for i, p, back in likely_states(one.pi)
+            ],
+            caption=f"most visited states, temperature {one.row['temperature']:g}; the return time is 1 / probability",
+        )
+
+
+def forgotten(page: Page, found: Sequence[Forgetting]) -> None:
+    """What `forget` found."""
+    page.title = "How fast the model forgets its prompt"
+    page.figures({f"forgotten after, tau {one.temperature:g}": one.forgotten_at for one in found})
+    page.text(
+        "Total variation between the next-token distributions that follow the two prompts, averaged over sampled continuations. "
+        "The floor is what two samples from one prompt differ by."
+    )
+    series = {}
+    for one in found:
+        series[f"tau {one.temperature:g}"] = list(enumerate(one.distance.tolist()))
+        series[f"floor, tau {one.temperature:g}"] = list(enumerate(one.floor.tolist()))
+    page.lines(series, x_label="tokens written", y_label="total variation")
+    page.table(
+        [
+            {
+                "temperature": one.temperature,
+                "at once": float(one.distance[0]),
+                "at the end": float(one.distance[-1]),
+                "floor at the end": float(one.floor[-1]),
+                "forgotten after": one.forgotten_at,
+            }
+            for one in found
+        ]
+    )
+
+
+def bounded(page: Page, cfg: config.Bound, vocab: int, width: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What `bound` computed."""
+    page.title = f"Generalisation bound, {'in context' if cfg.kind == 'icl' else 'pre-training'}"
+    page.figures({"B_bar": rows[0]["B_bar"], "risk at most": rows[0]["risk at most"]})
+    page.text(
+        f"T = {vocab:,}, r = {width:,}, temperature {cfg.temperature:g}, delta = {cfg.delta:g}. B_U holds for final features no "
+        f"longer than {cfg.feature_norm:g}; the paper supposes 1, and RMS norms give about the root of the width, "
+        f"{math.sqrt(width):.3g}."
+    )
+    page.table(rows)
+
+
+def learned(page: Page, cfg: config.Icl, chains: Sequence[Series], found: Comparison) -> None:
+    """What `icl` found."""
+    page.title = f"Learning {cfg.kind} chains of {cfg.states} states in context"
+    line = found.slope("model", cfg.first)
+    page.figures(
+        {
+            "risk": float(found.last("model").mean()),
+            "slope": line.slope,
+            "lost mass": float(found.lost.mean()),
+            "series": len(chains),
+        }
+    )
+    page.text(
+        f"Distance ({cfg.distance}) between the true and the predicted distribution of the next state, over {len(chains)} series. "
+        "Theory: the risk falls as n to the -1/2. The lost mass is the probability that the model gave to other tokens."
+    )
+    page.table(found.rows(first=cfg.first), caption=f"after {int(found.at[-1])} states", best={"risk": "min"})
+    scaling(page, found, cfg.first)
+
+
+def scaling(page: Page, found: Comparison, first: int, caption: str = "") -> None:
+    """The scaling law: risk against n, and the fitted line of the model."""
+    line = found.slope("model", first)
+    columns = np.unique(np.geomspace(1, len(found.at), min(20, len(found.at))).round().astype(int) - 1)
+    series: dict[str, list[Any]] = {}
+    for arm in found.risks:
+        mean = found.risks[arm].mean(0)
+        series[arm] = [(int(found.at[i]), math.log10(mean[i])) for i in columns if mean[i] > 0]
+    series[f"fit: slope {line.slope:.2f} +- {line.error:.2f}"] = [
+        (int(n), (line.intercept + line.slope * math.log(n)) / math.log(10))
+        for n in found.at[columns]
+        if n >= first
+    ]
+    page.lines(series, x_label="states read", y_label="log10 of the risk", log_x=True, caption=caption)

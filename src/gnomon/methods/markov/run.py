@@ -1,0 +1,187 @@
+"""The verbs: settings in, objects built, files out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnomon.core.files import write_json
+from gnomon.core.run import Run
+from gnomon.errors import BadInput
+from gnomon.methods.markov import config
+from gnomon.methods.markov.states import StateSpace
+
+
+def chain(cfg: config.Chain, run: Run) -> None:
+    """The exact chain of a small or restricted model."""
+    from gnomon.core.models.load import load_config, load_tokenizer
+
+    tokenizer = load_tokenizer(cfg.model)
+    from gnomon.methods.markov.scoring import prefix_ids, token_ids
+
+    vocab = token_ids(tokenizer, [name.strip() for name in cfg.tokens.split(",")]) if cfg.tokens else None
+    size = len(vocab) if vocab else int(load_config(cfg.model).get_text_config().vocab_size)
+    space = StateSpace(size, cfg.window, cfg.limit)
+    front = prefix_ids(tokenizer, cfg.prefix, cfg.bos)
+    run.plan(
+        states=len(space),
+        tokens_scored=len(space),
+        temperatures=list(cfg.temperature),
+        prefix_tokens=len(front),
+    )
+    from gnomon.core.models import load_model
+    from gnomon.methods.markov import pages
+    from gnomon.methods.markov.lm import MarkovLM, save
+
+    model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov chain")
+    names = [tokenizer.decode([token]) for token in (vocab or range(size))]
+    lm = MarkovLM(
+        model,
+        vocab,
+        cfg.window,
+        front,
+        cfg.batch_size,
+        names=names,
+        cache=run.folder / "logits.safetensors",
+        limit=cfg.limit,
+    )
+    texts = None if cfg.text is None else _runs_of(tokenizer, cfg.text, lm.vocab)
+    found = lm.analyse(cfg.temperature, steps=cfg.steps, texts=texts, top_k=cfg.top_k, top_p=cfg.top_p)
+    for path in save(lm, run.folder / "chain", found, top_k=cfg.top_k, top_p=cfg.top_p):
+        run.artifact(path.stem, path)
+    run.artifact("logits", run.folder / "logits.safetensors")
+    for one in found:
+        run.log(**one.row)
+    begins = tokenizer.bos_token_id is not None and front[:1] == [tokenizer.bos_token_id]
+    pages.chain(run.page, lm, found, top_k=cfg.top_k, top_p=cfg.top_p, begins=begins)
+
+
+def _runs_of(tokenizer: Any, path: Path, vocab: Sequence[int]) -> list[list[int]]:
+    """A text as stretches of the chain's tokens, with everything else left out."""
+    known, runs = set(vocab), [[]]  # type: tuple[set[int], list[list[int]]]
+    for token in tokenizer(_text(path), add_special_tokens=False)["input_ids"]:
+        if token in known:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return runs
+
+
+def forget(cfg: config.Forget, run: Run) -> None:
+    """How fast a model forgets which of two prompts it began with."""
+    texts = [_text(Path(name)).rstrip("\n") for name in (cfg.a, cfg.b)]
+    run.plan(
+        samples=2 * cfg.samples * len(cfg.temperature),
+        tokens=2 * cfg.samples * cfg.steps * len(cfg.temperature),
+    )
+    from gnomon.core.models import load_model, load_tokenizer
+    from gnomon.methods.markov import pages
+    from gnomon.methods.markov.forget import forgetting
+
+    tokenizer = load_tokenizer(cfg.model)
+    model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov forget")
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    found = forgetting(
+        model,
+        (ids[0], ids[1]),
+        temperatures=cfg.temperature,
+        samples=cfg.samples,
+        steps=cfg.steps,
+        top=cfg.top,
+        generator=run.rng,
+    )
+    rows = [
+        {"temperature": one.temperature, "n": n, "distance": float(d), "floor": float(f)}
+        for one in found
+        for n, (d, f) in enumerate(zip(one.distance, one.floor, strict=True))
+    ]
+    run.artifact("curves", _write_csv(run.folder / "curves.csv", rows))
+    pages.forgotten(run.page, found)
+
+
+def bound(cfg: config.Bound, run: Run) -> None:
+    """The paper's generalisation bounds, as numbers."""
+    run.plan(kind=cfg.kind)
+    from gnomon.methods.markov import bounds, pages
+
+    if cfg.model:
+        read = bounds.from_model(cfg.model)
+        sizes = {"paper: T sqrt(r)": read.paper_b_u, f"measured: {read.tensor}": read.b_u}
+        vocab, width = read.vocab, read.width
+    else:
+        vocab, width = cfg.vocab, cfg.width
+        sizes = {"paper: T sqrt(r)": bounds.paper_b_u(vocab, width)}
+    rows: list[dict[str, Any]] = []
+    for name, size in sizes.items():
+        b_u = size * cfg.feature_norm
+        row: dict[str, Any] = {"B_U": name, "value": b_u}
+        if cfg.kind == "icl":
+            found = bounds.icl(
+                cfg.states,
+                b_u,
+                cfg.length,
+                cfg.t_min,
+                p_min=cfg.p_min,
+                temperature=cfg.temperature,
+                delta=cfg.delta,
+                empirical=cfg.empirical,
+            )
+        else:
+            b = bounds.b_bar(vocab, b_u, temperature=cfg.temperature, c0=cfg.c0, gamma=cfg.gamma)
+            found = bounds.pretraining(b, cfg.n_train, delta=cfg.delta, empirical=cfg.empirical)
+            row["L1 error e"] = bounds.l1_error(b, cfg.n_train, delta=cfg.delta)
+            row["tokens for e = 0.1"] = bounds.sample_size(b, 0.1, delta=cfg.delta)
+        rows.append(
+            row
+            | {"B_bar": found.b_bar, "gap": found.gap, "risk at most": found.risk, "says": found.sentence()}
+        )
+    write_json(
+        run.artifact("bound", run.folder / "bound.json"), {"vocab": vocab, "width": width, "rows": rows}
+    )
+    pages.bounded(run.page, cfg, vocab, width, rows)
+
+
+def icl(cfg: config.Icl, run: Run) -> None:
+    """How well a model learns chains in context, against counting."""
+    from gnomon.methods.markov.icl.series import generate
+
+    chains = [generate(cfg.kind, cfg.states, cfg.length, run.rng.child("series", i)) for i in range(cfg.runs)]
+    run.plan(series=cfg.runs, states_read=cfg.runs * cfg.length)
+    from gnomon.core.models import load_model, load_tokenizer
+    from gnomon.methods.markov import pages
+    from gnomon.methods.markov.icl.evaluation import evaluate
+
+    tokenizer = load_tokenizer(cfg.model)
+    model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov icl")
+    found = evaluate(model, tokenizer, chains, distance=cfg.distance, bos=cfg.bos, batch_size=cfg.batch_size)
+    rows = [
+        {"arm": arm, "n": n, "risk": mean, "low": low, "high": high}
+        for arm in found.risks
+        for n, mean, low, high in found.mean(arm)
+    ]
+    run.artifact("risks", _write_csv(run.folder / "risks.csv", rows))
+    table = found.rows(first=cfg.first)
+    write_json(
+        run.artifact("summary", run.folder / "summary.json"),
+        {"arms": table, "lost mass": float(found.lost.mean())},
+    )
+    for row in table:
+        run.log(arm=row["arm"], risk=row["risk"][0], slope=row["slope"])
+    pages.learned(run.page, cfg, chains, found)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as text ({error}). Name a UTF-8 text file.") from None
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
