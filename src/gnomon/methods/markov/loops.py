@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gnomon.errors import BadInput
 from gnomon.methods.markov.chain import Floats
@@ -29,7 +31,7 @@ class Cycle:
         return len(self.members)
 
 
-def greedy_cycle(space: StateSpace, logits: Floats, start: Sequence[int] = (0,)) -> Cycle:
+def greedy_cycle(space: StateSpace, logits: NDArray[np.floating[Any]], start: Sequence[int] = (0,)) -> Cycle:
     """The cycle that greedy decoding falls into from `start`; ties go to the lower token.
 
     Args:
@@ -48,7 +50,7 @@ def greedy_cycle(space: StateSpace, logits: Floats, start: Sequence[int] = (0,))
     return Cycle(members, lead, float(np.isin(ends, members).mean()))
 
 
-def greedy_cycles(space: StateSpace, logits: Floats) -> list[Cycle]:
+def greedy_cycles(space: StateSpace, logits: NDArray[np.floating[Any]]) -> list[Cycle]:
     """All cycles of greedy decoding, the one with the largest basin first; `lead` is 0, as they start in themselves."""
     after = _greedy(space, logits)
     ends, left, cycles = _ends(space, after), set(), []
@@ -97,7 +99,7 @@ def seen_states(space: StateSpace, texts: Iterable[Sequence[int]]) -> Ints:
     return np.unique(np.concatenate(found))
 
 
-def _greedy(space: StateSpace, logits: Floats) -> Ints:
+def _greedy(space: StateSpace, logits: NDArray[np.floating[Any]]) -> Ints:
     after: Ints = np.take_along_axis(space.successors(), logits.argmax(1)[:, None], 1).ravel()
     return after
 

@@ -36,7 +36,7 @@ def chain(cfg: config.Chain, run: Run) -> None:
     from gnomon.methods.markov.lm import MarkovLM, save
 
     model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov chain")
-    names = [tokenizer.decode([token]) for token in (vocab or range(size))]
+    names = [str(tokenizer.decode([token])) for token in (vocab or range(size))]
     lm = MarkovLM(
         model,
         vocab,

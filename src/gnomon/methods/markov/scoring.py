@@ -76,7 +76,7 @@ def score_model(
             walk(length + 1, (first + start) * space.tokens, ids.repeat(len(parents))[:, None], grown)
 
     was_training = model.training
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         before = torch.tensor(list(prefix), dtype=torch.long, device=model.device).expand(space.tokens, -1)
         walk(1, 0, torch.cat([before, ids[:, None]], 1), DynamicCache(config=model.config))

@@ -207,7 +207,7 @@ def _digits(
             end = front + n * size
             here = model(input_ids=ids[:, done:end], past_key_values=cache, use_cache=True).logits[0, -1]
             done = end
-            after = {(): torch.log_softmax(here.double(), -1)}
+            after: dict[tuple[int, ...], torch.Tensor] = {(): torch.log_softmax(here.double(), -1)}
             for level in range(1, writing.width):
                 for start in range(0, len(begins[level]), batch):
                     some = begins[level][start : start + batch]
