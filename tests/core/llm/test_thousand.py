@@ -80,9 +80,10 @@ def test_every_row_is_answered_or_reported_in_order_and_no_file_holds_the_key(tm
 
 
 CLIENT = """
-import sys
+import signal, sys
 from pathlib import Path
 from gnomon.core.llm import LLMConfig, ask, close, complete, connect
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 endpoint, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 llm = connect(endpoint, LLMConfig(concurrency=8), folder=folder)
 replies = complete(llm, [ask(f"Number {number}?") for number in range(n)])
