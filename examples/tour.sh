@@ -31,7 +31,7 @@ gnomon lintseq check "$TOUR/edits" --workers 2 --out "$TOUR/audit"
 step "6. Make a small model from nothing, then train it twice: on edits and on whole programs"
 python examples/tour_model.py "$TOUR/edits" "$TOUR/untrained"
 for mode in editseq program; do
-    gnomon lintseq train "$TOUR/edits" --model "$TOUR/untrained" --mode $mode --passes 4 \
+    gnomon lintseq train "$TOUR/edits" --model "$TOUR/untrained" --mode $mode --passes 3 \
         --train.lr 2e-3 --train.batch-size 16 --train.max-length 384 --train.reduction token_mean \
         --train.warmup-ratio 0.02 --out "$TOUR/trained-$mode"
 done
