@@ -60,6 +60,11 @@ class Label:
         if self.label not in (0, 1, None):
             raise BadInput(f"{self.snippet_id}: a label is 1, 0 or null; got {self.label!r}.")
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether it was drawn uniformly: only such rows show the base rate."""
+        return self.reason in ("seed", "uniform")
+
 
 class Choice(Protocol):
     """A snippet that was chosen, and the student's view of it at that time."""
@@ -148,8 +153,8 @@ class LabelStore:
         return [row for row in self._rows.values() if row.label is not None]
 
     def uniform_rows(self) -> list[Label]:
-        """The labelled rows that were drawn uniformly: only they show the base rate (pitfall 2)."""
-        return [row for row in self.training_rows() if row.reason in ("seed", "uniform")]
+        """The labelled rows that were drawn uniformly."""
+        return [row for row in self.training_rows() if row.is_uniform]
 
     def counts(self) -> dict[str, int]:
         """How many rows there are of each reason, how many pass and fail, and how many have no label."""
