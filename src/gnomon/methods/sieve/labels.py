@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gnomon.core import records
+from gnomon.core.data.documents import text_id
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.documents import text_id
 from gnomon.methods.sieve.judges import Verdict
 from gnomon.methods.sieve.snippets import Snippet
 
