@@ -119,7 +119,7 @@ def test_what_cannot_be_encoded_is_named(handle, tmp_path):
     ):
         handle.encode(["a cat"], images=[picture(0)])
     with pytest.raises(
-        BadInput, match="Text 0 has 1 places for images .a fixed place before the text. and 2 im"
+        BadInput, match=r"Text 0 has 1 places for images .a fixed place before the text. and 2 im"
     ):
         vlm("blip2").encode(["a cat"], images=[[picture(0)] * 2])
     with pytest.raises(BadInput, match="see images, not texts: give the batch images and leave where"):
@@ -148,7 +148,9 @@ def test_a_config_that_does_not_fit_its_processor_is_told(handle):
         ModelHandle(model, processor).encode(["<image>"], images=[picture(0)])
     blip, processor = MAKERS["blip2"]()
     blip.config.image_token_index = None  # as in checkpoints of older days
-    with pytest.raises(ModelMismatch, match="does not say which token stands for an image. Set model.config"):
+    with pytest.raises(
+        ModelMismatch, match=r"does not say which token stands for an image. Set model.config"
+    ):
         ModelHandle(blip, processor)
 
 
@@ -187,7 +189,7 @@ def test_a_saved_handle_says_the_same_in_a_fresh_process(tmp_path):
 
 def test_a_folder_without_a_processor_is_told(tmp_path, handle):
     handle.model.save_pretrained(tmp_path)
-    with pytest.raises(BadInput, match="No processor could be loaded from .* processor.save_pretrained"):
+    with pytest.raises(BadInput, match=r"No processor could be loaded from .* processor.save_pretrained"):
         ModelHandle.load(tmp_path, device="cpu")
     handle.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(BadInput, match="No processor could be loaded"):

@@ -46,11 +46,12 @@ def without_videos(processor_class: type) -> type:
 def _processor_class(ref: str | Path, revision: str | None) -> Any:
     """What loads the processor at `ref`: the library's automatic choice, unless that could not load here."""
     import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-    from transformers.utils import is_torchvision_available
+    from transformers.models.auto import processing_auto
+    from transformers.utils import import_utils
 
-    name = PROCESSOR_MAPPING_NAMES.get(load_config(ref, revision).model_type)
-    if name is None or is_torchvision_available():
+    names: dict[str, Any] = processing_auto.PROCESSOR_MAPPING_NAMES  # noqa: B009: not exported
+    name = names.get(load_config(ref, revision).model_type)
+    if name is None or import_utils.is_torchvision_available():
         return transformers.AutoProcessor
     found = getattr(transformers, name)
     return (
