@@ -32,10 +32,14 @@ PRIOR = 0.85
 """Chance that a class brings its partner in training; in the test images it never does."""
 
 _SPECIAL = ("<s>", "</s>", "<pad>", "<unk>", "<image>")
+# fmt: off
 _CLASSES = (
-    "dog frisbee cup spoon bird kite laptop mouse horse car chair couch boat surfboard bowl banana oven toaster sink toothbrush "
-    "bench bicycle clock book train truck pizza fork apple orange skis snowboard tv remote bed cat sheep cow vase bottle"
-).split()
+    "dog", "frisbee", "cup", "spoon", "bird", "kite", "laptop", "mouse", "horse", "car",
+    "chair", "couch", "boat", "surfboard", "bowl", "banana", "oven", "toaster", "sink", "toothbrush",
+    "bench", "bicycle", "clock", "book", "train", "truck", "pizza", "fork", "apple", "orange",
+    "skis", "snowboard", "tv", "remote", "bed", "cat", "sheep", "cow", "vase", "bottle",
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
