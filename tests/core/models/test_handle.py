@@ -213,7 +213,7 @@ def test_a_family_that_is_not_in_the_table_can_be_described(tiny_tokenizer):
     with pytest.raises(
         ModelMismatch,
         match=r'type "falcon" \(FalconForCausalLM\)\. Describe it in one small table: .*Family\(blocks="transformer.h", '
-        r".*a block here has self_attention, mlp.*Known: gemma2, .*t5\.$",
+        r".*a block here has self_attention, mlp.*Known: gemma, .*t5\.$",
     ):
         ModelHandle(model, tiny_tokenizer)
     with pytest.raises(
