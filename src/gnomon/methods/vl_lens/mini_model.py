@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnomon.core.rng import Rng, seeded
+from gnomon.core.models.tiny_vlm import tiny_llava
+from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
 from gnomon.core.train.losses import IGNORED
@@ -31,9 +32,13 @@ BOARD = "nothing"
 PRIOR = 0.85
 """Chance that a class brings its partner in training; in the test images it never does."""
 
-_SPECIAL = ("<s>", "</s>", "<pad>", "<unk>", "<image>")
+_SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
+_TEMPLATE = (
+    "<s>{% for message in messages %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>{% else %} {{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+)
 # fmt: off
-_CLASSES = (
+CLASSES = (
     "dog", "frisbee", "cup", "spoon", "bird", "kite", "laptop", "mouse", "horse", "car",
     "chair", "couch", "boat", "surfboard", "bowl", "banana", "oven", "toaster", "sink", "toothbrush",
     "bench", "bicycle", "clock", "book", "train", "truck", "pizza", "fork", "apple", "orange",
@@ -80,7 +85,7 @@ class Scale:
 
     def world(self, partner: float) -> SceneWorld:
         """The scenes it sees, under a prior."""
-        names = tuple(_CLASSES[: self.classes])
+        names = tuple(CLASSES[: self.classes])
         return SceneWorld(names, size=self.size, board=self.board, objects=self.objects, partner=partner)
 
 
@@ -102,87 +107,47 @@ def new_tokenizer(classes: Sequence[str]) -> Any:
     words = [*_SPECIAL, PROMPT, "and", BOARD, *classes]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
         unk_token="<unk>",
-        additional_special_tokens=["<image>"],
     )
-    made.image_token = "<image>"
-    return made
 
 
 def new_model(scale: Scale, rng: Rng) -> tuple[Any, Any]:
     """An untrained LLaVA on the CPU and its processor."""
-    from transformers import (
-        CLIPImageProcessorPil,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-    )
-
-    tokenizer = new_tokenizer(_CLASSES[: scale.classes])
-    vision = CLIPVisionConfig(
-        hidden_size=scale.vision,
-        intermediate_size=2 * scale.vision,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+    model, processor = tiny_llava(
+        new_tokenizer(CLASSES[: scale.classes]),
+        generator=rng,
         image_size=scale.size,
-        patch_size=scale.patch,
+        patch=scale.patch,
+        vision_hidden=scale.vision,
+        hidden=scale.hidden,
+        layers=scale.layers,
+        heads=scale.heads,
+        intermediate=2 * scale.hidden,
+        max_length=scale.grid**2 + 64,
     )
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=scale.hidden,
-        intermediate_size=2 * scale.hidden,
-        num_hidden_layers=scale.layers,
-        num_attention_heads=scale.heads,
-        num_key_value_heads=scale.heads,
-        max_position_embeddings=scale.grid**2 + 64,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=scale.grid**2,
-        vision_feature_layer=-1,
-        tie_word_embeddings=False,
-    )
-    with seeded(rng):
-        model = LlavaForConditionalGeneration(config)
-    side = {"height": scale.size, "width": scale.size}
-    images = CLIPImageProcessorPil(
-        size={"shortest_edge": scale.size}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
-    processor = LlavaProcessor(
-        image_processor=images,
-        tokenizer=tokenizer,
-        patch_size=scale.patch,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token="<image>",
-    )
+    processor.chat_template = _TEMPLATE
     return model, processor
 
 
-def pixels(scenes: Sequence[Scene]) -> Tensor:
-    """Images as the processor hands them to the model, [B, 3, H, W]."""
+def pixels(scenes: Sequence[Scene], processor: Any) -> Tensor:
+    """Images as the processor hands them to the model, [B, 3, H, W]; they have the model's size already."""
     images = np.stack([scene.image for scene in scenes])
-    return torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1
+    seen = processor.image_processor
+    scaled = (images - np.float32(seen.image_mean)) / np.float32(seen.image_std)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
 
 class CellText:
     """Stage 1: batches of scenes told in words, each cell by what it holds, with a caption; every token is a target."""
 
-    def __init__(self, tokenizer: Any, scale: Scale, steps: int, rng: Rng) -> None:
-        self.tokenizer, self.scale, self.steps, self.rng = tokenizer, scale, steps, rng
+    def __init__(self, processor: Any, scale: Scale, steps: int, rng: Rng) -> None:
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.scale, self.steps, self.rng = scale, steps, rng
         # No pixel is looked at: one per cell will do.
         self.world = replace(scale.world(PRIOR), size=scale.grid, noise=0)
 
@@ -203,8 +168,9 @@ class CellText:
 class CaptionedScenes:
     """Stage 2: batches of images with their captions; only the caption's tokens are targets."""
 
-    def __init__(self, tokenizer: Any, scale: Scale, steps: int, rng: Rng) -> None:
-        self.tokenizer, self.scale, self.steps, self.rng = tokenizer, scale, steps, rng
+    def __init__(self, processor: Any, scale: Scale, steps: int, rng: Rng) -> None:
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.scale, self.steps, self.rng = scale, steps, rng
         self.world = scale.world(PRIOR)
 
     def __len__(self) -> int:
@@ -221,7 +187,7 @@ class CaptionedScenes:
         known = self.scale.grid**2 + 2
         labels = ids.clone()
         labels[:, :known] = IGNORED
-        batch = {"input_ids": ids, "labels": labels, "pixel_values": pixels(scenes)}
+        batch = {"input_ids": ids, "labels": labels, "pixel_values": pixels(scenes, self.processor)}
         return GlobalBatch([batch], rows * processes * (ids.shape[1] - known))
 
 
@@ -249,7 +215,7 @@ def train(scale: Scale, run: Run, seed: int) -> Path:
             precision=scale.precision,
             checkpoint_every=0,
         )
-        scenes = source(processor.tokenizer, scale, steps, part.rng.child("scenes"))
+        scenes = source(processor, scale, steps, part.rng.child("scenes"))
         fit(learner, scenes, causal_loss, cfg, run=part)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
