@@ -71,6 +71,8 @@ class Scale:
     batch_size: int
     tests: int
     """Test images."""
+    mentions: int
+    """Mentions of each kind and half that are erased, at most."""
     lr: float = 3e-3
     """Peak learning rate of stage 1."""
     lr_vision: float = 2e-3
@@ -90,10 +92,10 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(8, 48, 8, 3, 3, 32, 32, 3, 2, 4, 4, 8, 16),
-    "mini": Scale(8, 48, 8, 3, 3, 64, 96, 4, 4, 200, 300, 48, 480),
+    "smoke": Scale(8, 48, 8, 3, 3, 32, 32, 3, 2, 4, 4, 8, 40, 6),
+    "mini": Scale(8, 48, 8, 3, 3, 64, 96, 4, 4, 200, 300, 48, 600, 60),
     "gpu": Scale(
-        40, 224, 16, 7, 5, 256, 512, 8, 8, 2000, 5000, 64, 1000,
+        40, 224, 16, 7, 5, 256, 512, 8, 8, 2000, 5000, 64, 1000, 200,
         lr=1e-3, lr_vision=5e-4, precision="bf16", device="cuda",
     ),
 }  # fmt: skip
