@@ -125,7 +125,7 @@ def erase(
 
 def _rows(step: StepInfo, lists: int) -> Tensor:
     """Which list each row of a call belongs to; beams of a text stand side by side."""
-    rows = step.rows
+    rows: Tensor = step.rows
     if int(rows.max()) >= lists:
         beams, rest = divmod(len(rows), lists)
         if rest:
