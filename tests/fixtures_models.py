@@ -11,6 +11,7 @@ install_import_hook(["gnomon.core.models", "gnomon.core.train"], "fixtures_model
 
 # A name and, after a dash, what its checkpoint does differently.
 CAUSAL = (
+    "gemma",
     "gemma2",
     "gemma3_text",
     "gpt2",

@@ -1,4 +1,4 @@
-"""Language models from Hugging Face checkpoints: load, look inside, edit, sample, extend."""
+"""Language and vision-language models from Hugging Face checkpoints: load, look inside, edit, sample, extend."""
 
 from gnomon.lazy import exports
 
@@ -7,6 +7,7 @@ __getattr__, __dir__ = exports(
     {
         "load_model": "load",
         "load_tokenizer": "load",
+        "load_processor": "processors",
         "ModelHandle": "handle",
         "Batch": "batch",
         "as_handle": "handle",
@@ -18,6 +19,9 @@ __getattr__, __dir__ = exports(
         "Family": "sites",
         "Layout": "sites",
         "find_sites": "sites",
+        "VLFamily": "vlm",
+        "ImageLayout": "layout",
+        "Tile": "layout",
         "GenConfig": "config",
         "Completion": "generation",
         "Progress": "generation",
@@ -28,6 +32,7 @@ __getattr__, __dir__ = exports(
         "save_lora": "adapters",
         "new_llama": "tiny",
         "tiny_causal": "tiny",
+        "tiny_llava": "tiny_vlm",
         "train_bpe": "tiny",
     },
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from gnomon.core.models.images import Images
+from gnomon.core.models.layout import ImageLayout
 from gnomon.errors import BadInput
 
 Where = str | Sequence[Sequence[int]] | Tensor
@@ -25,6 +27,23 @@ class Batch:
     """True at real tokens, False at padding."""
     target: Batch | None = None
     """What the decoder of a sequence-to-sequence model reads: its start token, then the target's own."""
+    images: Images | None = None
+    """What the texts show to a vision-language model."""
+
+    @property
+    def pixels(self) -> Mapping[str, Tensor]:
+        """All that the model takes beside ids and mask to see the images; empty without images."""
+        return {} if self.images is None else self.images.pixels
+
+    @property
+    def image_mask(self) -> Bool[Tensor, "B T"]:
+        """True at image tokens."""
+        return torch.zeros_like(self.mask) if self.images is None else self.images.mask
+
+    @property
+    def layouts(self) -> tuple[tuple[ImageLayout, ...], ...]:
+        """Per text, per image: where its tokens lie on it."""
+        return ((),) * len(self.mask) if self.images is None else self.images.layouts
 
     @property
     def position_ids(self) -> Int[Tensor, "B T"]:
@@ -34,13 +53,19 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
         target = None if self.target is None else self.target.to(device)
-        return Batch(self.input_ids.to(device), self.mask.to(device), target)
+        images = None if self.images is None else self.images.to(device)
+        return Batch(self.input_ids.to(device), self.mask.to(device), target, images)
 
     def inputs(self, kind: str = "causal") -> dict[str, Tensor]:
-        """What a transformers model of this kind takes; for a causal one positions too: its own would be wrong after padding."""
+        """What a transformers model of this kind takes; for a causal one positions too: its own would be wrong after padding.
+
+        A vision-language model counts its own, each family in its way.
+        """
         inputs = {"input_ids": self.input_ids, "attention_mask": self.mask.long()}
         if kind == "causal":
             inputs["position_ids"] = self.position_ids
+        if kind == "vlm":
+            inputs |= self.pixels
         if kind == "seq2seq" and self.target is not None:
             inputs["decoder_input_ids"] = self.target.input_ids
             inputs["decoder_attention_mask"] = self.target.mask.long()

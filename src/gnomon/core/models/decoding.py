@@ -18,10 +18,13 @@ from torch import Tensor
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
 from gnomon.core.models.kv import new_cache, new_cross_cache, select_rows
+from gnomon.core.models.sites import module_at
 from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from gnomon.core.models.handle import ModelHandle
 
 
 @runtime_checkable
@@ -58,6 +61,17 @@ def read_prompts(
     return (_BesidePrompt if is_beside else _AfterPrompt)(model, batch, rows)
 
 
+def read_images(handle: ModelHandle, batch: Batch, places: Sequence[int]) -> Decoding:
+    """Prompts with images, or without, that a vision-language model has read.
+
+    Args:
+        handle: the model.
+        batch: the prompts, padded on the left.
+        places: which prompt of the call each is, for edits.
+    """
+    return _AfterImages(handle, batch, torch.tensor(list(places), device=handle.model.device))
+
+
 def start_token(model: PreTrainedModel) -> int:
     """What a decoder reads before its first token.
 
@@ -85,14 +99,20 @@ class _AfterPrompt:
 
     def __init__(self, model: PreTrainedModel, batch: Batch, rows: Int[Tensor, " B"]):
         self.model, self.rows = model, rows
+        self._read(model, batch, batch.inputs())
+
+    def _read(self, model: Any, batch: Batch, inputs: dict[str, Tensor]) -> None:
         self.mask = batch.mask.long()
         self.seen = self.mask.shape[1]
         self.position = batch.position_ids[:, -1:]
-        self.cache = new_cache(model)
-        with reading(rows):
-            inputs = batch.inputs() | last_logits_only(model)
-            output = model(**inputs, past_key_values=self.cache, use_cache=True)
+        self.cache = new_cache(self.model)
+        with reading(self.rows):
+            output = model(**inputs, **last_logits_only(model), past_key_values=self.cache, use_cache=True)
         self.logits: Tensor = output.logits[:, -1].clone()
+
+    def _position_ids(self) -> Tensor:
+        """What the model takes for the newest token."""
+        return self.position
 
     def start(self, sources: Int[Tensor, " K"], room: int) -> _AfterPrompt:
         new = copy(self)
@@ -109,7 +129,7 @@ class _AfterPrompt:
             output = self.model(
                 input_ids=tokens[:, None],
                 attention_mask=self.mask[:, : self.seen],
-                position_ids=self.position,
+                position_ids=self._position_ids(),
                 past_key_values=self.cache,
                 use_cache=True,
             )
@@ -118,6 +138,33 @@ class _AfterPrompt:
     def keep(self, rows: Int[Tensor, " K"]) -> None:
         self.cache.batch_select_indices(rows)
         self.rows, self.mask, self.position = self.rows[rows], self.mask[rows], self.position[rows]
+
+
+class _AfterImages(_AfterPrompt):
+    """A vision-language model: the images are read with the prompt, then its language model goes on alone."""
+
+    def __init__(self, handle: ModelHandle, batch: Batch, rows: Int[Tensor, " B"]):
+        sees: Any = handle.sites.sees
+        self.model, self.rows = module_at(handle.model, sees.language), rows  # type: ignore[assignment]
+        placed, self.shift = sees.positions(handle.model, batch)
+        self.axes = placed.shape[:-2]
+        model = self.model if batch.images is None else handle.model
+        self._read(model, batch, batch.inputs("vlm") | {"position_ids": placed})
+
+    def _position_ids(self) -> Tensor:
+        placed = self.position + self.shift
+        if self.axes:  # the place in the text, then that along each axis
+            placed = torch.cat([self.position[None], placed.expand(self.axes[0] - 1, -1, -1)])
+        return placed
+
+    def start(self, sources: Int[Tensor, " K"], room: int) -> _AfterImages:
+        new: Any = super().start(sources, room)
+        new.shift = self.shift[sources]
+        return new
+
+    def keep(self, rows: Int[Tensor, " K"]) -> None:
+        super().keep(rows)
+        self.shift = self.shift[rows]
 
 
 class _BesidePrompt:

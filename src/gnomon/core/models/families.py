@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gnomon.core.models.sites import Family, Layout
+from gnomon.core.models.vlm import VLFamily
 
 _LLAMA = Family("model.layers", "model.norm", "self_attn", "mlp", mid_into="post_attention_layernorm")
 # Gemma normalises what attention and MLP return before it adds them.
@@ -63,6 +64,7 @@ def _t5(config: Any) -> Layout:
 
 # model_type of the config -> table, or a function of the config where checkpoints of one type differ
 FAMILIES: dict[str, Layout | Callable[[Any], Layout]] = {
+    "gemma": _LLAMA,
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
     "gpt2": _GPT2,
@@ -78,7 +80,9 @@ FAMILIES: dict[str, Layout | Callable[[Any], Layout]] = {
 }
 
 
-def layout_of(config: Any) -> Layout | None:
+def layout_of(config: Any) -> Layout | VLFamily | None:
     """The table of a model with this config; `None` for a type that is not known."""
-    found = FAMILIES.get(config.model_type)
+    from gnomon.core.models.vlm_families import VLMS
+
+    found = FAMILIES.get(config.model_type) or VLMS.get(config.model_type)
     return found(config) if callable(found) else found

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gnomon.core.models.config import GenConfig
-from gnomon.core.models.decoding import read_prompts
-from gnomon.core.models.handle import unpack
+from gnomon.core.models.decoding import Decoding, read_images, read_prompts
+from gnomon.core.models.handle import ModelHandle, as_handle, unpack
+from gnomon.core.models.images import SeenText
 from gnomon.core.models.sampler import Progress, Row, Sampler, Watch
 from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts, padding_id
 from gnomon.core.rng import Rng
@@ -52,6 +53,7 @@ def generate(
     gen: GenConfig,
     *,
     generator: Rng | Sequence[Rng],
+    images: Sequence[Any] | None = None,
     watch: Watch | None = None,
 ) -> list[list[Completion]]:
     """`gen.n` completions of each prompt, in the order of `prompts`.
@@ -60,35 +62,37 @@ def generate(
     and repeated for its samples.
 
     Args:
-        model: a causal or sequence-to-sequence transformers model, or a `ModelHandle`.
-        tokenizer: its tokenizer; `None` with a handle.
+        model: a causal, sequence-to-sequence or vision-language transformers model, or a `ModelHandle`.
+        tokenizer: its tokenizer, or its processor if the prompts have images; `None` with a handle.
         prompts: texts, encoded as the tokenizer does by default, or token ids, taken as they are.
         gen: how to sample.
         generator: names the random streams; unused at temperature 0. One for all prompts, of which equal ones then differ;
             or one per prompt, and each gets what it would get alone with its own.
+        images: per prompt an image or a list of them, as for `ModelHandle.encode`; the prompts are then texts.
         watch: called after each token of a batch; may end rows.
 
     Raises:
-        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt.
+        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; an image cannot be
+            read or has no place in its prompt.
         ModelMismatch: the model writes no text.
     """
-    model, tokenizer = unpack(model, tokenizer)
+    handle = model if isinstance(model, ModelHandle) or images is None else as_handle(model, tokenizer)
+    seen = None if images is None else handle.see([str(prompt) for prompt in prompts], images)
+    model, tokenizer = unpack(handle, None if isinstance(handle, ModelHandle) else tokenizer)
     if model.get_output_embeddings() is None:
         raise ModelMismatch(f"{type(model).__name__} has no output embedding and writes no text.")
     continues = not model.config.is_encoder_decoder
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    encoded = encode_prompts(tokenizer, prompts, positions)
+    encoded = encode_prompts(tokenizer, [one.ids for one in seen] if seen else prompts, positions)
     stops = StopFinder(tokenizer, gen.stop, model.config.get_text_config().vocab_size)
     ends = _end_ids(model, tokenizer)
     limits = [_limit(gen, positions, len(prompt) if continues else 1) for prompt in encoded]
-    rows = _plan_rows(encoded, limits, gen, _streams(encoded, generator))
+    rows = _plan_rows(encoded, limits, gen, _streams(encoded, seen, generator))
     was_training = model.training
     model.eval()
     try:
         for group in _plan_groups(rows, gen):
-            prompts_read = [samples[0].prompt for samples in group]
-            places = [samples[0].place[0] for samples in group]
-            prefix = read_prompts(model, prompts_read, places, padding_id(tokenizer))
+            prefix = _read(handle, group, seen, padding_id(tokenizer))
             flat = [(i, row) for i, samples in enumerate(group) for row in samples]
             for start in range(0, len(flat), gen.batch_size):
                 sources, part = zip(*flat[start : start + gen.batch_size], strict=True)
@@ -111,17 +115,31 @@ def generate(
     ]
 
 
-def _streams(encoded: list[list[int]], generator: Rng | Sequence[Rng]) -> list[Rng]:
+def _read(model: Any, group: list[list[Row]], seen: list[SeenText] | None, pad_id: int) -> Decoding:
+    """The prompts of a group, read."""
+    places = [samples[0].place[0] for samples in group]
+    prompts = [samples[0].prompt for samples in group]
+    if not isinstance(model, ModelHandle) or model.kind != "vlm":
+        return read_prompts(unpack(model, pad_id)[0], prompts, places, pad_id)
+    batch = model.gather([seen[i] for i in places]) if seen else model.pad(prompts).to(model.model.device)
+    return read_images(model, batch, places)
+
+
+def _streams(
+    encoded: list[list[int]], seen: list[SeenText] | None, generator: Rng | Sequence[Rng]
+) -> list[Rng]:
     """The random stream of each prompt; under one generator equal prompts are told apart by how many came before."""
+    shown = [one.fingerprint() for one in seen] if seen else [()] * len(encoded)
     if not isinstance(generator, Rng):
         if len(generator) != len(encoded):
             raise BadInput(f"{len(encoded)} prompts need as many generators; got {len(generator)}.")
-        return [rng.child(*prompt, "repeat", 0) for rng, prompt in zip(generator, encoded, strict=True)]
-    seen: Counter[tuple[int, ...]] = Counter()
+        named = zip(generator, encoded, shown, strict=True)
+        return [rng.child(*prompt, *mark, "repeat", 0) for rng, prompt, mark in named]
+    before: Counter[tuple[int | str, ...]] = Counter()
     streams = []
-    for prompt in encoded:
-        streams.append(generator.child(*prompt, "repeat", seen[tuple(prompt)]))
-        seen[tuple(prompt)] += 1
+    for prompt, mark in zip(encoded, shown, strict=True):
+        streams.append(generator.child(*prompt, *mark, "repeat", before[*prompt, *mark]))
+        before[*prompt, *mark] += 1
     return streams
 
 

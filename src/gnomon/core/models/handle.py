@@ -14,9 +14,11 @@ from torch import Tensor
 from gnomon.core.models.batch import Batch, Where, pad
 from gnomon.core.models.decoding import last_logits_only, start_token
 from gnomon.core.models.hooks import Edit, StepInfo, hooked
+from gnomon.core.models.images import Images, SeenText, open_images, put_together, see_text
 from gnomon.core.models.lens import head_logits, token_scores
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
-from gnomon.core.models.sites import Layout, Site, find_sites
+from gnomon.core.models.processors import load_processor
+from gnomon.core.models.sites import VISION, Layout, Site, find_sites, module_at
 from gnomon.core.models.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
 
@@ -27,28 +29,27 @@ if TYPE_CHECKING:
 
     from gnomon.core.models.config import GenConfig
     from gnomon.core.models.generation import Completion, Watch
+    from gnomon.core.models.vlm import VLFamily
     from gnomon.core.rng import Rng
 
 
 class ModelHandle:
-    """A text model with its tokenizer.
+    """A text model with its tokenizer, or a vision-language model with its processor.
 
     Args:
         model: a transformers model, with or without adapters.
-        processor: its tokenizer.
+        processor: its tokenizer; of a vision-language model its processor.
         family: where its parts are; `None` looks that up by the model's type. A table given here is checked on one token.
 
     Raises:
         ModelMismatch: the model's type is not known, or the table does not fit it.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, *, family: Layout | None = None
-    ):
+    def __init__(self, model: PreTrainedModel, processor: Any, *, family: Layout | VLFamily | None = None):
         self.model = model
         self.processor = processor
         self.sites = find_sites(model, family)
-        self.kind = _kind(model)
+        self.kind = "vlm" if self.sites.sees else _kind(model)
         if family is not None and self.kind != "encoder":
             self._check_lens()
 
@@ -65,22 +66,58 @@ class ModelHandle:
         """The handle on the model at `ref`; arguments and errors are those of `load_model`, `kind=None` takes what is there."""
         kind = kind or kind_of(ref, revision=revision)
         model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
-        return cls(model, load_tokenizer(ref, revision=revision))
+        load = load_processor if kind == "vlm" else load_tokenizer
+        return cls(model, load(ref, revision=revision))
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer: the processor itself in a text model, a part of it in one that sees."""
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    def prompt(self, text: str, images: int = 1) -> str:
+        """`text` in the form in which the model was taught to answer, with a place for each of so many images.
+
+        By the processor's chat template, or the family's plain form where it has none.
+
+        Raises:
+            ModelMismatch: the model sees no images.
+        """
+        sees = self._sees()
+        if getattr(self.processor, "chat_template", None):
+            content = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
+            return str(
+                self.processor.apply_chat_template(
+                    [{"role": "user", "content": content}], add_generation_prompt=True
+                )
+            )
+        place = sees.placeholder.format(token=self.processor.image_token)
+        return sees.prompt.format(images=place * images, text=text)
 
     def encode(
-        self, texts: Sequence[str], targets: Sequence[str] | None = None, *, side: str = "left"
+        self,
+        texts: Sequence[str],
+        targets: Sequence[str] | None = None,
+        *,
+        images: Sequence[Any] | None = None,
+        side: str = "left",
     ) -> Batch:
         """`texts` as a batch on the model's device.
 
         Args:
             texts: what the model reads.
             targets: what the decoder of a sequence-to-sequence model has written, one per text; `None` for nothing yet.
+            images: per text an image or a list of them (PIL images or paths), for a vision-language model; their places in a
+                text are the processor's image tokens, as `prompt` writes them. `None` for texts alone.
             side: where to pad `texts`.
 
         Raises:
-            BadInput: a text has no token, or targets do not go with the texts or the model.
+            BadInput: a text has no token, targets do not go with the texts or the model, an image cannot be read, or a
+                text has not as many places as images.
+            ModelMismatch: the model sees no images.
         """
-        rows = self.processor(list(texts))["input_ids"]
+        if images is not None:
+            return self.gather(self.see(texts, images), side=side)
+        rows = self.tokenizer(list(texts))["input_ids"]
         for i, row in enumerate(rows):
             if not row:
                 raise BadInput(f"Text {i} has no tokens. Leave empty texts out.")
@@ -89,13 +126,33 @@ class ModelHandle:
                 f"{len(rows)} texts and {len(targets)} targets for a {self.kind} model: "
                 "only a sequence-to-sequence model takes targets, one per text."
             )
-        batch = pad(rows, padding_id(self.processor), side)
+        batch = self.pad(rows, side=side)
         if self.kind == "seq2seq":
-            written = [[]] * len(rows) if targets is None else self.processor(list(targets))["input_ids"]
+            written = [[]] * len(rows) if targets is None else self.tokenizer(list(targets))["input_ids"]
             start = start_token(self.model)
-            target = pad([[start, *row] for row in written], padding_id(self.processor), "right")
+            target = pad([[start, *row] for row in written], padding_id(self.tokenizer), "right")
             batch = Batch(batch.input_ids, batch.mask, target)
         return batch.to(self.model.device)
+
+    def see(self, texts: Sequence[str], images: Sequence[Any]) -> list[SeenText]:
+        """Each text with its images, processed by itself; `gather` makes a batch of some. Errors are those of `encode`."""
+        sees, token = self._sees(), self.sites.top.image_token
+        assert token is not None
+        opened = open_images(images, len(texts))
+        return [
+            see_text(self.processor, self.model.config, sees, token, text, shown, f"Text {i}")
+            for i, (text, shown) in enumerate(zip(texts, opened, strict=True))
+        ]
+
+    def gather(self, seen: Sequence[SeenText], *, side: str = "left") -> Batch:
+        """Processed texts as a batch on the model's device."""
+        batch, token = (
+            pad([one.ids for one in seen], padding_id(self.tokenizer), side),
+            self.sites.top.image_token,
+        )
+        assert token is not None
+        images = put_together(seen, batch.input_ids, batch.mask, token, self.model.dtype)
+        return Batch(batch.input_ids, batch.mask, None, images).to(self.model.device)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Float[Tensor, "B T V"]:
@@ -108,7 +165,7 @@ class ModelHandle:
             raise ModelMismatch(
                 f"{type(self.model).__name__} has no output embedding and predicts no tokens."
             )
-        output: Any = self.model(**batch.inputs(self.kind), use_cache=False)
+        output: Any = self._reads(batch)(**batch.inputs(self.kind), use_cache=False)
         return output.logits
 
     def logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
@@ -129,17 +186,24 @@ class ModelHandle:
             batch: the texts.
             at: names from `sites`.
             where: `"all"` for every token, `"last"` for each text's last token, positions per text ([B, P], from 0, negative
-                from the end), or a mask [B, T]. At sites of a decoder it is about `batch.target`.
+                from the end), or a mask [B, T]. At sites of a decoder it is about `batch.target`; `batch.image_mask` picks
+                the image tokens. At `projector` and `vision` sites only `"all"`: [images, T, D], or the images in a row.
 
         Returns:
             Site -> [B, T, D], [B, D] for `"last"`, [B, P, D] for positions, [N, D] in reading order for a mask.
 
         Raises:
-            BadInput: the model has no such site, or a text no such position.
+            BadInput: the model has no such site, or a text no such position; or the batch has no images for a site
+                that sees.
         """
         if not at:
             return {}
         stacks = {self.sites[site].stack for site in at}
+        if VISION in stacks and (not batch.image_mask.any() or not isinstance(where, str) or where != "all"):
+            raise BadInput(
+                "The vision tower and the projector see images, not texts: give the batch images and leave where at "
+                '"all".'
+            )
         picks = {stack: self._read_by(stack, batch).index(where) for stack in stacks}
         seen: dict[Site, Tensor] = {}
 
@@ -152,8 +216,8 @@ class ModelHandle:
             if stacks <= {"encoder"}:
                 self.sites.stacks["encoder"].root(**batch.inputs("encoder"))
             else:
-                inputs = batch.inputs(self.kind) | last_logits_only(self.model)
-                self.model(**inputs, use_cache=False)
+                reads = self._reads(batch)
+                reads(**(batch.inputs(self.kind) | last_logits_only(reads)), use_cache=False)
         return {site: seen[site] for site in at}
 
     @contextmanager
@@ -204,12 +268,36 @@ class ModelHandle:
         gen: GenConfig,
         *,
         generator: Rng | Sequence[Rng],
+        images: Sequence[Any] | None = None,
         watch: Watch | None = None,
     ) -> list[list[Completion]]:
         """`gen.n` completions of each prompt; see `gnomon.core.models.generation`."""
         from gnomon.core.models.generation import generate
 
-        return generate(self, None, prompts, gen, generator=generator, watch=watch)
+        return generate(self, None, prompts, gen, generator=generator, images=images, watch=watch)
+
+    def pad(self, rows: Sequence[Sequence[int]], *, side: str = "left") -> Batch:
+        """Token ids of texts alone as a batch on the CPU."""
+        batch, sees = pad(rows, padding_id(self.tokenizer), side), self.sites.sees
+        if sees is None or sees.kinds is None:
+            return batch
+        nowhere = torch.zeros_like(batch.mask)
+        kinds = Images({sees.kinds: nowhere.long()}, nowhere, ((),) * len(rows))
+        return Batch(batch.input_ids, batch.mask, None, kinds)
+
+    def _sees(self) -> VLFamily:
+        """How the model sees."""
+        if self.sites.sees is None or not hasattr(self.processor, "image_processor"):
+            raise ModelMismatch(
+                f"{type(self.model).__name__} came as a {self.kind} model with a {type(self.processor).__name__}; images "
+                "need a vision-language model and its processor."
+            )
+        return self.sites.sees
+
+    def _reads(self, batch: Batch) -> Any:
+        """What is called with a batch: the whole model, unless that insists on an image and there is none."""
+        sees = self.sites.sees
+        return self.model if sees is None or batch.images else module_at(self.model, sees.language)
 
     def _read_by(self, stack: str, batch: Batch) -> Batch:
         """The tokens that a stack reads."""
@@ -223,7 +311,7 @@ class ModelHandle:
 
     def _check_lens(self) -> None:
         """Whether the last block's state leads to the logits, so that the table leaves nothing out."""
-        batch = pad([[start_token(self.model) if self.kind == "seq2seq" else padding_id(self.processor)]], 0)
+        batch = pad([[start_token(self.model) if self.kind == "seq2seq" else padding_id(self.tokenizer)]], 0)
         batch = Batch(batch.input_ids, batch.mask, batch).to(self.model.device)
         last = f"{len(self.sites.top.blocks) - 1}.resid_post"
         site = next(name for name in reversed(list(self.sites)) if name.endswith(last))
@@ -236,7 +324,7 @@ class ModelHandle:
 
 
 def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
-    """The handle on a plain transformers model and its tokenizer; a handle is returned as it is.
+    """The handle on a plain transformers model and its tokenizer or processor; a handle is returned as it is.
 
     Raises:
         BadInput: a plain model came without a tokenizer.
@@ -252,7 +340,7 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
         BadInput: a plain model came without a tokenizer.
     """
     if isinstance(model, ModelHandle):
-        return model.model, tokenizer or model.processor
+        return model.model, tokenizer or model.tokenizer
     if tokenizer is None:
         raise BadInput(
             f"A plain {type(model).__name__} needs its tokenizer beside it; or give a ModelHandle."

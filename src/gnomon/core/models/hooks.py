@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gnomon.core.models.batch import positions_of
-from gnomon.core.models.sites import Place, Site, Sites
+from gnomon.core.models.sites import VISION, Place, Site, Sites, Stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +30,8 @@ class StepInfo:
     """True at real tokens, False at padding."""
     rows: Int[Tensor, " B"]
     """Which text of the batch, or which prompt of `generate`, each row belongs to."""
+    is_image: Bool[Tensor, "B T"]
+    """True at the image tokens of a vision-language model's prompt; nowhere while decoding."""
 
 
 Edit = Callable[[Tensor, StepInfo], Tensor]
@@ -59,10 +61,16 @@ def hooked(sites: Sites, looks: Mapping[Site, Look]) -> Iterator[None]:
         BadInput: the model has no such site.
     """
     steps: dict[str, StepInfo] = {}
+    ids: list[Tensor] = []
     with ExitStack() as hooks:
         for prefix, stack in sites.stacks.items():
-            reader = stack.root.register_forward_pre_hook(partial(_note, steps, prefix), with_kwargs=True)
-            hooks.callback(reader.remove)
+            if prefix == VISION:  # sees no text
+                continue
+            note = partial(_note, steps, ids, prefix, stack)
+            hooks.callback(stack.root.register_forward_pre_hook(note, with_kwargs=True).remove)
+            if stack.embedding is not None:
+                embedded = stack.embedding.register_forward_pre_hook(partial(_note_ids, ids))
+                hooks.callback(embedded.remove)
         for site, look in looks.items():
             place = sites[site]
             hook = _register(place, partial(_shaped, look, steps, place.stack))
@@ -95,14 +103,28 @@ def _register(place: Place, see: Callable[[Tensor], Tensor | None]) -> Any:
 
 def _shaped(look: Look, steps: dict[str, StepInfo], stack: str, hidden: Tensor) -> Tensor | None:
     """Look at [B, T, D], also where the model has flattened the tokens of all texts to [B * T, D]."""
-    step = steps[stack]
+    step = image_step(hidden) if stack == VISION else steps[stack]
     new = look(hidden.view(*step.mask.shape, -1), step)
     return None if new is None else new.reshape(hidden.shape)
 
 
+def image_step(hidden: Tensor) -> StepInfo:
+    """The step of hidden states of images, [images, T, D] or those of all images in a row, [T, D]."""
+    mask = torch.ones(hidden.shape[:-1], dtype=torch.bool, device=hidden.device)
+    mask = mask[None] if hidden.dim() == 2 else mask
+    return StepInfo(positions_of(mask), mask, torch.arange(len(mask), device=hidden.device), mask)
+
+
+def _note_ids(ids: list[Tensor], module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Remember which tokens were turned into vectors last: a language model may get the vectors alone."""
+    ids[:] = args[:1]
+
+
 def _note(
     steps: dict[str, StepInfo],
+    embedded: list[Tensor],
     prefix: str,
+    stack: Stack,
     module: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -116,9 +138,14 @@ def _note(
         cache = kwargs.get("past_key_values")
         seen = 0 if cache is None else int(cache.get_seq_length())
         mask = torch.ones(batch, seen + width, dtype=torch.bool, device=tokens.device)
-    if positions is None:
+    if positions is None or stack.image_token is not None:  # a model that sees may count in its own way
         positions = positions_of(mask.bool())[:, -width:]
     rows = _rows.get()
     if rows is None:
         rows = torch.arange(batch, device=tokens.device)
-    steps[prefix] = StepInfo(positions.expand(batch, width), mask.bool()[:, -width:], rows)
+    ids = embedded[0] if tokens.is_floating_point() and embedded else tokens
+    is_image = torch.zeros(batch, width, dtype=torch.bool, device=tokens.device)
+    if stack.image_token is not None and mask.shape[1] == ids.shape[1] == width:
+        # Beams of one text share its tokens, which were turned into vectors once.
+        is_image = (ids == stack.image_token).repeat_interleave(batch // len(ids), 0)
+    steps[prefix] = StepInfo(positions.expand(batch, width), mask.bool()[:, -width:], rows, is_image)

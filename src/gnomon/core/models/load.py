@@ -24,6 +24,11 @@ KINDS = {
         "AutoModelForSeq2SeqLM",
         "a sequence-to-sequence text model",
     ),
+    "vlm": (
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        "AutoModelForImageTextToText",
+        "a vision-language model",
+    ),
     "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
 }
 
@@ -41,7 +46,7 @@ def load_model(
 
     Args:
         ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, or a hub id.
-        kind: what the model must be: `"causal"`, `"seq2seq"`, or `"encoder"`, which also takes the encoder alone out of a
+        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, or `"encoder"`, which also takes the encoder alone out of a
             sequence-to-sequence checkpoint.
         device: `"auto"` takes a GPU when there is one.
         dtype: `"auto"` keeps the checkpoint's; else a torch name such as `"float32"`.
@@ -132,6 +137,15 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
         tokenizer = AutoTokenizer.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(no_tokenizer) from error
+    return with_padding(tokenizer, ref)
+
+
+def with_padding(tokenizer: Any, ref: str | Path) -> Any:
+    """`tokenizer` with a padding token: the end-of-text token where it names none.
+
+    Raises:
+        ModelMismatch: it has neither.
+    """
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelMismatch(

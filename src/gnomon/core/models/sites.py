@@ -8,6 +8,9 @@
     {i}.resid_post   the stream after block i
     final_norm       the last stream after the final norm; without one, the last stream itself
 
+    vision.{i}.resid_post  the same in the vision tower of a vision-language model, whose language model has the plain names
+    projector        what it hands over to the language model
+
 A model with an encoder has all of these twice, as `encoder.3.resid_post` and `decoder.3.resid_post`, and `decoder.3.cross_out`
 is what a decoder's block adds from the encoder. In every pre-norm family `embed` plus all that was added up to block i is
 `i.resid_post`.
@@ -16,14 +19,20 @@ is what a decoder's block adds from the encoder. In every pre-norm family `embed
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
+if TYPE_CHECKING:
+    from gnomon.core.models.vlm import VLFamily
+
 Site = str
+
+VISION = "vision"
+"""The stack that sees images; its texts are images (or tiles of them) and all of its tokens are real."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class Family:
     """Within a decoder's block, the module whose output it adds from the encoder."""
     project: str | None = None
     """The module between the final norm and the output embedding, if there is one."""
+    reader: str | None = None
+    """The module whose arguments say which tokens a call is about; `None` for the one that holds the blocks."""
 
 
 Layout = Family | Mapping[str, Family]
@@ -76,14 +87,21 @@ class Stack:
     """The norm after them."""
     project: nn.Module | None
     """What comes between that norm and the output embedding."""
+    embedding: nn.Module | None = None
+    """What turns token ids into vectors, where some of them stand for an image."""
+    image_token: int | None = None
+    """The id of those."""
 
 
 class Sites(Mapping[Site, Place]):
-    """The sites of one model, from the bottom to the top, and its stacks by prefix."""
+    """The sites of one model, from the bottom to the top, its stacks by prefix, and how it sees images if it does."""
 
-    def __init__(self, places: Mapping[Site, Place], stacks: Mapping[str, Stack]):
+    def __init__(
+        self, places: Mapping[Site, Place], stacks: Mapping[str, Stack], sees: VLFamily | None = None
+    ):
         self._places = dict(places)
         self.stacks = dict(stacks)
+        self.sees = sees
 
     def __getitem__(self, site: Site) -> Place:
         if site not in self._places:
@@ -105,7 +123,7 @@ class Sites(Mapping[Site, Place]):
         return list(self.stacks.values())[-1]
 
 
-def find_sites(model: nn.Module, family: Layout | None = None) -> Sites:
+def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sites:
     """The sites of a transformers model, adapters or not.
 
     Args:
@@ -116,6 +134,7 @@ def find_sites(model: nn.Module, family: Layout | None = None) -> Sites:
         ModelMismatch: the family is not in the table, or a path leads nowhere.
     """
     from gnomon.core.models.families import layout_of
+    from gnomon.core.models.vlm import VLFamily, image_token
 
     root: Any = model
     if hasattr(root, "get_base_model"):
@@ -123,6 +142,12 @@ def find_sites(model: nn.Module, family: Layout | None = None) -> Sites:
     layout = family or layout_of(root.config)
     if layout is None:
         raise ModelMismatch(_unknown(root))
+    if isinstance(layout, VLFamily):
+        seen, read = (_stack(root, part) for part in (layout.vision, layout.text))
+        read = replace(read, embedding=root.get_input_embeddings(), image_token=image_token(root))
+        places = {f"{VISION}.{name}": place for name, place in _places(seen, layout.vision, VISION)}
+        places["projector"] = Place(_at(root, layout.projector), "out", VISION)
+        return Sites(places | dict(_places(read, layout.text, "")), {VISION: seen, "": read}, layout)
     stacks, places = {}, {}
     for prefix, part in ({"": layout} if isinstance(layout, Family) else layout).items():
         stacks[prefix] = _stack(root, part)
@@ -136,7 +161,7 @@ def _stack(root: nn.Module, family: Family) -> Stack:
     if not blocks:
         raise ModelMismatch(f'"{family.blocks}" of {type(root).__name__} is no list of blocks: it is empty.')
     return Stack(
-        root=_at(root, family.blocks.rpartition(".")[0]),
+        root=_at(root, family.blocks.rpartition(".")[0] if family.reader is None else family.reader),
         blocks=blocks,
         final_norm=None if family.final_norm is None else _at(root, family.final_norm),
         project=None if family.project is None else _at(root, family.project),
@@ -159,6 +184,12 @@ def _places(stack: Stack, family: Family, prefix: str) -> Iterator[tuple[Site, P
     yield "final_norm", Place(stack.final_norm or stack.blocks[-1], "out", prefix)
 
 
+def module_at(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path of the model without its adapters; the model itself at the empty one."""
+    root: Any = model
+    return _at(root.get_base_model() if path and hasattr(root, "get_base_model") else root, path)
+
+
 def _at(root: nn.Module, path: str) -> nn.Module:
     """The module at `path`; the error names the last part that exists and what it has."""
     module, name = root, type(root).__name__
@@ -174,12 +205,16 @@ def _at(root: nn.Module, path: str) -> nn.Module:
 def _unknown(root: Any) -> str:
     """What could not be found, what was found instead, and how to describe it."""
     from gnomon.core.models.families import FAMILIES
+    from gnomon.core.models.vlm_families import VLMS
 
     lists = [(name, m) for name, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
     path, blocks = max(lists, key=lambda found: len(found[1]), default=("...", [nn.Identity()]))
     parts = ", ".join(name for name, _ in blocks[0].named_children()) or "..."
+    sees = hasattr(root.config, "vision_config")
+    known = {**FAMILIES, **VLMS} if sees else FAMILIES
+    advice = "It sees images: family=VLFamily(vision=Family(...), text=Family(...), ...). " if sees else ""
     return (
         f'No sites are known for models of type "{root.config.model_type}" ({type(root).__name__}). Describe it in one small '
         f'table: ModelHandle(model, tokenizer, family=Family(blocks="{path}", final_norm=..., attn_out=..., mlp_out=...)), '
-        f"paths as in model.named_modules(); a block here has {parts}. Known: {', '.join(sorted(FAMILIES))}."
+        f"paths as in model.named_modules(); a block here has {parts}. {advice}Known: {', '.join(sorted(known))}."
     )

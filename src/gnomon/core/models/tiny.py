@@ -22,6 +22,7 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 _WINDOW = {"sliding_window": 16}
 _GEMMA = {**_WINDOW, "head_dim": 8, "query_pre_attn_scalar": 8}
 FAMILIES: dict[str, dict[str, Any]] = {
+    "gemma": {"head_dim": 8},
     "gemma2": _GEMMA,
     "gemma3_text": {**_GEMMA, "sliding_window_pattern": 2},
     "gpt2": {},

@@ -27,7 +27,7 @@ from gnomon.core.files import write_json, write_text
 from gnomon.core.report import charts, programs, tables
 from gnomon.core.report.heat import heat_cells
 from gnomon.core.report.markup import data_uri, printable, prose
-from gnomon.core.report.render import render
+from gnomon.core.report.render import render, render_panel
 from gnomon.core.report.tokens import tokens
 from gnomon.core.report.values import human
 from gnomon.errors import BadInput
@@ -85,6 +85,7 @@ class Page:
         self._tables: list[dict[str, Any]] = []
         self._artifacts: dict[str, str] = {}
         self._charts = 0
+        self._scripts: dict[Path, None] = {}
 
     # Words and numbers
 
@@ -227,6 +228,19 @@ class Page:
             raise BadInput(f"An edit path of {len(states) - 1} edits needs as many notes; got {len(notes)}.")
         self._add("edit_path", frames=programs.frames(states, notes), caption=caption)
 
+    def panel(self, template: Path, script: Path | None = None, **values: Any) -> None:
+        """A piece of its own kind, for what a room alone shows.
+
+        Args:
+            template: a Jinja file; what it prints is escaped unless it is `Markup`. The page's colours are CSS variables.
+            script: brings every panel of the kind to life; put into the page once. Without it (and on paper) the panel must
+                still say what it has to say.
+            values: what the template needs.
+        """
+        self._add("panel", html=render_panel(template, values))
+        if script is not None:
+            self._scripts.setdefault(script)
+
     # Where it came from
 
     def command(self, command: str, config_yaml: str = "", env: Mapping[str, Any] | None = None) -> None:
@@ -256,6 +270,7 @@ class Page:
         html = render(
             "page.html.j2",
             script="page.js",
+            more_scripts=self._scripts,
             page=self,
             report=report,
             figures={name: human(value) for name, value in self._figures.items()},

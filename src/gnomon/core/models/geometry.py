@@ -1,0 +1,213 @@
+"""From the tokens of an image back to the original's pixels: what each kind of processor does to an image.
+
+Every function here has the form `vlm.LayOut`. A processor's sizes are read from its own settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gnomon.core.models.layout import Box, ImageLayout, Tile
+from gnomon.errors import ModelMismatch
+
+Size = tuple[int, int]
+"""Width and height, in pixels."""
+
+
+def frame(image_processor: Any, size: Size) -> tuple[Size, Box]:
+    """How large the processed image is, and what it covers of the original: pad to a square, resize, crop the centre.
+
+    Args:
+        image_processor: with the usual settings (`do_pad`, `size`, `crop_size`).
+        size: the original's.
+    """
+    width, height = size
+    x = y = 0  # of the original's corner
+    if getattr(image_processor, "do_pad", False):
+        side = max(size)
+        x, y = (side - width) // 2, (side - height) // 2
+        width = height = side
+    new_width, new_height = width, height
+    if getattr(image_processor, "do_resize", True):
+        new_width, new_height = _resized(image_processor.size, (width, height))
+    left = top = 0
+    seen_width, seen_height = new_width, new_height
+    if getattr(image_processor, "do_center_crop", False):
+        seen_width, seen_height = image_processor.crop_size["width"], image_processor.crop_size["height"]
+        left, top = _crop_start(new_width, seen_width), _crop_start(new_height, seen_height)
+    across, down = width / new_width, height / new_height
+    box = (
+        left * across - x,
+        top * down - y,
+        (left + seen_width) * across - x,
+        (top + seen_height) * down - y,
+    )
+    return (seen_width, seen_height), box
+
+
+def llava(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int) -> ImageLayout:
+    """One grid of patches, row by row; a class token first where the model keeps it."""
+    extra = 0 if config.vision_feature_select_strategy == "default" else processor.num_additional_image_tokens
+    return _one_grid(processor, config, size, extra)
+
+
+def paligemma(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int
+) -> ImageLayout:
+    """One grid of patches, row by row."""
+    return _one_grid(processor, config, size, 0)
+
+
+def llava_next(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int
+) -> ImageLayout:
+    """The whole image squeezed into one tile, then the image over several, its padding taken off, a token after each row."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    chosen, side = processor.image_processor, config.vision_config.image_size
+    patches = side // config.vision_config.patch_size
+    if (
+        chosen.crop_size["height"] != side
+        or (chosen.size.get("shortest_edge") or chosen.size["height"]) != side
+    ):
+        raise ModelMismatch(
+            f"The image processor makes tiles of {dict(chosen.size)} cropped to {dict(chosen.crop_size)}; "
+            f"the vision tower takes {side}. Give both sizes the tower's."
+        )
+    width, height = size
+    whole = Tile(np.arange(patches**2).reshape(patches, patches), (0.0, 0.0, float(width), float(height)))
+    full_height, full_width = select_best_resolution((height, width), chosen.image_grid_pinpoints)
+    # The image keeps its proportions and stands in the middle.
+    if full_width / width < full_height / height:
+        new_width, new_height = full_width, min(math.ceil(height * full_width / width), full_height)
+    else:
+        new_width, new_height = min(math.ceil(width * full_height / height), full_width), full_height
+    x, y = (full_width - new_width) // 2, (full_height - new_height) // 2
+    rows, columns = full_height // side * patches, full_width // side * patches
+    # The model takes off whole rows or columns of cells, counted by the proportions.
+    off_rows = off_columns = 0
+    if width / height > columns / rows:
+        off_rows = (rows - int(round(height * (columns / width), 7))) // 2
+    else:
+        off_columns = (columns - int(round(width * (rows / height), 7))) // 2
+    cell = side / patches
+    across, down = width / new_width, height / new_height
+    box = (
+        (off_columns * cell - x) * across,
+        (off_rows * cell - y) * down,
+        ((columns - off_columns) * cell - x) * across,
+        ((rows - off_rows) * cell - y) * down,
+    )
+    rows, columns = rows - 2 * off_rows, columns - 2 * off_columns
+    with_ends = patches**2 + np.arange(rows * (columns + 1)).reshape(rows, columns + 1)
+    return ImageLayout(size, patches**2 + with_ends.size, (whole, Tile(with_ends[:, :-1], box)))
+
+
+def qwen(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int) -> ImageLayout:
+    """One grid as large as the image asks for, several patches merged into a token."""
+    merge = config.vision_config.spatial_merge_size
+    _, rows, columns = (int(n) for n in pixels["image_grid_thw"][index])
+    return _whole(size, rows // merge, columns // merge)
+
+
+def idefics3(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int
+) -> ImageLayout:
+    """The image stretched over tiles, row by row, and the whole image in one more tile at the end."""
+    side = math.isqrt(processor.image_seq_len)
+    rows, columns = _splits(processor.image_processor, size)
+    cells = np.arange(side**2).reshape(side, side)
+    width, height = (n / splits for n, splits in zip(size, (columns, rows), strict=True))
+    tiles = [
+        Tile(cells + (i * columns + j) * side**2, (j * width, i * height, (j + 1) * width, (i + 1) * height))
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    if len(tiles) > 1:
+        tiles.append(Tile(cells + len(tiles) * side**2, (0.0, 0.0, float(size[0]), float(size[1]))))
+    return ImageLayout(size, len(tiles) * side**2, tuple(tiles))
+
+
+def queries(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int) -> ImageLayout:
+    """Tokens that have looked at the whole image: no grid."""
+    return ImageLayout(size, config.num_query_tokens)
+
+
+def resampled(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int
+) -> ImageLayout:
+    """The same, for the whole image and for its four quarters where it is split."""
+    tiles = 5 if processor.image_processor.do_image_splitting else 1
+    return ImageLayout(size, tiles * processor.image_seq_len)
+
+
+def _whole(size: Size, rows: int, columns: int) -> ImageLayout:
+    """One grid over the whole image."""
+    cells = np.arange(rows * columns).reshape(rows, columns)
+    return ImageLayout(size, cells.size, (Tile(cells, (0.0, 0.0, float(size[0]), float(size[1]))),))
+
+
+def _one_grid(processor: Any, config: Any, size: Size, extra: int) -> ImageLayout:
+    """One grid of patches over what the processor leaves of the image, after `extra` tokens without a place."""
+    patch = config.vision_config.patch_size
+    (width, height), (left, top, right, bottom) = frame(processor.image_processor, size)
+    rows, columns = height // patch, width // patch
+    # Pixels after the last whole patch are not seen.
+    box = (
+        left,
+        top,
+        left + (right - left) * columns * patch / width,
+        top + (bottom - top) * rows * patch / height,
+    )
+    cells = extra + np.arange(rows * columns).reshape(rows, columns)
+    return ImageLayout(size, extra + cells.size, (Tile(cells, box),))
+
+
+def _resized(wanted: Any, size: Size) -> Size:
+    """The size an image is resized to: that of its short side, or both sides given."""
+    width, height = size
+    short = wanted.get("shortest_edge")
+    if short and not wanted.get("longest_edge"):
+        long = int(short * max(size) / min(size))
+        return (short, long) if width <= height else (long, short)
+    if wanted.get("height") and wanted.get("width"):
+        return wanted["width"], wanted["height"]
+    raise ModelMismatch(
+        f"An image processor with size {dict(wanted)} is not known. It must name shortest_edge, or height and width."
+    )
+
+
+def _crop_start(whole: int, part: int) -> int:
+    """Where a centred part of a length begins; before 0 where the length is too short and is padded."""
+    return (whole - part) // 2 if part <= whole else -math.ceil((part - whole) / 2)
+
+
+def _splits(image_processor: Any, size: Size) -> tuple[int, int]:
+    """Rows and columns of tiles that an Idefics 3 processor cuts an image into."""
+    if not image_processor.do_image_splitting:
+        return 1, 1
+    width, height = size
+    if image_processor.do_resize:
+        longest, ratio = image_processor.size["longest_edge"], width / height
+        # Multiples of two, and never more than 4096.
+        if width >= height:
+            width, height = longest, int(longest / ratio)
+            height += height % 2
+        else:
+            width, height = int(longest * ratio), longest
+            width += width % 2
+        if max(width, height) > 4096:
+            ratio = width / height
+            width, height = (4096, int(4096 / ratio)) if width >= height else (int(4096 * ratio), 4096)
+        width, height = max(width, 1), max(height, 1)
+    side, ratio = image_processor.max_image_size["longest_edge"], width / height
+    if width >= height:
+        columns = math.ceil(width / side)
+        return math.ceil(int(columns * side / ratio) / side), columns
+    rows = math.ceil(height / side)
+    return rows, math.ceil(int(rows * side * ratio) / side)

@@ -1,0 +1,192 @@
+"""The images of a batch: opened, processed text by text, put side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from gnomon.core.models.layout import ImageLayout
+from gnomon.errors import BadInput, ModelMismatch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from gnomon.core.models.vlm import VLFamily
+
+TOKENWISE = ("token_type_ids", "mm_token_type_ids")
+"""What processors say about every token; all else is about images."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the texts of a batch show."""
+
+    pixels: Mapping[str, Tensor]
+    """All that the model takes beside ids and mask: pixels, their masks, sizes and grids, kinds of tokens."""
+    mask: Bool[Tensor, "B T"]
+    """True at image tokens."""
+    layouts: tuple[tuple[ImageLayout, ...], ...]
+    """Where the tokens of each text's images lie."""
+
+    def to(self, device: torch.device | str) -> Images:
+        """The same on `device`."""
+        return Images({k: v.to(device) for k, v in self.pixels.items()}, self.mask.to(device), self.layouts)
+
+
+@dataclass(frozen=True)
+class SeenText:
+    """One text with its images, processed."""
+
+    ids: list[int]
+    """Token ids, the image tokens among them."""
+    pixels: Mapping[str, Tensor]
+    """As in `Images`, for this text alone."""
+    layouts: tuple[ImageLayout, ...]
+    """One per image."""
+
+    def fingerprint(self) -> tuple[str, ...]:
+        """A name of what the images show."""
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in self.pixels.values():
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return (digest.hexdigest(),)
+
+
+def open_images(given: Sequence[Any], texts: int) -> list[list[Image]]:
+    """The images of each text, in colours.
+
+    Args:
+        given: per text one image or a list of them; a PIL image or a path.
+        texts: how many texts there are.
+
+    Raises:
+        BadInput: not one entry per text, or an image that cannot be read; it is named.
+    """
+    if len(given) != texts:
+        raise BadInput(f"{texts} texts need as many entries in images, one or a list each; got {len(given)}.")
+    return [
+        [open_image(one, f"Image {k} of text {i}") for k, one in enumerate(_listed(entry))]
+        for i, entry in enumerate(given)
+    ]
+
+
+def open_image(given: Any, name: str = "The image") -> Image:
+    """A PIL image or the file at a path, in colours and upright.
+
+    Raises:
+        BadInput: it is neither, or cannot be read; `name` says which.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if isinstance(given, Image.Image):
+        return given.convert("RGB")
+    if not isinstance(given, str | Path):
+        raise BadInput(f"{name} is a {type(given).__name__}; give a PIL image or the path of a file.")
+    try:
+        with Image.open(given) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError as error:
+        raise BadInput(f'{name}: there is no file "{given}". Check the path.') from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadInput(
+            f'{name}: "{given}" cannot be read as an image ({error}). Save it again as PNG or JPEG.'
+        ) from error
+
+
+def see_text(
+    processor: Any, config: Any, sees: VLFamily, token: int, text: str, images: Sequence[Image], name: str
+) -> SeenText:
+    """A text and its images as the model takes them.
+
+    Each text is processed by itself, so that it does not depend on its company.
+
+    Args:
+        processor: the model's.
+        config: the model's.
+        sees: its family.
+        token: the id of an image token.
+        text: with the processor's image token where each image goes, if the family has places for them.
+        images: in the order of their places.
+        name: what an error calls the text.
+
+    Raises:
+        BadInput: places and images do not go together.
+        ModelMismatch: the number of image tokens is not what the family's layout says.
+    """
+    tokenizer, sign = processor.tokenizer, str(processor.image_token)
+    places = text.count(sign) if sees.placeholder else 1
+    if places != len(images) or not images:
+        where = f'"{sign}"' if sees.placeholder else "a fixed place before the text"
+        raise BadInput(
+            f"{name} has {places} places for images ({where}) and {len(images)} images. "
+            "handle.prompt(text, images=...) puts them in."
+        )
+    # A prompt from a chat template may bring its own begin-of-text token.
+    begins = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    with warnings.catch_warnings():
+        # One of the library's processors turns its tensors into arrays in a way that NumPy 2 will drop.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        made = processor(
+            images=list(images),
+            text=[text],
+            return_tensors="pt",
+            **({"add_special_tokens": False} if begins else {}),
+        )
+    ids = made["input_ids"][0].tolist()
+    pixels = {k: v for k, v in made.items() if k not in ("input_ids", "attention_mask", "labels")}
+    layouts = tuple(sees.lay_out(processor, config, image.size, pixels, k) for k, image in enumerate(images))
+    found, expected = ids.count(token), sum(layout.n_tokens for layout in layouts)
+    if found != expected:
+        raise ModelMismatch(
+            f"{name} has {found} image tokens (id {token}) and its images take {expected}. Check that the config's image "
+            f"token is the processor's \"{sign}\", and that the processor's sizes are the model's."
+        )
+    return SeenText(ids, pixels, layouts)
+
+
+def put_together(
+    seen: Sequence[SeenText], ids: Tensor, mask: Bool[Tensor, "B T"], token: int, dtype: torch.dtype
+) -> Images:
+    """The images of several texts as one.
+
+    Args:
+        seen: the texts.
+        ids: their padded ids.
+        mask: True at real tokens.
+        token: the id of an image token.
+        dtype: that of the model, which floating-point tensors get.
+    """
+    pixels: dict[str, Tensor] = {}
+    for key in seen[0].pixels:
+        parts = [one.pixels[key] for one in seen]
+        if key in TOKENWISE:
+            pixels[key] = torch.zeros_like(ids, dtype=parts[0].dtype)
+            pixels[key][mask] = torch.cat([part[0] for part in parts])
+        else:
+            pixels[key] = _stack(parts)
+        if pixels[key].is_floating_point():
+            pixels[key] = pixels[key].to(dtype)
+    return Images(pixels, (ids == token) & mask, tuple(one.layouts for one in seen))
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    """One after the other along the first axis, with zeros where another part is larger along one of the rest."""
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_zeros((sum(map(len, parts)), *shape))
+    start = 0
+    for part in parts:
+        whole[(slice(start, start + len(part)), *(slice(0, n) for n in part.shape[1:]))] = part
+        start += len(part)
+    return whole
+
+
+def _listed(entry: Any) -> list[Any]:
+    return list(entry) if isinstance(entry, list | tuple) else [entry]

@@ -1,0 +1,170 @@
+"""The vision-language architectures that are known: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from gnomon.core.models import geometry
+from gnomon.core.models.batch import Batch
+from gnomon.core.models.families import FAMILIES
+from gnomon.core.models.sites import Family
+from gnomon.core.models.vlm import VLFamily
+from gnomon.errors import ModelMismatch
+
+# model_type of a language model that exists only inside a vision-language model -> the plain one it is built like
+_LIKE = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2"}
+
+
+def _text(config: Any, path: str, *, base: bool, reader: str) -> Family:
+    """The table of the language model at `path`: a headless one (`base`), or one with its output embedding."""
+    text = config.text_config
+    known = FAMILIES.get(_LIKE.get(text.model_type, text.model_type))
+    family = known(text) if callable(known) else known
+    if not isinstance(family, Family):
+        raise ModelMismatch(
+            f'A "{config.model_type}" model with a language model of type "{text.model_type}" is not supported. '
+            f"Take a checkpoint with one of {', '.join(sorted(set(FAMILIES) - {'t5'}))}, or describe it: "
+            "ModelHandle(model, processor, family=VLFamily(...))."
+        )
+
+    def inside(name: str | None) -> str | None:
+        return None if name is None else f"{path}.{name.partition('.')[2] if base else name}"
+
+    return replace(
+        family,
+        blocks=inside(family.blocks) or "",
+        final_norm=inside(family.final_norm),
+        project=inside(family.project),
+        reader=reader,
+    )
+
+
+def _tower(
+    blocks: str, *, norm: str | None = None, attn: str = "self_attn", mid: str = "layer_norm2"
+) -> Family:
+    return Family(blocks, norm, attn, "mlp", mid_into=mid)
+
+
+# model_type of a vision tower -> (its blocks, the norm after them that the projector reads through)
+_TOWERS = {
+    "clip_vision_model": ("encoder.layers", None),
+    "siglip_vision_model": ("encoder.layers", "post_layernorm"),
+}
+
+
+def _vision(config: Any, path: str) -> Family:
+    """The table of the vision tower at `path`, for families that take any."""
+    kind = config.vision_config.model_type
+    if kind not in _TOWERS:
+        raise ModelMismatch(
+            f'A "{config.model_type}" model with a vision tower of type "{kind}" is not known (known: '
+            f"{', '.join(_TOWERS)}). Describe it: ModelHandle(model, processor, family=VLFamily(vision=Family(...), ...))."
+        )
+    blocks, norm = _TOWERS[kind]
+    return _tower(f"{path}.{blocks}", norm=None if norm is None else f"{path}.{norm}")
+
+
+def _llava(config: Any, **other: Any) -> VLFamily:
+    return VLFamily(
+        vision=_vision(config, "model.vision_tower"),
+        text=_text(config, "model.language_model", base=True, reader="model"),
+        projector="model.multi_modal_projector",
+        **{"lay_out": geometry.llava, "prompt": "USER: {images}\n{text} ASSISTANT:", **other},
+    )
+
+
+def _llava_next(config: Any) -> VLFamily:
+    return _llava(config, lay_out=geometry.llava_next)
+
+
+def _paligemma(config: Any) -> VLFamily:
+    def from_one(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
+        return batch.position_ids + 1, batch.input_ids.new_ones(len(batch.input_ids), 1)
+
+    # A prompt is read in both directions. Without kinds the library would do so only after padding.
+    return _llava(
+        config,
+        lay_out=geometry.paligemma,
+        prompt="{images}{text}",
+        positions=from_one,
+        kinds="token_type_ids",
+    )
+
+
+def _blip(config: Any, prompt: str) -> VLFamily:
+    return VLFamily(
+        vision=_tower("vision_model.encoder.layers"),
+        text=_text(config, "language_model", base=False, reader="language_model"),
+        projector="language_projection",
+        lay_out=geometry.queries,
+        language="language_model",
+        prompt=prompt,
+        placeholder="",
+    )
+
+
+def _instructblip(config: Any) -> VLFamily:
+    return _blip(config, "{text}")
+
+
+def _blip2(config: Any) -> VLFamily:
+    return _blip(config, "Question: {text} Answer:")
+
+
+def _qwen(config: Any) -> VLFamily:
+    def by_axis(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
+        """Time, row and column of each token after its place in the text; what follows goes on after the largest."""
+        text = batch.position_ids
+        if not batch.pixels:
+            return text[None].expand(4, -1, -1), text.new_zeros(len(text), 1)
+        places, shift = model.model.get_rope_index(
+            batch.input_ids, attention_mask=batch.mask.long(), **batch.pixels
+        )
+        return torch.cat([text[None], places]), shift
+
+    return VLFamily(
+        vision=_tower("model.visual.blocks", attn="attn", mid="norm2"),
+        text=_text(config, "model.language_model", base=True, reader="model"),
+        projector="model.visual.merger",
+        lay_out=geometry.qwen,
+        prompt="<|im_start|>user\n{images}{text}<|im_end|>\n<|im_start|>assistant\n",
+        placeholder="<|vision_start|>{token}<|vision_end|>",
+        positions=by_axis,
+    )
+
+
+def _idefics(config: Any, **other: Any) -> VLFamily:
+    return VLFamily(
+        vision=_tower("model.vision_model.encoder.layers", norm="model.vision_model.post_layernorm"),
+        text=_text(config, "model.text_model", base=True, reader="model"),
+        projector="model.connector",
+        prompt="User:{images}{text}<end_of_utterance>\nAssistant:",
+        **other,
+    )
+
+
+def _idefics2(config: Any) -> VLFamily:
+    return _idefics(config, lay_out=geometry.resampled)
+
+
+def _idefics3(config: Any) -> VLFamily:
+    return _idefics(config, lay_out=geometry.idefics3)
+
+
+VLMS: dict[str, Callable[[Any], VLFamily]] = {
+    "blip-2": _blip2,
+    "idefics2": _idefics2,
+    "idefics3": _idefics3,
+    "instructblip": _instructblip,
+    "llava": _llava,
+    "llava_next": _llava_next,
+    "paligemma": _paligemma,
+    "qwen2_5_vl": _qwen,
+    "qwen2_vl": _qwen,
+}

@@ -1,0 +1,83 @@
+"""The miniature: a small LLaVA aligned in two stages, read, edited and measured on scenes whose objects are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from gnomon.core import env
+from gnomon.core.claims import Verdict, judge
+from gnomon.core.files import write_json
+from gnomon.core.models import ModelHandle
+from gnomon.core.rng import Rng
+from gnomon.core.run import Run
+from gnomon.errors import BadConfig
+from gnomon.methods.vl_lens import mini_page
+from gnomon.methods.vl_lens.config import CLAIMS, Mini
+from gnomon.methods.vl_lens.mini_model import SCALES, Scale, train
+from gnomon.methods.vl_lens.mini_trial import Seen, Trial, measure
+
+
+def mini(cfg: Mini, run: Run) -> None:
+    """Train and measure a model for every seed, judge the claims and write the page."""
+    scale = SCALES[cfg.scale]
+    seeds = range(run.seed, run.seed + cfg.seeds)
+    run.plan(
+        seeds=list(seeds),
+        steps_of_the_language_model=scale.stage1,
+        steps_of_the_image_side=scale.stage2,
+        images_per_step=scale.batch_size,
+        test_images=scale.tests,
+    )
+    if scale.device == "cuda" and env.devices() in (["cpu"], ["mps"]):
+        raise BadConfig(f"--scale {cfg.scale} needs a CUDA GPU; --scale mini runs on the CPU.")
+    run.page.title = "vl-lens in miniature: read, localise and erase what image tokens say"
+    run.page.simulated = True
+    trials: dict[int, Trial] = {}
+    for seed in seeds:
+        handle = ModelHandle.load(train(scale, run, seed), kind="vlm", device=scale.device)
+        part = run.within(f"seed-{seed}/trial")
+        part.rng = Rng(seed).child("trial")
+        seen = Seen.of(handle, scale, part.rng.child("test"))
+        trials[seed] = measure(seen, scale, part)
+        for arm, numbers in trials[seed].numbers.items():
+            run.log(seed=seed, arm=arm, **numbers)
+        if seed == run.seed:
+            mini_page.look_inside(run.page, seen)
+            run.artifact("model", run.folder / f"seed-{seed}" / "model")
+    scores = _scores(trials.values())
+    verdicts = [judge(scores, claim) for claim in CLAIMS] if cfg.scale != "smoke" else []
+    run.page.verdicts(verdicts)
+    mini_page.results(run.page, trials, scores)
+    _write_summary(run, cfg, scale, trials, verdicts)
+
+
+def _scores(trials: Any) -> dict[str, dict[str, list[float]]]:
+    """Arm -> metric -> a number per seed."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for trial in trials:
+        for arm, numbers in trial.numbers.items():
+            for metric, value in numbers.items():
+                scores.setdefault(arm, {}).setdefault(metric, []).append(value)
+    return scores
+
+
+def _write_summary(
+    run: Run, cfg: Mini, scale: Scale, trials: dict[int, Trial], verdicts: Sequence[Verdict]
+) -> None:
+    """The run in one JSON file: what was run with what, and what came out, per seed."""
+    write_json(
+        run.artifact("summary", run.folder / "summary.json"),
+        {
+            "method": run.method,
+            "command": f"gnomon vl-lens mini --scale {cfg.scale} --seeds {cfg.seeds} --seed {run.seed}",
+            "environment": env.describe(),
+            "scale": asdict(scale),
+            "seeds": {
+                seed: {"numbers": t.numbers, "counts": t.counts, "by_layer": t.by_layer, "sweep": t.sweep}
+                for seed, t in trials.items()
+            },
+            "verdicts": [verdict.as_row() for verdict in verdicts],
+        },
+    )

@@ -1,0 +1,159 @@
+"""From a caption to the objects it mentions, by a closed vocabulary.
+
+A vocabulary has one line per object: its name, then other words for it, with commas between. A caption is taken apart into
+words, each is brought to its singular if that is a word of the vocabulary, and names of several words ("hot dog") are merged
+before single words are looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from gnomon.errors import BadInput
+
+COCO = Path(__file__).with_name("coco.txt")
+"""The 80 names of COCO with everyday words for them."""
+
+_WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
+_YOUNG_OR_OLD = ("baby", "adult")  # persons, unless an animal follows
+_NOTHING = ""
+_PHRASES = {
+    ("bow", "tie"): "tie",
+    ("passenger", "jet"): "jet",
+    ("passenger", "train"): "train",
+    ("toilet", "seat"): "toilet",
+    ("train", "track"): _NOTHING,
+    **{(age, kind): _NOTHING for age in _YOUNG_OR_OLD for kind in ("animal", "cub")},
+}
+_IRREGULAR = {"mice": "mouse", "geese": "goose", "children": "child", "people": "person", "oxen": "ox"}
+_ENDINGS = (("men", "man"), ("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A place in a caption that names an object."""
+
+    object: str
+    """The object's name in the vocabulary."""
+    start: int
+    """First character."""
+    end: int
+    """First character behind it."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Objects and the words for them."""
+
+    words: Mapping[str, str]
+    """Every word or phrase, in lower case -> the object it names."""
+
+    @classmethod
+    def of(cls, lines: Iterable[Sequence[str]], where: str = "vocabulary") -> Vocabulary:
+        """The vocabulary of these lines, each an object's name and other words for it.
+
+        Raises:
+            BadInput: a word stands for two objects, or there is no word at all.
+
+        >>> Vocabulary.of([["cat", "kitten"], ["hot dog"]]).objects("Two kittens beside a hot dog.")
+        ['cat', 'hot dog']
+        """
+        words: dict[str, str] = {}
+        for number, line in enumerate(lines, 1):
+            spoken = [" ".join(_WORD.findall(word.lower())) for word in line]
+            for word in filter(None, spoken):
+                if words.setdefault(word, spoken[0]) != spoken[0]:
+                    raise BadInput(
+                        f'{where}, line {number}: "{word}" stands for {words[word]} already. '
+                        "Every word names one object."
+                    )
+        if not words:
+            raise BadInput(
+                f"{where} names no object. Write one line per object, with commas between its words."
+            )
+        return cls(words)
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> Vocabulary:
+        """The vocabulary in a text file; the one of COCO without a path.
+
+        Raises:
+            BadInput: the file cannot be read, or as in `of`.
+        """
+        path = path or COCO
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: cannot be read as a list of words ({error}).") from None
+        return cls.of((line.split(",") for line in text.splitlines()), str(path))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The objects, in the order of the vocabulary."""
+        return tuple(dict.fromkeys(self.words.values()))
+
+    def name(self, word: str) -> str | None:
+        """The object that a word or phrase stands for, in the singular or plural; None for a word that names none."""
+        parts = [self._singular(part) for part in _WORD.findall(word.lower())]
+        return self.words.get(" ".join(parts))
+
+    def objects(self, caption: str) -> list[str]:
+        """What a caption mentions, in its order, as often as it does."""
+        return [mention.object for mention in self.mentions(caption)]
+
+    def mentions(self, caption: str) -> list[Mention]:
+        """Where a caption mentions what, in its order."""
+        found = list(self._mentions(caption))
+        seats = [caption[m.start : m.end].lower() in ("seat", "seats") for m in found]
+        if any(m.object == "toilet" for m in found):  # then its seat is no chair
+            found = [m for m, is_seat in zip(found, seats, strict=True) if not is_seat]
+        return found
+
+    def _mentions(self, caption: str) -> Iterator[Mention]:
+        places = list(_WORD.finditer(caption))
+        words = [self._singular(place[0].lower()) for place in places]
+        at = 0
+        while at < len(words):
+            size, word = self._longest(words, at)
+            if (name := self.words.get(word)) is not None:
+                yield Mention(name, places[at].start(), places[at + size - 1].end())
+            at += size
+
+    def _longest(self, words: Sequence[str], at: int) -> tuple[int, str]:
+        """The longest phrase that begins at a word: how many words it has, and what it stands for."""
+        for size in range(min(self._longest_phrase, len(words) - at), 1, -1):
+            phrase = tuple(words[at : at + size])
+            if phrase in self._phrases:
+                return size, self._phrases[phrase]
+        return 1, words[at]
+
+    @cached_property
+    def _phrases(self) -> dict[tuple[str, ...], str]:
+        """What is merged before single words are looked up."""
+        animals = [word for word, name in self.words.items() if name in _ANIMALS]
+        young = {(age, *word.split()): word for age in _YOUNG_OR_OLD for word in animals}
+        own = {tuple(word.split()): word for word in self.words if " " in word}
+        rules = {phrase: word for phrase, word in _PHRASES.items() if word in self.words or word == _NOTHING}
+        return young | rules | own
+
+    @cached_property
+    def _longest_phrase(self) -> int:
+        return max(map(len, self._phrases))
+
+    @cached_property
+    def _known(self) -> set[str]:
+        phrases = {part for phrase in self._phrases for part in phrase}
+        return {part for word in self.words for part in word.split()} | phrases
+
+    def _singular(self, word: str) -> str:
+        """A word's singular if the vocabulary has that and not the word itself."""
+        if word in self._known:
+            return word
+        candidates = [_IRREGULAR.get(word, "")]
+        candidates += [word.removesuffix(end) + new for end, new in _ENDINGS if word.endswith(end)]
+        return next((candidate for candidate in candidates if candidate in self._known), word)
