@@ -7,7 +7,7 @@ __getattr__, __dir__ = exports(
     {
         "load_model": "load",
         "load_tokenizer": "load",
-        "load_processor": "load",
+        "load_processor": "processors",
         "ModelHandle": "handle",
         "Batch": "batch",
         "as_handle": "handle",

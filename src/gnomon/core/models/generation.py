@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gnomon.core.models.batch import pad
 from gnomon.core.models.config import GenConfig
 from gnomon.core.models.decoding import Decoding, read_images, read_prompts
 from gnomon.core.models.handle import ModelHandle, as_handle, unpack
@@ -122,7 +121,7 @@ def _read(model: Any, group: list[list[Row]], seen: list[SeenText] | None, pad_i
     prompts = [samples[0].prompt for samples in group]
     if not isinstance(model, ModelHandle) or model.kind != "vlm":
         return read_prompts(unpack(model, pad_id)[0], prompts, places, pad_id)
-    batch = model.gather([seen[i] for i in places]) if seen else pad(prompts, pad_id).to(model.model.device)
+    batch = model.gather([seen[i] for i in places]) if seen else model.pad(prompts).to(model.model.device)
     return read_images(model, batch, places)
 
 

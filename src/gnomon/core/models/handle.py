@@ -14,9 +14,10 @@ from torch import Tensor
 from gnomon.core.models.batch import Batch, Where, pad
 from gnomon.core.models.decoding import last_logits_only, start_token
 from gnomon.core.models.hooks import Edit, StepInfo, hooked
-from gnomon.core.models.images import SeenText, open_images, put_together, see_text
+from gnomon.core.models.images import Images, SeenText, open_images, put_together, see_text
 from gnomon.core.models.lens import head_logits, token_scores
-from gnomon.core.models.load import kind_of, load_model, load_processor, load_tokenizer
+from gnomon.core.models.load import kind_of, load_model, load_tokenizer
+from gnomon.core.models.processors import load_processor
 from gnomon.core.models.sites import VISION, Layout, Site, find_sites, module_at
 from gnomon.core.models.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
@@ -125,7 +126,7 @@ class ModelHandle:
                 f"{len(rows)} texts and {len(targets)} targets for a {self.kind} model: "
                 "only a sequence-to-sequence model takes targets, one per text."
             )
-        batch = pad(rows, padding_id(self.tokenizer), side)
+        batch = self.pad(rows, side=side)
         if self.kind == "seq2seq":
             written = [[]] * len(rows) if targets is None else self.tokenizer(list(targets))["input_ids"]
             start = start_token(self.model)
@@ -198,7 +199,7 @@ class ModelHandle:
         if not at:
             return {}
         stacks = {self.sites[site].stack for site in at}
-        if VISION in stacks and (batch.images is None or not isinstance(where, str) or where != "all"):
+        if VISION in stacks and (not batch.image_mask.any() or not isinstance(where, str) or where != "all"):
             raise BadInput(
                 "The vision tower and the projector see images, not texts: give the batch images and leave where at "
                 '"all".'
@@ -274,6 +275,15 @@ class ModelHandle:
         from gnomon.core.models.generation import generate
 
         return generate(self, None, prompts, gen, generator=generator, images=images, watch=watch)
+
+    def pad(self, rows: Sequence[Sequence[int]], *, side: str = "left") -> Batch:
+        """Token ids of texts alone as a batch on the CPU."""
+        batch, sees = pad(rows, padding_id(self.tokenizer), side), self.sites.sees
+        if sees is None or sees.kinds is None:
+            return batch
+        nowhere = torch.zeros_like(batch.mask)
+        kinds = Images({sees.kinds: nowhere.long()}, nowhere, ((),) * len(rows))
+        return Batch(batch.input_ids, batch.mask, None, kinds)
 
     def _sees(self) -> VLFamily:
         """How the model sees."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,9 @@ def see_text(
         )
     # A prompt from a chat template may bring its own begin-of-text token.
     begins = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    with torch.no_grad():
+    with warnings.catch_warnings():
+        # One of the library's processors turns its tensors into arrays in a way that NumPy 2 will drop.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         made = processor(
             images=list(images),
             text=[text],

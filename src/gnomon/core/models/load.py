@@ -137,34 +137,15 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
         tokenizer = AutoTokenizer.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(no_tokenizer) from error
-    return _padding(tokenizer, ref)
+    return with_padding(tokenizer, ref)
 
 
-def load_processor(ref: str | Path, *, revision: str | None = None) -> Any:
-    """The processor of the vision-language model at `ref`, its tokenizer with a padding token.
+def with_padding(tokenizer: Any, ref: str | Path) -> Any:
+    """`tokenizer` with a padding token: the end-of-text token where it names none.
 
     Raises:
-        BadInput: no processor is at `ref`.
-        ModelMismatch: its tokenizer has neither a padding nor an end-of-text token.
+        ModelMismatch: it has neither.
     """
-    from transformers import AutoProcessor
-
-    no_processor = (
-        f'No processor could be loaded from "{ref}". Save one there with processor.save_pretrained.'
-    )
-    try:
-        processor = AutoProcessor.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{no_processor} ({str(error).splitlines()[0]})") from error
-    # Where there is no processor, the library returns the tokenizer or the image processor alone.
-    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
-        raise BadInput(no_processor)
-    _padding(processor.tokenizer, ref)
-    return processor
-
-
-def _padding(tokenizer: Any, ref: str | Path) -> Any:
-    """`tokenizer` with a padding token."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelMismatch(

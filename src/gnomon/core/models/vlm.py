@@ -48,6 +48,8 @@ class VLFamily:
     """What stands for an image in a prompt, around the processor's image token; empty where its place is fixed."""
     positions: Positions = text_positions
     """The model's position ids."""
+    kinds: str | None = None
+    """The input that says of what kind each token is, where a text alone needs it too: 0 for all of a prompt."""
 
 
 def image_token(model: Any) -> int:

@@ -87,7 +87,14 @@ def _paligemma(config: Any) -> VLFamily:
     def from_one(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
         return batch.position_ids + 1, batch.input_ids.new_ones(len(batch.input_ids), 1)
 
-    return _llava(config, lay_out=geometry.paligemma, prompt="{images}{text}", positions=from_one)
+    # A prompt is read in both directions. Without kinds the library would do so only after padding.
+    return _llava(
+        config,
+        lay_out=geometry.paligemma,
+        prompt="{images}{text}",
+        positions=from_one,
+        kinds="token_type_ids",
+    )
 
 
 def _blip(config: Any, prompt: str) -> VLFamily:

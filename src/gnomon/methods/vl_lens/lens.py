@@ -1,0 +1,209 @@
+"""The logit lens on image tokens: how strongly, at which layer and where they carry a word.
+
+Per layer, the states of a few image tokens at a time pass the output embedding; what is kept are the probabilities of
+the pieces asked for and the likeliest words of each place. [layers, tokens, vocabulary] never exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gnomon.core.models import as_handle
+from gnomon.errors import BadInput, nearest
+from gnomon.methods.vl_lens.config import PRESETS
+from gnomon.methods.vl_lens.result import LensResult
+from gnomon.methods.vl_lens.words import Spelling, check_layer, layer_sites, spell
+
+if TYPE_CHECKING:
+    from gnomon.core.models import Batch, ModelHandle, StepInfo
+    from gnomon.core.models.images import SeenText
+
+__all__ = ["LensResult", "lens"]
+
+LENSES = ("raw", "norm")
+PIECES = {"max": np.max, "mean": np.mean, "first": lambda scores, axis: scores.take(0, axis)}
+WINDOW = 8
+"""Batches of images that are looked at together to put those with equally many tokens side by side."""
+
+
+def lens(
+    model: Any,
+    images: Sequence[Any],
+    prompt: str,
+    words: Sequence[str],
+    *,
+    lens: str = "raw",
+    topk: int | None = None,
+    preset: str = "none",
+    pieces: str = "max",
+    layers: Sequence[int] | None = None,
+    batch_size: int = 8,
+    tops: int = 5,
+    chunk: int = 256,
+    processor: Any = None,
+) -> LensResult:
+    """What the image tokens say: the probability of each word at every layer and place, from one pass over each prompt.
+
+    A word is looked for as it stands and with a space in front; of an image's spellings that with the largest
+    score counts, and the result names it.
+
+    Args:
+        model: a handle, or a transformers model with its processor beside it.
+        images: PIL images or paths.
+        prompt: what is asked about each; put into the model's own form.
+        words: what to look for; may be empty.
+        lens: `"raw"`, the stream straight into the output embedding, as in the paper; `"norm"`, through the final norm first
+            (the last layer has passed it already and never passes it twice).
+        topk: only so many largest logits of each place count and share its probability, all else is exactly 0; `None` for all.
+        preset: a name of `config.PRESETS` that sets `topk` where that is `None`: `"llava-1.5"` as in the published code.
+        pieces: the score of a word of several pieces: their `"max"`, the `"first"` or the `"mean"`.
+        layers: numbers in 0..L; `None` for all.
+        batch_size: images at once.
+        tops: likeliest words of each place that are kept for `top_tokens`.
+        chunk: states whose logits exist at once.
+        processor: of a plain transformers model.
+
+    Raises:
+        BadInput: no image or an unreadable one, a word without a known piece, a layer that the model does not have, an
+            unknown lens, preset or way to score pieces.
+        ModelMismatch: the model sees no images.
+
+    Source: section 3 and the published code.
+    """
+    handle = as_handle(model, processor)
+    _check("lens", lens, LENSES)
+    _check("pieces", pieces, PIECES)
+    _check("preset", preset, PRESETS)
+    topk = PRESETS[preset] if topk is None else topk
+    for name, value in (("topk", topk or 1), ("batch_size", batch_size), ("chunk", chunk)):
+        if value < 1:
+            raise BadInput(f"{name} must be >= 1; got {value}.")
+    if not images:
+        raise BadInput("There are no images to look at.")
+    chosen = tuple(range(len(layer_sites(handle))) if layers is None else layers)
+    for layer in chosen:
+        check_layer(handle, layer, "Each of layers")
+    spellings = [spell(handle.tokenizer, word) for word in words]
+    wanted = sorted({i for forms in spellings for form in forms for i in form.ids})
+    read = partial(
+        _read, handle, is_raw=lens == "raw", wanted=wanted, topk=topk, tops=max(tops, 0), chunk=chunk
+    )
+    found: list[Any] = [None] * len(images)
+    for places, batch in _batches(handle, images, prompt, batch_size):
+        for place, layout, part in zip(
+            places, batch.layouts, _look(handle, batch, chosen, read), strict=True
+        ):
+            scores, forms = _score(part["probs"], wanted, spellings, pieces)
+            found[place] = (scores, forms, layout[0], part["top_ids"], part["top_probs"])
+    scores, forms, layouts, top_ids, top_probs = (list(column) for column in zip(*found, strict=True))
+    return LensResult(
+        words=tuple(words),
+        layers=chosen,
+        scores=scores,
+        layouts=layouts,
+        spellings=forms,
+        lens=lens,
+        topk=topk,
+        pieces=pieces,
+        top_ids=top_ids,
+        top_probs=top_probs,
+        tokenizer=handle.tokenizer,
+    )
+
+
+def _batches(
+    handle: ModelHandle, images: Sequence[Any], prompt: str, batch_size: int
+) -> Iterator[tuple[list[int], Batch]]:
+    """Images with as many tokens as each other side by side, and their places in the order given."""
+    text = handle.prompt(prompt)
+    for start in range(0, len(images), WINDOW * batch_size):
+        part = images[start : start + WINDOW * batch_size]
+        seen: list[SeenText] = handle.see([text] * len(part), part)
+        order = sorted(range(len(seen)), key=lambda i: len(seen[i].ids))
+        for i in range(0, len(order), batch_size):
+            some = order[i : i + batch_size]
+            yield [start + place for place in some], handle.gather([seen[place] for place in some])
+
+
+@torch.no_grad()
+def _look(handle: ModelHandle, batch: Batch, layers: Sequence[int], read: Any) -> list[dict[str, np.ndarray]]:
+    """What `read` finds in each image of a batch, stacked over layers; a layer's states are gone before the next one's."""
+    sites, found = layer_sites(handle), {}
+
+    def note(layer: int, hidden: Tensor, step: StepInfo) -> Tensor:
+        found[layer] = read(hidden[batch.image_mask.to(hidden.device)], is_normed=False)
+        return hidden
+
+    inner = {sites[layer]: partial(note, layer) for layer in layers if layer < len(sites) - 1}
+    with handle.edit(inner):
+        last = handle.capture(batch, [sites[-1]], where=batch.image_mask)[sites[-1]]
+    if len(sites) - 1 in layers:
+        found[len(sites) - 1] = read(last, is_normed=True)
+    ends = np.cumsum(batch.image_mask.sum(-1).cpu().numpy())[:-1]
+    parts: list[dict[str, np.ndarray]] = [{} for _ in batch.layouts]
+    for name in ("probs", "top_ids", "top_probs"):
+        stacked = np.stack([found[layer][name] for layer in layers])
+        for part, piece in zip(parts, np.split(stacked, ends, axis=1), strict=True):
+            part[name] = piece
+    return parts
+
+
+def _read(
+    handle: ModelHandle,
+    hidden: Float[Tensor, "N D"],
+    *,
+    is_normed: bool,
+    is_raw: bool,
+    wanted: Sequence[int],
+    topk: int | None,
+    tops: int,
+    chunk: int,
+) -> dict[str, np.ndarray]:
+    """Probabilities of the wanted tokens [N, U], and the likeliest tokens of each place with theirs [N, tops]."""
+    columns = torch.tensor(wanted, dtype=torch.long, device=hidden.device)
+    kept: dict[str, list[Tensor]] = {"probs": [], "top_ids": [], "top_probs": []}
+    for part in hidden.split(chunk):
+        logits = handle.lens(part, normed=is_normed or is_raw).float()  # half precision underflows
+        size = logits.shape[-1]
+        first = torch.topk(logits, min(max(tops, topk or 0), size), dim=-1)
+        all_of = logits if topk is None else first.values[:, :topk]
+        mass = all_of.logsumexp(-1, keepdim=True)
+        probs = (logits[:, columns] - mass).exp()
+        if topk is not None:
+            probs = probs.where(logits[:, columns] >= all_of[:, -1:], 0.0)
+        kept["probs"].append(probs)
+        kept["top_ids"].append(first.indices[:, :tops])
+        shown = (first.values[:, :tops] - mass).exp()
+        kept["top_probs"].append(
+            shown
+            if topk is None
+            else shown.where(torch.arange(shown.shape[1], device=shown.device) < topk, 0.0)
+        )
+    return {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
+
+
+def _score(
+    probs: np.ndarray, wanted: Sequence[int], spellings: Sequence[Sequence[Spelling]], pieces: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The scores [L, n, W] of an image's words, each in its best spelling, and those spellings."""
+    column = {token: i for i, token in enumerate(wanted)}
+    scores = np.zeros((*probs.shape[:2], len(spellings)), dtype=np.float32)
+    best = []
+    for w, forms in enumerate(spellings):
+        tried = [PIECES[pieces](probs[..., [column[i] for i in form.ids]], axis=-1) for form in forms]
+        top = max(range(len(forms)), key=lambda i: tried[i].max(initial=0.0))
+        scores[..., w] = tried[top]
+        best.append(forms[top].text)
+    return scores, tuple(best)
+
+
+def _check(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise BadInput(f'No {name} is called "{value}". {nearest(value, known)}')
