@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from fixtures_vl_lens import pictures, seer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures_vl_lens import pictures, seer
 from gnomon.core.models import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput

