@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -207,11 +208,8 @@ def represent(
     parts = []
     for start in range(0, len(answers), SHARD):
         part = slice(start, start + SHARD)
-        parts.append(
-            shards.get(
-                start // SHARD, lambda: _read(handle, answers[part], where[part], layers, site, batch_tokens)
-            )  # noqa: B023
-        )
+        read = partial(_read, handle, answers[part], where[part], layers, site, batch_tokens)
+        parts.append(shards.get(start // SHARD, read))
         if progress is not None:
             progress.advance(len(parts[-1]))
     shards.finish(told)
@@ -278,6 +276,10 @@ def _read(
         batch = pad([rows[i] for i in part], padding_id(handle.processor), "right").to(handle.model.device)
         seen = handle.capture(batch, names, where=[where[i] for i in part])
         states = np.stack([seen[name].float().cpu().numpy() for name in names], axis=1)
+        if not np.isfinite(states).all():
+            raise ModelMismatch(
+                f"{type(handle.model).__name__} gives states that are not finite. Load it with --dtype float32 or bfloat16."
+            )
         if np.abs(states).max() > LIMIT:
             log.warning(
                 "States beyond %g were cut off to fit float16; the site `mlp_input` is normed and smaller.",

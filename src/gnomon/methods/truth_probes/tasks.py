@@ -53,6 +53,10 @@ class Task:
     loader: Loader | None = None
 
 
+def _is_trivia(raw: Raw) -> bool:
+    return isinstance(raw.get("answer"), Mapping)
+
+
 def _trivia(raw: Raw) -> dict[str, Any]:
     return {
         "question": raw["question"],
@@ -176,8 +180,7 @@ TASKS = {
         Task("open"),
         Task("number", rule="number", max_new_tokens=200),
         Task("choice", is_closed=True),
-        Task("triviaqa", loader=Loader(
-            "mandarjoshi/trivia_qa", "unfiltered.nocontext", "validation", lambda raw: isinstance(raw.get("answer"), Mapping), _trivia)),
+        Task("triviaqa", loader=Loader("mandarjoshi/trivia_qa", "unfiltered.nocontext", "validation", _is_trivia, _trivia)),
         Task("hotpotqa", loader=Loader(*_HOTPOT, _hotpot_bare)),
         Task("hotpotqa-context", loader=Loader(*_HOTPOT, _hotpot)),
         Task("nq-context", loader=Loader("mrqa-workshop/mrqa", None, "validation", _has("qid", "answers", "context"), _natural)),
