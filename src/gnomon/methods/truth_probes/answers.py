@@ -63,6 +63,8 @@ class Answer:
     """Every place of the exact answer in `answer` as [start, end] in characters; the first is read."""
     valid: int | None = None
     """1 when the exact answer could be found, 0 when not, None before it was looked for."""
+    tokens: list[int] = field(default_factory=list)
+    """First and last token of the exact answer within `output_ids`, once they were looked for."""
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,9 +104,7 @@ def encode_prompt(
     Raises:
         BadInput: a chat template is asked for and the tokenizer has none.
     """
-    text = task_of(question.task or "open").template.format(
-        question=question.question, context=question.context
-    )
+    text = "\n\n".join(filter(None, (question.context, question.question)))
     has_template = bool(getattr(tokenizer, "chat_template", None))
     if template == "chat" and not has_template:
         raise BadInput(

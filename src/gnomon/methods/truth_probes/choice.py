@@ -14,8 +14,8 @@ from gnomon.methods.truth_probes.answers import Answer
 from gnomon.methods.truth_probes.clusters import TYPES, Typed
 
 STRATEGIES = ("greedy", "random", "majority", "probe", "oracle")
-"""Greedy decoding; a random valid sample; right where the right samples outnumber the largest group of wrong ones; the sample with the
-highest P(right); right where any sample is."""
+"""greedy: without sampling; random: any valid sample; majority: right where the right samples outnumber the largest group of
+wrong ones; probe: the sample with the highest P(right); oracle: right where any sample is."""
 
 FEWEST = 30
 """Questions of a type below which no figure is given for it."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from gnomon.core import records
 from gnomon.errors import BadInput
 from gnomon.methods.truth_probes.answers import NO_ANSWER, Answer
 from gnomon.methods.truth_probes.matching import number_of
@@ -156,3 +158,19 @@ def coverage(typed: Sequence[Typed]) -> float | None:
     """Share of the questions with at least one wrong sample that have a type; None where there are none."""
     erring = [one for one in typed if one.counts.correct < one.counts.samples]
     return sum(bool(one.types) for one in erring) / len(erring) if erring else None
+
+
+def read_types(source: Path) -> list[Typed]:
+    """The questions with their types that a run of `taxonomy` left.
+
+    Raises:
+        BadInput: a row cannot be read.
+    """
+    found = []
+    for where, raw in records.read_raw(source):
+        try:
+            counts = Counts(**raw["counts"])
+            found.append(Typed(str(raw["id"]), counts, tuple(raw["types"]), dict(raw["wrong"])))
+        except (KeyError, TypeError):
+            raise BadInput(f"{where}: this is no row of `taxonomy`. Name a run of it.") from None
+    return found

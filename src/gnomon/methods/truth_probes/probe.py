@@ -38,6 +38,10 @@ class ErrorProbe:
     """How exact answers were found when it was trained."""
     template: str = "auto"
     """How questions were put."""
+    stop: str | None = None
+    """The text that ended an answer; None: by the template."""
+    max_new_tokens: int | None = None
+    """Longest answer; None: the task's."""
     seed: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     """What it reached on questions set aside."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon.errors import BadInput
 from gnomon.methods.truth_probes.answers import Answer
 from gnomon.methods.truth_probes.positions import token_span
 
@@ -32,17 +33,27 @@ REFERENCE = "logits-min-exact"
 """The one that the paper subtracts when it asks whether a probe carries over to other tasks."""
 
 
-def baselines(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -> dict[str, Floats]:
+def baselines(
+    answers: Sequence[Answer], tokenizer: PreTrainedTokenizerBase | None = None
+) -> dict[str, Floats]:
     """Name -> a score of each answer, higher for more likely right, [N].
 
     Probabilities and raw logits of the emitted tokens, pooled over the whole output or over the exact answer.
 
+    Args:
+        answers: with exact answers.
+        tokenizer: finds their tokens where they have not been looked for.
+
     Raises:
-        BadInput: an answer has no exact answer.
+        BadInput: an answer has no exact answer, or its tokens are not known.
     """
     found: dict[str, list[float]] = {name: [] for name in NAMES}
     for answer in answers:
-        first, last = token_span(tokenizer, answer)
+        if not answer.tokens and tokenizer is None:
+            raise BadInput(
+                f'The tokens of the exact answer to question "{answer.id}" are not known. Give the tokenizer.'
+            )
+        first, last = answer.tokens or token_span(tokenizer, answer)  # type: ignore[arg-type]
         for kind, values in (("probas", np.exp(answer.logprobs)), ("logits", np.array(answer.logits))):
             for pool, reduce in _POOLS.items():
                 found[f"{kind}-{pool}"].append(reduce(values))
