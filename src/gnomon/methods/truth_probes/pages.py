@@ -119,7 +119,7 @@ def transfer(page: Page, found: Transfer, baseline: str) -> None:
         }
     )
     page.text(
-        "Rows are trained on, columns tested on. Between tasks of different kinds the direction may turn round, so the raw AUC says "
+        "Rows are trained on, columns tested on. Between tasks of different kinds the direction may turn round: the raw AUC says "
         "whether a detector can be used as it is, and |AUC| only whether there is a common axis. What exceeds the model's own "
         "probabilities is transfer worth having."
     )
@@ -230,4 +230,5 @@ def scored(page: Page, rows: Sequence[Mapping[str, Any]], total: int) -> None:
     known = [row["p_right"] for row in rows if row["p_right"] is not None]
     page.title = f"{total:,} answers scored"
     page.figures({"answers": total, "mean P(right)": float(np.mean(known)) if known else None})
-    page.table([dict(row) for row in rows[:SHOWN]], columns=["question", "completion", "exact_answer", "p_right"], caption="the first ones")  # fmt: skip
+    columns = ["question", "completion", "exact_answer", "p_right"]
+    page.table([dict(row) for row in rows[:SHOWN]], columns=columns, caption="the first ones")

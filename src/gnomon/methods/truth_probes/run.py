@@ -213,10 +213,9 @@ def types(cfg: config.Types, run: Run) -> None:
     mine = [typed[one.id] for one in data.answers]
     states = data.store.at(layer, cfg.position)
     found = type_scores(states, mine, seed=run.seed, C=cfg.c, standardise=cfg.scale, max_iter=cfg.max_iter)
-    rows = {kind: value for kind, value in found.items()}
     write_json(
         run.artifact("types", run.folder / "types.json"),
-        {"layer": layer, "position": cfg.position, "types": rows},
+        {"layer": layer, "position": cfg.position, "types": dict(found)},
     )
     pages.types(run.page, found, mine)
 
