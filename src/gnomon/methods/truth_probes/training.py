@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core.probes import fit_probe
+from gnomon.errors import ModelMismatch
 from gnomon.methods.truth_probes.answers import Answer
 from gnomon.methods.truth_probes.asking import p_true
 from gnomon.methods.truth_probes.evaluation import Detector, Seeds, choose_layer, evaluate, over_seeds
@@ -19,6 +21,8 @@ from gnomon.methods.truth_probes.probe import ErrorProbe
 from gnomon.methods.truth_probes.splits import require_both, split, usable
 from gnomon.methods.truth_probes.states import represent
 from gnomon.methods.truth_probes.token_scores import baselines
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
@@ -102,15 +106,23 @@ def measure(probe: ErrorProbe, data: Prepared, handle: ModelHandle | None = None
         handle: asks for P(True), with the letters both ways round; None leaves that out.
     """
     scores: dict[str, NDArray[np.float64]] = {"probe": probe.predict(data.store), **baselines(data.answers)}
-    asked = {
-        f"p(True){'-exact' if exact else ''}{'-swapped' if swapped else ''}": p_true(
-            handle, None, data.answers, exact=exact, swapped=swapped
-        )
-        for exact in (False, True)
-        for swapped in (False, True)
-        if handle is not None
-    }
+    asked = {} if handle is None else _p_true(handle, data.answers)
     return evaluate(data.z, scores | asked, data.ids, ("probe", *asked))
+
+
+def _p_true(handle: ModelHandle, answers: Sequence[Answer]) -> dict[str, NDArray[np.float64]]:
+    """P(True) of the whole and of the exact answers, both ways round; nothing where the model cannot be asked."""
+    try:
+        return {
+            f"p(True){'-exact' if exact else ''}{'-swapped' if swapped else ''}": p_true(
+                handle, None, answers, exact=exact, swapped=swapped
+            )
+            for exact in (False, True)
+            for swapped in (False, True)
+        }
+    except ModelMismatch as error:
+        log.warning("P(True) is left out: %s", error)
+        return {}
 
 
 def probabilities(
