@@ -20,9 +20,9 @@ def write(page: Page, rows: Sequence[Row], alpha: float) -> None:
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     page.text(
         "A byte-level model has read the documentation strings of the standard library and learns its source code, with one "
-        "training sequence in ten from the topics of `help`. What it forgets is measured on documentation of files that no training "
-        f"has seen. alpha is **{alpha:g}** and not the paper's 0.01: entries of so small a model's residuals are small and training "
-        "is short, so that 0.01 changes nothing here."
+        "training sequence in ten from the topics of `help`. What it forgets is measured on documentation of files that no "
+        f"training has seen. alpha is **{alpha:g}** and not the paper's 0.01: entries of so small a model's residuals are small "
+        "and training is short, so that 0.01 changes nothing here."
     )
     means = [
         Point(arm, lr, _mean(rows, arm, lr, "learning"), _mean(rows, arm, lr, "forgetting"))
@@ -62,12 +62,13 @@ def write(page: Page, rows: Sequence[Row], alpha: float) -> None:
         best = max(ours, key=lambda row: row["learning"])
         pages.activities(page, best["layers"], ("original", "new"))
     page.text(
-        "**The control.** `no gate + l1` is the same block with the same local loss and no gate. Where it stands beside `neutral`, the "
-        "local loss does the work and the gate adds little; the paper sees both matter at a billion weights."
+        "**The control.** `no gate + l1` is the same block with the same local loss and no gate. Where it stands beside "
+        "`neutral`, the local loss does the work and the gate adds little; the paper sees both matter at a billion weights."
     )
 
 
-def _mean(rows: Sequence[Row], arm: str, lr: float, name: str) -> float | None:
+def _mean(rows: Sequence[Row], arm: str, lr: float, name: str) -> Any:
+    """Mean over seeds; None where an arm has no such number."""
     values = [
         row[name] for row in rows if row["arm"] == arm and row["lr"] == lr and row.get(name) is not None
     ]
