@@ -8,9 +8,13 @@ from typing import Any
 import torch
 
 from gnomon.core.models import GenConfig, ModelHandle
+from gnomon.core.models.images import SeenText
 from gnomon.core.models.text import completion_text
 from gnomon.core.rng import Rng
-from gnomon.errors import BadInput
+from gnomon.errors import BadInput, ModelMismatch
+
+_WRITTEN = {"token_type_ids": 1, "mm_token_type_ids": 0}
+"""What processors say about every token -> its value for text that the model writes."""
 
 
 @torch.no_grad()
@@ -70,33 +74,47 @@ def token_probabilities(
         prompt: what was asked.
         captions: the model's own or anybody's.
         batch_size: captions at once.
+
+    Raises:
+        ModelMismatch: the tokenizer does not say where its tokens lie.
     """
     asked = handle.prompt(prompt)
-    between = "" if asked[-1:].isspace() else " "
     found = []
     for start in range(0, len(captions), batch_size):
         part = slice(start, start + batch_size)
-        before = handle.encode([asked] * len(captions[part]), images=images[part])
-        texts = [f"{asked}{between}{caption}" for caption in captions[part]]
-        batch = handle.encode(texts, images=images[part])
+        told = [_spans(handle.tokenizer, asked, caption) for caption in captions[part]]
+        seen = handle.see([asked] * len(told), images[part])
+        batch = handle.gather(
+            [_continued(one, [i for i, *_ in row]) for one, row in zip(seen, told, strict=True)]
+        )
         logprobs = handle.logprobs(batch)
-        for i, caption in enumerate(captions[part]):
-            head, ids = (
-                before.input_ids[i][before.mask[i]].tolist(),
-                batch.input_ids[i][batch.mask[i]].tolist(),
-            )
-            known = next((k for k, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), len(head))
-            values = logprobs[i][batch.mask[i]][known:].exp().tolist()
-            ends = _ends(handle, ids[:known], ids[known:], caption)
-            found.append(list(zip([0, *ends[:-1]], ends, values, strict=True)) if ends else [])
+        for i, (one, row) in enumerate(zip(seen, told, strict=True)):
+            values = logprobs[i][batch.mask[i]][len(one.ids) :].exp().tolist()
+            found.append([(first, behind, p) for (_, first, behind), p in zip(row, values, strict=True)])
     return found
 
 
-def _ends(handle: ModelHandle, before: list[int], ids: list[int], caption: str) -> list[int]:
-    """For each token how many characters of the caption are written when it is."""
-    written = [completion_text(handle.tokenizer, before, ids[: k + 1]) for k in range(len(ids))]
-    lead = len(written[-1]) - len(written[-1].lstrip()) if written else 0
-    return [min(max(len(text) - lead, 0), len(caption)) for text in written]
+def _spans(tokenizer: Any, asked: str, caption: str) -> list[tuple[int, int, int]]:
+    """The tokens of a caption as they are written behind the question: id, first character, first character behind."""
+    if not tokenizer.is_fast:
+        raise ModelMismatch(
+            f"{type(tokenizer).__name__} does not say where its tokens lie in a text. Load the fast tokenizer of this model."
+        )
+    head = asked if asked[-1:].isspace() else f"{asked} "
+    read = tokenizer(head + caption, add_special_tokens=False, return_offsets_mapping=True)
+    places = zip(read["input_ids"], read["offset_mapping"], strict=True)
+    return [(i, max(a - len(head), 0), b - len(head)) for i, (a, b) in places if b > len(head)]
+
+
+def _continued(seen: SeenText, ids: list[int]) -> SeenText:
+    """A question that was processed with its image, and more tokens that are text."""
+    pixels = {
+        name: torch.nn.functional.pad(value, (0, len(ids)), value=_WRITTEN[name])
+        if name in _WRITTEN
+        else value
+        for name, value in seen.pixels.items()
+    }
+    return SeenText([*seen.ids, *ids], pixels, seen.layouts)
 
 
 def probability_of(tokens: Sequence[tuple[int, int, float]], start: int, end: int) -> tuple[float, float]:

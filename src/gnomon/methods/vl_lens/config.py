@@ -183,6 +183,9 @@ class Segment(_Seeing):
     threshold: str = "mean"
     """Cells above it belong to the mask: mean, otsu, a number in 0..1, or a quantile such as q0.8."""
 
+    read: Reading = Reading()
+    """How image tokens are read."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check(bool(self.word.strip()), "word", "a word", self.word)

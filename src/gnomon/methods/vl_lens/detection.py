@@ -110,7 +110,7 @@ def confidences(
     """For each image, the internal confidence of each name; no forward pass where there is no name."""
     if not names:
         return [{} for _ in images]
-    read = lens(handle, images, prompt, names, **reading).confidence
+    read = lens(handle, images, prompt, names, tops=0, **reading).confidence
     return [dict(zip(names, map(float, row), strict=True)) for row in read]
 
 

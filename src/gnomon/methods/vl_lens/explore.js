@@ -9,10 +9,14 @@ const panels = [...document.querySelectorAll(".explore")].map((figure, number) =
   const title = figure.querySelector(".read h3");
   const body = figure.querySelector(".read tbody");
   const all = data.layers.length; // the slider's last place: the maximum over all layers
-  const state = { token: cells.length ? +cells[0].dataset.token : 0, layer: all, word: radios.length ? radios[0].value : "" };
+  const top = (values) => Math.max(...values);
+  // It opens on the strongest word, where that is strongest.
+  const words = Object.keys(data.most).sort((a, b) => top(data.most[b]) - top(data.most[a]));
+  const state = { token: 0, layer: all, word: words[0] || "" };
+  if (words.length) state.token = data.most[words[0]].indexOf(top(data.most[words[0]]));
   radios.forEach((radio) => { radio.name = `word-${number}`; });
 
-  const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`;
+  const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}\u00a0%`;
   const read = (token) => {
     title.textContent = `Patch ${token}`;
     body.replaceChildren(...data.layers.map((layer, row) => {
@@ -34,14 +38,15 @@ const panels = [...document.querySelectorAll(".explore")].map((figure, number) =
   };
   const paint = () => {
     const heat = state.layer === all ? data.most[state.word] : (data.heat[state.word] || [])[state.layer];
-    const peak = Math.max(1e-9, ...(heat || [0]));
+    // One scale for all layers of a word, so that the slider shows where it grows.
+    const low = Math.min(...(data.most[state.word] || [0])), span = top(data.most[state.word] || [1]) - low || 1;
     cells.forEach((cell) => {
       const value = heat ? heat[+cell.dataset.token] : 0;
-      cell.style.setProperty("--heat", (value / peak).toFixed(3));
+      cell.style.setProperty("--heat", Math.max(0, (value - low) / span).toFixed(3));
       cell.title = heat ? `${state.word}: ${percent(value)}` : "";
     });
     const where = state.layer === all ? "all layers, the maximum" : state.layer === 0 && data.layers[0] === 0 ? "before the first block" : `layer ${data.layers[state.layer]}`;
-    output.textContent = heat ? `${where} · at most ${percent(Math.max(...heat))}` : where;
+    output.textContent = heat ? `${where} · at most ${percent(top(heat))}` : where;
   };
   const show = () => {
     slider.value = state.layer;

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
@@ -18,12 +15,12 @@ from gnomon.core.run import PartOfRun
 from gnomon.core.worlds import Scene
 from gnomon.methods.vl_lens.captions import describe
 from gnomon.methods.vl_lens.detection import SCORES, detect, score, truth_of
-from gnomon.methods.vl_lens.erase import word_vector
 from gnomon.methods.vl_lens.lens import LensResult, lens
 from gnomon.methods.vl_lens.mini_model import PROMPT, Scale
-from gnomon.methods.vl_lens.mitigation import Rewritten, Setting
+from gnomon.methods.vl_lens.mitigation import Rewritten, Setting, rewrite
 from gnomon.methods.vl_lens.objects import Vocabulary
-from gnomon.methods.vl_lens.sweeping import Target, halves, outcome, sweep_halves, writer
+from gnomon.methods.vl_lens.sweeping import halves, outcome, sweep_halves, writer
+from gnomon.methods.vl_lens.words import random_like, word_vector
 
 ALPHAS = (1.0, 2.0, 3.0)
 """Strengths that the sweep tries."""
@@ -173,8 +170,12 @@ def _erasing(
         (f"scene {t.image}", Rewritten.of(t.caption, now, [t.word], seen.vocabulary))
         for t, now in zip(wrong, after, strict=True)
     ]
-    with _random_direction(seen.handle, wrong, setting, part.rng.child("direction")):
-        beside = describe(seen.handle, [seen.pictures[t.image] for t in wrong], PROMPT, **writing)
+    draw = part.rng.child("direction")
+    random = [
+        [random_like(word_vector(seen.handle, t.word, setting.text_layer), draw.child(i))]
+        for i, t in enumerate(wrong)
+    ]
+    beside = rewrite(seen.handle, [seen.pictures[t.image] for t in wrong], PROMPT, random, setting, **writing)
     control = outcome(wrong, beside, seen.vocabulary)
     found = trial.sweep["measured"]
     trial.add("hallucinated", "removed", found["removed_hallucinated"])
@@ -185,24 +186,3 @@ def _erasing(
     trial.add("random direction", "kept", control.kept)
     less = found["removed_hallucinated"] - 3 * control.removed
     trial.add("hallucinated", "removed less 3 x the random direction's", less)
-
-
-@contextmanager
-def _random_direction(
-    handle: ModelHandle, some: Sequence[Target], setting: Setting, rng: Rng
-) -> Iterator[None]:
-    """The same edit with a direction drawn by chance, of the length of the word's."""
-    drawn = []
-    for i, target in enumerate(some):
-        real = word_vector(handle, target.word, setting.text_layer)
-        noise = torch.randn(real.shape, generator=rng.child(i).torch()).to(real)
-        drawn.append(noise * real.norm() / noise.norm())
-    vectors = torch.stack(drawn)
-
-    def edit(hidden: Tensor, step: Any) -> Tensor:
-        t = vectors[step.rows][:, None]
-        share = (hidden * t).sum(-1, keepdim=True) / (t * t).sum(-1, keepdim=True)
-        return hidden - step.is_image[..., None] * setting.alpha * share.clamp(min=0) * t
-
-    with handle.edit({f"{setting.edit_layer}.resid_post": edit}):
-        yield

@@ -68,7 +68,7 @@ def rewrite(
     handle: ModelHandle,
     images: Sequence[Any],
     prompt: str,
-    words: Sequence[Sequence[str]],
+    words: Sequence[Sequence[Any]],
     setting: Setting,
     *,
     beams: int = 5,
@@ -81,7 +81,7 @@ def rewrite(
         handle: a vision-language model.
         images: PIL images or paths.
         prompt: what is asked about the image.
-        words: one list per image; with none the caption is written without an edit.
+        words: one list per image, of words or of directions [D]; with none the caption is written without an edit.
         setting: where and how strongly.
         beams: beams of the search.
         max_new_tokens: longest caption.

@@ -91,18 +91,17 @@ def file_name(*names: str) -> str:
     return ".".join([*plain, *changed])
 
 
-def overlay(picture: Image, heat: np.ndarray, peak: float | None = None) -> Image:
-    """The picture, darkened, with a heat map in warm colours over it.
+def overlay(picture: Image, heat: np.ndarray) -> Image:
+    """The picture in dark grey with a heat map over it, in colour from its smallest value to its largest.
 
     Args:
         picture: any mode.
-        heat: [H, W] of the picture's size, >= 0.
-        peak: value of full colour; None takes the largest.
+        heat: [H, W] of the picture's size.
     """
     from PIL import Image
 
-    top = float(heat.max()) if peak is None else peak
-    share = np.clip(heat / top, 0, 1)[..., None] if top > 0 else np.zeros((*heat.shape, 1))
+    low, span = float(heat.min()), float(heat.max() - heat.min())
+    share = (heat - low)[..., None] / span if span > 0 else np.zeros((*heat.shape, 1))
     grey = np.asarray(picture.convert("L"), np.float64)[..., None] * 0.6
     warm = np.array([255.0, 140.0, 20.0])
     return Image.fromarray((grey * (1 - 0.75 * share) + warm * 0.75 * share).round().astype(np.uint8))

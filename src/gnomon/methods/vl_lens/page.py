@@ -36,7 +36,7 @@ def explore(page: Page, result: LensResult, b: int, picture: Image, *, name: str
         lens: the lens that was used.
     """
     scores = np.asarray(result.scores[b])
-    shown = _shown(result.layers)
+    shown = shown_layers(result.layers)
     rows = [result.layers.index(layer) for layer in shown]
     layout: ImageLayout = result.layouts[b]
     uri, width, height = data_uri(picture)
@@ -110,7 +110,7 @@ def _covered(tile: Tile, width: int, height: int) -> np.ndarray:
     return (left <= x) & (x < right) & (top <= y) & (y < bottom)
 
 
-def _shown(layers: Sequence[int]) -> list[int]:
+def shown_layers(layers: Sequence[int]) -> list[int]:
     """All of a few layers, or some of many with the first and the last among them."""
     if len(layers) <= MAX_LAYERS:
         return list(layers)

@@ -243,13 +243,16 @@ def segment(cfg: config.Segment, run: Run) -> None:
     from gnomon.methods.vl_lens.segment import segment
 
     said = facts(handle, cfg)
+    threshold = _threshold(cfg.threshold)
     folder = run.folder / "masks"
     folder.mkdir(exist_ok=True)
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
         told = []
         for row, picture in zip(batch, _pictures(batch), strict=True):
-            mask, heat = segment(handle, picture, cfg.word, threshold=_threshold(cfg.threshold))
+            mask, heat = segment(
+                handle, picture, cfg.word, threshold, prompt=cfg.prompt, **_reading(cfg.read)
+            )
             name = file_name(row.image_id, cfg.word)
             Image.fromarray((np.asarray(mask) * 255).astype(np.uint8)).save(folder / f"{name}.png")
             overlay(picture, np.asarray(heat) * mask).save(folder / f"{name}.overlay.png")

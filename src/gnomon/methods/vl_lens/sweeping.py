@@ -227,7 +227,8 @@ def choose(rows: Sequence[dict[str, Any]], bound: float = 0.05) -> dict[str, Any
 
 def _loss(row: dict[str, Any]) -> float:
     """Share of the other correct objects that were lost; nothing where there are none."""
-    return 0.0 if math.isnan(row["kept"]) else 1 - row["kept"]
+    kept = row["kept"]  # None when it comes from a file: JSON has no NaN
+    return 0.0 if kept is None or math.isnan(kept) else 1 - kept
 
 
 def _share(part: int, whole: int) -> float:
