@@ -44,8 +44,7 @@ def project_away(
     for i in range(0 if joint else t.shape[-2]):
         share = (k * t[..., i, :]).sum(-1) / squares[..., i].clamp(min=torch.finfo(k.dtype).tiny)
         k = k - alpha * share.clamp(min=0)[..., None] * t[..., i, :]
-    new: Tensor = k.to(states.dtype)
-    return new
+    return k.to(states.dtype)
 
 
 def _in_span(k: Float[Tensor, "*N D"], t: Float[Tensor, "*N W D"]) -> Float[Tensor, "*N D"]:
@@ -54,8 +53,9 @@ def _in_span(k: Float[Tensor, "*N D"], t: Float[Tensor, "*N W D"]) -> Float[Tens
     along = (onto > 0).float()
     gram = t @ t.transpose(-1, -2) * along[..., None] * along[..., None, :] + torch.diag_embed(1 - along)
     # Directions may depend on each other.
-    weights = torch.linalg.pinv(gram, hermitian=True) @ (onto * along)[..., None]
-    return (weights * t * along[..., None]).sum(-2)
+    weights: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (onto * along)[..., None]
+    part: Tensor = weights * t * along[..., None]
+    return part.sum(-2)
 
 
 @contextmanager
