@@ -174,7 +174,8 @@ def _read(
     """Probabilities of the wanted tokens [N, U], and the likeliest tokens of each place with theirs [N, tops]."""
     columns = torch.tensor(wanted, dtype=torch.long, device=hidden.device)
     kept: dict[str, list[Tensor]] = {"probs": [], "top_ids": [], "top_probs": []}
-    for part in hidden.split(chunk):
+    for start in range(0, len(hidden), chunk):
+        part = hidden[start : start + chunk]
         logits = handle.lens(part, normed=is_normed or is_raw).float()  # half precision underflows
         size = logits.shape[-1]
         first = torch.topk(logits, min(max(tops, topk or 0), size), dim=-1)

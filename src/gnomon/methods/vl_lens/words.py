@@ -120,7 +120,8 @@ def word_vector(model: Any, word: str, layer: int, *, how: str = "last") -> Floa
 def random_like(vector: Float[Tensor, " D"], rng: Rng) -> Float[Tensor, " D"]:
     """A direction drawn by chance, as long as `vector`: the control for erasing it."""
     noise: Tensor = torch.randn(vector.shape, generator=rng.torch()).to(vector)
-    return noise * (vector.norm() / noise.norm())
+    drawn: Tensor = noise * (vector.norm() / noise.norm())
+    return drawn
 
 
 def _vectors_of(handle: ModelHandle) -> dict[tuple[str, str], Tensor]:
