@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -21,29 +21,36 @@ def add_lora(
     *,
     alpha: int | None = None,
     targets: Sequence[str] | None = None,
+    layers: tuple[int, int] | None = None,
+    dropout: float = 0.0,
     new_tokens: Sequence[int] = (),
 ) -> PeftModel:
     """`model` with trainable low-rank adapters; its own weights are frozen.
 
     Args:
-        model: a causal model.
+        model: a text model; PEFT is told its kind.
         rank: rank of the update of each adapted matrix.
         alpha: the update is scaled by `alpha / rank`; `None` takes twice the rank.
         targets: names of the adapted modules; `None` adapts every linear layer but the output embedding.
+        layers: first block adapted and the first that is not, counted from 0 in the stack that writes; `None` takes all.
+        dropout: share of an adapter's inputs set to zero in training.
         new_tokens: ids whose embedding rows, in and out, are trained and saved too: tokens that the model has
             never seen, see `add_token`.
 
     Raises:
         BadInput: no module has a name in `targets`.
+        BadConfig: `layers` is no range of the model's blocks.
     """
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    named = list(targets) if targets else "all-linear"
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
+        task_type=_task(model),
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
-        target_modules=list(targets) if targets else "all-linear",
+        lora_dropout=dropout,
+        target_modules=named if layers is None else _linear_maps(model, layers, targets),
         trainable_token_indices=_embedding_rows(model, new_tokens) if new_tokens else None,
         # GPT-2 keeps its matrices transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -70,6 +77,41 @@ def without_deprecations() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
+
+
+def _task(model: PreTrainedModel) -> str:
+    """PEFT's word for the model's kind."""
+    if model.get_output_embeddings() is None:
+        return "FEATURE_EXTRACTION"
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+
+
+def _linear_maps(
+    model: PreTrainedModel, layers: tuple[int, int], targets: Sequence[str] | None
+) -> list[str]:
+    """Full names of the linear maps within a range of blocks."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    from gnomon.core.models.sites import find_sites
+
+    blocks = find_sites(model).top.blocks
+    first, end = layers
+    if not 0 <= first < end <= len(blocks):
+        raise BadConfig(
+            f"layers must be a range within 0..{len(blocks)}, the blocks of the model; got {first}..{end}."
+        )
+    within = {id(module) for block in blocks[first:end] for module in block.modules()}
+    found = [
+        name
+        for name, module in model.named_modules()
+        if id(module) in within
+        and isinstance(module, nn.Linear | Conv1D)
+        and (targets is None or name.rpartition(".")[2] in targets)
+    ]
+    if not found:
+        raise BadInput(f"Blocks {first}..{end} of {type(model).__name__} have no linear map of such a name.")
+    return found
 
 
 def _embedding_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[str, list[int]]:

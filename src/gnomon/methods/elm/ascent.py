@@ -1,0 +1,86 @@
+"""Baselines that push the forget text's likelihood down: gradient ascent, GradDiff and NPO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gnomon.core.train.losses import IGNORED, token_cross_entropy
+from gnomon.methods.elm.feed import FORGET, RETAIN, of_kind, read_by
+from gnomon.methods.elm.prefixing import text_logits
+
+
+def label_losses(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Next-token loss on forget and on retain texts, each as this micro-batch's part of the batch's mean per token."""
+    read, width = read_by(batch, batch["kind"] != 2)
+    logits = text_logits(model, read, width)
+    kinds = batch["kind"][batch["kind"] != 2]
+    labels = batch["labels"][batch["kind"] != 2]
+    forget = token_cross_entropy(logits[kinds == FORGET], labels[kinds == FORGET]) / batch["targets_forget"]
+    retain = token_cross_entropy(logits[kinds == RETAIN], labels[kinds == RETAIN]) / batch["targets_retain"]
+    return forget, retain
+
+
+class Ascent:
+    """Loss of gradient ascent: minus the forget texts' next-token loss, and with a weight above 0 (GradDiff) plus the retain texts'.
+
+    Args:
+        retain_weight: 0 for gradient ascent, 1 for GradDiff.
+    """
+
+    def __init__(self, retain_weight: float):
+        self.retain_weight = retain_weight
+
+    def __call__(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a micro-batch."""
+        forget, retain = label_losses(model, batch)
+        return self.retain_weight * retain - forget
+
+
+def text_logprobs(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """log p of each text: the sum over its targets, the logits at a token held against the next label."""
+    wanted = labels[:, 1:]
+    found = logits[:, :-1].float().log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
+    return found.masked_fill(wanted == IGNORED, 0.0).sum(-1)
+
+
+def npo_loss(
+    mine: Float[Tensor, " B"], reference: Float[Tensor, " B"], beta: float = 0.1
+) -> Float[Tensor, " B"]:
+    """-(2 / beta) log sigmoid(-beta log(pi / pi_ref)) per text.
+
+    Source: Zhang et al., "Negative Preference Optimization" (2404.05868).
+    """
+    return -2 / beta * torch.nn.functional.logsigmoid(-beta * (mine - reference))
+
+
+class NPO:
+    """Loss of negative preference optimisation on forget texts plus next-token loss on retain texts.
+
+    Args:
+        reference: the model as it was, frozen.
+        beta: strength; towards 0 it becomes gradient ascent.
+        retain_weight: weight of the retain texts' loss.
+    """
+
+    def __init__(self, reference: Any, beta: float = 0.1, retain_weight: float = 1.0):
+        self.reference, self.beta, self.retain_weight = reference.eval(), beta, retain_weight
+
+    def __call__(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a micro-batch."""
+        rows = batch["kind"] != 2
+        read, width = read_by(batch, rows)
+        logits, labels, kinds = text_logits(model, read, width), batch["labels"][rows], batch["kind"][rows]
+        forget = of_kind(batch, FORGET)
+        with torch.no_grad():
+            read, width = read_by(batch, forget)
+            before = text_logprobs(text_logits(self.reference, read, width), batch["labels"][forget])
+        mine = text_logprobs(logits[kinds == FORGET], batch["labels"][forget])
+        counts = batch["counts"][forget].to(mine)
+        away = (npo_loss(mine, before, self.beta) * counts).sum() / batch["n_forget"]
+        stay = token_cross_entropy(logits[kinds == RETAIN], labels[kinds == RETAIN]) / batch["targets_retain"]
+        return away + self.retain_weight * stay

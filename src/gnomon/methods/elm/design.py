@@ -1,0 +1,121 @@
+"""How a concept is erased. Imports nothing heavy: the command line reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from gnomon.core.config import check
+from gnomon.errors import BadConfig
+
+Schedule = Literal["ramp", "constant"]
+Action = Literal["erase", "enhance", "random"]
+Hardness = Literal["soft", "hard"]
+Balance = Literal["none", "grad_norm"]
+Baseline = Literal["rmu", "repnoise", "whp", "ga", "graddiff", "npo"]
+
+BASELINES: tuple[Baseline, ...] = ("rmu", "repnoise", "whp", "ga", "graddiff", "npo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reweighting:
+    """The distribution that an erased model is trained towards."""
+
+    eta: float = 500.0
+    """Strength of erasing: 500 in the paper, 1000 in its code. Where q is one-hot nearly everywhere it is too large."""
+    eta_schedule: Schedule = "ramp"
+    """ramp rises along each text from eta_start to eta, as the released code does; constant is the paper's formula."""
+    eta_start: float = 1.0
+    """eta at the first token of a ramp."""
+    top_k: int = 50
+    """Tokens kept of each distribution."""
+    temperature: float = 1.2
+    """Divides the frozen model's logits."""
+    action: Action = "erase"
+    """erase; enhance turns the sign around; random trains towards noise (the last two are ablations)."""
+
+    def __post_init__(self) -> None:
+        check(self.eta > 0, "eta", "> 0 (action enhance turns the sign around)", self.eta)
+        check(self.top_k >= 1, "top_k", ">= 1", self.top_k)
+        check(self.temperature > 0, "temperature", "> 0", self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erasure(Reweighting):
+    """An erasure: the target, the losses, what is trained."""
+
+    rank: int = 4
+    """Rank of the low-rank adapters: 4 for WMDP, 256 for Harry Potter."""
+    alpha: int = 16
+    """An adapter's output is scaled by alpha / rank."""
+    dropout: float = 0.05
+    """Dropout of the adapters."""
+    layers: str = "auto"
+    """Blocks that get adapters, as "4,8": 4 to 7. auto: from an eighth to a quarter of the depth, at least two."""
+    erase_weight: float = 1.0
+    """Weight of the erase loss."""
+    retain_weight: float = 1.0
+    """Weight of the retain loss."""
+    fluency_weight: float = 1.0
+    """Weight of the fluency loss, where there are fluent texts."""
+    erase_target: Hardness = "soft"
+    """soft: all kept tokens of q; hard: its likeliest."""
+    retain_target: Hardness = "soft"
+    """soft: KL from the frozen model; hard: its likeliest token, the released code's default."""
+    balance: Balance = "none"
+    """grad_norm scales retain and fluency in each micro-batch so that their gradients are as long as the erase term's (at most 100 times)."""
+    norms_every: int = 25
+    """Steps between two measurements of each term's gradient; 0: never."""
+    fluency_every: int = 1
+    """Steps between two that have fluent texts in them."""
+    fluency_batch: int | None = None
+    """Fluent texts in such a step; None: as many as forget texts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rank", "alpha", "fluency_every"):
+            check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
+        for name in ("erase_weight", "retain_weight", "fluency_weight", "norms_every"):
+            check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
+        check(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+        check(
+            self.fluency_batch is None or self.fluency_batch >= 1,
+            "fluency_batch",
+            ">= 1 or None",
+            self.fluency_batch,
+        )
+        layer_range(self.layers, None)
+
+    @classmethod
+    def of(cls, settings: Any) -> Erasure:
+        """The erasure within larger settings, or stored as a mapping."""
+        told = settings if isinstance(settings, dict) else vars(settings)
+        return Erasure(**{field.name: told[field.name] for field in fields(Erasure)})
+
+
+def layer_range(layers: str, depth: int | None) -> tuple[int, int]:
+    """First block and the first behind the last, of a model of `depth` blocks.
+
+    Args:
+        layers: `"4,8"`, or `"auto"`: round(0.125 N) to round(0.25 N), at least two blocks.
+        depth: N; None checks the text alone.
+
+    Raises:
+        BadConfig: the text is no range, or leads out of the model.
+
+    >>> layer_range("auto", 32), layer_range("auto", 4), layer_range("0,2", 4)
+    ((4, 8), (0, 2), (0, 2))
+    """
+    if layers == "auto":
+        if depth is None:
+            return 0, 0
+        first = min(round(0.125 * depth), max(0, depth - 2))
+        return first, min(depth, max(round(0.25 * depth), first + 2))
+    try:
+        first, end = (int(part) for part in layers.split(","))
+    except ValueError:
+        raise BadConfig(f'layers must be "auto" or two numbers such as "4,8"; got "{layers}".') from None
+    if not 0 <= first < end or (depth is not None and end > depth):
+        within = "" if depth is None else f" of a model of {depth}"
+        raise BadConfig(f'layers must name a range of blocks{within}, such as "4,8"; got "{layers}".')
+    return first, end

@@ -1,0 +1,231 @@
+"""Innocence, seamlessness and specificity of any pair of models: before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gnomon.core.models.config import GenConfig
+from gnomon.core.rng import Rng
+from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.elm.losses import retain_loss
+from gnomon.methods.elm.passages import encode_texts
+from gnomon.methods.elm.personas import Personas, start_ids
+from gnomon.methods.elm.prefixing import join, text_logits, text_mask
+from gnomon.methods.elm.probing import FOLDS, leakage, majority
+from gnomon.methods.elm.questions import Question, Style, ask, encode_questions
+from gnomon.methods.elm.seamlessness import perplexity, seamlessness
+
+FORGET = "forget"
+"""The name of the questions about the concept."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What models are asked and shown."""
+
+    mcq: Mapping[str, Sequence[Question]] = field(default_factory=dict)
+    """Questions by name; what begins with `forget` is about the concept, and `forget` is asked behind the expert's prefix too."""
+    prompts: Sequence[str] = ()
+    """Beginnings of texts about the concept."""
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Other texts by name: perplexity, and the divergence from the model before on those called `retain`."""
+    style: Style = "letters"
+    """How questions are asked."""
+    personas: Personas | None = None
+    """Whose first expert stands before the forget questions; None: no such prefix."""
+    keywords: Sequence[str] = ()
+    """Words of the concept."""
+    probe: Sequence[tuple[str, int, str]] = ()
+    """Text, label and group of each item of a probe; empty: the forget questions with their right options."""
+    gen: GenConfig = field(default_factory=lambda: GenConfig(max_new_tokens=100))
+    """How answers are sampled."""
+    batch_size: int = 16
+    """Texts at once."""
+
+
+def examine(
+    model: Any, tokenizer: Any, exam: Exam, *, generator: Rng, judge: Any = None, judge_tokenizer: Any = None
+) -> dict[str, Any]:
+    """One model's numbers, as plain values: `innocence`, `seamlessness`, `specificity`, `layers` (probes).
+
+    Args:
+        model: a causal transformers model, with or without adapters.
+        tokenizer: its tokenizer.
+        exam: what it is asked.
+        generator: names the draws; the same for all models that are compared.
+        judge: an independent model.
+        judge_tokenizer: its tokenizer.
+
+    Raises:
+        BadInput: questions or texts cannot be used.
+        BadConfig: the judge is the model itself.
+    """
+    found: dict[str, Any] = {"innocence": {}, "specificity": {}}
+    for name, questions in exam.mcq.items():
+        row = ask(
+            model, encode_questions(tokenizer, questions, exam.style), batch_size=exam.batch_size
+        ).row
+        found["innocence" if name.startswith(FORGET) else "specificity"][name] = row
+    if exam.personas is not None and exam.mcq.get(FORGET):
+        prefix = exam.personas.encode(tokenizer)[0][0]
+        asked = encode_questions(tokenizer, exam.mcq[FORGET], exam.style, prefix)
+        found["innocence"]["forget, expert prefix"] = ask(model, asked, batch_size=exam.batch_size).row
+    for name, texts in exam.texts.items():
+        found["specificity"][f"perplexity, {name}"] = perplexity(
+            model, tokenizer, texts, batch_size=exam.batch_size
+        )
+    if exam.prompts:
+        found["seamlessness"] = seamlessness(
+            model,
+            tokenizer,
+            exam.prompts,
+            generator=generator,
+            judge=judge,
+            judge_tokenizer=judge_tokenizer,
+            keywords=exam.keywords,
+            gen=exam.gen,
+        )
+    if layers := probes(model, tokenizer, exam):
+        found["layers"] = layers
+    return found
+
+
+def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
+    """Accuracy of a probe after each block; nothing where there are too few things to ask about."""
+    items = probe_items(exam)
+    if len({group for _, _, group in items}) < FOLDS or len({label for _, label, _ in items}) < 2:
+        return []
+    rows = encode_texts(tokenizer, [text for text, _, _ in items], "probe")
+    start = start_ids(tokenizer)
+    return leakage(
+        model,
+        tokenizer,
+        [[*start, *row] for row in rows],
+        [label for _, label, _ in items],
+        [group for _, _, group in items],
+        batch_size=exam.batch_size,
+    )
+
+
+def probe_items(exam: Exam) -> list[tuple[str, int, str]]:
+    """What a probe reads and should find: the exam's own items, or forget questions in letters and the place of the right one."""
+    from gnomon.methods.elm.questions import prompt_of
+
+    if exam.probe or exam.style != "letters":
+        return list(exam.probe)
+    return [
+        (prompt_of(one), one.answer, one.group or str(i)) for i, one in enumerate(exam.mcq.get(FORGET, ()))
+    ]
+
+
+def probe_chance(exam: Exam) -> float | None:
+    """What a probe gets that sees nothing: the share of the commonest label."""
+    labels = [label for _, label, _ in probe_items(exam)]
+    return majority(labels) if labels else None
+
+
+@torch.no_grad()
+def divergence(
+    before: Any, after: Any, tokenizer: Any, texts: Sequence[str], *, max_length: int = 512, batch_size: int = 16
+) -> float:  # fmt: skip
+    """Mean KL(before || after) per token of texts, in nats.
+
+    Raises:
+        BadInput: there is no text.
+        BadConfig: the models have different vocabularies.
+    """
+    rows = encode_texts(tokenizer, texts, "retain", max_length)
+    start, total, count = start_ids(tokenizer), 0.0, 0
+    for first in range(0, len(rows), batch_size):
+        part = rows[first : first + batch_size]
+        batch, width = join([start] * len(part), part)
+        one, other = (text_logits(m, batch.to(m.device), width) for m in (before, after))
+        if one.shape != other.shape:
+            raise BadConfig(
+                f"The two models have vocabularies of {one.shape[-1]} and {other.shape[-1]} tokens; a pair shares one tokenizer."
+            )
+        mask = text_mask(part).to(one.device)
+        total += float(retain_loss(other.to(one.device), one, mask))
+        count += int(mask.sum())
+    return total / count
+
+
+def evaluate_erasure(
+    before: Any,
+    after: Any,
+    tokenizer: Any,
+    exam: Exam,
+    *,
+    seed: int = 0,
+    judge: Any = None,
+    judge_tokenizer: Any = None,
+) -> dict[str, Any]:
+    """Both models' numbers side by side: what `erasure_report.json` holds. Neither model need come from this package.
+
+    Args:
+        before: the model as it was.
+        after: the model whose concept was erased.
+        tokenizer: of both.
+        exam: what they are asked and shown.
+        seed: of the sampling; the same for both.
+        judge: an independent model for R-PPL: the folder or hub id of one, or a model.
+        judge_tokenizer: its tokenizer; None: that of the judge's folder.
+
+    Raises:
+        BadInput: questions or texts cannot be used, or there is nothing to measure.
+        BadConfig: the judge is one of the two.
+    """
+    if not (exam.mcq or exam.prompts or exam.texts):
+        raise BadInput("There is nothing to measure. Give questions, prompts or texts.")
+    if isinstance(judge, str):
+        from gnomon.core.models import load_model, load_tokenizer
+
+        judge_tokenizer = judge_tokenizer or load_tokenizer(judge)
+        judge = load_model(judge)
+    if judge is not None and judge in (before, after):
+        raise BadConfig("The judge must be a third model: a model likes its own text. Name another with --judge.")
+    report: dict[str, Any] = {
+        side: examine(
+            model, tokenizer, exam, generator=Rng(seed), judge=judge, judge_tokenizer=judge_tokenizer
+        )
+        for side, model in (("before", before), ("after", after))
+    }
+    if retained := exam.texts.get("retain"):
+        kl = divergence(before, after, tokenizer, retained, batch_size=exam.batch_size)
+        report["after"]["specificity"]["KL per token, retain"] = kl
+    if (chance := probe_chance(exam)) is not None:
+        report["probe chance"] = chance
+    return report
+
+
+def summary(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The report as rows `measure, before, after`."""
+    rows = []
+    for part in ("innocence", "seamlessness", "specificity"):
+        sides = [report[side].get(part, {}) for side in ("before", "after")]
+        for name in dict.fromkeys([*sides[0], *sides[1]]):
+            values = [side.get(name) for side in sides]
+            if name == "answers":
+                continue
+            if any(isinstance(value, dict) for value in values):
+                rows.append({"": part, "measure": f"accuracy, {name}"} | _cells(values, _accuracy))
+                rows.append(
+                    {"": part, "measure": f"probability of the right option, {name}"}
+                    | _cells(values, lambda v: v["true option"])
+                )
+            else:
+                rows.append({"": part, "measure": name} | _cells(values, lambda v: v))
+    return rows
+
+
+def _cells(values: Sequence[Any], read: Any) -> dict[str, Any]:
+    cells = [None if value is None else read(value) for value in values]
+    return dict(zip(("before", "after"), cells, strict=True))
+
+
+def _accuracy(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    return row["accuracy"], row["low"], row["high"]

@@ -1,0 +1,117 @@
+"""The words ELM puts in front of a text: who wrote it, an expert in the concept or a novice; and sentences that change the topic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gnomon.errors import BadConfig, BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROMPTS = Path(__file__).with_name("prompts")
+
+
+@dataclass(frozen=True)
+class Personas:
+    """Prefixes by which a model judges whether a text knows a concept. Each is one that is drawn at random."""
+
+    expert: tuple[str, ...]
+    """The text was written by an expert (c-)."""
+    novice: tuple[str, ...]
+    """The text was written by a novice (c+)."""
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of the expert's and of the novice's prefixes, the begin-of-text token in front where there is one."""
+        return [prefix_ids(tokenizer, text) for text in self.expert], [
+            prefix_ids(tokenizer, text) for text in self.novice
+        ]
+
+
+def concept_text(concept: Sequence[str]) -> str:
+    """Keywords as one string; a name of `prompts/concepts.yaml` stands for the keywords there.
+
+    Raises:
+        BadConfig: there is no keyword.
+
+    >>> concept_text(["potions", "spells"])
+    'potions, spells'
+    """
+    words = [word.strip() for word in concept if word.strip()]
+    if not words:
+        raise BadConfig("concept must name at least one keyword; got none.")
+    known = _yaml(PROMPTS / "concepts.yaml")
+    return ", ".join(part for word in words for part in known.get(word, [word]))
+
+
+def read_personas(concept: Sequence[str], source: str = "deflecting") -> Personas:
+    """The prefixes for a concept.
+
+    Args:
+        concept: keywords.
+        source: `deflecting`: novices who change the subject; `plain`: novices who do not; or a YAML file with the lists `expert`
+            and `novice`, each of sentences in which `{concept}` stands for the keywords.
+
+    Raises:
+        BadInput: the file is no such thing.
+        BadConfig: there is no keyword.
+    """
+    name = concept_text(concept)
+    if source in ("deflecting", "plain"):
+        lists, path = _yaml(PROMPTS / "personas.yaml"), PROMPTS / "personas.yaml"
+        lists = {"expert": lists["expert"], "novice": lists["novice" if source == "deflecting" else "plain"]}
+    else:
+        path = Path(source)
+        lists = _yaml(path)
+    found = {}
+    for side in ("expert", "novice"):
+        texts = lists.get(side) if isinstance(lists, dict) else None
+        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+            raise BadInput(
+                f'{path}: "{side}" must be a list of sentences. A persona file has the lists "expert" and "novice", with '
+                "{concept} where the keywords go."
+            )
+        found[side] = tuple(text.replace("{concept}", name) for text in texts)
+    return Personas(found["expert"], found["novice"])
+
+
+def topics() -> tuple[str, ...]:
+    """Twenty sentences that change the subject."""
+    return tuple(_yaml(PROMPTS / "topics.yaml"))
+
+
+def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands before a bare text: the begin-of-text token where the tokenizer puts one."""
+    first = tokenizer("a")["input_ids"][:1]
+    return list(first) if tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id] else []
+
+
+def prefix_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a prefix and a line end, to be joined to those of a text: one begin-of-text token in front, none within.
+
+    Tokenised apart from the text. The joined string could merge tokens across the border.
+    """
+    return [*start_ids(tokenizer), *text_ids(tokenizer, text.rstrip() + "\n")]
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text without any special token."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@cache
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise BadInput(f"{path}{line}: not YAML.") from None

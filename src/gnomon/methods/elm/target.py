@@ -1,0 +1,191 @@
+"""What an erased model should predict: the original, reweighted by its own judgement of who is speaking.
+
+log q = log p(x) + eta (log p(x | novice) - log p(x | expert)) - log Z, at every token of a text, kept to the k likeliest tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gnomon.errors import BadConfig
+from gnomon.methods.elm.design import Action, Schedule
+from gnomon.methods.elm.prefixing import Ids, join, text_logits, text_mask
+
+ROWS = 128
+"""Tokens for which numbers over the whole vocabulary exist in float64 at the same time."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A distribution per token, as the k tokens that carry it."""
+
+    index: Int[Tensor, "B T k"]
+    """Which tokens."""
+    value: Float[Tensor, "B T k"]
+    """Their probabilities, which sum to 1."""
+    mask: Bool[Tensor, "B T"]
+    """True at tokens of the texts; elsewhere the numbers mean nothing."""
+
+    @property
+    def entropy(self) -> Float[Tensor, "B T"]:
+        """Of each distribution, in nats."""
+        return torch.special.entr(self.value).sum(-1)
+
+    @property
+    def support(self) -> Float[Tensor, "B T"]:
+        """exp(entropy): how many tokens carry the mass. 1 is one-hot."""
+        return self.entropy.exp()
+
+    @property
+    def mean_support(self) -> float:
+        """Mean support over the texts' tokens."""
+        return float(self.support[self.mask].mean())
+
+
+def reweight(
+    bare: Float[Tensor, "N V"],
+    expert: Float[Tensor, "N V"],
+    novice: Float[Tensor, "N V"],
+    eta: Float[Tensor, " N"],
+    *,
+    top_k: int = 50,
+    temperature: float = 1.2,
+) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
+    """The k likeliest tokens of q per row and their probabilities, worked in float64 a few rows at a time.
+
+    A log-softmax of each input would change every row by a constant, which the last softmax takes out again: none is made.
+
+    Args:
+        bare: logits without a prefix.
+        expert: logits behind the expert's.
+        novice: logits behind the novice's.
+        eta: strength per row; negative strengthens the concept.
+        top_k: tokens kept, exactly so many; at most V.
+        temperature: divides all logits.
+
+    Raises:
+        BadConfig: `top_k` is not in 1..V, or the temperature not above 0.
+
+    Source: ELM (arXiv 2410.02760), equation for P'(X) and its token-wise form.
+    """
+    if not 1 <= top_k <= bare.shape[-1]:
+        raise BadConfig(
+            f"top_k must be in 1..{bare.shape[-1]}, the size of the model's vocabulary; got {top_k}."
+        )
+    if not temperature > 0:
+        raise BadConfig(f"temperature must be > 0; got {temperature}.")
+    indices, values = [], []
+    for rows in torch.arange(len(bare), device=bare.device).split(ROWS):
+        edit = novice[rows].double() - expert[rows].double()
+        scores = (bare[rows].double() + eta[rows, None].to(edit) * edit) / temperature
+        best = scores.topk(top_k, dim=-1)
+        indices.append(best.indices)
+        values.append(best.values.softmax(-1))
+    return torch.cat(indices), torch.cat(values)
+
+
+def eta_along(
+    mask: Bool[Tensor, "B T"], eta: float, schedule: Schedule = "ramp", start: float = 1.0
+) -> Float[Tensor, "B T"]:
+    """eta at each token: constant, or rising in equal steps from `start` at a text's first token to `eta` at its last.
+
+    >>> eta_along(torch.tensor([[True, True, True]]), 5.0).tolist()
+    [[1.0, 3.0, 5.0]]
+    """
+    if schedule == "constant":
+        return torch.full(mask.shape, float(eta), dtype=torch.float64, device=mask.device)
+    steps = (mask.sum(-1, keepdim=True) - 1).clamp(min=1)
+    share = torch.arange(mask.shape[1], device=mask.device).double()[None] / steps
+    return start + (eta - start) * share.clamp(max=1)
+
+
+@torch.no_grad()
+def frozen_logits(
+    model: Any, texts: Sequence[Ids], prefixes: Sequence[Sequence[Ids]]
+) -> list[Float[Tensor, "B T V"]]:
+    """Logits of the same texts behind several sets of prefixes, in one call of the model.
+
+    Args:
+        model: in evaluation mode.
+        texts: B texts.
+        prefixes: per pass B prefixes.
+    """
+    together = [prefix for one in prefixes for prefix in one]
+    batch, width = join(together, [*texts] * len(prefixes))
+    logits = text_logits(model, batch.to(model.device), width)
+    return list(logits.chunk(len(prefixes)))
+
+
+def elm_target(
+    model: Any,
+    texts: Sequence[Ids],
+    experts: Sequence[Ids],
+    novices: Sequence[Ids],
+    eta: float,
+    top_k: int = 50,
+    temperature: float = 1.2,
+    *,
+    start: Ids = (),
+    schedule: Schedule = "ramp",
+    eta_start: float = 1.0,
+    action: Action = "erase",
+    noise: torch.Generator | None = None,
+) -> Target:
+    """q for every token of the texts, from three passes of a frozen model in one call. Pure: nothing is drawn but `noise`.
+
+    Args:
+        model: a causal transformers model in evaluation mode, its adapters off.
+        texts: token ids without special tokens.
+        experts: per text the prefix c- with the begin-of-text token.
+        novices: per text the prefix c+.
+        eta: strength. Above 0 erases; the released code calls the expert's prompt "positive", ours does not turn signs around.
+        top_k: tokens kept per place.
+        temperature: divides logits.
+        start: what stands before the bare text: the begin-of-text token or nothing.
+        schedule: `ramp` from `eta_start` to `eta` along each text (the released code), or `constant` (the paper).
+        eta_start: eta at the first token of a ramp.
+        action: `enhance` turns the sign around; `random` takes noise for q, an ablation.
+        noise: where `random` draws from.
+
+    Raises:
+        BadConfig: `top_k` is above the vocabulary, or a setting is out of range.
+        BadInput: a text is empty.
+    """
+    mask = text_mask(texts).to(model.device)
+    passes = frozen_logits(model, texts, [[start] * len(texts), experts, novices])
+    return target_of(
+        passes, mask, eta, top_k, temperature, schedule=schedule, eta_start=eta_start, action=action, noise=noise
+    )  # fmt: skip
+
+
+def target_of(
+    passes: Sequence[Float[Tensor, "B T V"]],
+    mask: Bool[Tensor, "B T"],
+    eta: float,
+    top_k: int = 50,
+    temperature: float = 1.2,
+    *,
+    schedule: Schedule = "ramp",
+    eta_start: float = 1.0,
+    action: Action = "erase",
+    noise: torch.Generator | None = None,
+) -> Target:
+    """q from the logits of the three passes: bare, expert, novice. Arguments as in `elm_target`."""
+    bare, expert, novice = (one[mask] for one in passes)
+    strength = eta_along(mask, eta, schedule, eta_start)[mask]
+    if action == "enhance":
+        strength = -strength
+    if action == "random":
+        drawn = torch.randn(bare.shape, generator=noise, dtype=torch.float32).to(bare.device)
+        bare, strength = drawn, torch.zeros_like(strength)
+    index, value = reweight(bare, expert, novice, strength, top_k=top_k, temperature=temperature)
+    wide_index = torch.zeros(*mask.shape, top_k, dtype=torch.long, device=mask.device)
+    wide_value = torch.zeros(*mask.shape, top_k, dtype=torch.float64, device=mask.device)
+    wide_index[mask], wide_value[mask] = index, value
+    return Target(wide_index, wide_value, mask)
