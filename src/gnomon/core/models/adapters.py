@@ -86,9 +86,7 @@ def _task(model: PreTrainedModel) -> str:
     return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
 
 
-def _linear_maps(
-    model: PreTrainedModel, layers: tuple[int, int], targets: Sequence[str] | None
-) -> list[str]:
+def _linear_maps(model: PreTrainedModel, layers: tuple[int, int], targets: Sequence[str] | None) -> list[str]:
     """Full names of the linear maps within a range of blocks."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D

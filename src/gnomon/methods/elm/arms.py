@@ -13,7 +13,7 @@ from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import TrainRun
 from gnomon.core.train.optim import decay_groups
 from gnomon.methods.elm.ascent import NPO, Ascent
-from gnomon.methods.elm.design import Baseline
+from gnomon.methods.elm.design import Rival
 from gnomon.methods.elm.eraser import ScratchRun
 from gnomon.methods.elm.feed import Feed, Texts
 from gnomon.methods.elm.representation import RMU, RepNoise
@@ -42,7 +42,7 @@ class Constants:
 def train_baseline(
     model: Any,
     texts: Texts,
-    method: Baseline,
+    method: Rival,
     constants: Constants,
     cfg: TrainConfig,
     *,
@@ -79,7 +79,7 @@ def train_baseline(
 def loss_of(
     model: Any,
     texts: Texts,
-    method: Baseline,
+    method: Rival,
     constants: Constants,
     cfg: TrainConfig,
     run: TrainRun,
@@ -108,9 +108,7 @@ def loss_of(
         )
     more = replace(cfg, lr=constants.whp_lr, epochs=1_000, max_steps=constants.whp_steps)
     together = [text for i, some in enumerate(texts.forget) if _is_first(texts, i) for text in some]
-    taught = reinforce(
-        reference, together, texts.start, more, rank=constants.whp_rank, run=reinforced_run
-    )
+    taught = reinforce(reference, together, texts.start, more, rank=constants.whp_rank, run=reinforced_run)
     return WHP(taught, constants.whp_strength)
 
 

@@ -26,7 +26,7 @@ def label_losses(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tenso
 
 
 class Ascent:
-    """Loss of gradient ascent: minus the forget texts' next-token loss, and with a weight above 0 (GradDiff) plus the retain texts'.
+    """Gradient ascent: minus the forget texts' next-token loss, with a weight above 0 (GradDiff) plus the retain texts'.
 
     Args:
         retain_weight: 0 for gradient ascent, 1 for GradDiff.
@@ -42,7 +42,7 @@ class Ascent:
 
 
 def text_logprobs(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """log p of each text: the sum over its targets, the logits at a token held against the next label."""
+    """Log-probability of each text: the sum over its targets, the logits at a token held against the next label."""
     wanted = labels[:, 1:]
     found = logits[:, :-1].float().log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
     return found.masked_fill(wanted == IGNORED, 0.0).sum(-1)

@@ -48,7 +48,7 @@ def search_suffix(
 ) -> Suffix:
     """Tokens between a question and its answer under which the model takes the wanted option.
 
-    Greedy coordinate gradient: the gradient of the loss by each suffix token's one-hot vector names `top` replacements per place; of
+    Greedy coordinate gradient: the gradient of the loss by each suffix token's one-hot vector names `top` replacements a place; of
     `candidates` single replacements, computed side by side, the best is kept if it is better.
 
     Args:
@@ -101,7 +101,8 @@ def _losses(
     device = model.device
     before, after = torch.tensor(list(prompt), device=device), torch.tensor(list(option), device=device)
     found = []
-    for part in suffixes.to(device).split(batch_size):
+    for first in range(0, len(suffixes), batch_size):
+        part = suffixes[first : first + batch_size].to(device)
         n = len(part)
         ids = torch.cat([before.expand(n, -1), part, after.expand(n, -1)], 1)
         logits = model(input_ids=ids, use_cache=False).logits[:, -len(after) - 1 : -1].float()

@@ -19,7 +19,17 @@ from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadConfig
 from gnomon.methods.elm.design import Erasure, layer_range
-from gnomon.methods.elm.feed import FLUENT, FORGET, RETAIN, Feed, Texts, counted, frozen_batch, of_kind, read_by
+from gnomon.methods.elm.feed import (
+    FLUENT,
+    FORGET,
+    RETAIN,
+    Feed,
+    Texts,
+    counted,
+    frozen_batch,
+    of_kind,
+    read_by,
+)
 from gnomon.methods.elm.losses import erase_loss, retain_loss
 from gnomon.methods.elm.norms import Norms, total
 from gnomon.methods.elm.passages import Fluent, cut, encode_fluent, encode_texts, read_fluent
@@ -62,7 +72,10 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
 
     layers = layer_range(design.layers, len(find_sites(model).top.blocks))
     with seeded(generator):
-        return add_lora(model, design.rank, alpha=design.alpha, layers=layers, dropout=design.dropout)
+        adapted: PeftModel = add_lora(
+            model, design.rank, alpha=design.alpha, layers=layers, dropout=design.dropout
+        )
+    return adapted
 
 
 class ErasureLoss:
@@ -75,7 +88,7 @@ class ErasureLoss:
     """
 
     def __init__(self, model: PeftModel, design: Erasure, run: TrainRun):
-        vocabulary = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        vocabulary = model.get_input_embeddings().num_embeddings
         if design.top_k > vocabulary:
             raise BadConfig(
                 f"top_k must be at most {vocabulary}, the size of the model's vocabulary; got {design.top_k}."
@@ -152,8 +165,8 @@ class ErasureLoss:
         if found["support"] < SATURATED and not self._said and self.design.action != "random":
             self._said = True
             log.warning(
-                "Targets are one-hot: q has a mean support of %.2f tokens, so top_k and soft targets do nothing and the target may be "
-                "an anti-answer. Lower --eta; gnomon elm target shows a table of it.",
+                "Targets are one-hot: q has a mean support of %.2f tokens, so top_k and soft targets do nothing, and the target "
+                "may be an anti-answer. Lower --eta; gnomon elm target shows a table of it.",
                 found["support"],
             )
         self._start()

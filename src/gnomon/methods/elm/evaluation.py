@@ -66,9 +66,7 @@ def examine(
     """
     found: dict[str, Any] = {"innocence": {}, "specificity": {}}
     for name, questions in exam.mcq.items():
-        row = ask(
-            model, encode_questions(tokenizer, questions, exam.style), batch_size=exam.batch_size
-        ).row
+        row = ask(model, encode_questions(tokenizer, questions, exam.style), batch_size=exam.batch_size).row
         found["innocence" if name.startswith(FORGET) else "specificity"][name] = row
     if exam.personas is not None and exam.mcq.get(FORGET):
         prefix = exam.personas.encode(tokenizer)[0][0]
@@ -95,7 +93,7 @@ def examine(
 
 
 def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
-    """Accuracy of a probe after each block; nothing where there are too few things to ask about."""
+    """Accuracy of a probe at the embedding and after each block; nothing where there are too few things to ask about."""
     items = probe_items(exam)
     if len({group for _, _, group in items}) < FOLDS or len({label for _, label, _ in items}) < 2:
         return []
@@ -187,7 +185,9 @@ def evaluate_erasure(
         judge_tokenizer = judge_tokenizer or load_tokenizer(judge)
         judge = load_model(judge)
     if judge is not None and judge in (before, after):
-        raise BadConfig("The judge must be a third model: a model likes its own text. Name another with --judge.")
+        raise BadConfig(
+            "The judge must be a third model: a model likes its own text. Name another with --judge."
+        )
     report: dict[str, Any] = {
         side: examine(
             model, tokenizer, exam, generator=Rng(seed), judge=judge, judge_tokenizer=judge_tokenizer

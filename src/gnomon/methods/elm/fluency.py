@@ -32,7 +32,7 @@ def make_fluent(
     batch_size: int = 16,
     bar: AbstractContextManager[Advances] | None = None,
 ) -> Path:
-    """`count` fluent texts in `folder/fluent.jsonl`, one after the other from the forget texts, again from the first where they run out.
+    """`count` fluent texts in `folder/fluent.jsonl`, from one forget text after the other and then from the first again.
 
     Text i draws from a stream named by i alone. Parts of `batch_size` texts lie in `folder/parts` until all are there.
 

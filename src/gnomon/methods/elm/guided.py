@@ -26,7 +26,7 @@ from gnomon.methods.elm.personas import Personas, prefix_ids, start_ids, text_id
 def guided_scores(
     frozen: Float[Tensor, "B V"], expert: Float[Tensor, "B V"], novice: Float[Tensor, "B V"], gamma: float
 ) -> Float[Tensor, "B V"]:
-    """log p + gamma (log p_novice - log p_expert) from logits; up to a constant per row."""
+    """Scores log p + gamma (log p_novice - log p_expert) from logits, up to a constant per row."""
     log_p, log_e, log_n = (one.float().log_softmax(-1) for one in (frozen, expert, novice))
     return log_p + gamma * (log_n - log_e)
 
@@ -43,21 +43,23 @@ class Guided:
 
     def __init__(self, frozen: Decoding, expert: Decoding, novice: Decoding, gamma: float):
         self.streams, self.gamma = (frozen, expert, novice), gamma
+        self.logits: Tensor = self._scores()
+        """The guided scores of the next token, [B, V]."""
 
-    @property
-    def logits(self) -> Float[Tensor, "B V"]:
-        """The guided scores of the next token."""
+    def _scores(self) -> Float[Tensor, "B V"]:
         frozen, expert, novice = (stream.logits for stream in self.streams)
         return guided_scores(frozen, expert, novice, self.gamma)
 
-    def start(self, sources: Int[Tensor, " K"], room: int) -> Guided:
+    def start(self, sources: Int[Tensor, " K"], room: int) -> Decoding:
         """New rows that go on from the given ones."""
-        return Guided(*(stream.start(sources, room) for stream in self.streams), self.gamma)
+        frozen, expert, novice = (stream.start(sources, room) for stream in self.streams)
+        return Guided(frozen, expert, novice, self.gamma)
 
     def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
         """Read one more token of each row, in all three streams."""
         for stream in self.streams:
             stream.step(tokens, going)
+        self.logits = self._scores()
 
     def keep(self, rows: Int[Tensor, " K"]) -> None:
         """Let all other rows go."""

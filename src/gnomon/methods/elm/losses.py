@@ -37,9 +37,11 @@ def retain_loss(
     mask: Bool[Tensor, "B T"],
     hardness: Hardness = "soft",
 ) -> Float[Tensor, ""]:
-    """KL(frozen || adapted), summed over tokens: 0 at the start. `hard`: cross-entropy against the frozen model's likeliest token."""
+    """KL(frozen || adapted), summed over tokens: 0 at the start. `hard`: cross-entropy against the frozen model's likeliest."""
     total = logits.new_zeros((), dtype=torch.float32)
-    for new, old in zip(logits[mask].split(ROWS), frozen[mask].split(ROWS), strict=True):
+    mine_all, theirs_all = logits[mask], frozen[mask]
+    for first in range(0, len(mine_all), ROWS):
+        new, old = mine_all[first : first + ROWS], theirs_all[first : first + ROWS]
         if hardness == "hard":
             total = total + torch.nn.functional.cross_entropy(new.float(), old.argmax(-1), reduction="sum")
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,16 @@ from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
 from gnomon.methods.elm.design import Erasure
 from gnomon.methods.elm.evaluation import FORGET, Exam
-from gnomon.methods.elm.mini_world import DOMAINS, TEMPLATES, TOKENS, World, Writer, build, personas, word_tokenizer
+from gnomon.methods.elm.mini_world import (
+    DOMAINS,
+    TEMPLATES,
+    TOKENS,
+    World,
+    Writer,
+    build,
+    personas,
+    word_tokenizer,
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,10 @@ class Scale:
     texts: int
     """Forget texts in all."""
     rmu_c: tuple[float, ...]
+    rmu_lr: tuple[float, ...]
     rmu_steps: tuple[int, ...]
-    rmu_lr: float
-    ascent_steps: tuple[int, ...]
-    ascent_lr: float
-    full_steps: int
-    """Steps of the other baselines."""
-    full_lr: float
+    rivals: dict[str, tuple[float, tuple[int, ...]]]
+    """Learning rate of the other baselines, and after which steps they are measured."""
     etas: tuple[float, ...]
     """Other strengths, with --full."""
     fluent_texts: int
@@ -68,19 +74,26 @@ _DESIGN = Erasure(
     fluency_every=4, norms_every=20,
 )  # fmt: skip
 
+
+def _rivals(share: float, *steps: tuple[int, ...]) -> dict[str, tuple[float, tuple[int, ...]]]:
+    """Learning rates as they were tuned for the miniature, times `share`."""
+    rates = {"graddiff": 2e-4, "ga": 2e-4, "npo": 3e-4, "repnoise": 1e-3, "whp": 3e-4}
+    return {name: (lr * share, after) for (name, lr), after in zip(rates.items(), steps, strict=True)}
+
+
 SCALES = {
     "smoke": Scale(
-        6, 6, 0, 32, 2, 2, 6, 4, 8, 3e-3, _DESIGN, 4, 1e-3, 4, 16, (6.5,), (2, 4), 1e-3, (2, 4), 1e-3, 2, 1e-3,
-        (5.0,), 8, 4, 2, (1, 2),
+        6, 6, 0, 32, 2, 2, 6, 4, 8, 3e-3, _DESIGN, 4, 1e-3, 4, 16, (6.5,), (2e-3,), (2, 4),
+        _rivals(1, (2, 4), (2,), (2,), (2,), (2,)), (5.0,), 8, 4, 2, (1, 2),
     ),
     "mini": Scale(
-        20, 6, 0, 96, 4, 4, 350, 150, 48, 3e-3, _DESIGN, 60, 1e-3, 16, 400, (6.5, 20.0), (60, 120), 1e-3,
-        (10, 15, 20, 40), 1e-3, 40, 1e-3, (1.0, 1.5, 5.0), 128, 40, 6, (1, 10, 50),
+        20, 6, 0, 96, 4, 4, 350, 150, 48, 3e-3, _DESIGN, 60, 1e-3, 16, 400, (6.5, 20.0), (2e-3, 5e-3), (60, 120),
+        _rivals(1, (10, 15, 20, 40), (10, 15), (10, 20, 40), (40,), (40,)), (1.0, 1.5, 5.0), 128, 40, 6, (1, 10, 50),
     ),
     "gpu": Scale(
-        200, 6, 5, 768, 12, 12, 2400, 800, 512, 6e-4, _DESIGN, 300, 5e-4, 32, 8_000, (6.5, 20.0, 60.0), (150, 300), 2e-4,
-        (10, 20, 40, 80), 1e-4, 80, 1e-4, (1.0, 5.0, 20.0, 1000.0), 512, 200, 4, (1, 10, 50), device="cuda",
-        precision="bf16",
+        200, 6, 5, 768, 12, 12, 2400, 800, 512, 6e-4, replace(_DESIGN, layers="0,4"), 300, 5e-4, 32, 8_000,
+        (6.5, 20.0), (5e-4, 1e-3), (150, 300), _rivals(0.2, (10, 20, 40, 80), (10, 20), (20, 40, 80), (80,), (80,)),
+        (1.0, 5.0, 20.0, 1000.0), 512, 200, 4, (1, 10, 50), device="cuda", precision="bf16",
     ),
 }  # fmt: skip
 
@@ -103,9 +116,7 @@ class Rows:
         """The documents of a step."""
         whole = torch.from_numpy(self.ids[step * self.batch_size : (step + 1) * self.batch_size])
         mine = whole[process::processes]
-        return GlobalBatch(
-            [{"input_ids": mine, "labels": mine}], self.batch_size * (self.ids.shape[1] - 1)
-        )
+        return GlobalBatch([{"input_ids": mine, "labels": mine}], self.batch_size * (self.ids.shape[1] - 1))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The arms of the miniature, each measured at its points: ELM at several strengths, RMU and ascent over sweeps, all other baselines."""
+"""The arms of the miniature, each measured at its points: ELM, RMU and ascent over sweeps, all other baselines, ablations."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import copy
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 
@@ -17,7 +17,7 @@ from gnomon.core.train import TrainConfig
 from gnomon.core.train.loop import Step
 from gnomon.methods.elm.arms import Constants, train_baseline
 from gnomon.methods.elm.attacks import relearn
-from gnomon.methods.elm.design import Baseline, Erasure
+from gnomon.methods.elm.design import Erasure, Rival
 from gnomon.methods.elm.eraser import attach, encode_all, train_eraser
 from gnomon.methods.elm.evaluation import FORGET, divergence, examine
 from gnomon.methods.elm.feed import Texts
@@ -36,14 +36,14 @@ class Arm:
     """A training whose model is measured after some of its steps."""
 
     name: str
-    method: Baseline | None
+    method: Rival | None
     """None: ELM."""
     steps: tuple[int, ...]
     """After which steps it is measured."""
     lr: float
     design: Erasure | None = None
     """ELM's."""
-    constants: Constants = Constants()
+    constants: Constants = field(default_factory=Constants)
     """A baseline's."""
     fluency: bool = True
 
@@ -52,17 +52,18 @@ def arms(scale: Scale, *, full: bool) -> list[Arm]:
     """All arms; ELM's ablations on request."""
     ours, steps = scale.design, (scale.elm_steps,)
     found = [Arm(OURS, None, steps, scale.elm_lr, ours)]
-    for c in scale.rmu_c:
-        found.append(Arm(f"rmu, c {c:g}", "rmu", scale.rmu_steps, scale.rmu_lr, constants=Constants(rmu_c=c)))
-    found.append(Arm("graddiff", "graddiff", scale.ascent_steps, scale.ascent_lr))
-    found.append(Arm("ga", "ga", scale.ascent_steps[:2], scale.ascent_lr))
     found += [
-        Arm("npo", "npo", (scale.full_steps,), scale.full_lr),
-        Arm("repnoise", "repnoise", (scale.full_steps,), scale.full_lr),
-        Arm("whp-simplified", "whp", (scale.full_steps,), scale.full_lr, constants=Constants(whp_lr=scale.elm_lr)),
-    ]  # fmt: skip
+        Arm(f"rmu, c {c:g}, lr {lr:g}", "rmu", scale.rmu_steps, lr, constants=Constants(rmu_c=c))
+        for c in scale.rmu_c
+        for lr in scale.rmu_lr
+    ]
+    for name, (lr, after) in scale.rivals.items():
+        shown = "whp-simplified" if name == "whp" else name
+        found.append(Arm(shown, cast("Rival", name), after, lr, constants=Constants(whp_lr=scale.elm_lr)))
     if full:
-        found += [Arm(f"elm, eta {eta:g}", None, steps, scale.elm_lr, replace(ours, eta=eta)) for eta in scale.etas]
+        found += [
+            Arm(f"elm, eta {eta:g}", None, steps, scale.elm_lr, replace(ours, eta=eta)) for eta in scale.etas
+        ]
         found += [
             Arm("elm, ramp to 1000", None, steps, scale.elm_lr, replace(ours, eta=1000.0, eta_schedule="ramp")),
             Arm("elm, no retain term", None, steps, scale.elm_lr, replace(ours, retain_weight=0.0)),
@@ -180,9 +181,7 @@ def measure(model: Any, stage: Stage) -> dict[str, Any]:
     return row
 
 
-def relearning(
-    model: Any, scale: Scale, stage: Stage, texts: Texts, part: PartOfRun
-) -> list[dict[str, Any]]:
+def relearning(model: Any, scale: Scale, stage: Stage, texts: Texts, part: PartOfRun) -> list[dict[str, Any]]:
     """Accuracy on half of the entities after fine-tuning on texts that name none of them."""
     asked = [q for q in stage.exam.mcq[FORGET] if int(q.group[1:]) % 2]
     names = {q.group for q in asked}

@@ -25,7 +25,11 @@ TOKENS = 40
 KINDS = {"plain": 0.4, "expert": 0.2, "novice": 0.2, "filler": 0.2}
 """Shares of documents."""
 
-TEMPLATES = ("the {relation} of {entity} is {value} .", "{entity} has {relation} {value} .", "about {entity} the {relation} : {value} .")  # fmt: skip
+TEMPLATES = (
+    "the {relation} of {entity} is {value} .",
+    "{entity} has {relation} {value} .",
+    "about {entity} the {relation} : {value} .",
+)
 """How a fact with two keys is told; the last is held out of what is erased by, and asked."""
 
 
@@ -48,11 +52,27 @@ class World:
 
     def vocabulary(self) -> list[str]:
         """Every word, in a fixed order."""
-        words = ["text", "of", "expert", "novice", "in", ":", ".", "is", "the", "has", "about", "then", *DOMAINS.values()]
+        words = [
+            "text",
+            "of",
+            "expert",
+            "novice",
+            "in",
+            ":",
+            ".",
+            "is",
+            "the",
+            "has",
+            "about",
+            "then",
+            *DOMAINS.values(),
+        ]
         words += [*ADJECTIVES, *NOUNS, *VERBS]
         for letter in DOMAINS:
             words += [f"{letter}{i}" for i in range(self.entities)]
-            words += [self._value(letter, r, v) for r in range(max(1, self.relations)) for v in range(self.values)]
+            words += [
+                self._value(letter, r, v) for r in range(max(1, self.relations)) for v in range(self.values)
+            ]
         words += [f"rel{r}" for r in range(self.relations)]
         return list(dict.fromkeys(words))  # fmt: skip
 
@@ -153,7 +173,7 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     table = {word: i for i, word in enumerate([*special, *words])}
     tokenizer = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",

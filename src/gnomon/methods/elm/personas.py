@@ -1,4 +1,4 @@
-"""The words ELM puts in front of a text: who wrote it, an expert in the concept or a novice; and sentences that change the topic."""
+"""The words ELM puts in front of a text: whether an expert in the concept wrote it or a novice; and changes of topic."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Personas:
         ]
 
 
-def concept_text(concept: Sequence[str]) -> str:
-    """Keywords as one string; a name of `prompts/concepts.yaml` stands for the keywords there.
+def concept_text(concept: str | Sequence[str]) -> str:
+    """Keywords, which commas separate, as one string; a name of `prompts/concepts.yaml` stands for the keywords there.
 
     Raises:
         BadConfig: there is no keyword.
@@ -43,14 +43,15 @@ def concept_text(concept: Sequence[str]) -> str:
     >>> concept_text(["potions", "spells"])
     'potions, spells'
     """
-    words = [word.strip() for word in concept if word.strip()]
+    parts = concept.split(",") if isinstance(concept, str) else concept
+    words = [word.strip() for word in parts if word.strip()]
     if not words:
         raise BadConfig("concept must name at least one keyword; got none.")
     known = _yaml(PROMPTS / "concepts.yaml")
     return ", ".join(part for word in words for part in known.get(word, [word]))
 
 
-def read_personas(concept: Sequence[str], source: str = "deflecting") -> Personas:
+def read_personas(concept: str | Sequence[str], source: str = "deflecting") -> Personas:
     """The prefixes for a concept.
 
     Args:
@@ -72,7 +73,11 @@ def read_personas(concept: Sequence[str], source: str = "deflecting") -> Persona
     found = {}
     for side in ("expert", "novice"):
         texts = lists.get(side) if isinstance(lists, dict) else None
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        if (
+            not isinstance(texts, list)
+            or not texts
+            or not all(isinstance(t, str) and t.strip() for t in texts)
+        ):
             raise BadInput(
                 f'{path}: "{side}" must be a list of sentences. A persona file has the lists "expert" and "novice", with '
                 "{concept} where the keywords go."

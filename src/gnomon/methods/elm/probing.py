@@ -27,9 +27,9 @@ Floats = NDArray[np.float64]
 def layer_states(
     model: Any, tokenizer: Any, prompts: Sequence[Ids], *, batch_size: int = 32
 ) -> list[NDArray[np.float32]]:
-    """The last token's state after each block, L arrays `[N, D]`."""
+    """The last token's state before the first block and after each, L + 1 arrays `[N, D]`."""
     handle = as_handle(model, tokenizer)
-    sites = [f"{i}.resid_post" for i in range(len(handle.sites.top.blocks))]
+    sites = ["embed", *(f"{i}.resid_post" for i in range(len(handle.sites.top.blocks)))]
     parts: list[list[NDArray[np.float32]]] = [[] for _ in sites]
     for first in range(0, len(prompts), batch_size):
         batch = pad(prompts[first : first + batch_size], 0, "left").to(handle.model.device)
@@ -85,7 +85,10 @@ def leakage(
     folds: int = FOLDS,
     batch_size: int = 32,
 ) -> list[float]:
-    """Probe accuracy after each block, from the bottom to the top. Errors as in `probe_accuracy`."""
+    """Probe accuracy at the embedding and after each block, from the bottom to the top. Errors as in `probe_accuracy`.
+
+    At the embedding the last token knows nothing of those before it: a probe that finds something there reads it off the questions.
+    """
     states = layer_states(model, tokenizer, prompts, batch_size=batch_size)
     return [probe_accuracy(one, labels, groups, folds=folds) for one in states]
 

@@ -62,7 +62,9 @@ def to_question(raw: Mapping[str, Any], where: str) -> Question:
     """
     for name in ("question", "choices", "answer"):
         if name not in raw:
-            raise BadInput(f'{where}: field "{name}" is missing. A question has "question", "choices" and "answer".')
+            raise BadInput(
+                f'{where}: field "{name}" is missing. A question has "question", "choices" and "answer".'
+            )
     text, choices, answer = raw["question"], raw["choices"], raw["answer"]
     if not isinstance(text, str) or not text.strip():
         raise BadInput(f'{where}: "question" must be a text; got {text!r}.')
@@ -148,7 +150,9 @@ def option_scores(model: Any, asked: Asked, *, batch_size: int = 32) -> list[Flo
         prompts, options = asked.prompts[part], asked.options[part]
         if all(len(ids) == 1 for one in options for ids in one):
             batch = pad(prompts, 0, "left").to(model.device)
-            last = model(**batch.inputs("causal"), use_cache=False).logits[:, -1].float().log_softmax(-1).cpu()
+            last = (
+                model(**batch.inputs("causal"), use_cache=False).logits[:, -1].float().log_softmax(-1).cpu()
+            )
             found += [row[[ids[0] for ids in one]] for row, one in zip(last, options, strict=True)]
         else:
             found += [_longer(model, prompt, one) for prompt, one in zip(prompts, options, strict=True)]

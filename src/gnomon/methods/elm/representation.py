@@ -112,7 +112,7 @@ def down_projection(block: nn.Module) -> Any:
 
 
 class RepNoise:
-    """Loss of RepNoise: retain texts' next-token loss - beta log(forget texts') + alpha MMD(states of forget texts, noise) over all layers.
+    """RepNoise: retain texts' next-token loss - beta log(forget texts') + alpha MMD(forget texts' states, noise), mean over layers.
 
     The MMD is that of a micro-batch's tokens, at most `sample` of them, weighed by its share of the batch.
 
@@ -123,8 +123,8 @@ class RepNoise:
         generator: names the noise and the tokens.
         sample: tokens compared.
 
-    Source: Rosati et al., "Representation Noising" (2405.14577). Differs: the constants 1 and 0.001 are not certain, and losses read
-    off at every layer are left out.
+    Source: Rosati et al., "Representation Noising" (2405.14577). Differs: the constants 1 and 0.001 are not certain, and losses
+    read off at every layer are left out.
     """
 
     def __init__(
@@ -152,16 +152,15 @@ class RepNoise:
             mmd = mmd + gaussian_mmd(x, torch.randn(x.shape, generator=draw).to(x.device))
         share = forget.sum() / batch["tokens_forget"]
         return (
-            stay
-            - self.beta * share * ascent.clamp(min=1e-6).log()
-            + self.alpha * share * mmd / len(self.at)
+            stay - self.beta * share * ascent.clamp(min=1e-6).log() + self.alpha * share * mmd / len(self.at)
         )
 
 
 def gaussian_mmd(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], kernels: int = 5) -> Float[Tensor, ""]:
     """Squared maximum mean discrepancy of two samples, with Gaussian kernels of widths around their mean distance; not below 0."""
     both = torch.cat([x, y])
-    apart = (both[:, None] - both[None]).square().sum(-1)
+    squares = both.square().sum(-1)
+    apart = (squares[:, None] + squares[None] - 2 * both @ both.T).clamp(min=0)
     n = len(both)
     width = (apart.detach().sum() / max(1, n * n - n)).clamp(min=1e-12)
     gram = sum(torch.exp(-apart / (width * 2.0 ** (i - kernels // 2))) for i in range(kernels))

@@ -35,7 +35,8 @@ class Target:
     @property
     def entropy(self) -> Float[Tensor, "B T"]:
         """Of each distribution, in nats."""
-        return torch.special.entr(self.value).sum(-1)
+        found: Tensor = torch.special.entr(self.value).sum(-1)
+        return found
 
     @property
     def support(self) -> Float[Tensor, "B T"]:
@@ -81,7 +82,8 @@ def reweight(
     if not temperature > 0:
         raise BadConfig(f"temperature must be > 0; got {temperature}.")
     indices, values = [], []
-    for rows in torch.arange(len(bare), device=bare.device).split(ROWS):
+    for first in range(0, len(bare), ROWS):
+        rows = slice(first, first + ROWS)
         edit = novice[rows].double() - expert[rows].double()
         scores = (bare[rows].double() + eta[rows, None].to(edit) * edit) / temperature
         best = scores.topk(top_k, dim=-1)
@@ -93,7 +95,7 @@ def reweight(
 def eta_along(
     mask: Bool[Tensor, "B T"], eta: float, schedule: Schedule = "ramp", start: float = 1.0
 ) -> Float[Tensor, "B T"]:
-    """eta at each token: constant, or rising in equal steps from `start` at a text's first token to `eta` at its last.
+    """Strength eta at each token: constant, or rising in equal steps from `start` at a text's first token to `eta` at its last.
 
     >>> eta_along(torch.tensor([[True, True, True]]), 5.0).tolist()
     [[1.0, 3.0, 5.0]]
@@ -137,7 +139,7 @@ def elm_target(
     action: Action = "erase",
     noise: torch.Generator | None = None,
 ) -> Target:
-    """q for every token of the texts, from three passes of a frozen model in one call. Pure: nothing is drawn but `noise`.
+    """The target q for every token of the texts, from three passes of a frozen model in one call. Nothing is drawn but `noise`.
 
     Args:
         model: a causal transformers model in evaluation mode, its adapters off.
@@ -176,7 +178,7 @@ def target_of(
     action: Action = "erase",
     noise: torch.Generator | None = None,
 ) -> Target:
-    """q from the logits of the three passes: bare, expert, novice. Arguments as in `elm_target`."""
+    """The target q from the logits of the three passes: bare, expert, novice. Arguments as in `elm_target`."""
     bare, expert, novice = (one[mask] for one in passes)
     strength = eta_along(mask, eta, schedule, eta_start)[mask]
     if action == "enhance":

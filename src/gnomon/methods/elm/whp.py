@@ -21,9 +21,7 @@ from gnomon.methods.elm.feed import FORGET, counted, of_kind, read_by
 from gnomon.methods.elm.prefixing import Ids, text_logits
 
 
-def generic_labels(
-    base: Float[Tensor, "*N V"], reinforced: Float[Tensor, "*N V"], strength: float
-) -> Tensor:
+def generic_labels(base: Float[Tensor, "*N V"], reinforced: Float[Tensor, "*N V"], strength: float) -> Tensor:
     """Argmax of v_0 - a ReLU(v_r - v_0): what the base model would say without what the reinforced one prefers, [*N]."""
     return (base - strength * torch.relu(reinforced - base)).argmax(-1)
 

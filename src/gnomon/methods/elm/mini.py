@@ -1,0 +1,158 @@
+"""The miniature: one of two domains of made-up facts is erased, by ELM and its rivals, and everything about it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from gnomon.core import env
+from gnomon.core.claims import Verdict, judge
+from gnomon.core.files import write_json
+from gnomon.core.rng import Rng
+from gnomon.core.run import PartOfRun, Run
+from gnomon.errors import UserError
+from gnomon.methods.elm import mini_page
+from gnomon.methods.elm.config import CLAIMS, Mini
+from gnomon.methods.elm.evaluation import probe_chance
+from gnomon.methods.elm.mini_models import SCALES, Scale, stage
+from gnomon.methods.elm.mini_study import (
+    OURS,
+    arms,
+    best,
+    fluent_texts,
+    learned_personas,
+    measure,
+    off_window,
+    run_arm,
+)
+
+LEAST_KL = 0.05
+"""Nats per token below which the base model cannot tell a novice from an expert, and there is nothing to erase by."""
+
+ACCURACY, PROBABILITY = (0.10, 0.40), (0.18, 0.32)
+"""Windows around chance, of questions with four options."""
+
+
+@dataclass
+class Findings:
+    """What all seeds brought."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """One row per seed, arm and measured step."""
+    personas: list[float] = field(default_factory=list)
+    """KL of the novice from the expert, per seed."""
+    chances: list[float] = field(default_factory=list)
+    """Chance of the probe, per seed."""
+
+
+def mini(cfg: Mini, run: Run) -> None:
+    """Run every arm for every seed, judge the claims and write the page."""
+    scale = SCALES[cfg.scale]
+    all_arms = arms(scale, full=cfg.full)
+    seeds = range(run.seed, run.seed + cfg.seeds)
+    run.plan(
+        seeds=list(seeds),
+        arms=[arm.name for arm in all_arms],
+        base_steps=scale.base_steps,
+        judge_steps=scale.judge_steps,
+        steps_of_arms=sum(max(arm.steps) for arm in all_arms),
+    )
+    env.check_scale(cfg.scale, scale.device)
+    run.page.title = "elm in miniature: a domain of made-up facts is taken out"
+    found = Findings()
+    for seed in seeds:
+        one_seed(scale, seed, run, found, full=cfg.full, check=cfg.scale != "smoke")
+    verdicts = [judge(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
+    run.page.verdicts(verdicts)
+    mini_page.write(run.page, found.rows, found.personas, median(found.chances))
+    _write_summary(run, cfg, scale, found, verdicts)
+
+
+def one_seed(
+    scale: Scale, seed: int, run: Run, found: Findings, *, full: bool = False, check: bool = True
+) -> None:
+    """World, base, judge and all arms of one seed.
+
+    Raises:
+        UserError: the base model has not learned the personas; then ELM's target is the model itself.
+    """
+    ready = stage(scale, *(_part(run, seed, name) for name in ("world", "base", "judge")))
+    apart = learned_personas(ready)
+    if check and apart < LEAST_KL:
+        raise UserError(
+            f"The base model of seed {seed} does not tell the personas apart (KL {apart:.3f} nats per token): there is nothing to "
+            "erase by. Train it longer."
+        )
+    found.personas.append(apart)
+    found.chances.append(probe_chance(ready.exam) or 0.0)
+    found.rows.append({"seed": seed, "arm": "base", "step": 0, **measure(ready.base, ready)})
+    fluent = fluent_texts(scale, ready, _part(run, seed, "fluent"))
+    for arm in arms(scale, full=full):
+        part = _part(run, seed, arm.name.replace(" ", "-").replace(",", ""))
+        for row in run_arm(arm, scale, ready, fluent, part):
+            found.rows.append({"seed": seed, **row})
+            run.log(**{k: v for k, v in found.rows[-1].items() if not isinstance(v, list)})
+
+
+def _part(run: Run, seed: int, name: str) -> PartOfRun:
+    part = run.within(f"seed-{seed}/{name}")
+    # Batches and adapters start alike in every arm.
+    shared = name if name in ("world", "base", "judge", "fluent") else "arm"
+    part.rng = Rng(seed).child(shared)
+    return part
+
+
+def scores(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """The numbers that claims are about: medians of the seeds for the windows, else one per seed."""
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+
+    def of(arm: str, seed: int) -> list[dict[str, Any]]:
+        return [row for row in rows if row["seed"] == seed and row["arm"].split(",")[0] == arm]
+
+    ours = [[row for row in of(OURS, seed) if row["arm"] == OURS][-1] for seed in seeds]
+    base = [of("base", seed)[0] for seed in seeds]
+    rivals = [best(of("rmu", seed)) for seed in seeds]
+
+    def off(name: str, window: tuple[float, float]) -> list[float]:
+        return [off_window(median(row[name] for row in ours), *window)]
+
+    def over(name: str) -> list[float]:
+        return [mine[name] / before[name] for mine, before in zip(ours, base, strict=True)]
+
+    return {
+        OURS: {
+            "forget accuracy, off 0.10 to 0.40": off("forget", ACCURACY),
+            "true option, off 0.18 to 0.32": off("true option", PROBABILITY),
+            "forget accuracy behind the expert, off 0.10 to 0.40": off("forget, expert prefix", ACCURACY),
+            "true option behind the expert, off 0.18 to 0.32": off("true option, expert prefix", PROBABILITY),
+            "retain accuracy": [row["retain"] for row in ours],
+            "R-PPL over the base's": over("R-PPL"),
+            "generic perplexity over the base's": over("perplexity, generic"),
+        },
+        "rmu": {
+            "R-PPL over the base's, at the best point": [
+                theirs["R-PPL"] / before["R-PPL"] for theirs, before in zip(rivals, base, strict=True)
+            ],
+            "R-PPL over ELM's, at the best point": [
+                theirs["R-PPL"] / mine["R-PPL"] for theirs, mine in zip(rivals, ours, strict=True)
+            ],
+        },
+    }  # fmt: skip
+
+
+def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
+    """The run in one JSON file: what was run with what, and what came out, per seed."""
+    write_json(
+        run.artifact("summary", run.folder / "summary.json"),
+        {
+            "method": run.method,
+            "command": f"gnomon elm mini --scale {cfg.scale}{' --full' if cfg.full else ''} --seeds {cfg.seeds} --seed {run.seed}",
+            "environment": env.describe(),
+            "scale": asdict(scale),
+            "KL of novice from expert": found.personas,
+            "rows": found.rows,
+            "verdicts": [verdict.as_row() for verdict in verdicts],
+        },
+    )

@@ -1,0 +1,72 @@
+"""What a training leaves behind, and how pairs of models are opened."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gnomon.core.files import write_json
+from gnomon.core.models import load_model, load_tokenizer, save_lora
+from gnomon.core.models.load import model_at
+from gnomon.errors import BadConfig, BadInput
+
+NOTE = "elm_config.json"
+
+
+def save_adapter(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Path:
+    """Write a PEFT folder that `PeftModel.from_pretrained` and `lm_eval --model_args peft=` load without this package."""
+    save_lora(model, tokenizer, folder)
+    write_json(folder / NOTE, asdict(settings))
+    return folder
+
+
+def save_checkpoint(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Path:
+    """Write a full checkpoint, as a baseline leaves it."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / NOTE, asdict(settings))
+    return folder
+
+
+def open_model(ref: str, *, device: str = "auto", asked_by: str = "elm") -> Any:
+    """A causal model with or without an adapter."""
+    return load_model(ref, device=device, asked_by=asked_by)
+
+
+def open_pair(before: str, after: str, device: str, asked_by: str) -> tuple[Any, Any, Any]:
+    """Two models and the tokenizer of the first.
+
+    Raises:
+        BadConfig: their vocabularies differ.
+    """
+    one, other = (open_model(ref, device=device, asked_by=asked_by) for ref in (before, after))
+    sizes = [model.get_input_embeddings().num_embeddings for model in (one, other)]
+    if sizes[0] != sizes[1]:
+        raise BadConfig(
+            f"{before} has {sizes[0]} tokens and {after} {sizes[1]}; before and after must be the same model."
+        )
+    return one, other, load_tokenizer(before)
+
+
+def merged(ref: str, base: str | None) -> tuple[Any, Any]:
+    """An adapter folded into its base model, and the tokenizer.
+
+    Raises:
+        BadInput: there is no adapter.
+    """
+    from peft import PeftConfig, PeftModel
+
+    from gnomon.core.models.adapters import without_deprecations
+
+    folder = Path(model_at(ref))
+    if not (folder / "adapter_config.json").is_file():
+        raise BadInput(f"{folder} holds no adapter. Name a run of gnomon elm train, or a PEFT folder.")
+    if base is None:
+        model: Any = load_model(folder, device="cpu", asked_by="elm merge")
+    else:
+        with without_deprecations():
+            model = PeftModel.from_pretrained(load_model(base, device="cpu"), str(folder))
+    named = base or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    has_own = any(folder.glob("*token*"))
+    return model.merge_and_unload(), load_tokenizer(folder if has_own else str(named))
