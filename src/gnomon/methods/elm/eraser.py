@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,8 +212,8 @@ class ScratchRun:
     """
 
     def __init__(self, seed: int = 0):
-        self._folder = tempfile.TemporaryDirectory(prefix="gnomon-")
-        self.folder, self.rng, self.is_main = Path(self._folder.name), Rng(seed), True
+        self.folder, self.rng, self.is_main = Path(tempfile.mkdtemp(prefix="gnomon-")), Rng(seed), True
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.rows: list[dict[str, float]] = []
         """What was logged."""
 

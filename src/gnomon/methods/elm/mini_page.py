@@ -31,9 +31,9 @@ def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: fl
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     page.text(
         "A small model has read documents about two domains of made-up facts: plain ones and an expert's tell them right, a "
-        "novice's at random. One domain is erased, by ELM and by six rivals over the same batches; the other is kept. Questions "
-        "have four options: **0.25 is chance**, and far below it is an anti-answer. R-PPL is judged by a model that has read the same "
-        "language with every value drawn at random. The base model tells novice and expert apart by a KL of "
+        "novice's at random. One domain is erased, by ELM and by six rivals over the same batches; the other is kept. "
+        "Questions have four options: **0.25 is chance**, and far below it is an anti-answer. R-PPL is judged by a model that "
+        "has read the same language with every value drawn at random. The base model tells novice and expert apart by a KL of "
         f"{np.mean(personas):.2f} nats per token; where that is 0 there is nothing for ELM to work with."
     )
     points = list(dict.fromkeys((row["arm"], row["step"]) for row in rows))
