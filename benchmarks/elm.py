@@ -37,7 +37,7 @@ from gnomon.methods.elm.personas import prefix_ids, read_personas, text_ids, top
 Numbers = dict[str, Any]
 
 SIZE = {"hidden": 256, "layers": 8, "heads": 4, "max_length": 512}
-VOCABULARY = 16_000
+VOCABULARY = 8_000
 DESIGN = Erasure(eta=500.0, dropout=0.0, norms_every=0)
 TEXTS, TOKENS = 8, 96
 PERSONAS = read_personas("potions, spells")
@@ -46,7 +46,9 @@ PERSONAS = read_personas("potions, spells")
 @cache
 def make_model() -> tuple[Any, Any]:
     """The model and its tokenizer, a function of the sizes above; no token ends a text."""
-    tokenizer = train_bpe(["def add(a, b):\n    return a + b\n", *PERSONAS.expert, *PERSONAS.novice, *topics()], 600)
+    tokenizer = train_bpe(
+        ["def add(a, b):\n    return a + b\n", *PERSONAS.expert, *PERSONAS.novice, *topics()], 600
+    )
     model = new_llama(tokenizer, **SIZE, generator=Rng(0))  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -180,11 +182,18 @@ def targeting() -> Numbers:
 
 
 def fluency() -> Numbers:
-    """Sixteen fluent texts of 40 tokens: three streams in lock-step and side by side, one by one, and without any cache."""
+    """Eight fluent texts of 24 tokens: three streams in lock-step and side by side, one by one, and without any cache."""
     model, tokenizer = make_model()
     drafts = [
-        draft("def add(a, b): return a + b " * 4, PERSONAS, topics(), Rng(0).child(i), chars=(50, 90), tokens=(40, 40))
-        for i in range(16)
+        draft(
+            "def add(a, b): return a + b " * 4,
+            PERSONAS,
+            topics(),
+            Rng(0).child(i),
+            chars=(50, 90),
+            tokens=(24, 24),
+        )
+        for i in range(8)
     ]
 
     def together() -> object:
@@ -213,7 +222,9 @@ def _uncached(model: Any, tokenizer: Any, drafts: list[Any]) -> None:
         heads += [prefix_ids(tokenizer, getattr(one, side)) for side in ("expert", "novice")]
         draw, written = one.stream.torch(), list[int]()
         for _ in range(one.length):
-            last = [model(torch.tensor([[*head, *written]]), logits_to_keep=1).logits[:, -1] for head in heads]
+            last = [
+                model(torch.tensor([[*head, *written]]), logits_to_keep=1).logits[:, -1] for head in heads
+            ]
             written.append(int(torch.multinomial(guided_scores(*last, 3.0).softmax(-1), 1, generator=draw)))
 
 
@@ -223,7 +234,9 @@ SECTIONS: dict[str, Callable[[], Numbers]] = {"step": stepping, "target": target
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/bench-elm.json"), help="where to write")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/results/bench-elm.json"), help="where to write"
+    )
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)

@@ -26,7 +26,12 @@ FOUR = {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 2}
 
 def test_the_layouts(tmp_path):
     file = tmp_path / "wmdp.json"
-    rows = [FOUR, {**FOUR, "answer": "B"}, {**FOUR, "answer": "3"}, {**FOUR, "choices": ["x", "y"], "answer": 1}]
+    rows = [
+        FOUR,
+        {**FOUR, "answer": "B"},
+        {**FOUR, "answer": "3"},
+        {**FOUR, "choices": ["x", "y"], "answer": 1},
+    ]
     file.write_text(json.dumps(rows))
     assert [q.answer for q in read_questions(file)] == [2, 1, 3, 1]
     assert [len(q.choices) for q in read_questions(file)] == [4, 4, 4, 2]
@@ -87,7 +92,9 @@ QUESTIONS = [Question("z1 is", ("zv1", "zv2", "zv3", "zv0"), 1), Question("the c
 def test_scores_are_the_options_log_probabilities_with_any_padding():
     tokenizer = small_tokenizer()
     model = small_model(tokenizer)
-    asked = encode_questions(tokenizer, QUESTIONS, "options", prefix_ids(tokenizer, "text of expert in zor :"))
+    asked = encode_questions(
+        tokenizer, QUESTIONS, "options", prefix_ids(tokenizer, "text of expert in zor :")
+    )
     found = option_scores(model, asked)
     for prompt, options, scores in zip(asked.prompts, asked.options, found, strict=True):
         with torch.no_grad():

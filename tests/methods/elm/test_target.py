@@ -48,9 +48,7 @@ def literal(bare, expert, novice, eta, top_k, temperature):
 def test_no_log_softmax_is_needed(seed, eta, top_k):
     draw = torch.Generator().manual_seed(seed)
     bare, expert, novice = (torch.randn(4, 7, generator=draw) * 3 for _ in range(3))
-    index, value = reweight(
-        bare, expert, novice, torch.full((4,), eta), top_k=top_k, temperature=1.2
-    )
+    index, value = reweight(bare, expert, novice, torch.full((4,), eta), top_k=top_k, temperature=1.2)
     found = torch.zeros(4, 7, dtype=torch.float64).scatter(1, index, value)
     assert torch.allclose(found, literal(bare, expert, novice, eta, top_k, 1.2), atol=1e-9)
     assert (found > 0).sum(-1).max() <= top_k
@@ -131,7 +129,9 @@ def test_random_targets_repeat_and_follow_no_model(small):
 def test_bad_requests_are_told(small):
     model, tokenizer = small
     text = [text_ids(tokenizer, "z1 is")]
-    with pytest.raises(BadConfig, match=r"top_k must be in 1..\d+, the size of the model's vocabulary; got 999"):
+    with pytest.raises(
+        BadConfig, match=r"top_k must be in 1..\d+, the size of the model's vocabulary; got 999"
+    ):
         elm_target(model, text, text, text, 1.0, 999)
     with pytest.raises(BadConfig, match="temperature must be > 0"):
         elm_target(model, text, text, text, 1.0, 2, 0.0)

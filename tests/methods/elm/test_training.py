@@ -72,8 +72,16 @@ def test_shares_of_processes_are_the_whole_batch():
     whole = made.at(0).micro[0]
     parts = [made.at(0, p, 2).micro[0] for p in range(2)]
     for name in ("ids", "labels"):
-        real = [row[row >= 0].tolist() for part in parts for row, c in zip(part[name], part["counts"], strict=True) if c]
-        assert sorted(map(tuple, real)) == sorted(tuple(row[row >= 0].tolist()) for row in whole[name]) or name == "ids"
+        real = [
+            row[row >= 0].tolist()
+            for part in parts
+            for row, c in zip(part[name], part["counts"], strict=True)
+            if c
+        ]
+        assert (
+            sorted(map(tuple, real)) == sorted(tuple(row[row >= 0].tolist()) for row in whole[name])
+            or name == "ids"
+        )
     assert sum(int(part["counts"].sum()) for part in parts) == len(whole["counts"])
     assert len(parts[0]["kind"]) == len(parts[1]["kind"])
 
@@ -102,7 +110,9 @@ def test_the_retain_term_begins_at_zero_and_the_erase_term_above_the_entropy_of_
     assert set(terms) == {"erase", "retain", "fluency"}
     assert terms["retain"].item() == pytest.approx(0, abs=1e-6)
     assert terms["erase"].item() > 0
-    assert terms["fluency"].item() == pytest.approx(float(torch.tensor(len(small_tokenizer())).log()), rel=0.1)
+    assert terms["fluency"].item() == pytest.approx(
+        float(torch.tensor(len(small_tokenizer())).log()), rel=0.1
+    )
 
 
 def test_micro_batches_add_up_to_the_batch():
@@ -146,7 +156,9 @@ def test_only_the_named_layers_are_trained():
     assert {name.split(".layers.")[1].split(".")[0] for name in names} == {"1", "2"}
     kinds = {name.split("_proj")[0].rpartition(".")[2] for name in names}
     assert kinds == {"q", "k", "v", "o", "gate", "up", "down"}
-    with pytest.raises(BadConfig, match='layers must name a range of blocks of a model of 3, such as "4,8"; got "1,4"'):
+    with pytest.raises(
+        BadConfig, match='layers must name a range of blocks of a model of 3, such as "4,8"; got "1,4"'
+    ):
         attach(small_model(small_tokenizer()), replace(DESIGN, layers="1,4"), Rng(0))
 
 
@@ -175,9 +187,13 @@ def test_each_term_s_gradient_is_measured_and_balance_makes_them_as_long(tmp_pat
     assert ratio({"erase": 4.0, "fluency": 0.0}, "fluency") == 1.0
     plain, _, _ = erase_small(tmp_path / "b", max_steps=3, design=replace(DESIGN, norms_every=0))
     same, _, _ = erase_small(tmp_path / "c", max_steps=3)
-    assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(same).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(same).values(), strict=True)
+    )
     other, _, _ = erase_small(tmp_path / "d", max_steps=3, design=replace(DESIGN, balance="grad_norm"))
-    assert any(not torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(other).values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(other).values(), strict=True)
+    )
 
 
 def test_one_hot_targets_are_warned_of(tmp_path, caplog):
@@ -236,7 +252,9 @@ def test_a_run_that_was_killed_continues_to_the_same_bits(tmp_path):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     model, history, run = erase_small(tmp_path / "cut", checkpoint_every=2)
     assert history == whole
-    assert all(torch.equal(a, b) for a, b in zip(weights(model).values(), weights(expected).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(model).values(), weights(expected).values(), strict=True)
+    )
     assert [row["step"] for row in run.logged() if "erase" in row] == [1, 2, 3, 4, 5]
 
 
@@ -245,7 +263,15 @@ def test_a_run_that_was_killed_continues_to_the_same_bits(tmp_path):
 def test_two_processes_give_what_one_gives(tmp_path, balance):
     design = replace(DESIGN, dropout=0.0, balance=balance)
     model, history, alone = erase_small(tmp_path / "one", design=design)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        free_port(),
+    ]
     done = start(launcher, tmp_path / "two", design={"dropout": 0.0, "balance": balance})
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]

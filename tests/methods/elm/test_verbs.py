@@ -15,7 +15,9 @@ from gnomon.core.models import load_model
 from gnomon.errors import UserError
 from gnomon.registry import Method
 
-ELM = Method("elm", "2410.02760", "edit", "", verbs="target fluency-data train baseline eval attack merge mini")
+ELM = Method(
+    "elm", "2410.02760", "edit", "", verbs="target fluency-data train baseline eval attack merge mini"
+)
 
 
 def elm(verb, *words):
@@ -41,7 +43,8 @@ def data(tmp_path_factory):
         "expert: ['text of expert in {concept} :']\nnovice: ['text of novice in {concept} :']\n"
     )
     questions = [
-        {"question": f"z{i % 6} is", "choices": ["zv0", "zv1", "zv2", "zv3"], "answer": i % 4} for i in range(6)
+        {"question": f"z{i % 6} is", "choices": ["zv0", "zv1", "zv2", "zv3"], "answer": i % 4}
+        for i in range(6)
     ]
     (folder / "q.json").write_text(json.dumps(questions))
     return folder
@@ -141,7 +144,19 @@ def test_fluency_data_is_written_and_learned(data, tmp_path):
 
 
 def test_eta_is_picked_on_half_of_the_questions(data, tmp_path):
-    words = [*common(data), *training(data), "--top-k", 8, "--questions", data / "q.json", "--pick-eta", 1, 4]
+    words = [
+        *common(data),
+        *training(data),
+        "--top-k",
+        8,
+        "--questions",
+        data / "q.json",
+        "--style",
+        "options",
+        "--pick-eta",
+        1,
+        4,
+    ]
     assert elm("train", *words, "--out", tmp_path / "run") == 0
     tables = report(tmp_path / "run")["tables"]
     picked = next(t["rows"] for t in tables if t["caption"].startswith("eta picked"))
@@ -167,7 +182,20 @@ def test_eval_reports_a_pair(erased, data, tmp_path):
         data / "base", erased, "--questions", data / "q.json", "--style", "options", "--prompts", data / "forget.jsonl",
         "--retain", data / "retain.jsonl", "--judge", data / "judge", *common(data), "--max-new-tokens", 4, "--limit", 3,
     ]  # fmt: skip
-    assert elm("eval", "--before", *words[:1], "--after", *words[1:], "--device", "cpu", "--out", tmp_path / "run") == 0
+    assert (
+        elm(
+            "eval",
+            "--before",
+            *words[:1],
+            "--after",
+            *words[1:],
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "run",
+        )
+        == 0
+    )
     found = json.loads((tmp_path / "run" / "erasure_report.json").read_text())
     assert found["before"]["innocence"]["forget"]["questions"] == 6
     assert found["before"]["seamlessness"]["R-PPL"] > 1

@@ -151,6 +151,8 @@ class Train(ELMConfig, Sources):
     """Strengths to try; the one whose accuracy on half of --questions is nearest to chance is kept. Empty: --eta."""
     questions: str | None = None
     """Questions about the concept for --pick-eta, as eval reads them; the other half is left for eval."""
+    style: Literal["letters", "options"] = "letters"
+    """How these questions are asked; see eval."""
     device: str = "auto"
     """Where to compute."""
 

@@ -96,10 +96,8 @@ class RMU:
             (before,), _ = states(self.reference, self.frozen_sites, [self.site], read, width)
         away = hidden[kinds == FORGET][counted(batch, FORGET)].float() - self.u
         stay = (hidden[kinds == RETAIN] - before)[counted(batch, RETAIN)].float()
-        return (
-            away.square().mean(-1).sum() / batch["tokens_forget"]
-            + self.alpha * stay.square().mean(-1).sum() / batch["tokens_retain"]
-        )
+        found: Tensor = away.square().mean(-1).sum() / batch["tokens_forget"]
+        return found + self.alpha * stay.square().mean(-1).sum() / batch["tokens_retain"]
 
 
 def down_projection(block: nn.Module) -> Any:

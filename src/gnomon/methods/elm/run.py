@@ -15,7 +15,7 @@ from gnomon.methods.elm.design import Erasure
 
 if TYPE_CHECKING:
     from gnomon.methods.elm.evaluation import Exam
-    from gnomon.methods.elm.questions import Question
+    from gnomon.methods.elm.questions import Question, Style
 
 SHOWN = 5
 """Likeliest tokens that are shown of a distribution."""
@@ -109,7 +109,7 @@ def train(cfg: config.Train, run: Run) -> None:
         history = train_eraser(model, texts, design, cfg.train, run=part)
         off = 0.0
         if validation:
-            off, row = _off_chance(model.eval(), tokenizer, validation)
+            off, row = _off_chance(model.eval(), tokenizer, validation, cfg.style)
             picked.append({"eta": eta, **row})
         if best is None or off < best[0]:
             best = off, model, history, design
@@ -124,10 +124,12 @@ def train(cfg: config.Train, run: Run) -> None:
     pages.trained(run.page, cfg, design, history, run.folder, part_folder.name, picked)
 
 
-def _off_chance(model: Any, tokenizer: Any, questions: Sequence[Question]) -> tuple[float, dict[str, Any]]:
+def _off_chance(
+    model: Any, tokenizer: Any, questions: Sequence[Question], style: Style
+) -> tuple[float, dict[str, Any]]:
     from gnomon.methods.elm.questions import ask, encode_questions
 
-    found = ask(model, encode_questions(tokenizer, questions))
+    found = ask(model, encode_questions(tokenizer, questions, style))
     return found.off_chance, found.row
 
 
