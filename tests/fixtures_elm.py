@@ -56,7 +56,11 @@ def small_texts(n=9):
     return forget, [writer.document("filler", "m", 5 + i % 4) for i in range(n)]
 
 
-FLUENT = [Fluent("z0 is", " the red cat sees the old river ."), Fluent("z1 is zv1 .", " the cat"), Fluent("the", " old cat .")]  # fmt: skip
+FLUENT = [
+    Fluent("z0 is", " the red cat sees the old river ."),
+    Fluent("z1 is zv1 .", " the cat"),
+    Fluent("the", " old cat ."),
+]
 
 
 def erase_small(folder, *, is_main=True, die_at=None, design=DESIGN, **settings):

@@ -20,7 +20,7 @@ def ready(tmp_path_factory):
 
     def part(name):
         made = run.within(name)
-        made.rng = Rng(30).child(name)
+        made.rng = Rng(10).child(name)
         return made
 
     yield stage(SCALE, part("world"), part("base"), part("judge")), part

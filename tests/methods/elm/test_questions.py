@@ -86,7 +86,10 @@ def test_options_that_are_one_to_the_tokenizer_are_refused():
         encode_questions(small_tokenizer(), [Question("z1 is", ("unknown", "words", "a", "b"), 0)], "options")
 
 
-QUESTIONS = [Question("z1 is", ("zv1", "zv2", "zv3", "zv0"), 1), Question("the cat sees z2 is", ("zv5", "zv1", "zv2", "zv3"), 0)]  # fmt: skip
+QUESTIONS = [
+    Question("z1 is", ("zv1", "zv2", "zv3", "zv0"), 1),
+    Question("the cat sees z2 is", ("zv5", "zv1", "zv2", "zv3"), 0),
+]
 
 
 def test_scores_are_the_options_log_probabilities_with_any_padding():

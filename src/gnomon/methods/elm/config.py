@@ -175,7 +175,7 @@ class Baseline(Sources):
 
     model: str
     """A causal model: a folder, a run folder or a hub id."""
-    method: Rival
+    method: Rival = "rmu"
     """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff or npo."""
     rmu_c: float = 6.5
     """RMU: length of the random direction."""

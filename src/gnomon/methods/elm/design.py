@@ -63,7 +63,7 @@ class Erasure(Reweighting):
     retain_target: Hardness = "soft"
     """soft: KL from the frozen model; hard: its likeliest token, the released code's default."""
     balance: Balance = "none"
-    """grad_norm scales retain and fluency so that their gradients are as long as the erase term's, at most 100 times; by micro-batch."""
+    """grad_norm makes the gradients of retain and fluency as long as the erase term's, by micro-batch and 100-fold at most."""
     norms_every: int = 25
     """Steps between two measurements of each term's gradient; 0: never."""
     fluency_every: int = 1
