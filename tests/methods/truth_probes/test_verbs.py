@@ -133,7 +133,7 @@ def test_transfer_names_tasks_by_their_folders(stages, truth_model, tmp_path):
     )
     pairs = json.loads((tmp_path / "matrix" / "matrix.json").read_text())["pairs"]
     assert [(row["trained on"], row["tested on"]) for row in pairs[:2]] == [("one", "one"), ("one", "other")]
-    with pytest.raises(BadConfig, match='no baseline "logits-min-exct".*"logits-min-exact"'):
+    with pytest.raises(BadConfig, match=r'no baseline "logits-min-exct".*"logits-min-exact"'):
         truth("generalise", "--baseline", "logits-min-exct", "--out", tmp_path / "x")
     with pytest.raises(BadInput, match="at least two tasks"):
         truth("generalise", "--tasks", tmp_path / "one", "--out", tmp_path / "y")
