@@ -1,4 +1,4 @@
-"""How fast answers and their states are had, against one question at a time with all states kept; and how fast a grid of probes is fitted.
+"""How fast answers and their states are had, against one at a time with all states kept; and a grid of probes.
 
     python benchmarks/truth_probes.py      writes docs/results/bench-truth-probes.json; with --only it prints a part
 

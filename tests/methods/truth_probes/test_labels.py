@@ -213,6 +213,8 @@ def test_after_five_tries_an_answer_is_not_valid():
 def test_ways_are_read_and_written():
     for text in ("known", "line", "regex:a+", "rule:m:f", "hf:folder"):
         assert str(Extraction.parse(text, ["open"])) == text
+    (found,) = extract([made("so 12", correct=0)], Extraction("regex", r"\d+"))
+    assert found.found_by == r"regex:\d+"  # a probe keeps it, to find exact answers in the same way
     assert Extraction.parse("auto", ["imdb", "nli"]).kind == "known"
     assert Extraction.parse("auto", ["imdb", "open"]).kind == "line"
     with pytest.raises(BadConfig, match="does not compile"):
