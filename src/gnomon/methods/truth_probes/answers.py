@@ -63,6 +63,8 @@ class Answer:
     """Every place of the exact answer in `answer` as [start, end] in characters; the first is read."""
     valid: int | None = None
     """1 when the exact answer could be found, 0 when not, None before it was looked for."""
+    found_by: str = ""
+    """How the exact answer was looked for."""
     tokens: list[int] = field(default_factory=list)
     """First and last token of the exact answer within `output_ids`, once they were looked for."""
     meta: dict[str, Any] = field(default_factory=dict)

@@ -108,7 +108,7 @@ class Answer(Reference, Asking, Labelling):
 class Extract(Extracting, Labelling):
     """The part of each answer that is the answer."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """Answers: a run of `answer` or `resample`, or its file."""
 
 
@@ -118,7 +118,7 @@ class Represent(Reference):
 
     LOOSE: ClassVar = ("batch_tokens",)
 
-    source: Positional[Path]
+    source: Positional[str]
     """Answers with exact answers: a run of `extract`, or its file."""
     site: Site = "mlp"
     """mlp, mlp_input, attention or residual: which tensor of a block."""
@@ -137,7 +137,7 @@ class Heatmap(Probing):
 
     LOOSE: ClassVar = ("jobs",)
 
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `represent`."""
     limit: int | None = 1000
     """Only so many answers. None: all."""
@@ -177,7 +177,7 @@ class Train(Probing, Reference, Asking, Extracting, Labelling):
 class Eval(Reference, Asking, Extracting, Labelling):
     """Measure a saved detector on other answers, beside the model's own probabilities."""
 
-    probe: Positional[Path]
+    probe: Positional[str]
     """A run of `train`, or its probe."""
     source: Positional[str]
     """Questions, or a run of `answer`, `extract` or `represent`; not those of the training."""
@@ -225,7 +225,7 @@ class Resample(Reference, Asking, Extracting, Labelling):
 class Taxonomy:
     """What kinds of errors a model makes, question by question."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `resample`."""
     more: tuple[Path, ...] = ()
     """Further runs of `resample` over the same questions, with other seeds."""
@@ -237,9 +237,9 @@ class Taxonomy:
 class Types(Probing):
     """Tell the kind of error from the greedy answer's hidden state."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `represent` over greedy answers."""
-    types: Positional[Path]
+    types: Positional[str]
     """A run of `taxonomy` over the same questions."""
     layer: int | None = None
     """The block that is read. None: the middle one."""
@@ -251,11 +251,11 @@ class Types(Probing):
 class Choose(Reference):
     """Give the sampled answer that the detector trusts most, against greedy, random and majority."""
 
-    probe: Positional[Path]
+    probe: Positional[str]
     """A run of `train`, or its probe; trained on other questions."""
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `resample`."""
-    greedy: Positional[Path]
+    greedy: Positional[str]
     """A run of `answer` or `extract` over the same questions."""
     more: tuple[Path, ...] = ()
     """Further runs of `resample` over the same questions, with other seeds."""
@@ -269,7 +269,7 @@ class Score(Reference):
 
     LOOSE: ClassVar = ("llm",)
 
-    probe: Positional[Path]
+    probe: Positional[str]
     """A run of `train`, or its probe."""
     source: Positional[str] = "-"
     """JSONL with question, and completion where the answer is there already; - reads from stdin and answers line by line."""
