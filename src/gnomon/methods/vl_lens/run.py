@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
+from gnomon.core.config import check
 from gnomon.core.files import write_json
 from gnomon.core.run import Run, artifact
 from gnomon.errors import BadInput
@@ -47,6 +49,7 @@ def caption(cfg: config.Caption, run: Run) -> None:
 
 def lens(cfg: config.Lens, run: Run) -> None:
     """How strongly and where the image tokens carry words, layer by layer."""
+    check(bool(cfg.words), "words", "one or more words", cfg.words)
     rows, handle = _begin(cfg, run, passes=1)
     import numpy as np
 
@@ -160,6 +163,7 @@ def detect(cfg: config.Detect, run: Run) -> None:
 
 def erase(cfg: config.Erase, run: Run) -> None:
     """Captions before and after words are erased from the image tokens."""
+    check(bool(cfg.words), "words", "one or more words", cfg.words)
     rows, handle = _begin(cfg, run, passes=2)
     from gnomon.methods.vl_lens.captions import describe
     from gnomon.methods.vl_lens.mitigation import Rewritten, rewrite
@@ -280,6 +284,7 @@ def segment(cfg: config.Segment, run: Run) -> None:
 
 def sweep(cfg: config.Sweep, run: Run) -> None:
     """The setting that erases most hallucinated objects and few others."""
+    check(bool(cfg.objects), "objects", "one or more files that say what is in the images", cfg.objects)
     vocabulary = Vocabulary.read(cfg.synonyms)
     truth = read_objects(cfg.objects, vocabulary)
     grid = list(product(cfg.text_layers, cfg.edit_layers, cfg.alphas))
@@ -314,6 +319,7 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
 
 def chair(cfg: config.Chair, run: Run) -> None:
     """CHAIR: how often captions name objects that are not in the image."""
+    check(bool(cfg.objects), "objects", "one or more files that say what is in the images", cfg.objects)
     vocabulary = Vocabulary.read(cfg.synonyms)
     truth = read_objects(cfg.objects, vocabulary)
     captions = list(_captions(cfg))
@@ -339,7 +345,7 @@ def chair(cfg: config.Chair, run: Run) -> None:
 
 
 def _captions(cfg: config.Chair) -> Any:
-    for where, raw in records.read_raw(artifact(cfg.captions, "captions")):
+    for where, raw in records.read_raw(artifact(Path(cfg.captions), "captions")):
         for key in (cfg.id_key, cfg.caption_key):
             if key not in raw:
                 raise BadInput(
@@ -350,7 +356,7 @@ def _captions(cfg: config.Chair) -> Any:
 
 def _begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[ImageRow], ModelHandle]:
     """The images and the model, after the cost was told."""
-    rows = read_images(cfg.images)
+    rows = read_images(Path(cfg.images))
     run.plan(images=len(rows), passes_per_image=passes, **costs)
     from gnomon.core.models import ModelHandle
 
