@@ -143,6 +143,18 @@ def test_edits_see_positions_in_the_librarys_own_generate(name, site, handle_of)
     assert seen == [[list(range(width))], [[width]]]
 
 
+def test_the_lens_may_be_used_inside_an_edit(handle):
+    batch, seen = handle.encode(TEXTS), []
+    expected = handle.lens(handle.capture(batch, ["0.resid_post"])["0.resid_post"][:1, :2])
+    looks = {
+        "0.resid_post": lambda hidden, step: seen.append(handle.lens(hidden[:1, :2])) or hidden,
+        "final_norm": lambda hidden, step: hidden + 1,
+    }
+    with handle.edit(looks):
+        handle.logits(batch)
+    assert torch.equal(seen[0], expected)
+
+
 def test_the_lens_of_given_words_needs_no_whole_vocabulary(handle_of):
     for name in ("gemma2", "opt-350m", "t5"):
         handle = handle_of(name)

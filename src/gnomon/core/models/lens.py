@@ -33,7 +33,8 @@ def head_logits(
     if head is None:
         raise ModelMismatch(f"{type(model).__name__} has no output embedding and predicts no tokens.")
     if not normed and top.final_norm is not None:
-        hidden = top.final_norm(hidden)
+        # Not as a call: hooks at the site final_norm are about the model's own pass.
+        hidden = top.final_norm.forward(hidden)
     if top.project is not None:
         hidden = top.project(hidden)
     if getattr(config, "scale_decoder_outputs", False):

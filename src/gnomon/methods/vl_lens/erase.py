@@ -38,10 +38,10 @@ def project_away(
     Source: section 4.1 and the published code. Differs: `joint` is ours.
     """
     k, t = states.float(), directions.float()
-    if joint:
-        return (k - alpha * _in_span(k, t)).to(states.dtype)
     squares = (t * t).sum(-1)
-    for i in range(t.shape[-2]):
+    if joint:
+        k = k - alpha * _in_span(k, t)
+    for i in range(0 if joint else t.shape[-2]):
         share = (k * t[..., i, :]).sum(-1) / squares[..., i].clamp(min=torch.finfo(k.dtype).tiny)
         k = k - alpha * share.clamp(min=0)[..., None] * t[..., i, :]
     return k.to(states.dtype)
@@ -53,8 +53,9 @@ def _in_span(k: Float[Tensor, "*N D"], t: Float[Tensor, "*N W D"]) -> Float[Tens
     along = (onto > 0).float()
     gram = t @ t.transpose(-1, -2) * along[..., None] * along[..., None, :] + torch.diag_embed(1 - along)
     # Directions may depend on each other.
-    weights = torch.linalg.pinv(gram, hermitian=True) @ (onto * along)[..., None]
-    return (weights * t * along[..., None]).sum(-2)
+    weights: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (onto * along)[..., None]
+    part: Tensor = weights * t * along[..., None]
+    return part.sum(-2)
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def erase(
 
 def _rows(step: StepInfo, lists: int) -> Tensor:
     """Which list each row of a call belongs to; beams of a text stand side by side."""
-    rows = step.rows
+    rows: Tensor = step.rows
     if int(rows.max()) >= lists:
         beams, rest = divmod(len(rows), lists)
         if rest:

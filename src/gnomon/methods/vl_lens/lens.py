@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LensResult", "lens"]
 
 LENSES = ("raw", "norm")
-PIECES = {"max": np.max, "mean": np.mean, "first": lambda scores, axis: scores.take(0, axis)}
+PIECES: dict[str, Any] = {"max": np.max, "mean": np.mean, "first": lambda scores, axis: scores.take(0, axis)}
 WINDOW = 8
 """Batches of images that are looked at together to put those with equally many tokens side by side."""
 
@@ -102,18 +102,18 @@ def lens(
         ):
             scores, forms = _score(part["probs"], wanted, spellings, pieces)
             found[place] = (scores, forms, layout[0], part["top_ids"], part["top_probs"])
-    scores, forms, layouts, top_ids, top_probs = (list(column) for column in zip(*found, strict=True))
+    columns = [list(column) for column in zip(*found, strict=True)]
     return LensResult(
         words=tuple(words),
         layers=chosen,
-        scores=scores,
-        layouts=layouts,
-        spellings=forms,
+        scores=columns[0],
+        spellings=columns[1],
+        layouts=columns[2],
         lens=lens,
         topk=topk,
         pieces=pieces,
-        top_ids=top_ids,
-        top_probs=top_probs,
+        top_ids=columns[3],
+        top_probs=columns[4],
         tokenizer=handle.tokenizer,
     )
 
@@ -132,6 +132,11 @@ def _batches(
             yield [start + place for place in some], handle.gather([seen[place] for place in some])
 
 
+def _parted(stacked: np.ndarray, ends: Sequence[int]) -> list[np.ndarray]:
+    """[L, N, ...] by images, which end there."""
+    return [stacked[:, start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
 @torch.no_grad()
 def _look(handle: ModelHandle, batch: Batch, layers: Sequence[int], read: Any) -> list[dict[str, np.ndarray]]:
     """What `read` finds in each image of a batch, stacked over layers; a layer's states are gone before the next one's."""
@@ -146,11 +151,11 @@ def _look(handle: ModelHandle, batch: Batch, layers: Sequence[int], read: Any) -
         last = handle.capture(batch, [sites[-1]], where=batch.image_mask)[sites[-1]]
     if len(sites) - 1 in layers:
         found[len(sites) - 1] = read(last, is_normed=True)
-    ends = np.cumsum(batch.image_mask.sum(-1).cpu().numpy())[:-1]
+    ends = batch.image_mask.sum(-1).cumsum(0).tolist()
     parts: list[dict[str, np.ndarray]] = [{} for _ in batch.layouts]
     for name in ("probs", "top_ids", "top_probs"):
         stacked = np.stack([found[layer][name] for layer in layers])
-        for part, piece in zip(parts, np.split(stacked, ends, axis=1), strict=True):
+        for part, piece in zip(parts, _parted(stacked, ends), strict=True):
             part[name] = piece
     return parts
 
@@ -169,7 +174,8 @@ def _read(
     """Probabilities of the wanted tokens [N, U], and the likeliest tokens of each place with theirs [N, tops]."""
     columns = torch.tensor(wanted, dtype=torch.long, device=hidden.device)
     kept: dict[str, list[Tensor]] = {"probs": [], "top_ids": [], "top_probs": []}
-    for part in hidden.split(chunk):
+    for start in range(0, len(hidden), chunk):
+        part = hidden[start : start + chunk]
         logits = handle.lens(part, normed=is_normed or is_raw).float()  # half precision underflows
         size = logits.shape[-1]
         first = torch.topk(logits, min(max(tops, topk or 0), size), dim=-1)

@@ -37,7 +37,7 @@ def spell(tokenizer: Any, word: str) -> tuple[Spelling, ...]:
     A spelling with a piece of spaces alone is left out: such a piece is everywhere. So is one with unknown pieces.
 
     Raises:
-        BadInput: the vocabulary has no piece of the word.
+        BadInput: no spelling is left.
     """
     found: dict[tuple[int, ...], Spelling] = {}
     for text in (word.strip(), " " + word.strip()):
@@ -46,9 +46,7 @@ def spell(tokenizer: Any, word: str) -> tuple[Spelling, ...]:
         if is_known and all(tokenizer.decode([i]).strip() for i in ids):
             found.setdefault(ids, Spelling(text, ids))
     if not found:
-        raise BadInput(
-            f'The word "{word}" is not in the model\'s vocabulary: all of it is unknown pieces. Choose another word.'
-        )
+        raise _unknown(word)
     return tuple(found.values())
 
 
@@ -71,7 +69,17 @@ def check_layer(handle: ModelHandle, layer: int, name: str) -> None:
         )
 
 
-_seen: WeakKeyDictionary[Any, dict[Any, Tensor]] = WeakKeyDictionary()
+@dataclass
+class _Known:
+    """What one model's words came out as."""
+
+    stamp: int
+    """Tells whether its weights have changed since."""
+    vectors: dict[tuple[str, str], Tensor]
+    """(word, how) -> one vector, or one per layer."""
+
+
+_known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
 
 
 def word_vectors(
@@ -96,17 +104,12 @@ def word_vectors(
     check_layer(handle, layer, "text_layer")
     if how not in HOW:
         raise BadInput(f'how must be one of {", ".join(HOW)}; got "{how}".')
-    known = _seen.setdefault(handle.model, {})
-    stamp = sum(parameter._version for parameter in handle.model.parameters())
-    if known.get("stamp") != stamp:
-        known.clear()
-        known["stamp"] = stamp  # type: ignore[assignment]
+    vectors = _vectors_of(handle)
     for word in words:
-        if (word, how) not in known:
-            known[word, how] = _mean(handle, word) if how == "mean_embedding" else _last(handle, word)
-    return torch.stack(
-        [known[word, how] if how == "mean_embedding" else known[word, how][layer] for word in words]
-    )
+        if (word, how) not in vectors:
+            vectors[word, how] = _mean(handle, word) if how == "mean_embedding" else _last(handle, word)
+    found = [vectors[word, how] for word in words]
+    return torch.stack(found if how == "mean_embedding" else [layers[layer] for layers in found])
 
 
 def word_vector(model: Any, word: str, layer: int, *, how: str = "last") -> Float[Tensor, " D"]:
@@ -116,16 +119,29 @@ def word_vector(model: Any, word: str, layer: int, *, how: str = "last") -> Floa
 
 def random_like(vector: Float[Tensor, " D"], rng: Rng) -> Float[Tensor, " D"]:
     """A direction drawn by chance, as long as `vector`: the control for erasing it."""
-    noise = torch.randn(vector.shape, generator=rng.torch()).to(vector)
-    return noise * vector.norm() / noise.norm()
+    noise: Tensor = torch.randn(vector.shape, generator=rng.torch()).to(vector)
+    drawn: Tensor = noise * (vector.norm() / noise.norm())
+    return drawn
+
+
+def _vectors_of(handle: ModelHandle) -> dict[tuple[str, str], Tensor]:
+    """What is known of this model's words; nothing once its weights have changed."""
+    stamp = sum(parameter._version for parameter in handle.model.parameters())
+    if handle.model not in _known or _known[handle.model].stamp != stamp:
+        _known[handle.model] = _Known(stamp, {})
+    return _known[handle.model].vectors
+
+
+def _unknown(word: str) -> BadInput:
+    return BadInput(
+        f'The model\'s vocabulary cannot write the word "{word}" without unknown pieces. Choose another word.'
+    )
 
 
 def _pieces(handle: ModelHandle, word: str) -> list[int]:
     ids = list(handle.tokenizer(word, add_special_tokens=False)["input_ids"])
-    if not word.strip() or not ids or set(ids) == {handle.tokenizer.unk_token_id}:
-        raise BadInput(
-            f'The word "{word}" is not in the model\'s vocabulary: all of it is unknown pieces. Choose another word.'
-        )
+    if not word.strip() or not ids or handle.tokenizer.unk_token_id in ids:
+        raise _unknown(word)
     return ids
 
 
@@ -143,4 +159,5 @@ def _last(handle: ModelHandle, word: str) -> Float[Tensor, "L D"]:
 def _mean(handle: ModelHandle, word: str) -> Float[Tensor, " D"]:
     ids = torch.tensor(_pieces(handle, word), device=handle.model.device)
     embedding: Any = handle.model.get_input_embeddings()
-    return embedding(ids).mean(0)
+    vectors: Tensor = embedding(ids)
+    return vectors.mean(0)

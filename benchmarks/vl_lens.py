@@ -1,0 +1,176 @@
+"""How fast and how lean the lens and the edit of vl-lens are, against the direct way to write them.
+
+    python benchmarks/vl_lens.py [--only SECTION ...] [--out docs/results/bench-vl-lens.json]
+
+One LLaVA with random weights: 576 image tokens, width 1024, 32,000 words, on one thread. Times are CPU seconds of the
+process, the median of rounds in which the ways take turns; ratios are what to look at. Peak memory is that of a fresh
+process per way, over what it held with the model loaded and warm (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from models import memory_mib, take_turns
+from PIL import Image
+from torch import Tensor
+
+from gnomon.core.env import describe
+from gnomon.core.models import ModelHandle, tiny_llava, train_bpe
+from gnomon.core.rng import Rng
+from gnomon.methods.vl_lens.erase import project_away
+from gnomon.methods.vl_lens.lens import lens
+
+Numbers = dict[str, Any]
+
+SIZE = {"hidden": 1024, "layers": 4, "heads": 8, "intermediate": 2048, "image_size": 336, "patch": 14}
+VOCABULARY = 32_000
+PROMPT = "Write a detailed description."
+WORDS = [chr(code) for code in range(ord("a"), ord("a") + 20)]
+"""Twenty words of one piece each, so that the direct way needs no more than it has."""
+
+
+@cache
+def make_handle() -> ModelHandle:
+    """The model, a function of the sizes above."""
+    tokenizer = train_bpe(["a picture of a cat"], 262)
+    tokenizer.add_tokens([f"<{i}>" for i in range(VOCABULARY - len(tokenizer) - 1)])
+    return ModelHandle(*tiny_llava(tokenizer, generator=Rng(0), max_length=1024, **SIZE))  # type: ignore[arg-type]
+
+
+def picture(seed: int = 0) -> Image.Image:
+    """Noise of the size that the tower sees."""
+    side = SIZE["image_size"]
+    return Image.fromarray(Rng(seed).numpy().integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+@torch.no_grad()
+def direct(handle: ModelHandle) -> Tensor:
+    """All states of the image through the output embedding and a softmax at once: [L+1, n, V], of which 20 columns are kept."""
+    batch = handle.encode([handle.prompt(PROMPT)], images=[picture()])
+    output = handle.model(**batch.inputs("vlm"), output_hidden_states=True, use_cache=False, logits_to_keep=1)
+    states = torch.stack([state[batch.image_mask] for state in output.hidden_states])
+    probs = handle.model.get_output_embeddings()(states).softmax(-1)
+    columns = [handle.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in WORDS]
+    return probs[..., columns].clone()
+
+
+def chunked(handle: ModelHandle, **options: Any) -> Tensor:
+    """The room's lens. Each word is also looked for with a space in front."""
+    return torch.from_numpy(lens(handle, [picture()], PROMPT, WORDS, **options).scores[0])
+
+
+LENSES: dict[str, Callable[[ModelHandle], Tensor]] = {
+    "direct, [L+1, n, V]": direct,
+    "gnomon": partial(chunked, tops=0),
+    "gnomon, and the 5 likeliest words of each place": chunked,
+    "gnomon, over the 50 likeliest words of each place": partial(chunked, topk=50),
+}
+
+
+def reading() -> Numbers:
+    """Twenty words at every layer and image token of one image."""
+    handle = make_handle()
+    with torch.no_grad():  # the same numbers: where a word's own spelling counts, which random weights decide
+        found = lens(handle, [picture()], PROMPT, WORDS, tops=0)
+        same = [w for w, form in enumerate(found.spellings[0]) if not form.startswith(" ")]
+        difference = float(np.abs(found.scores[0][..., same] - direct(handle).numpy()[..., same]).max())
+    seconds = take_turns({name: partial(way, handle) for name, way in LENSES.items()}, rounds=3)
+    # glibc otherwise keeps freed blocks of a few MiB and blurs the peak.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peaks = {name: pool.apply(peak_mib, (name,)) for name in LENSES}
+    plain = next(iter(LENSES))
+    return {
+        "words": len(WORDS),
+        "image_tokens": (SIZE["image_size"] // SIZE["patch"]) ** 2,
+        "words_compared": len(same),
+        "largest_difference": difference,
+        "cpu_seconds": seconds,
+        "peak_mib_over_warm_process": peaks,
+        "times_faster": {name: seconds[plain] / seconds[name] for name in LENSES},
+        "times_leaner": {name: peaks[plain] / peaks[name] for name in LENSES},
+    }
+
+
+def peak_mib(name: str) -> float:
+    """Most memory that one way takes over the warm process; runs in a process of its own."""
+    torch.set_num_threads(1)
+    handle = make_handle()
+    batch = handle.encode([handle.prompt(PROMPT)], images=[picture()])
+    handle.capture(batch, ["final_norm"], where="last")  # a pass over the prompt, without any lens
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is held now
+    before = memory_mib("VmRSS")
+    LENSES[name](handle)
+    return memory_mib("VmHWM") - before
+
+
+def token_by_token(states: Tensor, directions: Tensor, alpha: float) -> Tensor:
+    """The edit as a loop over images, words and tokens."""
+    new = states.clone()
+    for image in new:
+        for t in directions:
+            for i in range(len(image)):
+                p = torch.dot(image[i], t) / torch.dot(t, t)
+                if p > 0:
+                    image[i] = image[i] - alpha * p * t
+    return new
+
+
+def editing() -> Numbers:
+    """Words taken out of the tokens of images, all at once and token by token."""
+    draw, found = Rng(0).child("states").torch(), {}
+    for images, words in ((1, 1), (1, 5), (8, 5)):
+        states = torch.randn(images, 576, SIZE["hidden"], generator=draw)
+        directions = torch.randn(words, SIZE["hidden"], generator=draw)
+        ways = {
+            "token by token": partial(token_by_token, states, directions, 1.5),
+            "gnomon": partial(project_away, states, directions, 1.5),
+            "gnomon, joint": partial(project_away, states, directions, 1.5, joint=True),
+        }
+        difference = (ways["gnomon"]() - ways["token by token"]()).abs().max()
+        seconds = take_turns(ways, rounds=5)
+        found[f"{images} images, {words} words"] = {
+            "largest_difference": float(difference),
+            "cpu_seconds": seconds,
+            "times_faster": seconds["token by token"] / seconds["gnomon"],
+        }
+    return found
+
+
+SECTIONS: dict[str, Callable[[], Numbers]] = {"lens": reading, "edit": editing}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/results/bench-vl-lens.json"), help="where to write"
+    )
+    options = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
+    # Sections that do not run keep the numbers of an earlier run.
+    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    kept = {name: before[name] for name in SECTIONS if name in before}
+    measured = {name: SECTIONS[name]() for name in options.only}
+    model = {"class": "LlavaForConditionalGeneration", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
+    record = {"command": "python benchmarks/vl_lens.py", **describe(), "model": model, **kept, **measured}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({name: record[name] for name in SECTIONS if name in record}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
