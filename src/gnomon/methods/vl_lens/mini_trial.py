@@ -43,7 +43,7 @@ class Trial:
     changes: list[tuple[str, Rewritten]] = field(default_factory=list)
     """Captions of the half that measured, with their hallucinated object erased by the chosen setting."""
 
-    def add(self, arm: str, metric: str, value: float) -> None:
+    def add(self, arm: str, metric: str, value: Any) -> None:
         """One number."""
         self.numbers.setdefault(arm, {})[metric] = float(value)
 
