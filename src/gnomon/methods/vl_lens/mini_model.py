@@ -33,8 +33,8 @@ PRIOR = 0.85
 """Chance that a class brings its partner in training; in the test images it never does."""
 
 UNSEEN = 0.5
-"""Chance that a cell of an object passes for an empty one in stage 1: so every cell of an object counts by itself, and the
-language model learns to guess by the prior."""
+"""Chance at the end of stage 1 that a cell of an object passes for an empty one; it grows from 0. So the language model comes to
+read every cell of an object by itself, and to guess by the prior where it sees nothing."""
 
 _SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
 _TEMPLATE = (
@@ -165,11 +165,11 @@ class CellText:
         """The share of `process` in the batch of `step`."""
         rows = -(-self.scale.batch_size // processes)
         rng = self.rng.child("step", step, process)
-        draw = rng.child("unseen").python()
+        draw, unseen = rng.child("unseen").python(), UNSEEN * step / self.steps
         texts = []
         for scene in self.world.scenes(rows, rng):
             named = [name for row in scene.cells(self.scale.grid, self.scale.grid) for name in row]
-            cells = [name if name and draw.random() >= UNSEEN else BOARD for name in named]
+            cells = [name if name and draw.random() >= unseen else BOARD for name in named]
             texts.append(f"<s> {' '.join(cells)} {PROMPT} {scene.caption} </s>")
         ids = torch.tensor(self.tokenizer(texts)["input_ids"])
         return GlobalBatch([{"input_ids": ids, "labels": ids}], rows * processes * (ids.shape[1] - 1))

@@ -246,9 +246,8 @@ def _read_back(raw: dict[str, Any]) -> Rewritten:
     """What changed in a caption, from its row in a file, where tuples are lists."""
     from gnomon.methods.vl_lens.mitigation import Rewritten
 
-    return Rewritten(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-    )
+    values: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return Rewritten(**values)
 
 
 def segment(cfg: config.Segment, run: Run) -> None:
