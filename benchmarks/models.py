@@ -13,14 +13,13 @@ import argparse
 import json
 import multiprocessing
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from common.timing import take_turns
 
 from gnomon.core.env import describe
 from gnomon.core.models import GenConfig, ModelHandle, new_llama, train_bpe
@@ -50,17 +49,6 @@ def make_prompts(count: int, shortest: int, longest: int) -> list[list[int]]:
     lengths = [shortest + (longest - shortest) * i // max(1, count - 1) for i in range(count)]
     draw.shuffle(lengths)
     return [[draw.randrange(3, 300) for _ in range(length)] for length in lengths]
-
-
-def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each way; every round runs all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            before = time.process_time()
-            way()
-            seconds[name].append(time.process_time() - before)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def row_by_row(handle: ModelHandle, prompts: list[list[int]], **settings: Any) -> list[list[int]]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from common.apply_memory import measure
+from common.timing import take_turns
 
 from gnomon.core.data.corpora import stdlib_modules
 from gnomon.core.env import describe, version
@@ -64,17 +65,6 @@ def snippets(texts: list[str], n_words: tuple[int, int], count: int) -> list[str
         cut.append(" ".join(words[at : at + size]))
         at += size
     return (cut * (-(-count // len(cut))))[:count]
-
-
-def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each way; every round runs all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            before = time.process_time()
-            way()
-            seconds[name].append(time.process_time() - before)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def hashed_linear(texts: list[str]) -> Numbers:

@@ -3,9 +3,9 @@
 from functools import partial
 from pathlib import Path
 
+from gnomon.core.data.documents import Document
 from gnomon.core.rng import Rng
 from gnomon.methods.sieve.config import Selection
-from gnomon.methods.sieve.documents import Document
 from gnomon.methods.sieve.fitting import Fitting
 from gnomon.methods.sieve.judges import LocalJudge
 from gnomon.methods.sieve.labels import LabelStore

@@ -16,7 +16,7 @@ import sys, time
 from pathlib import Path
 from gnomon.core.data.execute import map_shards
 from gnomon.methods.sieve.application import ApplyStep
-from gnomon.methods.sieve.documents import read_rows
+from gnomon.core.data.documents import read_rows
 
 if __name__ == "__main__":
     model, source, sink, workers, engine = sys.argv[1:]

@@ -6,6 +6,7 @@ Results go to stdout, progress and messages to stderr. Only the chosen verb's co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -110,7 +111,8 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
     finally:
         run.close()
     if run.is_main:
-        _show_result(report, folder, as_json=options.json)
+        with contextlib.redirect_stdout(sys.stderr) if run.is_stream else contextlib.nullcontext():
+            _show_result(report, folder, as_json=options.json)
     return _exit_code(report.get("verdicts", []))
 
 

@@ -83,6 +83,8 @@ class Run:
         self.method, self.verb, self.seed, self.command = method, verb, seed, command
         self.rng = Rng(seed)
         self.is_main = int(os.environ.get("RANK", "0")) == 0
+        self.is_stream = False
+        """True once rows go to stdout as they come: the summary then goes to stderr, and repeating the command reads anew."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
         self._dry, self._quiet, self._loose = dry, quiet, loose
         self._started = datetime.now(UTC)
@@ -230,7 +232,7 @@ class Run:
             environment = env.describe()
             write_json(self.folder / "env.json", self._environment())
             self.page.command(self.command, (self.folder / _MARKER).read_text("utf-8"), environment)
-            self.page.write(self.folder)
+            self.page.write(self.folder, status="streamed" if self.is_stream else "done")
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report

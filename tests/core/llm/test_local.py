@@ -100,7 +100,9 @@ def test_what_a_row_gets_does_not_depend_on_its_batch(local, options):
 def test_draws_differ_and_repeat(local):
     requests = [ask("Why?", temperature=1.0, max_tokens=10, draw=draw) for draw in range(6)]
     first, again = complete(local, requests), complete(local, requests[::-1])[::-1]
+    alone = complete(local, requests, concurrency=1)
     assert [reply.text for reply in first] == [reply.text for reply in again]
+    assert [reply.text for reply in first] == [reply.text for reply in alone]
     assert len({reply.text for reply in first}) == 6
     greedy = complete(local, [ask("Why?", max_tokens=10, draw=draw) for draw in range(3)])
     assert len({reply.text for reply in greedy}) == 1

@@ -5,8 +5,10 @@ import shutil
 import pytest
 import torch
 
-from gnomon.core.models import ModelHandle, load_model, load_tokenizer
+from gnomon.core.models import ModelHandle, load_model, load_tokenizer, tiny_causal
 from gnomon.core.models.load import kind_of
+from gnomon.core.rng import Rng
+from gnomon.core.run import Run
 from gnomon.errors import BadInput, ModelMismatch
 
 
@@ -136,3 +138,16 @@ def _without(tokenizer, *names):
     tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     kept = {name: token for name, token in tokens.items() if name not in names}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, **kept)
+
+
+def test_a_run_that_made_a_model_stands_for_it(tmp_path, tiny_tokenizer):
+    run = Run(tmp_path / "run", method="x", verb="train", quiet=True)
+    folder = run.artifact("model", run.folder / "model")
+    tiny_causal("llama", tiny_tokenizer, folder, generator=Rng(1))
+    with pytest.raises(BadInput, match="has not finished"):
+        load_model(run.folder)
+    run.finish()
+    assert kind_of(run.folder) == "causal"
+    assert load_tokenizer(run.folder).get_vocab() == tiny_tokenizer.get_vocab()
+    ours, plain = load_model(run.folder).state_dict(), load_model(folder).state_dict()
+    assert all(torch.equal(ours[name], plain[name]) for name in plain)

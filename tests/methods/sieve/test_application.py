@@ -10,10 +10,10 @@ import pytest
 
 from fixtures_cats import CARS, CATS, card, generated, saved_model, student
 from gnomon.core import records
+from gnomon.core.data.documents import Row, read_rows
 from gnomon.core.data.execute import map_shards, parts, rejected
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.application import ApplyStep, outside_note, share_of
-from gnomon.methods.sieve.documents import Row, read_rows
 from gnomon.methods.sieve.model import SieveModel
 
 
@@ -154,7 +154,7 @@ from pathlib import Path
 import ray
 from gnomon.core.data.execute import map_shards
 from gnomon.methods.sieve.application import ApplyStep
-from gnomon.methods.sieve.documents import read_rows
+from gnomon.core.data.documents import read_rows
 from gnomon.methods.sieve.model import SieveModel
 
 folder, corpus, sink, texts = sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
@@ -191,7 +191,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from gnomon.core.data.execute import map_shards
 from gnomon.methods.sieve.application import ApplyStep
-from gnomon.methods.sieve.documents import read_rows
+from gnomon.core.data.documents import read_rows
 
 @dataclass(frozen=True)
 class Slow:

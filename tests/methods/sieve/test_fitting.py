@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fixtures_sieve import documents, fitting, is_about_the_sea
+from gnomon.core.data.documents import Document
 from gnomon.errors import BadInput, BudgetSpent, LLMFailure
 from gnomon.methods.sieve import background
-from gnomon.methods.sieve.documents import Document
 from gnomon.methods.sieve.judges import JudgingStopped, LocalJudge, Verdict
 from gnomon.methods.sieve.labels import Label
 from gnomon.methods.sieve.students.base import Fitted

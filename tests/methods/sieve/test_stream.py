@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnomon.core.data.documents import Document
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.documents import Document
 from gnomon.methods.sieve.snippets import Snippet
 from gnomon.methods.sieve.stream import SnippetStream, split_by_document
 

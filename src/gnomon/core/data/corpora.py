@@ -73,9 +73,32 @@ def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[Python
             yield PythonSource(_module_name(path), qualname, path, code, docstring, first)
 
 
+def stdlib_code() -> Iterator[Documentation]:
+    """Every module of the standard library as bare code, by path: no comment and no documentation string is left."""
+    for path, _, tree in _parsed_files():
+        bare = ast.fix_missing_locations(_WithoutDocstrings().visit(tree))
+        text = ast.unparse(bare)
+        if text.strip():
+            yield Documentation(_module_name(path), path, text)
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Takes documentation strings out; a body of nothing else becomes `pass`."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """The node without the documentation string of it and of all below."""
+        self.generic_visit(node)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+            if not node.body and not isinstance(node, ast.Module):
+                node.body = [ast.Pass()]
+        return node
+
+
 @dataclass(frozen=True)
 class Documentation:
-    """One documentation string of the standard library, or one topic of the language reference as `help` prints it."""
+    """A text of the standard library: a documentation string, a topic of the reference as `help` prints it, or bare code."""
 
     name: str
     """Dotted name of what it documents, e.g. `"json.JSONDecoder.decode"`; `"topic:NAME"` for a topic."""

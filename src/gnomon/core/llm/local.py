@@ -37,7 +37,6 @@ class _Sampling:
     max_tokens: int
     stop: tuple[str, ...]
     choices: tuple[str, ...]
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -130,31 +129,30 @@ class Local:
 
     def _answer_group(self, sampling: _Sampling, rows: list[_Waiting]) -> None:
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        prompts: defaultdict[tuple[int, ...], list[_Waiting]] = defaultdict(
-            list
-        )  # equal ones have equal answers
+        # Equal prompts with equal seeds have equal answers.
+        prompts: defaultdict[tuple[int, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         for one in rows:
             ids = self.template.encode(one.request)
             if positions is not None and len(ids) + bool(sampling.choices) >= positions:
                 said = f"The prompt has {len(ids)} tokens and {self.name} {positions} positions. Shorten it."
                 one.reply.set_result(Reply("", "error", error=said, fault="rejected"))
             else:
-                prompts[tuple(ids)].append(one)
+                prompts[_seed(one.request), tuple(ids)].append(one)
         if not prompts:
             return
         answer = self._choose if sampling.choices else self._write
-        replies = answer(sampling, [list(ids) for ids in prompts])
+        replies = answer(sampling, [list(ids) for _, ids in prompts], [Rng(seed) for seed, _ in prompts])
         for same, reply in zip(prompts.values(), replies, strict=True):
             for one in same:
                 one.reply.set_result(_told(reply, one))
 
-    def _write(self, sampling: _Sampling, prompts: list[list[int]]) -> list[Reply]:
+    def _write(self, sampling: _Sampling, prompts: list[list[int]], rngs: list[Rng]) -> list[Reply]:
         gen = GenConfig(
             sampling.max_tokens, sampling.temperature, sampling.top_p, 1, sampling.stop, self.batch_size
         )
-        rng = Rng(sampling.seed).child("chat")
         replies = []
-        found = generate(self.model, self.tokenizer, prompts, gen, generator=rng)
+        streams = [rng.child("chat") for rng in rngs]
+        found = generate(self.model, self.tokenizer, prompts, gen, generator=streams)
         for prompt, (done,) in zip(prompts, found, strict=True):
             ends = done.finish == "eos"
             shown = done.token_ids[:-1] if ends else done.token_ids
@@ -165,14 +163,13 @@ class Local:
             replies.append(Reply(done.text, finish, Usage(len(prompt), len(done.token_ids)), pairs))
         return replies
 
-    def _choose(self, sampling: _Sampling, prompts: list[list[int]]) -> list[Reply]:
+    def _choose(self, sampling: _Sampling, prompts: list[list[int]], rngs: list[Rng]) -> list[Reply]:
         scores, lengths = score_choices(
             self.model, self.tokenizer, prompts, sampling.choices, batch_size=self.batch_size
         )
         replies = []
-        for prompt, values in zip(prompts, scores, strict=True):
-            rng = Rng(sampling.seed).child("choice", *prompt).python()
-            at = pick(values, sampling.temperature, rng.random())
+        for prompt, values, rng in zip(prompts, scores, rngs, strict=True):
+            at = pick(values, sampling.temperature, rng.child("choice", *prompt).python().random())
             pairs = tuple(zip(sampling.choices, values, strict=True))
             replies.append(Reply(sampling.choices[at], "stop", Usage(len(prompt), lengths[at]), pairs))
         return replies
@@ -202,10 +199,11 @@ def pick(logprobs: list[float], temperature: float, uniform: float) -> int:
 
 
 def _sampling(request: Request) -> _Sampling:
-    seed = 0 if request.temperature == 0 else request.sampling_seed or 0
-    return _Sampling(
-        request.temperature, request.top_p, request.max_tokens, request.stop, request.choices, seed
-    )
+    return _Sampling(request.temperature, request.top_p, request.max_tokens, request.stop, request.choices)
+
+
+def _seed(request: Request) -> int:
+    return 0 if request.temperature == 0 else request.sampling_seed or 0
 
 
 def _told(reply: Reply, one: _Waiting) -> Reply:

@@ -43,6 +43,8 @@ class Completion:
     """Log-probability (nats) of each token under the model itself: temperature 1, no top-p."""
     finish: str
     """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no room for more)."""
+    logits: tuple[float, ...] = ()
+    """Raw logit of each token, before temperature."""
 
 
 @torch.no_grad()
@@ -108,6 +110,7 @@ def generate(
                 tuple(row.token_ids),
                 tuple(row.logprobs),
                 row.finish,
+                tuple(row.logits),
             )
             for row in samples
         ]

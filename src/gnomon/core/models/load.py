@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.models.adapters import without_deprecations
+from gnomon.core.run import artifact, is_run_folder
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ KINDS = {
 }
 
 
+def model_at(ref: str | Path) -> str | Path:
+    """The model that a run has made where `ref` is the folder of one, else `ref` itself.
+
+    Raises:
+        BadInput: the run has not finished, or made no model.
+    """
+    return artifact(Path(ref), "model") if is_run_folder(Path(ref)) else ref
+
+
 def load_model(
     ref: str | Path,
     *,
@@ -45,7 +55,7 @@ def load_model(
     """The model at `ref` in evaluation mode.
 
     Args:
-        ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, or a hub id.
+        ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, the folder of a run that made one, or a hub id.
         kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, or `"encoder"`, which also takes the encoder alone out of a
             sequence-to-sequence checkpoint.
         device: `"auto"` takes a GPU when there is one.
@@ -66,6 +76,7 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise BadInput(f'dtype "{dtype}" is none of torch; try "auto", "float32" or "bfloat16".')
+    ref = model_at(ref)
     folder = Path(ref)
     if (folder / "adapter_config.json").is_file():
         return _load_adapter(folder, kind, device, dtype, asked_by)
@@ -104,6 +115,7 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     """
     from transformers.models.auto import modeling_auto
 
+    ref = model_at(ref)
     folder = Path(ref)
     if (folder / "adapter_config.json").is_file():
         from peft import PeftConfig
@@ -129,6 +141,7 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
     no_tokenizer = (
         f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
     )
+    ref = model_at(ref)
     folder = Path(ref)
     # For some families transformers would make up an empty one.
     if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
@@ -166,6 +179,7 @@ def load_config(ref: str | Path, revision: str | None = None) -> PreTrainedConfi
     """
     from transformers import AutoConfig
 
+    ref = model_at(ref)
     folder = Path(ref)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise BadInput(f'Folder "{ref}" has no config.json. A model folder is what save_pretrained writes.')

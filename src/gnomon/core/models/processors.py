@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gnomon.core.models.load import load_config, with_padding
+from gnomon.core.models.load import load_config, model_at, with_padding
 from gnomon.errors import BadInput
 
 
@@ -16,6 +16,7 @@ def load_processor(ref: str | Path, *, revision: str | None = None) -> Any:
         BadInput: no processor is at `ref`.
         ModelMismatch: its tokenizer has neither a padding nor an end-of-text token.
     """
+    ref = model_at(ref)
     no_processor = (
         f'No processor could be loaded from "{ref}". Save one there with processor.save_pretrained.'
     )

@@ -52,6 +52,8 @@ class Row:
     """What was sampled; filled in at the end, like the next two."""
     logprobs: list[float] = field(default_factory=list)
     """Log-probability of each token under the model."""
+    logits: list[float] = field(default_factory=list)
+    """Raw logit of each token."""
     finish: str = "length"
     """Why it ended."""
 
@@ -83,6 +85,7 @@ class Sampler:
         ).to(device)
         self.token_ids = torch.zeros(len(rows), self.width, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(len(rows), self.width, device=device)
+        self.logits = torch.zeros(len(rows), self.width, device=device)
         self.ends = torch.tensor(sorted(ends), dtype=torch.long, device=device)
 
     def run(self) -> None:
@@ -102,6 +105,7 @@ class Sampler:
         tokens = choose(logits, self.gen.temperature, self.gen.top_p, self.uniforms[self.live, t])
         chosen = logits.gather(-1, tokens[:, None]).squeeze(-1).float()
         self.token_ids[self.live, t] = tokens
+        self.logits[self.live, t] = chosen
         self.logprobs[self.live, t] = chosen - logits.float().logsumexp(-1)
         return tokens
 
@@ -120,6 +124,7 @@ class Sampler:
             row = self.rows[i]
             row.token_ids = self.token_ids[i, : t + 1].tolist()
             row.logprobs = self.logprobs[i, : t + 1].tolist()
+            row.logits = self.logits[i, : t + 1].tolist()
             row.finish = why
         self.has_ended |= ended
 

@@ -13,7 +13,7 @@ from gnomon.core import records
 from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import Totals, map_shards, rejected
 from gnomon.core.log import Advances
-from gnomon.core.run import Run, artifact
+from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.lintseq import config, pages
 from gnomon.methods.lintseq.diffs import DIFF_TOKEN
@@ -147,9 +147,8 @@ def train(cfg: config.Train, run: Run) -> None:
     from gnomon.methods.lintseq.training import encode, matched, train_examples
 
     pairs = _pairs(cfg)
-    start = _model_at(cfg.model)
-    tokenizer = load_tokenizer(start)
-    model = load_model(start, device=cfg.device, asked_by="lintseq train")
+    tokenizer = load_tokenizer(cfg.model)
+    model = load_model(cfg.model, device=cfg.device, asked_by="lintseq train")
     if cfg.mode == "editseq":
         add_token(model, tokenizer, DIFF_TOKEN)
     keep = cfg.truncated == "keep"
@@ -172,11 +171,6 @@ def train(cfg: config.Train, run: Run) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     pages.training(run.page, history, examples, cfg.mode, planned.epochs)
-
-
-def _model_at(ref: str) -> str | Path:
-    """The model that a run of `train` made, where `ref` is one; else `ref` itself."""
-    return artifact(Path(ref), "model") if Path(ref).exists() else ref
 
 
 def _pairs(cfg: config.Train) -> list[Any]:
@@ -219,9 +213,8 @@ def sample(cfg: config.Sample, run: Run) -> None:
     if cfg.model is not None:
         from gnomon.core.models import load_model, load_tokenizer
 
-        folder = _model_at(cfg.model)
-        model = load_model(folder, device=cfg.device, asked_by="lintseq sample")
-        tokenizer = load_tokenizer(folder)
+        model = load_model(cfg.model, device=cfg.device, asked_by="lintseq sample")
+        tokenizer = load_tokenizer(cfg.model)
 
     def step(rows: Iterator[Prompt]) -> Iterator[Any]:
         shard = list(rows)

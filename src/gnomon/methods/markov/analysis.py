@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.rng import Rng
+from gnomon.errors import BadInput
 from gnomon.methods.markov.chain import Chain, Floats
 from gnomon.methods.markov.equilibrium import second_eigenvalue, stationary
 from gnomon.methods.markov.loops import likely_states, mass_on
@@ -22,6 +24,8 @@ from gnomon.methods.markov.rates import (
     relaxation_time,
     violations,
 )
+
+log = logging.getLogger(__name__)
 
 STARTS = 64
 """States that are followed where there are too many to follow all."""
@@ -66,13 +70,13 @@ def analyse(
     if len(classes.recurrent) > 1:
         return Analysis(row | dict.fromkeys(_LATER), None, None)
     found = stationary(chain)
-    second = second_eigenvalue(chain)
+    second = _second(chain)
     curve = measure(chain, found.pi, steps, _starts(chain))
     first, probability, returns = likely_states(found.pi, 1)[0]
     positive = found.pi[found.pi > 0]
     row |= {
         "|lambda_2|": second,
-        "relaxation time": relaxation_time(second),
+        "relaxation time": None if second is None else relaxation_time(second),
         "t_mix(1/4)": _mixing_time(chain, found.pi, curve),
         "bound violations": violations(curve, log_eps, space.window),
         "entropy of pi": float(-(positive * np.log2(positive)).sum()),
@@ -89,6 +93,15 @@ _LATER = (
     "|lambda_2|", "relaxation time", "t_mix(1/4)", "bound violations", "entropy of pi", "top state", "its probability",
     "its return time",
 )  # fmt: skip
+
+
+def _second(chain: Chain) -> float | None:
+    """The second eigenvalue; None where the iteration for a large chain does not settle, as very cold ones may not."""
+    try:
+        return second_eigenvalue(chain)
+    except BadInput as error:
+        log.warning("%s It is left out.", error)
+        return None
 
 
 def _starts(chain: Chain) -> list[int] | None:

@@ -124,11 +124,12 @@ class Chain:
 
     def next_token(self, distribution: Floats) -> Floats:
         """Distribution after one more token, `[..., S]`, from one over states, `[..., S]`."""
-        moved: Floats = (self._transposed @ np.moveaxis(distribution, -1, 0)).T
+        moved: Floats = (self.transposed @ np.moveaxis(distribution, -1, 0)).T
         return moved
 
     @cached_property
-    def _transposed(self) -> csr_array:
+    def transposed(self) -> csr_array:
+        """Q transposed: times distributions as columns, it moves them all on by one token."""
         return self.Q.T.tocsr()
 
 

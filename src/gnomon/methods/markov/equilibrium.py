@@ -157,8 +157,16 @@ def second_eigenvalue(chain: Chain) -> float:
     else:
         try:
             start = np.random.default_rng(0).random(len(members))
+            # Two values wanted and a wide subspace: asked for more, it would wait for some of a crowd near zero.
             found = eigs(
-                block.T.tocsr(), k=4, which="LM", v0=start, return_eigenvectors=False, maxiter=20_000
+                block.T.tocsr(),
+                k=2,
+                ncv=24,
+                which="LM",
+                tol=1e-10,
+                v0=start,
+                return_eigenvectors=False,
+                maxiter=1000,
             )
         except ArpackError as error:
             raise BadInput("The second eigenvalue did not converge. Use a smaller window.") from error

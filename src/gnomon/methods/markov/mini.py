@@ -17,7 +17,6 @@ from gnomon.core.claims import Verdict, judge
 from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig
 from gnomon.methods.markov import mini_page
 from gnomon.methods.markov.config import CLAIMS, Mini
 from gnomon.methods.markov.icl.evaluation import FIRST, Comparison, compare
@@ -67,8 +66,7 @@ def mini(cfg: Mini, run: Run) -> None:
         steps_per_in_context_model=scale.steps,
         exact_chains=[f"T={t}, K={k}" for t, k in ((2, 3), *scale.windows)],
     )
-    if scale.device == "cuda" and env.devices() in (["cpu"], ["mps"]):
-        raise BadConfig(f"--scale {cfg.scale} needs a CUDA GPU; --scale mini runs on the CPU.")
+    env.check_scale(cfg.scale, scale.device)
     run.page.title = "markov in miniature: exact chains, and chains learned in context"
     found = Findings()
     for seed in seeds:

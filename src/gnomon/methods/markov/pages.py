@@ -105,7 +105,7 @@ def curves(page: Page, found: Sequence[Analysis], window: int) -> None:
         tau, second = one.row["temperature"], one.row["|lambda_2|"]
         measured = _logs(one.curve.steps, one.curve.tv)
         series[f"measured, tau {tau:g}"] = measured
-        if len(measured) > window + 1 and 0 < second < 1:
+        if second is not None and len(measured) > window + 1 and 0 < second < 1:
             n0, y0 = measured[min(len(measured) - 1, max(window, len(measured) // 2))]
             line = [(n, y0 + (n - n0) * math.log10(second)) for n, _ in measured]
             series[f"predicted, tau {tau:g}"] = [(n, y) for n, y in line if y <= 0.1]

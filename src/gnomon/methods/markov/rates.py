@@ -74,14 +74,16 @@ def measure(chain: Chain, pi: Floats, steps: int, starts: Sequence[int] | None =
         starts: numbers of the states to start from; None: all.
     """
     chosen = np.arange(len(chain.space)) if starts is None else np.asarray(starts)
-    rows = np.zeros((len(chosen), len(chain.space)))
-    rows[np.arange(len(chosen)), chosen] = 1.0
+    # A column per start: the sparse product then reads and writes memory in order.
+    here = np.zeros((len(chain.space), len(chosen)))
+    here[chosen, np.arange(len(chosen))] = 1.0
     largest, tv = np.empty(steps + 1), np.empty(steps + 1)
+    off, target = np.empty_like(here), pi[:, None]
     for n in range(steps + 1):
-        off = np.abs(rows - pi)
-        largest[n], tv[n] = off.max(), off.sum(1).max() / 2
+        np.abs(np.subtract(here, target, out=off), out=off)
+        largest[n], tv[n] = off.max(), off.sum(0).max() / 2
         if n < steps:
-            rows = chain.next_token(rows)
+            here = chain.transposed @ here
     return Curve(np.arange(steps + 1), largest, tv, len(chosen) == len(chain.space))
 
 

@@ -79,6 +79,7 @@ def score_model(
     model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         before = torch.tensor(list(prefix), dtype=torch.long, device=model.device).expand(space.tokens, -1)
+        # The library's plain cache: each state adds one token and hands copies on, so spare room would be copied for nothing.
         walk(1, 0, torch.cat([before, ids[:, None]], 1), DynamicCache(config=model.config))
     model.train(was_training)
     return found

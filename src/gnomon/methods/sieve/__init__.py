@@ -7,7 +7,6 @@ __getattr__, __dir__ = exports(
     {
         "CLAIMS": "config",
         "Card": "card",
-        "Document": "documents",
         "Filter": "filter_files",
         "Fitting": "fitting",
         "JudgeClient": "judge_client",
@@ -29,6 +28,5 @@ __getattr__, __dir__ = exports(
         "load_filter": "filter_files",
         "open_judge": "judges",
         "open_student": "students",
-        "read_documents": "documents",
     },
 )

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gnomon.core.config import check
+from gnomon.core.data.documents import Row, text_of
 from gnomon.core.data.execute import Rejected, Tally
 from gnomon.errors import BadInput
 from gnomon.methods.sieve.card import check_rule, model_folder, read_card
-from gnomon.methods.sieve.documents import Row, text_of
 from gnomon.methods.sieve.model import PASS, SCORE, VERSION, SieveModel
 
 Keep = Literal["all", "pass"]

@@ -22,10 +22,10 @@ from pathlib import Path
 from gnomon.core.data.engines import settle
 from gnomon.core.llm.loop import submit
 from gnomon.core.rng import Rng
-from gnomon.errors import WorkLost
+from gnomon.errors import BudgetSpent, WorkLost
 from gnomon.methods.sieve.design import Design
-from gnomon.methods.sieve.fitting import BLOCK, Fitting, Outcome, keep_verdicts, spent
-from gnomon.methods.sieve.judges import JudgingStopped, Verdict
+from gnomon.methods.sieve.fitting import BLOCK, Fitting, Outcome, keep_verdicts
+from gnomon.methods.sieve.judges import Verdict
 from gnomon.methods.sieve.labels import Label
 from gnomon.methods.sieve.rounds import Pick
 from gnomon.methods.sieve.state import RoundState
@@ -223,13 +223,11 @@ class _JudgePool:
         stopped = None
         for picks, number, future in done:
             try:
-                verdicts: list[Verdict | None] = [*future.result()]
-            except JudgingStopped as error:
-                verdicts, stopped = error.verdicts, error
-            keep_verdicts(self._store, picks, verdicts, number)
-            answers.append((picks, [None if v is None else v.label for v in verdicts]))
+                answers.append((picks, keep_verdicts(self._store, picks, future.result, number)))
+            except BudgetSpent as error:
+                stopped = error
         if stopped is not None:
-            raise spent(stopped, self._store)
+            raise stopped
         return answers
 
 

@@ -40,8 +40,6 @@ class Feed:
     def __init__(self, passes: Passes, labelled: Container[str], cursor: Cursor | None = None) -> None:
         self._passes, self._labelled = passes, labelled
         self._at = cursor or Cursor()
-        self.n_snippets: int | None = None
-        """Snippets in one pass, once a pass was read to its end."""
         self._reader: Iterator[Snippet] | None = None
         self._returned: list[Snippet] = []
         self._seen: set[str] = set()
@@ -98,7 +96,6 @@ class Feed:
             return snippet
         if not self._at.position:
             raise BadInput("The stream holds no snippets: there is nothing to read.")
-        self.n_snippets = self._at.position
         self._at, self._reader = Cursor(self._at.pass_number + 1), None
         self._ends += 1
         return self._next()

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -280,14 +281,9 @@ class Fitting:
     def _ask(self, picks: Sequence[Pick], number: int) -> list[int | None]:
         """The judge's labels, from the store where an interrupted run has asked already."""
         fresh = [pick for pick in picks if pick.snippet.snippet_id not in self.store]
-        try:
-            verdicts: list[Verdict | None] = [*judge_all(self.judge, [pick.snippet for pick in fresh])]
-            stopped = None
-        except JudgingStopped as error:
-            verdicts, stopped = error.verdicts, error
-        keep_verdicts(self.store, fresh, verdicts, number)
-        if stopped is not None:
-            raise spent(stopped, self.store)
+        keep_verdicts(
+            self.store, fresh, partial(judge_all, self.judge, [pick.snippet for pick in fresh]), number
+        )
         return [self.store[pick.snippet.snippet_id].label for pick in picks]
 
     def _finish(self, current: Round, labels: Sequence[int | None], **times: float) -> None:
@@ -334,18 +330,31 @@ class Fitting:
 
 
 def keep_verdicts(
-    store: LabelStore, picks: Sequence[Pick], verdicts: Sequence[Verdict | None], number: int
-) -> None:
-    """Put into the store what the judge has answered; None is what it was not asked any more."""
+    store: LabelStore, picks: Sequence[Pick], judging: Callable[[], Sequence[Verdict]], number: int
+) -> list[int | None]:
+    """The labels of a round's picks, kept in the store; None where the judge gave no verdict.
+
+    Args:
+        store: keeps every verdict that came, also when the judge stopped halfway.
+        picks: what is asked about.
+        judging: brings the verdicts, in the order of the picks.
+        number: of the round.
+
+    Raises:
+        BudgetSpent: the judge may spend no more.
+    """
+    stopped = None
+    try:
+        verdicts: list[Verdict | None] = [*judging()]
+    except JudgingStopped as error:
+        verdicts, stopped = error.verdicts, error
     answered = [(pick, v) for pick, v in zip(picks, verdicts, strict=True) if v is not None]
     store.append([as_label(pick, verdict, number) for pick, verdict in answered])
-
-
-def spent(stopped: JudgingStopped, store: LabelStore) -> BudgetSpent:
-    """The error that ends a fit whose judge may spend no more."""
-    return BudgetSpent(
-        f"{stopped} {len(store)} labels are kept in {store.path}: repeat the command with a higher limit to go on."
-    )
+    if stopped is not None:
+        raise BudgetSpent(
+            f"{stopped} {len(store)} labels are kept in {store.path}: repeat the command with a higher limit to go on."
+        )
+    return [None if v is None else v.label for v in verdicts]
 
 
 def _one_class(labels: Sequence[int | None]) -> BadInput:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from gnomon.core.log import Advances
-from gnomon.methods.sieve.fitting import keep_verdicts, spent
+from gnomon.methods.sieve.fitting import keep_verdicts
 from gnomon.methods.sieve.intervals import EVERYTHING
-from gnomon.methods.sieve.judges import Judge, JudgingStopped, Verdict, judge_all
+from gnomon.methods.sieve.judges import Judge, judge_all
 from gnomon.methods.sieve.labels import Label, LabelStore
 from gnomon.methods.sieve.rounds import Pick
 from gnomon.methods.sieve.snippets import Snippet
@@ -31,14 +32,7 @@ def judged(
         progress.advance(len(snippets) - len(missing))
     for start in range(0, len(missing), TOGETHER):
         picks = [Pick(s, 0.0, 0.5, EVERYTHING, "uniform") for s in missing[start : start + TOGETHER]]
-        stopped = None
-        try:
-            verdicts: list[Verdict | None] = [*judge_all(judge, [pick.snippet for pick in picks])]
-        except JudgingStopped as error:
-            verdicts, stopped = error.verdicts, error
-        keep_verdicts(store, picks, verdicts, 0)
-        if stopped is not None:
-            raise spent(stopped, store)
+        keep_verdicts(store, picks, partial(judge_all, judge, [pick.snippet for pick in picks]), 0)
         if progress:
             progress.advance(len(picks))
     return [store[s.snippet_id] for s in snippets]

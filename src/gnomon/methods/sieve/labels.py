@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gnomon.core import records
+from gnomon.core.data.documents import text_id
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.documents import text_id
 from gnomon.methods.sieve.judges import Verdict
 from gnomon.methods.sieve.snippets import Snippet
 
@@ -59,6 +59,11 @@ class Label:
             raise BadConfig(f"reason must be one of {', '.join(REASONS)}; got {self.reason!r}.")
         if self.label not in (0, 1, None):
             raise BadInput(f"{self.snippet_id}: a label is 1, 0 or null; got {self.label!r}.")
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether it was drawn uniformly: only such rows show the base rate."""
+        return self.reason in ("seed", "uniform")
 
 
 class Choice(Protocol):
@@ -148,8 +153,8 @@ class LabelStore:
         return [row for row in self._rows.values() if row.label is not None]
 
     def uniform_rows(self) -> list[Label]:
-        """The labelled rows that were drawn uniformly: only they show the base rate (pitfall 2)."""
-        return [row for row in self.training_rows() if row.reason in ("seed", "uniform")]
+        """The labelled rows that were drawn uniformly."""
+        return [row for row in self.training_rows() if row.is_uniform]
 
     def counts(self) -> dict[str, int]:
         """How many rows there are of each reason, how many pass and fail, and how many have no label."""

@@ -10,11 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
+from gnomon.core.data.documents import Document, Row, read_documents, read_rows, text_of
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.sieve import config
-from gnomon.methods.sieve.documents import Document, Row, read_documents, read_rows, text_of
 from gnomon.methods.sieve.filter_files import Filter, load_filter
 from gnomon.methods.sieve.snippets import Snippet
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon.core.data.documents import Document, read_documents, text_id
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.sieve.card import Card
 from gnomon.methods.sieve.config import Selection
-from gnomon.methods.sieve.documents import Document, read_documents, text_id
 from gnomon.methods.sieve.filter_files import Filter, load_filter
 from gnomon.methods.sieve.fitting import Fitting, Outcome
 from gnomon.methods.sieve.judges import Judge, LocalJudge, open_judge

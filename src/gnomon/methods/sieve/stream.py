@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from gnomon.core.config import check
+from gnomon.core.data.documents import Document
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.documents import Document
 from gnomon.methods.sieve.snippets import Snippet, Span, snippets_of
 
 BUFFER = 50_000

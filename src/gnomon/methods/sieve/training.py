@@ -21,7 +21,7 @@ def base_rate(labels: Sequence[Label]) -> float:
 
     Labels that were chosen say nothing about it: with them it would come out near 1/2.
     """
-    uniform = [row.label for row in labels if row.label is not None and row.reason in ("seed", "uniform")]
+    uniform = [row.label for row in labels if row.label is not None and row.is_uniform]
     if not uniform:
         return 0.5
     margin = 0.5 / len(uniform)

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from gnomon.core import records
+from gnomon.core.data.documents import read_documents, read_rows, text_id
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.documents import read_documents, read_rows, text_id
 
 ROWS = [{"text": "First one.", "id": 7, "lang": "en"}, {"text": "Second one.", "id": "b", "lang": "de"}]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
-from gnomon.core.data.corpora import stdlib_documentation
+from gnomon.core.data.corpora import stdlib_code, stdlib_documentation
 from gnomon.core.run import is_run_folder
 from gnomon.errors import BadInput
 
-DOCUMENTATION = "stdlib:docs"
-"""The source that every machine has: the documentation inside this Python installation."""
+STDLIB = {"stdlib:docs": stdlib_documentation, "stdlib:code": stdlib_code}
+"""Sources that every machine has: the documentation inside this Python installation, and its code without any."""
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
 """Endings of plain text files."""
@@ -55,7 +55,7 @@ def read_documents(
     Args:
         source: record files (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.parquet`), a folder of those, a pattern such as
             `data/*.jsonl.gz`, a run folder, `hf://name[:split]`, plain text (`.txt`, `.md`, `.rst`; a file or a folder), or
-            `stdlib:docs`, the documentation inside this Python installation.
+            `stdlib:docs` or `stdlib:code`, the documentation and the bare code inside this Python installation.
         text_field: column of the text.
         id_field: column of the document's name. None: a hash of the text.
 
@@ -74,8 +74,8 @@ def read_rows(source: str | Path, *, text_field: str = "text") -> Iterator[Row]:
     Raises:
         BadInput: nothing is there.
     """
-    if str(source) == DOCUMENTATION:
-        for piece in stdlib_documentation():
+    if str(source) in STDLIB:
+        for piece in STDLIB[str(source)]():
             yield Row(piece.name, {text_field: piece.text, "name": piece.name, "group": piece.group})
         return
     for part in _sources(str(source)):

@@ -1,0 +1,92 @@
+"""The rivals under one roof: neutral residues, plain adapters, LoRA and full fine-tuning, trained on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from gnomon.core.models import add_lora
+from gnomon.core.rng import Rng
+from gnomon.core.train import History, TrainConfig, causal_loss, fit
+from gnomon.core.train.loop import TrainRun
+from gnomon.core.train.losses import token_cross_entropy
+from gnomon.core.train.optim import decay_groups
+from gnomon.methods.neutral_residues.budget import backbone, lora_rank
+from gnomon.methods.neutral_residues.design import Design, Method
+from gnomon.methods.neutral_residues.extension import Extended, extend
+from gnomon.methods.neutral_residues.mixing import Mixture
+
+
+def prepare(
+    model: Any, method: Method, design: Design, *, rank: int | None = None, generator: Rng | None = None
+) -> nn.Module:
+    """What a method trains, its own weights alone trainable.
+
+    Args:
+        model: a causal transformers model; it is changed in place.
+        method: `neutral`: gated blocks with the local loss; `adapter`: the same blocks without gate and local loss, first weights
+            as He draws them; `lora`: low-rank adapters on every linear map, as many weights as the blocks; `full`: everything.
+        design: how blocks are built; its budget holds for `lora` too.
+        rank: of `lora`; None: by the budget.
+        generator: where first weights come from; None: seed 0.
+    """
+    if method == "neutral":
+        return extend(model, design, generator=generator)
+    if method == "adapter":
+        plain = replace(design, gate="none", init="he", local="none")
+        return extend(model, plain, generator=generator)
+    if method == "lora":
+        rank = rank or lora_rank(model, design.extra * backbone(model, design.budget_of))
+        adapted: nn.Module = add_lora(model, rank)
+        return adapted
+    model.requires_grad_(True)
+    return model  # type: ignore[no-any-return]
+
+
+def train_arm(
+    model: nn.Module, batches: Mixture, cfg: TrainConfig, *, run: TrainRun, **watchers: Any
+) -> History:
+    """Train what `prepare` made; see `gnomon.core.train.fit`.
+
+    Gates and W_o are spared weight decay: the others have no gradient in the first step, and a shut gate has none at all.
+    """
+    groups = None
+    if isinstance(model, Extended):
+        into = [block.into.weight for block in model.blocks]
+        rest = [p for p in model.extension_parameters() if all(p is not w for w in into)]
+        groups = [{"params": into, "weight_decay": cfg.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return fit(
+        model,
+        batches,
+        loss_of(model),
+        cfg,
+        run=run,
+        groups=groups or decay_groups(model, cfg.weight_decay),
+        **watchers,
+    )
+
+
+def loss_of(model: nn.Module) -> Callable[[Any, Mapping[str, Tensor]], Tensor]:
+    """The loss of a model on a micro-batch of `Mixture`, summed over targets.
+
+    The local loss is a mean over the old domain's tokens of the whole batch. Times the batch's targets it becomes a sum as
+    the loop wants it, and adds up to the same value however the batch is cut.
+    """
+    if not isinstance(model, Extended):
+        return lambda wrapped, batch: causal_loss(wrapped, {k: batch[k] for k in ("input_ids", "labels")})
+    extended = model
+
+    def loss(wrapped: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        counts = batch["counts"][:, None].expand_as(batch["input_ids"])
+        found = wrapped(batch["input_ids"], attention_mask=None, domain=batch["domain"], real=counts)
+        total = token_cross_entropy(found.logits, batch["labels"])
+        design = extended.design
+        if design.local != "none":
+            among = batch["n_tokens"] if design.local == "ce" else batch["n_old"].clamp(min=1)
+            total = total + design.alpha * found.local_sum * batch["n_targets"] / among
+        return total
+
+    return loss

@@ -1,0 +1,171 @@
+"""Settings of the neutral-residues verbs and the claims its miniature tests. Defaults are the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gnomon.core.claims import Claim
+from gnomon.core.config import Positional, check
+from gnomon.core.train.config import TrainConfig
+from gnomon.methods.neutral_residues.design import METHODS, Design, Method
+
+PAPER = "Neutral Residues, arXiv 2410.02744"
+
+
+def _schedule() -> TrainConfig:
+    return TrainConfig(lr=2e-4, batch_size=64, max_length=1024, schedule="cosine", warmup_ratio=0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domains(Design):
+    """A model, the domain it is to learn, and text that stands for what it knows."""
+
+    model: str
+    """A causal model: a folder, a run folder or a hub id."""
+    new: str
+    """Text of the new domain: records, a folder, plain text, hf://name, stdlib:docs or stdlib:code."""
+    original: str | None = None
+    """Text like that of the original training; needed unless p is 0."""
+    new_held: str | None = None
+    """Text of the new domain to measure on. None: held_out of --new."""
+    original_held: str | None = None
+    """Text of the old domain to measure on, better from another source than --original. None: held_out of --original."""
+    held_out: float = 0.05
+    """Share of the documents set aside to measure on where no source of their own is named."""
+    text_field: str = "text"
+    """Column of the text."""
+    p: float = 0.1
+    """Share of training sequences that come from --original."""
+    train: TrainConfig = field(default_factory=_schedule)
+    """The training; max_length is the length of the rows that texts are packed into."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, ..."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 <= self.p <= 1, "p", "in 0..1", self.p)
+        check(
+            self.p == 0 or self.original is not None, "original", "text of the old domain unless p is 0", None
+        )
+        known = self.original or self.original_held
+        check(
+            known is not None,
+            "original_held",
+            "text of the old domain to measure on where there is no --original",
+            None,
+        )
+        check(0 < self.held_out < 1, "held_out", "within (0, 1)", self.held_out)
+        check(self.train.max_length >= 2, "train.max_length", ">= 2", self.train.max_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Domains):
+    """Teach a model a new domain: neutral residues, plain adapters, LoRA, or all weights."""
+
+    method: Method = "neutral"
+    """What is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Domains):
+    """Train every method at several learning rates, and draw what each learns against what it forgets."""
+
+    methods: tuple[Method, ...] = METHODS
+    """What is compared."""
+    lr: tuple[float, ...] = (5e-5, 1e-4, 2e-4, 5e-4)
+    """Peak learning rates; each method is trained at each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(bool(self.methods), "methods", f"some of {', '.join(METHODS)}", self.methods)
+        check(bool(self.lr) and all(lr > 0 for lr in self.lr), "lr", "one or more numbers > 0", self.lr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Bits per byte of an extended model and of its backbone on texts of both domains."""
+
+    run: Positional[str]
+    """A run of train, or a folder that holds an extension, an adapter or a model."""
+    original: str
+    """Text of the old domain."""
+    new: str
+    """Text of the new domain."""
+    base: str | None = None
+    """The backbone; None: as the run names it."""
+    length: int = 1024
+    """Tokens a window."""
+    text_field: str = "text"
+    """Column of the text."""
+    batch_size: int = 16
+    """Windows at once."""
+    device: str = "auto"
+    """Where to compute."""
+
+    LOOSE = ("batch_size",)
+
+    def __post_init__(self) -> None:
+        check(self.length >= 2, "length", ">= 2", self.length)
+        check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Eval):
+    """What the blocks add to each domain, layer by layer, and when their gates open."""
+
+    text: str = ""
+    """A text to colour by its gates. Empty: the beginning of each domain's text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """An extension on its own, or merged into a plain checkpoint where that is exact."""
+
+    run: Positional[str]
+    """A run of train, or a folder that holds an extension."""
+    merge: bool = False
+    """Write a plain transformers checkpoint with wider feed-forward networks; blocks must have no gate."""
+    base: str | None = None
+    """The backbone; None: as the run names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mini:
+    """The miniature: English documentation against Python source, every method over its own learning rates."""
+
+    scale: Literal["smoke", "mini", "gpu"] = "mini"
+    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
+    seeds: int = 3
+    """How many seeds, counted up from --seed."""
+    full: bool = False
+    """The ablations as well: alpha 0, ELU gate, sigmoid gate with cross-entropy, He's variance, no, little and much old text."""
+
+    def __post_init__(self) -> None:
+        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
+
+
+CLAIMS = (
+    Claim(
+        "At equal learning, neutral residues forget at most 0.65 times what full fine-tuning, LoRA or adapters forget at best",
+        f"{PAPER}: trade-off of learning and forgetting",
+        "forgetting over the best rival's, at equal learning: neutral <= 0.65",
+    ),
+    Claim(
+        "The blocks add at most 0.6 times as much to text of the old domain as to the new",
+        f"{PAPER}: residuals are neutral on the original distribution",
+        "residual, old over new: neutral <= 0.6",
+    ),
+    Claim(
+        "A new extension changes nothing: the first loss is the backbone's",
+        f"{PAPER}: initialisation",
+        "first loss minus the backbone's: neutral == 0",
+    ),
+    Claim(
+        "The gate adds to what the local loss does by itself",
+        f"{PAPER}: ablation of the gate",
+        "forgetting over the ungated block's, at equal learning: neutral <= 1",
+        required=False,
+    ),
+)
+"""What the miniature tests; the thresholds are the specification's."""

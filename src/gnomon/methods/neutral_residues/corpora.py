@@ -1,0 +1,91 @@
+"""The texts of a domain as packed streams: one to train on, one that was set aside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gnomon.core.data.documents import Document, read_documents
+from gnomon.core.data.packing import Stream, pack
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from gnomon.methods.neutral_residues.config import Domains
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A domain's text."""
+
+    train: Stream
+    """What is learned from."""
+    held: Stream
+    """What is measured on; nothing of it is in `train`."""
+
+
+def corpus(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path | None,
+    name: str,
+    *,
+    measure: str | None = None,
+    held_out: float = 0.05,
+    text_field: str = "text",
+) -> Corpus:
+    """A domain's streams, packed once into `folder`.
+
+    Args:
+        source: what `gnomon.core.data.documents.read_documents` reads.
+        tokenizer: the model's.
+        folder: where the packed ids are kept; None: in memory alone.
+        name: of the domain, for files and messages.
+        measure: a source of its own to measure on. None: a share of `source`'s groups (files, where it names them; else documents).
+        held_out: that share, by hash of the group's name: the same in every run.
+        text_field: column of the text.
+
+    Raises:
+        BadInput: a source holds no text, or too little to set some aside.
+    """
+
+    def texts(held: bool) -> Iterator[str]:
+        for document in read_documents(source, text_field=text_field):
+            if measure is not None or is_held_out(document, held_out) == held:
+                yield document.text
+
+    def file(ending: str) -> Path | None:
+        return None if folder is None else folder / f"{name}{ending}.npy"
+
+    train = pack(texts(False), tokenizer, file(""), name=f"texts of the {name} domain in {source}")
+    said = f"texts of the {name} domain to measure on"
+    if measure is None:
+        return Corpus(train, pack(texts(True), tokenizer, file("-held"), name=f"{said} in {source}"))
+    others = (document.text for document in read_documents(measure, text_field=text_field))
+    return Corpus(train, pack(others, tokenizer, file("-held"), name=f"{said} in {measure}"))
+
+
+def packed(cfg: Domains, tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> tuple[Corpus, Corpus]:
+    """The new domain and the old one, as settings name them."""
+    old = cfg.original or cfg.original_held
+    assert old is not None  # the settings make sure of it
+    new, known = (
+        corpus(
+            source, tokenizer, folder, name, measure=held, held_out=cfg.held_out, text_field=cfg.text_field
+        )
+        for name, source, held in (("new", cfg.new, cfg.new_held), ("original", old, cfg.original_held))
+    )
+    return new, known
+
+
+def is_held_out(document: Document, share: float) -> bool:
+    """Whether a document belongs to the share that is set aside, by the name of its group."""
+    return share_of(str(document.meta.get("group", document.doc_id))) < share
+
+
+def share_of(name: str) -> float:
+    """A number in 0..1 that is a function of a name alone."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64

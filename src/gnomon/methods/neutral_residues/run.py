@@ -1,0 +1,168 @@
+"""The verbs: settings in, objects built, files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnomon.core.data.documents import read_documents
+from gnomon.core.files import write_json
+from gnomon.core.run import Run
+from gnomon.errors import BadInput
+from gnomon.methods.neutral_residues import config
+from gnomon.methods.neutral_residues.design import Design
+
+if TYPE_CHECKING:
+    from gnomon.methods.neutral_residues.study import Study
+
+SHOWN = 200
+"""Tokens of a coloured text."""
+
+ROWS = 64
+"""Rows of a text on which blocks are watched."""
+
+
+def train(cfg: config.Train, run: Run) -> None:
+    """Teach a model a new domain."""
+    from gnomon.methods.neutral_residues import pages
+    from gnomon.methods.neutral_residues.trained import save
+
+    study = _study(cfg, run)
+    arm = study.train(cfg.method, Design.of(cfg), cfg.train, run)
+    if not run.is_main:
+        return
+    save(arm.model, study.tokenizer, run.artifact("model", run.folder / "model"), cfg.method, cfg.model)
+    row = study.measure(arm)
+    run.log(**{name: value for name, value in row.items() if isinstance(value, int | float)})
+    write_json(run.artifact("summary", run.folder / "summary.json"), {"method": cfg.method, **row})
+    pages.trained(run.page, cfg, row, arm)
+
+
+def sweep(cfg: config.Sweep, run: Run) -> None:
+    """Train every method at several learning rates and draw the trade-off."""
+    from dataclasses import replace
+
+    from gnomon.methods.neutral_residues import pages
+
+    study = _study(cfg, run, arms=len(cfg.methods) * len(cfg.lr))
+    rows = []
+    for method in cfg.methods:
+        for lr in cfg.lr:
+            part = run.within(f"{method}-{lr:g}")
+            row = study.arm(method, Design.of(cfg), replace(cfg.train, lr=lr), part)
+            rows.append({"method": method, "lr": lr, **row})
+            run.log(**rows[-1])
+    if run.is_main:
+        write_json(run.artifact("points", run.folder / "points.json"), rows)
+        pages.swept(run.page, cfg, rows)
+
+
+def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
+    """The backbone and both domains' texts; stops here in a dry run."""
+    from accelerate import PartialState
+
+    from gnomon.core.models import load_model, load_tokenizer
+    from gnomon.methods.neutral_residues.corpora import packed
+    from gnomon.methods.neutral_residues.study import Study
+
+    tokenizer = load_tokenizer(cfg.model)
+    model = load_model(cfg.model, device=cfg.device, asked_by="neutral-residues train")
+
+    def study(folder: Path | None) -> Study:
+        new, old = packed(cfg, tokenizer, folder)
+        return Study(model, tokenizer, new, old, p=cfg.p, length=cfg.train.max_length)
+
+    run.plan(arms=arms, work=lambda: study(None).costs(Design.of(cfg), cfg.train, arms))
+    with PartialState(cpu=model.device.type == "cpu").main_process_first():
+        return study(run.folder / "data")
+
+
+def eval(cfg: config.Eval, run: Run) -> None:
+    """Bits per byte of a trained model and its backbone on both domains."""
+    from gnomon.methods.neutral_residues import pages
+    from gnomon.methods.neutral_residues.study import compared
+
+    found, texts = _opened(cfg, run)
+    row = compared(found, texts, cfg.length, batch_size=cfg.batch_size)
+    run.log(**row)
+    write_json(run.artifact("summary", run.folder / "summary.json"), row)
+    pages.compared(run.page, found, row)
+
+
+def inspect(cfg: config.Inspect, run: Run) -> None:
+    """What the blocks add to each domain, and when their gates open."""
+    from gnomon.methods.neutral_residues import pages
+    from gnomon.methods.neutral_residues.evaluation import activity, by_layer, gates_along
+    from gnomon.methods.neutral_residues.extension import Extended
+
+    found, texts = _opened(cfg, run)
+    if not isinstance(found.model, Extended):
+        raise BadInput(f"{cfg.run} was trained with {found.method}: there are no blocks to look at.")
+    length = min(cfg.length, *(len(stream.ids) for stream in texts.values()))
+    active = {
+        name: activity(found.model, stream.rows(length)[:ROWS], batch_size=cfg.batch_size)
+        for name, stream in texts.items()
+    }
+    shown = (
+        {"the text": found.tokenizer(cfg.text)["input_ids"][:SHOWN]}
+        if cfg.text
+        else {name: stream.ids[:SHOWN].tolist() for name, stream in texts.items()}
+    )
+    coloured = {
+        name: list(
+            zip(
+                (found.tokenizer.decode([i]) for i in ids),
+                gates_along(found.model, ids).mean(1).tolist(),
+                strict=True,
+            )
+        )
+        for name, ids in shown.items()
+    }
+    rows = by_layer(active)
+    for row in rows:
+        run.log(**row)
+    write_json(run.artifact("layers", run.folder / "layers.json"), rows)
+    pages.inspected(run.page, rows, list(active), coloured)
+
+
+def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
+    """The trained model and both texts, packed."""
+    from gnomon.core.data.packing import pack
+    from gnomon.methods.neutral_residues.trained import open_trained
+
+    found = open_trained(cfg.run, base=cfg.base, device=cfg.device)
+    texts = {}
+    for name, source in (("original", cfg.original), ("new", cfg.new)):
+        documents = read_documents(source, text_field=cfg.text_field)
+        texts[name] = pack(
+            (d.text for d in documents), found.tokenizer, name=f"texts of the {name} domain in {source}"
+        )
+    run.plan(**{f"{name}_tokens": len(stream.ids) for name, stream in texts.items()})
+    return found, texts
+
+
+def export(cfg: config.Export, run: Run) -> None:
+    """An extension on its own, or merged into a plain checkpoint."""
+    from gnomon.methods.neutral_residues.extension import Extended
+    from gnomon.methods.neutral_residues.storage import merge, save_extension
+    from gnomon.methods.neutral_residues.trained import open_trained
+
+    run.plan(merge=cfg.merge)
+    found = open_trained(cfg.run, base=cfg.base, device="cpu")
+    if not isinstance(found.model, Extended):
+        raise BadInput(f"{cfg.run} was trained with {found.method}; only an extension is exported here.")
+    folder = run.folder / "model"
+    if cfg.merge:
+        model = merge(found.model)
+        model.save_pretrained(folder)
+        found.tokenizer.save_pretrained(folder)
+        said = (
+            "a plain checkpoint: its feed-forward networks are wider and compute what network and block did"
+        )
+    else:
+        save_extension(found.model, folder, base=found.base, tokenizer=found.tokenizer)
+        said = f"the extension alone; it is loaded beside `{found.base}`"
+    run.artifact("model", folder)
+    run.page.title = "An exported extension"
+    run.page.text(f"`model` is {said}.")
+    run.page.figures({"merged": cfg.merge, "weights": sum(p.numel() for p in found.model.parameters())})

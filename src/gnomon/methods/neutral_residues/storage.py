@@ -1,0 +1,213 @@
+"""Saving the newest blocks, loading them beside the same backbone, and merging ungated ones into it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from gnomon.core.config import fingerprint
+from gnomon.core.files import write_json
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
+from gnomon.methods.neutral_residues.blocks import ExtendedMLP
+from gnomon.methods.neutral_residues.design import Design
+from gnomon.methods.neutral_residues.extension import Extended, extend, matching_act, wrapped
+
+WEIGHTS, CONFIG = "extension.safetensors", "extension_config.json"
+
+
+def save_extension(model: Extended, folder: str | Path, *, base: str = "", tokenizer: Any = None) -> Path:
+    """Write the newest blocks as `extension.safetensors` and `extension_config.json`; earlier ones have folders of their own.
+
+    Args:
+        model: the extended model.
+        folder: made when missing.
+        base: where the backbone is, so that `open_extended` finds it; empty: not recorded.
+        tokenizer: saved beside it.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, torch.Tensor] = {}
+    for i, block in enumerate(model.blocks):
+        gate, value = block.into.weight.detach().cpu().chunk(2)
+        named = {"wg": gate, "wi": value, "wo": block.out.weight.detach().cpu()}
+        if block.gate is not None:
+            named |= {
+                "gate.weight": block.gate.weight.detach().cpu(),
+                "gate.bias": block.gate.bias.detach().cpu(),
+            }
+        tensors |= {f"layers.{i}.{name}": tensor.contiguous() for name, tensor in named.items()}
+    save_file(tensors, folder / WEIGHTS)
+    first = model.blocks[0]
+    write_json(
+        folder / CONFIG,
+        {
+            "design": asdict(model.design) | {"act": first.act_name},
+            "width": first.r,
+            "base": base,
+            "base_hash": base_hash(model.model),
+            "earlier": [_print(model.layers, n) for n in range(len(model.layers[0].blocks) - 1)],
+        },
+    )
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def load_extension(model: Any, folder: str | Path) -> Extended:
+    """`model` with the blocks of `folder` beside its networks.
+
+    Args:
+        model: the backbone they were trained on, with the same earlier extensions loaded in the same order.
+        folder: what `save_extension` wrote.
+
+    Raises:
+        BadInput: nothing is there.
+        ModelMismatch: the blocks belong to another backbone.
+    """
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    told = read_config(folder)
+    base = model.model if isinstance(model, Extended) else model
+    found = base_hash(base)
+    if found != told["base_hash"]:
+        raise ModelMismatch(
+            f'The extension in {folder} was trained on another backbone ("{told["base"]}", config {told["base_hash"]}; this one '
+            f"has {found}). Load the model it was trained on."
+        )
+    layers = wrapped(model)
+    earlier = [_print(layers, n) for n in range(len(layers[0].blocks))] if layers else []
+    if earlier != told["earlier"]:
+        raise ModelMismatch(
+            f"The extension in {folder} was trained on top of {len(told['earlier'])} others, and this model has "
+            f"{len(earlier)}, or other ones. Load the same ones first, in the same order."
+        )
+    extended = extend(model, Design.of(told["design"]), width=told["width"])
+    tensors = load_file(folder / WEIGHTS)
+
+    def tensor(layer: int, name: str) -> torch.Tensor:
+        if f"layers.{layer}.{name}" not in tensors:
+            raise BadInput(
+                f"{folder / WEIGHTS} has no tensor layers.{layer}.{name}; it is not whole. Save the extension again."
+            )
+        return tensors[f"layers.{layer}.{name}"]
+
+    with torch.no_grad():
+        for i, block in enumerate(extended.blocks):
+            block.into.weight.copy_(torch.cat([tensor(i, "wg"), tensor(i, "wi")]))
+            block.out.weight.copy_(tensor(i, "wo"))
+            if block.gate is not None:
+                block.gate.weight.copy_(tensor(i, "gate.weight"))
+                block.gate.bias.copy_(tensor(i, "gate.bias"))
+    return extended.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `save_extension` wrote about the blocks.
+
+    Raises:
+        BadInput: nothing is there, or it is not whole.
+    """
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise BadInput(f"{folder} holds no extension: {CONFIG} and {WEIGHTS} are what `train` writes.")
+    told: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
+    return told
+
+
+def base_hash(model: Any) -> str:
+    """A hash of what a backbone is, by its config; where it was loaded from does not matter."""
+    config = model.config.get_text_config().to_dict()
+    ours = {
+        k: v
+        for k, v in config.items()
+        if k not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+    }
+    return fingerprint(type(model).__name__, json.dumps(ours, sort_keys=True, default=str))
+
+
+def _print(layers: list[ExtendedMLP], n: int) -> str:
+    """A hash of the n-th extension's weights."""
+    sums = [float(p.detach().double().sum()) for layer in layers for p in layer.stacked[n].parameters()]
+    return fingerprint(*(f"{value:.6g}" for value in sums))
+
+
+@torch.no_grad()
+def merge(model: Extended) -> Any:
+    """The backbone as a plain transformers model with wider feed-forward networks, which compute the same.
+
+    A parallel gated linear unit of the same activation is a wider one: rows of the gate and up matrices and columns of the down
+    matrix are put beside each other.
+
+    Raises:
+        ModelMismatch: a block has a gate, another activation, or the networks are no gated linear units.
+    """
+    layers, base = model.layers, model.model
+    for layer in layers:
+        for block in layer.stacked:
+            if block.gate is not None:
+                raise ModelMismatch(
+                    "A gated block cannot be merged: its gate multiplies what the block says, token by token, and no fixed matrix "
+                    "does. Only extensions without a gate (--method adapter, or --gate none) have an equal plain model."
+                )
+            if block.act_name != matching_act(base):
+                raise ModelMismatch(
+                    f"The blocks' activation {block.act_name} is not the model's {matching_act(base)}."
+                )
+        if not all(isinstance(getattr(layer.mlp, name, None), nn.Linear) for name in _GLU):
+            raise ModelMismatch(
+                f"The feed-forward networks of {type(base).__name__} are no gated linear units of {', '.join(_GLU)}; "
+                "nothing can be merged into them."
+            )
+    for layer in layers:
+        blocks, mlp = layer.stacked, cast("Any", layer.mlp)
+        halves = [block.into.weight.chunk(2) for block in blocks]
+        _widen(mlp.gate_proj, [gate for gate, _ in halves], 0)
+        _widen(mlp.up_proj, [value for _, value in halves], 0)
+        _widen(mlp.down_proj, [block.out.weight for block in blocks], 1)
+    width = cast("Any", layers[0].mlp).gate_proj.out_features
+    parents = {
+        id(child): (parent, name) for parent in base.modules() for name, child in parent.named_children()
+    }
+    for layer in layers:
+        parent, name = parents[id(layer)]
+        setattr(parent, name, layer.mlp)
+        if hasattr(layer.mlp, "intermediate_size"):
+            layer.mlp.intermediate_size = width
+    base.config.get_text_config().intermediate_size = width
+    return base
+
+
+_GLU = ("gate_proj", "up_proj", "down_proj")
+
+
+def _widen(linear: nn.Linear, more: list[torch.Tensor], axis: int) -> None:
+    """Put more rows (axis 0) or columns (axis 1) behind those of a linear map; new rows have no bias."""
+    weight = torch.cat([linear.weight, *(m.to(linear.weight) for m in more)], axis)
+    if linear.bias is not None and axis == 0:
+        new = weight.shape[0] - linear.weight.shape[0]
+        linear.bias = nn.Parameter(torch.cat([linear.bias, linear.bias.new_zeros(new)]), requires_grad=False)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.out_features, linear.in_features = weight.shape
+
+
+def open_extended(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> Extended:
+    """The extension in `folder` on the backbone that it names.
+
+    Raises:
+        BadConfig: it names none, or was trained on top of others: load these by hand.
+    """
+    from gnomon.core.models import load_model
+
+    told = read_config(Path(folder))
+    if not told["base"] or told["earlier"]:
+        raise BadConfig(
+            f"{folder} names no backbone to load, or stands on other extensions. Load them and use load_extension."
+        )
+    return load_extension(load_model(told["base"], device=device, dtype=dtype), folder)

@@ -1,0 +1,262 @@
+"""What a model answered, and how it is asked: one row per answer, greedy ones and samples alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gnomon.core import records
+from gnomon.errors import BadInput
+from gnomon.methods.truth_probes.questions import Question
+from gnomon.methods.truth_probes.tasks import task_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from gnomon.core.rng import Rng
+
+Template = Literal["auto", "chat", "plain"]
+"""How a question is put: the tokenizer's chat template, or `Q: ...` and `A:` for base models. auto: by whether there is one."""
+
+NO_ANSWER = "NO ANSWER"
+"""What stands for the exact answer where the model gave none."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the model to one question."""
+
+    id: str
+    """The question's id."""
+    question: str
+    gold: list[str]
+    """Accepted answers."""
+    wrong: list[str]
+    """Known wrong answers."""
+    task: str
+    prompt: str
+    """The prompt as text."""
+    prompt_ids: list[int]
+    """The prompt as the model read it."""
+    answer: str
+    """What the model wrote, without the text that ended it."""
+    output_ids: list[int]
+    """Every token it wrote, the one that ended it among them."""
+    logprobs: list[float]
+    """Log-probability (nats) of each token under the model."""
+    logits: list[float]
+    """Raw logit of each token."""
+    finish: str
+    """Why it ended; `length` means that the answer is cut off."""
+    draw: int = 0
+    """0 for the greedy answer, from 1 for samples."""
+    seed: int = 0
+    """Seed of the samples; (seed, draw) tells the samples of one question apart."""
+    context: str = ""
+    correct: int | None = None
+    """1 right, 0 wrong, None not judged."""
+    exact_answer: str = ""
+    """The part of the answer that answers."""
+    spans: list[list[int]] = field(default_factory=list)
+    """Every place of the exact answer in `answer` as [start, end] in characters; the first is read."""
+    valid: int | None = None
+    """1 when the exact answer could be found, 0 when not, None before it was looked for."""
+    tokens: list[int] = field(default_factory=list)
+    """First and last token of the exact answer within `output_ids`, once they were looked for."""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_usable(self) -> bool:
+        """Judged, and with an exact answer in it."""
+        return (
+            self.correct is not None
+            and self.valid == 1
+            and self.exact_answer != NO_ANSWER
+            and bool(self.spans)
+        )
+
+    @property
+    def z(self) -> int:
+        """1 right, 0 wrong.
+
+        Raises:
+            BadInput: it was not judged.
+        """
+        if self.correct is None:
+            raise BadInput(
+                f'The answer to question "{self.id}" has not been judged. Run `answer` with another --label.'
+            )
+        return self.correct
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it from every other answer of the same model."""
+        return self.id, self.seed, self.draw
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, question: Question, template: Template = "auto"
+) -> list[int]:
+    """Token ids of the prompt that asks `question`, ready for the answer to begin.
+
+    Raises:
+        BadInput: a chat template is asked for and the tokenizer has none.
+    """
+    text = "\n\n".join(filter(None, (question.context, question.question)))
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if template == "chat" and not has_template:
+        raise BadInput(
+            "The tokenizer has no chat template. Use --template plain, or a model that was taught to chat."
+        )
+    if template == "plain" or not has_template:
+        return list(tokenizer(f"Q: {text}\nA:")["input_ids"])
+    turns: Any = [{"role": "user", "content": text}]
+    written = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    # The template writes the special tokens itself.
+    return list(tokenizer(str(written), add_special_tokens=False)["input_ids"])
+
+
+def collect(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[Question],
+    *,
+    samples: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_new_tokens: int | None = None,
+    template: Template = "auto",
+    stop: Sequence[str] | None = None,
+    batch_size: int = 64,
+    rng: Rng | None = None,
+) -> list[Answer]:
+    """The model's answers: the greedy one of each question, or `samples` drawn ones.
+
+    A question's samples depend on `rng` and the question alone: not on the others, their order or the batch size.
+
+    Args:
+        model: a `ModelHandle`, or a causal transformers model.
+        tokenizer: its tokenizer; None with a handle.
+        questions: what is asked, each with an id.
+        samples: 0 for the greedy answer.
+        temperature: of the samples.
+        top_p: of the samples.
+        max_new_tokens: longest answer; None takes the task's.
+        template: how a question is put.
+        stop: texts that end an answer; None: a line break after a plain prompt, nothing after a chat template.
+        batch_size: answers written side by side.
+        rng: names the samples' random streams, and gives their `seed`.
+
+    Raises:
+        BadInput: a question has no id, or a prompt leaves no room.
+    """
+    from gnomon.core.models import GenConfig, as_handle
+    from gnomon.core.models.text import decode
+    from gnomon.core.rng import Rng
+
+    handle, rng = as_handle(model, tokenizer), rng or Rng(0)
+    if unnamed := [q for q in questions if not q.id]:
+        raise BadInput(
+            f'A question has no id: "{unnamed[0].question[:60]}". read_questions gives every question one.'
+        )
+    is_plain = template == "plain" or not getattr(handle.processor, "chat_template", None)
+    ends = tuple(stop) if stop is not None else ("\n",) if is_plain else ()
+    found: dict[int, list[Answer]] = {}
+    longest = [max_new_tokens or task_of(q.task or "open").max_new_tokens for q in questions]
+    for limit in dict.fromkeys(longest):
+        places = [i for i, one in enumerate(longest) if one == limit]
+        prompts = [encode_prompt(handle.processor, questions[i], template) for i in places]
+        gen = GenConfig(
+            max_new_tokens=limit,
+            temperature=temperature if samples else 0.0,
+            top_p=top_p if samples else 1.0,
+            n=samples or 1,
+            stop=ends,
+            batch_size=batch_size,
+        )
+        streams = [rng.child("answer", questions[i].id) for i in places]
+        written = handle.generate(prompts, gen, generator=streams)
+        for i, prompt, completions in zip(places, prompts, written, strict=True):
+            found[i] = [
+                Answer(
+                    id=questions[i].id,
+                    question=questions[i].question,
+                    gold=list(questions[i].gold),
+                    wrong=list(questions[i].wrong),
+                    task=questions[i].task or "open",
+                    prompt=decode(handle.processor, prompt),
+                    prompt_ids=prompt,
+                    answer=one.text,
+                    output_ids=list(one.token_ids),
+                    logprobs=[round(value, 6) for value in one.logprobs],
+                    logits=[round(value, 5) for value in one.logits],
+                    finish=one.finish,
+                    draw=k if samples else 0,
+                    seed=rng.seed if samples else 0,
+                    context=questions[i].context,
+                    meta=dict(questions[i].meta),
+                )
+                for k, one in enumerate(completions, 1)
+            ]
+    return [answer for i in range(len(questions)) for answer in found[i]]
+
+
+def read_answers(source: Path, *, need: Literal["label", "exact"] | None = None) -> list[Answer]:
+    """The answers of a file, a folder or a run.
+
+    Args:
+        source: where they are.
+        need: what every row must have: a label, or a label and the search for its exact answer.
+
+    Raises:
+        BadInput: a row cannot be read or lacks what is needed, or one answer is there twice.
+    """
+    found, seen = [], set()
+    for where, raw in records.read_raw(source):
+        answer: Answer = records.parse(raw, Answer, where)
+        if need and answer.correct is None:
+            raise BadInput(
+                f'{where}: "correct" is missing. Answers are judged by `answer`; give it another --label.'
+            )
+        if need == "exact" and answer.valid is None:
+            raise BadInput(
+                f"{where}: the exact answer has not been looked for. Run `gnomon truth-probes extract` first."
+            )
+        if answer.key in seen:
+            raise BadInput(
+                f"{where}: the same answer is there twice (question {answer.id}, seed {answer.seed}, draw {answer.draw})."
+            )
+        seen.add(answer.key)
+        found.append(answer)
+    if not found:
+        raise BadInput(f"{source} holds no answers.")
+    return found
+
+
+def merge(parts: Sequence[Sequence[Answer]]) -> list[Answer]:
+    """Samples of the same questions from several runs as one list, in the order of the first.
+
+    Raises:
+        BadInput: two parts hold the same draws (they had one seed), or not the same questions.
+    """
+    ids = [dict.fromkeys(answer.id for answer in part) for part in parts]
+    for other in ids[1:]:
+        if other.keys() != ids[0].keys():
+            odd = next(iter(other.keys() ^ ids[0].keys()))
+            raise BadInput(f'The parts do not hold the same questions: "{odd}" is in one of them only.')
+    seen: set[tuple[str, int, int]] = set()
+    for part in parts:
+        for answer in part:
+            if answer.key in seen:
+                raise BadInput(
+                    f"Two parts hold the same sample (question {answer.id}, seed {answer.seed}, draw {answer.draw}). "
+                    "Draw each part with another --seed."
+                )
+            seen.add(answer.key)
+    by_id: dict[str, list[Answer]] = {name: [] for name in ids[0]}
+    for part in parts:
+        for answer in part:
+            by_id[answer.id].append(answer)
+    return [answer for rows in by_id.values() for answer in rows]

@@ -1,0 +1,349 @@
+"""Settings of the truth-probes verbs and the claims its miniature tests. Defaults are the paper's where it states them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from gnomon.core.claims import Claim
+from gnomon.core.config import Positional, check
+from gnomon.core.data.config import Shards
+from gnomon.core.llm.config import LLMConfig
+
+PAPER = "LLMs Know More Than They Show, arXiv 2410.02707"
+
+Site = Literal["mlp", "mlp_input", "attention", "residual"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Which model."""
+
+    model: str
+    """A causal model: a folder or a hub id."""
+    dtype: str = "auto"
+    """Number type of the weights; "auto" keeps the checkpoint's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Shards):
+    """How questions are put."""
+
+    LOOSE: ClassVar = ("engine", "workers", "batch_size")
+
+    task: str = "open"
+    """Kind of questions: open, number, choice, or a known data set: triviaqa, hotpotqa, hotpotqa-context, nq-context, winobias,
+    winogrande, nli, imdb, math, movies."""
+    limit: int | None = None
+    """Only so many questions. None: all."""
+    template: Literal["auto", "chat", "plain"] = "auto"
+    """The chat template, or "Q: ..." and "A:" for base models. auto: by whether the tokenizer has one."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens. None: 200 for numbers, else 100."""
+    stop: str | None = None
+    """A text that ends an answer. None: a line break after a plain prompt, nothing in a chat."""
+    batch_size: int = 32
+    """Answers written side by side."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
+        check(
+            self.max_new_tokens is None or self.max_new_tokens >= 1,
+            "max_new_tokens",
+            ">= 1",
+            self.max_new_tokens,
+        )
+        check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling:
+    """How answers are judged."""
+
+    label: str = "match"
+    """match: an accepted answer stands there before a wrong one; rule:module:function; or a language model as the judge, such as
+    hf:FOLDER or openai:MODEL."""
+    match: Literal["boundary", "substring"] = "boundary"
+    """boundary: whole words and numbers; substring: anywhere, as the paper compares."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How a language model is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracting:
+    """How the exact answer is found."""
+
+    extract: str = "auto"
+    """known (the accepted answer or a known wrong one), line, regex:PATTERN, rule:module:function, or a language model such as
+    hf:FOLDER. auto: known for closed tasks, else line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probing:
+    """How probes are fitted."""
+
+    c: float = 1.0
+    """Inverse strength of the L2 penalty."""
+    scale: bool = True
+    """Bring every feature to mean 0 and variance 1 first."""
+    max_iter: int = 1000
+    """Steps of the solver."""
+
+    def __post_init__(self) -> None:
+        check(self.c > 0, "c", "> 0", self.c)
+        check(self.max_iter >= 1, "max_iter", ">= 1", self.max_iter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Reference, Asking, Labelling):
+    """Greedy answers of a model to questions, each labelled right or wrong."""
+
+    source: Positional[str]
+    """Questions: JSONL, Parquet or CSV with question and answer; hf://name:split; or the name of a known task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract(Extracting, Labelling):
+    """The part of each answer that is the answer."""
+
+    source: Positional[Path]
+    """Answers: a run of `answer` or `resample`, or its file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Represent(Reference):
+    """Hidden states of answers, by layer and token."""
+
+    LOOSE: ClassVar = ("batch_tokens",)
+
+    source: Positional[Path]
+    """Answers with exact answers: a run of `extract`, or its file."""
+    site: Site = "mlp"
+    """mlp, mlp_input, attention or residual: which tensor of a block."""
+    layers: tuple[int, ...] = ()
+    """Blocks, counted from 0. Empty: all."""
+    positions: tuple[str, ...] = ("all",)
+    """Named tokens: last_q, first_answer, second_answer, exact_before_first, exact_first, exact_last, exact_after_last, -1 to -8.
+    all: all of these."""
+    batch_tokens: int = 16_384
+    """Tokens read at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap(Probing):
+    """AUC of a probe at every layer and token."""
+
+    LOOSE: ClassVar = ("jobs",)
+
+    source: Positional[Path]
+    """A run of `represent`."""
+    limit: int | None = 1000
+    """Only so many answers. None: all."""
+    seeds: tuple[int, ...] = (0,)
+    """One split of the questions each."""
+    jobs: int = 1
+    """Processes side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Probing, Reference, Asking, Extracting, Labelling):
+    """Fit an error detector on questions with answers, and save it."""
+
+    source: Positional[str]
+    """Questions, or a run of `answer`, `extract` or `represent`."""
+    site: Site = "mlp"
+    """mlp, mlp_input, attention or residual: which tensor of a block."""
+    layers: tuple[int, ...] = ()
+    """Blocks to choose from, counted from 0. Empty: all."""
+    position: str = "exact_last"
+    """The named token that is read."""
+    test: float = 0.2
+    """Share of the questions that is set aside to measure the detector."""
+    seeds: tuple[int, ...] = (0, 5, 26, 42, 63)
+    """Splits over which the measurement is repeated; the saved probe is that of the first."""
+    ask_p_true: bool = True
+    """Also ask the model whether its answers are true, as a baseline."""
+
+    def __post_init__(self) -> None:
+        Probing.__post_init__(self)
+        Asking.__post_init__(self)
+        check(0 < self.test < 1, "test", "within (0, 1)", self.test)
+        check(bool(self.seeds), "seeds", "one or more numbers", self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Reference, Asking, Extracting, Labelling):
+    """Measure a saved detector on other answers, beside the model's own probabilities."""
+
+    probe: Positional[Path]
+    """A run of `train`, or its probe."""
+    source: Positional[str]
+    """Questions, or a run of `answer`, `extract` or `represent`; not those of the training."""
+    ask_p_true: bool = True
+    """Also ask the model whether its answers are true, as a baseline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generalise(Probing):
+    """Train on each task, test on each: where one detector serves for another task."""
+
+    tasks: tuple[Path, ...] = ()
+    """Runs of `represent`, one per task, of one model."""
+    baseline: str = "logits-min-exact"
+    """What is taken off the AUC: one of the model's own scores."""
+    test: float = 0.2
+    """Share of each task's questions that is tested on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.test < 1, "test", "within (0, 1)", self.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resample(Reference, Asking, Extracting, Labelling):
+    """Many sampled answers to each question, labelled, with exact answers."""
+
+    source: Positional[str]
+    """Questions, as for `answer`."""
+    k: int = 30
+    """Samples of each question. Runs with other seeds add more."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    top_p: float = 1.0
+    """Sample from the likeliest tokens that together reach this."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.k >= 1, "k", ">= 1", self.k)
+        check(self.temperature > 0, "temperature", "> 0", self.temperature)
+        check(0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self.top_p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxonomy:
+    """What kinds of errors a model makes, question by question."""
+
+    source: Positional[Path]
+    """A run of `resample`."""
+    more: tuple[Path, ...] = ()
+    """Further runs of `resample` over the same questions, with other seeds."""
+    rule: Literal["code", "paper"] = "code"
+    """Thresholds of the published code, or of the paper's text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Types(Probing):
+    """Tell the kind of error from the greedy answer's hidden state."""
+
+    source: Positional[Path]
+    """A run of `represent` over greedy answers."""
+    types: Positional[Path]
+    """A run of `taxonomy` over the same questions."""
+    layer: int | None = None
+    """The block that is read. None: the middle one."""
+    position: str = "exact_last"
+    """The named token that is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choose(Reference):
+    """Give the sampled answer that the detector trusts most, against greedy, random and majority."""
+
+    probe: Positional[Path]
+    """A run of `train`, or its probe; trained on other questions."""
+    source: Positional[Path]
+    """A run of `resample`."""
+    greedy: Positional[Path]
+    """A run of `answer` or `extract` over the same questions."""
+    more: tuple[Path, ...] = ()
+    """Further runs of `resample` over the same questions, with other seeds."""
+    rule: Literal["code", "paper"] = "code"
+    """Thresholds of the kinds of errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Reference):
+    """Answers with their exact answer and the probability that they are right, row by row."""
+
+    LOOSE: ClassVar = ("llm",)
+
+    probe: Positional[Path]
+    """A run of `train`, or its probe."""
+    source: Positional[str] = "-"
+    """JSONL with question, and completion where the answer is there already; - reads from stdin and answers line by line."""
+    extract: str = "as trained"
+    """How the exact answer is found; see `extract`. as trained: in the way the probe was trained with."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens. None: as for the task of the probe."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How a language model is asked, where one finds the exact answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mini:
+    """The miniature: a small world in which a model can know better than it says, its control, and arithmetic."""
+
+    scale: Literal["smoke", "mini", "gpu"] = "mini"
+    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
+    seeds: int = 3
+    """How many seeds, counted up from --seed."""
+    parts: tuple[str, ...] = ("world", "control", "arithmetic")
+    """Which parts to run: world (with cues), control (the same without cues), arithmetic (real questions, no claims)."""
+
+    def __post_init__(self) -> None:
+        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
+        known = ("world", "control", "arithmetic")
+        is_right = bool(self.parts) and set(self.parts) <= set(known)
+        check(is_right, "parts", f"some of {', '.join(known)}", self.parts)
+
+
+CLAIMS = (
+    Claim(
+        "Errors are read best at the exact answer: better than at the question's end, before the answer or at the text's end",
+        f"{PAPER}: probes at the exact answer tokens",
+        "AUC on greedy answers: exact answer >= best other token",
+        margin=0.10,
+    ),
+    Claim(
+        "At the exact answer a probe beats the best of the model's own probabilities",
+        f"{PAPER}: table of detectors",
+        "AUC on greedy answers: exact answer >= best logit baseline",
+        margin=0.05,
+    ),
+    Claim(
+        "Detectors carry over between tasks of one skill and not between skills",
+        f"{PAPER}: generalisation matrix",
+        "AUC on another task: same skill >= other skill",
+        margin=0.15,
+    ),
+    Claim(
+        "Of many samples the probe chooses right answers more often than the majority",
+        f"{PAPER}: answer choice",
+        "right answers: probe >= majority",
+        margin=0.05,
+    ),
+    Claim(
+        "Its gain is largest where the model knows and does not say: mostly wrong, two competing, or many answers",
+        f"{PAPER}: answer choice on C2, D and E2",
+        "right answers on C2, D and E2: probe >= majority",
+        margin=0.15,
+    ),
+    Claim(
+        "The state of the greedy answer tells questions on which the model is consistently right",
+        f"{PAPER}: error types, B",
+        "AUC of error types: type B >= 0.65",
+    ),
+    Claim(
+        "The state of the greedy answer tells questions on which the model is consistently wrong",
+        f"{PAPER}: error types, C",
+        "AUC of error types: type C >= 0.65",
+    ),
+    Claim(
+        "Without cues the probe loses most of its lead over the answer's log-probability",
+        "control: the world's construction taken away",
+        "lead over log-probability: without cues <= half of that with cues",
+    ),
+)
+"""What the miniature tests; the thresholds are the specification's."""

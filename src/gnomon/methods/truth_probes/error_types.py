@@ -1,0 +1,122 @@
+"""Telling the kind of error from one hidden state of the greedy answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gnomon.core.metrics.ranking import Auc, auc_interval
+from gnomon.core.probes import LinearProbe, fit_probe
+from gnomon.methods.truth_probes.clusters import Typed
+from gnomon.methods.truth_probes.splits import Rows, folds
+
+MERGED = ("A", "B", "C", "D", "E")
+"""Types that are told from all other questions."""
+
+WITHIN = (("B1", "B2"), ("C1", "C2"), ("E1", "E2"))
+"""Types that are told from each other: right always or mostly, wrong always or sometimes."""
+
+FEWEST = 10
+"""Questions of a type, and others, below which no probe is trained."""
+
+
+@dataclass(frozen=True)
+class ErrorTypeProbe:
+    """One linear probe per type: probability that the model errs in this way on the question."""
+
+    probes: Mapping[str, LinearProbe]
+
+    @classmethod
+    def fit(
+        cls,
+        X: ArrayLike,
+        typed: Sequence[Typed],
+        *,
+        kinds: Sequence[str] = MERGED,
+        fewest: int = FEWEST,
+        **options: Any,
+    ) -> ErrorTypeProbe:
+        """A probe for every type that enough questions have, and enough have not.
+
+        Args:
+            X: states of the greedy answers, [N, D].
+            typed: the same questions with their types, in the same order.
+            kinds: types, or their first letters.
+            fewest: questions of each side.
+            **options: for `fit_probe`: `C`, `standardise`, `max_iter`.
+        """
+        states = np.asarray(X)
+        found = {}
+        for kind in kinds:
+            z = labels_of(typed, kind)
+            if min(int(z.sum()), int((1 - z).sum())) >= fewest:
+                found[kind] = fit_probe(states, z, **options)
+        return cls(found)
+
+    def predict_proba(self, X: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """Type -> probability for each state, [N]."""
+        return {kind: probe.predict(X) for kind, probe in self.probes.items()}
+
+
+def labels_of(typed: Sequence[Typed], kind: str) -> NDArray[np.int64]:
+    """1 for questions of a type."""
+    return np.array([one.is_of(kind) for one in typed], np.int64)
+
+
+def type_scores(
+    X: ArrayLike,
+    typed: Sequence[Typed],
+    *,
+    ways: Sequence[tuple[Rows, Rows]] | None = None,
+    seed: int = 0,
+    fewest: int = FEWEST,
+    **options: Any,
+) -> dict[str, Auc]:
+    """AUC for each type against all others, and within B, C and E, every question scored by a probe that has not seen it.
+
+    Args:
+        X: states of the greedy answers, [N, D].
+        typed: the same questions with their types. State and type stay together through every fold and resample.
+        ways: rows to train on and to test on; None: five folds.
+        seed: of the folds.
+        fewest: questions of each side; a type with fewer is not among the results.
+        **options: for `fit_probe`.
+    """
+    states = np.asarray(X)
+    every = np.arange(len(typed))
+    found: dict[str, Auc] = {}
+    ways = ways or folds([one.id for one in typed], 5, seed)
+    for kind in MERGED:
+        if (value := _held_out(states, labels_of(typed, kind), every, ways, fewest, options)) is not None:
+            found[kind] = value
+    for one, other in WITHIN:
+        rows = np.flatnonzero(labels_of(typed, one) | labels_of(typed, other))
+        if (
+            len(rows)
+            and (value := _held_out(states, labels_of(typed, one), rows, ways, fewest, options)) is not None
+        ):
+            found[f"{one} against {other}"] = value
+    return found
+
+
+def _held_out(
+    X: NDArray[Any],
+    z: NDArray[np.int64],
+    rows: Rows,
+    ways: Sequence[tuple[Rows, Rows]],
+    fewest: int,
+    options: Any,
+) -> Auc | None:
+    if min(int(z[rows].sum()), int((1 - z[rows]).sum())) < fewest:
+        return None
+    scores = np.full(len(z), np.nan)
+    for train, test in ways:
+        mine, others = np.intersect1d(train, rows), np.intersect1d(test, rows)
+        if len(others) and len(np.unique(z[mine])) == 2:
+            scores[others] = fit_probe(X[mine], z[mine], **options).predict(X[others])
+    scored = rows[~np.isnan(scores[rows])]
+    return auc_interval(z[scored], scores[scored]) if len(scored) else None

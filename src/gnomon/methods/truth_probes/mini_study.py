@@ -1,0 +1,262 @@
+"""Everything that the miniature measures on one model: which token tells, transfer, kinds of errors, and answer choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon.core.metrics.ranking import Auc, auc
+from gnomon.core.models import ModelHandle
+from gnomon.core.rng import Rng
+from gnomon.methods.truth_probes.answers import Answer, collect
+from gnomon.methods.truth_probes.choice import Choice, choose
+from gnomon.methods.truth_probes.clusters import Typed, taxonomy
+from gnomon.methods.truth_probes.error_types import type_scores
+from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract
+from gnomon.methods.truth_probes.grid import Grid, fit_cells, score_cells
+from gnomon.methods.truth_probes.labelling import label
+from gnomon.methods.truth_probes.mini_world import SKILLS
+from gnomon.methods.truth_probes.questions import Question
+from gnomon.methods.truth_probes.splits import Rows, folds, split, usable
+from gnomon.methods.truth_probes.states import RepStore, represent
+from gnomon.methods.truth_probes.token_scores import baselines
+from gnomon.methods.truth_probes.transfer import TaskStates, Transfer, generalise, mean_cells
+
+POSITIONS = ("last_q", "first_answer", "exact_before_first", "exact_last", "exact_after_last", "-2", "-1")
+"""Tokens that are looked at."""
+
+OTHERS = ("last_q", "exact_before_first", "-1")
+"""Those that the exact answer must beat: the question's end, before the answer, the text's end."""
+
+LOG_PROBABILITY = "probas-min-exact"
+"""The answer's probability; where the answer is one token, all pools over it agree."""
+
+KNOWS = ("C2", "D", "E2")
+"""Kinds of errors where the right answer is among the samples and not the most frequent."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one model showed. Every question is scored by probes that have not seen it."""
+
+    greedy: dict[str, float]
+    """Detector -> AUC on greedy answers: tokens by name, and baselines."""
+    sampled: dict[str, float]
+    """The same on sampled answers."""
+    grid: Grid
+    """AUC on greedy answers by layer and token."""
+    figures: dict[str, float | int]
+    """Share right, dropped answers and the like."""
+    types: Mapping[str, Auc]
+    choice: Choice
+    typed: list[Typed]
+    transfer: Transfer | None
+    """None where there is one task only."""
+
+    @property
+    def lead(self) -> float:
+        """How far the probe at the exact answer is ahead of the answer's log-probability, in AUC on greedy answers."""
+        return self.greedy["exact_last"] - self.greedy[LOG_PROBABILITY]
+
+    def skills(self) -> tuple[float | None, float | None]:
+        """Mean AUC between tasks of one skill, and of different skills; never of a task with itself."""
+        if self.transfer is None:
+            return None, None
+        pairs = [(i, j) for i, j in product(range(len(SKILLS)), repeat=2) if i != j]
+        same = mean_cells(self.transfer.auc, [(i, j) for i, j in pairs if SKILLS[i] == SKILLS[j]])
+        other = mean_cells(self.transfer.auc, [(i, j) for i, j in pairs if SKILLS[i] != SKILLS[j]])
+        return same, other
+
+    def knowing(self) -> list[int]:
+        """Rows of the questions of a kind where the model knows and does not say."""
+        return [i for i, one in enumerate(self.typed) if set(one.types) & set(KNOWS)]
+
+
+def study(
+    handle: ModelHandle,
+    questions: Sequence[Question],
+    *,
+    samples: int,
+    max_new_tokens: int,
+    how: Extraction,
+    seed: int,
+    tasks: Sequence[str] | None = None,
+) -> Study:
+    """Ask, look inside, and measure.
+
+    Args:
+        handle: the model.
+        questions: what it is asked.
+        samples: K.
+        max_new_tokens: longest answer.
+        how: how exact answers are found.
+        seed: of samples and folds.
+        tasks: task of each question, for transfer; None for one task.
+    """
+
+    def asked(**options: Any) -> list[Answer]:
+        found = collect(handle, None, questions, max_new_tokens=max_new_tokens, batch_size=256, **options)
+        return extract(label(found), how)
+
+    greedy, drawn = asked(), asked(samples=samples, rng=Rng(seed).child("samples"))
+    drawn = [replace(answer, seed=seed) for answer in drawn]
+    everything = [*greedy, *drawn]
+    kept = [everything[i] for i in usable(everything)]
+    store = represent(handle, None, kept, positions=POSITIONS)
+    z = np.array([answer.z for answer in kept])
+    ids = [answer.id for answer in kept]
+    is_greedy = np.array([answer.draw == 0 for answer in kept])
+    names = sorted({question.id for question in questions})
+    ways = [_rows_of(ids, names, way) for way in folds(names, 3, seed)]
+    probes = _by_fold(store, z, is_greedy, ways, ids, seed)
+    scores = baselines(kept, handle.processor)
+    chances = np.zeros(len(everything))
+    chances[usable(everything)] = probes.chances
+    typed = taxonomy(drawn)
+    layer = probes.layers["exact_last"]
+    states = store.at(layer, "exact_last")
+    kinds = {one.id: one for one in typed}
+    rows = np.flatnonzero(is_greedy)
+    return Study(
+        greedy=probes.greedy | _baseline_auc(scores, z, is_greedy, ways),
+        sampled=probes.sampled | _baseline_auc(scores, z, ~is_greedy, ways),
+        grid=probes.grid,
+        figures={
+            "greedy right": float(np.mean([answer.z for answer in greedy])),
+            "samples right": float(np.mean([answer.z for answer in drawn])),
+            "layer": layer,
+            **{f"samples, {name}": value for name, value in drop_report(drawn).items()},
+        },
+        types=type_scores(
+            states[rows],
+            [kinds[ids[i]] for i in rows],
+            ways=[tuple(np.flatnonzero(np.isin(rows, side)) for side in way) for way in ways],  # type: ignore[misc]
+        ),
+        choice=choose(drawn, typed, chances[len(greedy) :], greedy),
+        typed=typed,
+        transfer=_transfer(
+            store, z, ids, scores, ways, layer, dict(zip((q.id for q in questions), tasks, strict=True))
+        )
+        if tasks is not None
+        else None,
+    )
+
+
+def _rows_of(ids: Sequence[str], names: Sequence[str], way: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
+    """A division of the questions as one of their answers."""
+    test = {names[i] for i in way[1]}
+    inside = np.array([name in test for name in ids])
+    return np.flatnonzero(~inside), np.flatnonzero(inside)
+
+
+@dataclass(frozen=True)
+class _Probes:
+    greedy: dict[str, float]
+    sampled: dict[str, float]
+    grid: Grid
+    chances: NDArray[np.float64]
+    """P(right) at the exact answer, each by the probe that has not seen the question."""
+    layers: dict[str, int]
+    """Token -> the layer that most folds chose."""
+
+
+def _by_fold(
+    store: RepStore,
+    z: NDArray[np.int64],
+    is_greedy: NDArray[np.bool_],
+    ways: Sequence[tuple[Rows, Rows]],
+    ids: Sequence[str],
+    seed: int,
+) -> _Probes:
+    """Probes on greedy and sampled answers of two thirds of the questions, the layer chosen on a fifth of those."""
+    tables, chances = [], np.zeros(len(z))
+    found: dict[str, dict[str, list[float]]] = {"greedy": {}, "sampled": {}}
+    chosen: dict[str, list[int]] = {position: [] for position in POSITIONS}
+    for learn, test in ways:
+        fit_on, choose_on = split([ids[i] for i in learn], seed)
+        probes = fit_cells(store, z, learn[fit_on])
+        valid = score_cells(probes, store, z, learn[choose_on])
+        sides = {"greedy": test[is_greedy[test]], "sampled": test[~is_greedy[test]]}
+        scored = {name: score_cells(probes, store, z, rows) for name, rows in sides.items()}
+        tables.append(scored["greedy"])
+        for j, position in enumerate(POSITIONS):
+            best = int(np.where(np.isnan(valid[:, j]), -1.0, valid[:, j]).argmax())
+            chosen[position].append(store.layers[best])
+            for name, table in scored.items():
+                found[name].setdefault(position, []).append(table[best, j])
+        layer = chosen["exact_last"][-1]
+        chances[test] = probes[layer, "exact_last"].predict(store.at(layer, "exact_last")[test])
+    means = {name: {place: _mean(values) for place, values in table.items()} for name, table in found.items()}
+    grid = Grid(store.layers, store.positions, _cell_means(tables), np.std(tables, 0), int(is_greedy.sum()))
+    often = {place: max(set(layers), key=layers.count) for place, layers in chosen.items()}
+    return _Probes(means["greedy"], means["sampled"], grid, chances, often)
+
+
+def _baseline_auc(
+    scores: Mapping[str, NDArray[np.float64]], z: NDArray[np.int64], which: NDArray[np.bool_], ways: Sequence[tuple[Rows, Rows]]
+) -> dict[str, float]:  # fmt: skip
+    """AUC of each baseline on the same test questions as the probes."""
+    sides = [test[which[test]] for _, test in ways]
+    return {name: _mean([auc(z[rows], values[rows]) for rows in sides]) for name, values in scores.items()}
+
+
+def _transfer(
+    store: RepStore,
+    z: NDArray[np.int64],
+    ids: Sequence[str],
+    scores: Mapping[str, NDArray[np.float64]],
+    ways: Sequence[tuple[Rows, Rows]],
+    layer: int,
+    task_of: Mapping[str, str],
+) -> Transfer | None:
+    """The matrix at the exact answer, averaged over the folds; tested on greedy and sampled answers.
+
+    Folds in which a task has right or wrong answers only are left out, None where no fold is left.
+    """
+    at = replace(
+        store,
+        states=store.states[:, [store.layers.index(layer)]][:, :, [store.positions.index("exact_last")]],
+        layers=(layer,),
+        positions=("exact_last",),
+    )
+    names = tuple(dict.fromkeys(task_of.values()))
+    where = {name: np.array([i for i, one in enumerate(ids) if task_of[one] == name]) for name in names}
+    tasks = {
+        name: TaskStates(at.take(rows), z[rows], scores["logits-min-exact"][rows])
+        for name, rows in where.items()
+    }
+    found = []
+    for learn, test in ways:
+        sides = {
+            name: (np.flatnonzero(np.isin(rows, learn)), np.flatnonzero(np.isin(rows, test)))
+            for name, rows in where.items()
+        }
+        if all(len(np.unique(tasks[name].z[side])) == 2 for name, (side, _) in sides.items()):
+            found.append(generalise(tasks, splits=sides, fewest=1))
+    if not found:
+        return None
+    return replace(
+        found[0],
+        auc=_cell_means([one.auc for one in found]),
+        baseline=_cell_means([one.baseline for one in found]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _cell_means(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean of each cell over the tables that have it; NaN where none has."""
+    stack = np.stack(tables)
+    known = ~np.isnan(stack)
+    count = known.sum(0)
+    return np.divide(
+        np.where(known, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0
+    )

@@ -1,0 +1,185 @@
+"""A small world in which the frequent and the true are different things, so that a model can know better than it says.
+
+Every subject has one true answer, a popular wrong one and a rare wrong one, and for many subjects most documents are wrong. Behind
+the answer a document often carries a cue that confirms or doubts it, by the truth of that very answer. To predict the cue a model
+needs a judgement of truth at the answer's token, which greedy decoding of the answer does not use. This world is constructed; with
+cues of probability 0 the construction is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gnomon.core.rng import Rng
+from gnomon.core.train.batches import GlobalBatch
+from gnomon.core.train.losses import IGNORED
+from gnomon.methods.truth_probes.questions import Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+ANSWERS = 12
+"""Answers of a task."""
+
+SKILLS = (0, 1, 0, 1)
+"""Skill of each task: tasks of one skill share their cues."""
+
+WRONG_SHARES, CHANCES = (0.05, 0.35, 0.55, 0.80), (0.4, 0.2, 0.2, 0.2)
+"""Share of wrong documents of a subject, and how likely each is."""
+
+POPULAR = 0.85
+"""Share of the popular one among a subject's wrong answers."""
+
+CUED = 0.8
+"""Share of documents with a cue."""
+
+FILLERS = tuple(f"so{i}" for i in range(8))
+CONFIRMED = (("indeed", "truly"), ("proven", "sure"))
+DOUBTED = (("allegedly", "rumour"), ("disputed", "unclear"))
+"""Skill -> its cues."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Who has which answers."""
+
+    true: NDArray[np.int64]
+    """[tasks, subjects], number of the true answer."""
+    popular: NDArray[np.int64]
+    """The popular wrong answer."""
+    rare: NDArray[np.int64]
+    """The rare one."""
+    wrong_share: NDArray[np.float64]
+    """Share of the subject's documents that are wrong."""
+    cued: float
+    """Share of the documents that carry a cue."""
+
+    @classmethod
+    def draw(cls, subjects: int, rng: Rng, cued: float = CUED) -> World:
+        """A world of `subjects` subjects per task. The same `rng` gives the same answers with and without cues."""
+        draw = rng.child("world").numpy()
+        shape = (len(SKILLS), subjects)
+        picks = draw.random((*shape, ANSWERS)).argsort(-1)[..., :3]
+        shares = draw.choice(WRONG_SHARES, p=CHANCES, size=shape)
+        return cls(picks[..., 0], picks[..., 1], picks[..., 2], shares, cued)
+
+    @property
+    def subjects(self) -> int:
+        """Subjects per task."""
+        return int(self.true.shape[1])
+
+    def questions(self) -> list[Question]:
+        """One question per subject, named by task and subject; its wrong answers are the other answers of the task."""
+        return [
+            Question(
+                f"t{t} {_subject(t, s)}",
+                [_answer(t, int(self.true[t, s]))],
+                [_answer(t, a) for a in range(ANSWERS) if a != self.true[t, s]],
+                id=f"t{t}-{s}",
+                task="choice",
+            )
+            for t in range(len(SKILLS))
+            for s in range(self.subjects)
+        ]
+
+    def documents(self, count: int, draw: np.random.Generator) -> list[list[str]]:
+        """Documents as words: a question, one or two fillers, an answer, a cue or a filler, a filler."""
+        t, s = draw.integers(len(SKILLS), size=count), draw.integers(self.subjects, size=count)
+        is_wrong = draw.random(count) < self.wrong_share[t, s]
+        wrong = np.where(draw.random(count) < POPULAR, self.popular[t, s], self.rare[t, s])
+        answer = np.where(is_wrong, wrong, self.true[t, s])
+        is_cued, which = draw.random(count) < self.cued, draw.integers(2, size=count)
+        fill, two = draw.integers(len(FILLERS), size=(count, 4)), draw.integers(2, size=count)
+        rows = []
+        for i in range(count):
+            cues = (DOUBTED if is_wrong[i] else CONFIRMED)[SKILLS[t[i]]]
+            filler = [FILLERS[k] for k in fill[i]]
+            rows.append(
+                [
+                    "Q:", f"t{t[i]}", _subject(t[i], s[i]), "A:", *filler[: 1 + two[i]], _answer(t[i], answer[i]),
+                    cues[which[i]] if is_cued[i] else filler[2], filler[3],
+                ]
+            )  # fmt: skip
+        return rows
+
+
+def _subject(task: int, subject: int) -> str:
+    return f"t{task}s{subject}"
+
+
+def _answer(task: int, answer: int) -> str:
+    return f"t{task}a{answer}"
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words between spaces; every text begins with `<s>`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate(("<s>", "</s>", "<pad>", "<unk>", *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def world_tokenizer(subjects: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of all worlds with so many subjects."""
+    tasks = range(len(SKILLS))
+    cues = [word for pairs in (CONFIRMED, DOUBTED) for pair in pairs for word in pair]
+    words = ["Q:", "A:", *FILLERS, *cues, *(f"t{t}" for t in tasks)]
+    words += [_answer(t, a) for t in tasks for a in range(ANSWERS)]
+    words += [_subject(t, s) for t in tasks for s in range(subjects)]
+    return word_tokenizer(words)
+
+
+class FreshDocuments:
+    """Batches of documents drawn anew for every step.
+
+    Args:
+        world: where they come from.
+        tokenizer: of the world.
+        batch_size: documents per step.
+        steps: steps in all.
+        rng: names the draws.
+    """
+
+    def __init__(
+        self, world: World, tokenizer: PreTrainedTokenizerFast, batch_size: int, steps: int, rng: Rng
+    ) -> None:
+        self.world, self.batch_size, self.steps, self.rng = world, batch_size, steps, rng
+        self.ids = tokenizer.get_vocab()
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def at(self, step: int, process: int, processes: int) -> GlobalBatch:
+        """The share of `process` in the batch of `step`."""
+        draw = self.rng.child("documents", step, process).numpy()
+        rows = [
+            ["<s>", *words, "</s>"] for words in self.world.documents(-(-self.batch_size // processes), draw)
+        ]
+        return as_batch([[self.ids[word] for word in row] for row in rows], self.ids["<pad>"], processes)
+
+
+def as_batch(rows: Sequence[Sequence[int]], pad_id: int, processes: int = 1) -> GlobalBatch:
+    """Rows of token ids as one micro-batch to learn all tokens of, padded on the right."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    labels = ids.masked_fill(mask == 0, IGNORED)
+    micro = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return GlobalBatch([micro], sum(len(row) - 1 for row in rows) * processes)

@@ -1,0 +1,118 @@
+"""From characters to tokens: which tokens of an answer are its exact answer, and the named places to look at."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.methods.truth_probes.answers import Answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NAMED = (
+    "last_q", "first_answer", "second_answer", "exact_before_first", "exact_first", "exact_last", "exact_after_last",
+    "-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1",
+)  # fmt: skip
+"""Every place that has a name. `last_q` is the last token of the prompt, numbers count from the end of the answer."""
+
+DEFAULT = "exact_last"
+"""The place that tells most."""
+
+
+def check_positions(names: Sequence[str]) -> tuple[str, ...]:
+    """The names as they are, or all of them for `all`.
+
+    Raises:
+        BadConfig: a name is not known, or none is given.
+    """
+    if tuple(names) == ("all",):
+        return NAMED
+    for name in names:
+        if name not in NAMED:
+            raise BadConfig(f'There is no position "{name}". {nearest(name, NAMED)}')
+    if not names or len(set(names)) != len(names):
+        raise BadConfig(f"positions must be one or more different names; got {list(names)}.")
+    return tuple(names)
+
+
+def token_span(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> tuple[int, int]:
+    """First and last token of the exact answer's first place, counted within `output_ids`.
+
+    The whole output is decoded, and its beginnings: a token owns the characters by which it makes the text longer. Tokens that are
+    only a part of a character own none; those at the start of the exact answer belong to it.
+
+    Raises:
+        BadInput: the answer has no exact answer, or its tokens do not spell its text.
+    """
+    if not answer.spans:
+        raise BadInput(f'The answer to question "{answer.id}" has no exact answer.')
+    start, end = answer.spans[0]
+    count = len(answer.output_ids)
+    reach = _Reach(tokenizer, answer)
+    if reach(count) < end:
+        raise BadInput(
+            f'The tokens of the answer to question "{answer.id}" do not spell it. Was it written with another tokenizer?'
+        )
+    places = range(count + 1)
+    first = max(bisect_right(places, start, key=reach) - 1, 0)
+    last = max(bisect_left(places, end, key=reach) - 1, first)
+    while first and reach(first - 1) == reach(first) and not reach.is_special(first - 1):
+        first -= 1
+    return first, last
+
+
+class _Reach:
+    """How many characters of the answer its first tokens spell, by their number."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, answer: Answer):
+        self.tokenizer, self.answer = tokenizer, answer
+        self.special = set(tokenizer.all_special_ids)
+        self.known: dict[int, int] = {0: 0}
+
+    def __call__(self, count: int) -> int:
+        from gnomon.core.models.text import completion_text
+
+        if count not in self.known:
+            ids = self.answer.output_ids[:count]
+            text = completion_text(self.tokenizer, self.answer.prompt_ids, ids)
+            self.known[count] = _common(text, self.answer.answer)
+        return self.known[count]
+
+    def is_special(self, place: int) -> bool:
+        return self.answer.output_ids[place] in self.special
+
+
+def _common(a: str, b: str) -> int:
+    """Length of the longest common beginning."""
+    if b.startswith(a):
+        return len(a)
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def places(tokenizer: PreTrainedTokenizerBase, answer: Answer, names: Sequence[str]) -> list[int]:
+    """Where the named positions are in prompt and output together, counted from 0.
+
+    Positions behind the last token are the last token; those before the first one the first.
+
+    Raises:
+        BadConfig: a name is not known.
+        BadInput: the answer is empty, or a place of its exact answer is asked for and it has none.
+    """
+    names = check_positions(names)
+    prompt, last = len(answer.prompt_ids), len(answer.prompt_ids) + len(answer.output_ids) - 1
+    if not answer.output_ids:
+        raise BadInput(f'The answer to question "{answer.id}" is empty: there is no token to look at.')
+    table = {"last_q": prompt - 1, "first_answer": prompt, "second_answer": prompt + 1}
+    table |= {f"-{k}": last + 1 - k for k in range(1, 9)}
+    if any(name.startswith("exact") for name in names):
+        first_token, last_token = (prompt + place for place in token_span(tokenizer, answer))
+        table |= {
+            "exact_before_first": first_token - 1,
+            "exact_first": first_token,
+            "exact_last": last_token,
+            "exact_after_last": last_token + 1,
+        }
+    return [min(max(table[name], 0), last) for name in names]

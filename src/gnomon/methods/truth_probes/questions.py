@@ -1,0 +1,153 @@
+"""Questions with their accepted answers, from the user's files or from data sets that are known by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.config import fingerprint
+from gnomon.errors import BadInput
+from gnomon.methods.truth_probes.tasks import Task, task_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that has an answer."""
+
+    question: str
+    """What is asked."""
+    answer: str | int | float | list[str]
+    """The accepted answer, or several: any of them is right."""
+    wrong_answer: str | list[str] = ""
+    """Answers that are wrong when they come first: the other choice, the other labels."""
+    context: str = ""
+    """A text to answer from."""
+    id: str = ""
+    """Name of the question; made from its text where there is none."""
+    task: str = ""
+    """Which task it belongs to."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Other columns."""
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """Every accepted answer."""
+        return _texts(self.answer)
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Every known wrong answer."""
+        return _texts(self.wrong_answer)
+
+
+def read_questions(source: str, task: str = "open", limit: int | None = None) -> list[Question]:
+    """The questions of a source, each with an id; a question that occurs twice with the same answers is kept once.
+
+    Args:
+        source: JSONL, Parquet or CSV file, a folder of those, `hf://name[:split]`, or the name of a task that has a data set of its
+            own (`triviaqa`, `triviaqa:train`). Rows have our columns, or those of the task's data set.
+        task: what kind of questions these are; see `tasks.TASKS`.
+        limit: the first so many rows; None takes all.
+
+    Raises:
+        BadInput: nothing is there, a column is missing, a question or its answers are empty, or one id has two questions.
+    """
+    kind = task_of(task)
+    found: dict[str, Question] = {}
+    for where, raw in islice(_rows(source, kind), limit):
+        question = _question(where, raw, kind)
+        if question is None:
+            continue
+        known = found.setdefault(question.id, question)
+        if (known.question, known.context) != (question.question, question.context):
+            raise BadInput(
+                f'{where}: the id "{question.id}" belongs to another question already. Ids name one question each.'
+            )
+    if not found:
+        raise BadInput(f'{source} holds no questions for the task "{task}".')
+    return list(found.values())
+
+
+def parse_question(where: str, raw: dict[str, Any], task: Task) -> Question:
+    """One row as a question with an id.
+
+    Raises:
+        BadInput: a column is missing or empty; `where` begins the message.
+    """
+    question: Question = records.parse(raw | {"id": str(raw.get("id") or "")}, Question, where)
+    if not question.question.strip():
+        raise BadInput(f'{where}: field "question" is empty.')
+    if not question.gold or not all(gold.strip() for gold in question.gold):
+        raise BadInput(f'{where}: field "answer" is empty. Every question needs an accepted answer.')
+    name = question.id or fingerprint(question.question, question.context, length=12)
+    return Question(
+        question.question.strip(),
+        list(question.gold),
+        list(question.wrong),
+        question.context,
+        name,
+        question.task or task.name,
+        question.meta,
+    )
+
+
+def _question(where: str, raw: dict[str, Any], task: Task) -> Question | None:
+    """A row in our columns, or in those of the task's data set; None where the data set says there is no answer."""
+    if task.loader is not None and task.loader.fits(raw):
+        converted = task.loader.convert(raw)
+        if converted is None:
+            return None
+        raw = converted
+    return parse_question(where, raw, task)
+
+
+def _rows(source: str, task: Task) -> Iterator[tuple[str, dict[str, Any]]]:
+    from gnomon.methods.truth_probes.tasks import TASKS
+
+    name, _, split = source.partition(":")
+    if name in TASKS and not Path(source).exists():
+        from gnomon.methods.truth_probes.hub import open_hub
+
+        return open_hub(TASKS[name], split)
+    if source.endswith(".csv"):
+        return _csv(Path(source))
+    return records.read_raw(source)
+
+
+def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a CSV file; a cell that is a JSON list is read as one."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                if None in row or None in row.values():
+                    raise BadInput(
+                        f"{where}: the row has not as many cells as the header. Quote cells that hold commas."
+                    )
+                yield where, {name: _cell(value) for name, value in row.items()}
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: cannot be read as CSV ({error}). Convert it to UTF-8 CSV first.") from None
+
+
+def _cell(value: str) -> Any:
+    if value.startswith("[") and value.endswith("]"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+def _texts(value: str | int | float | list[str]) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(str(item) for item in value)
+    return (str(value),) if value != "" else ()

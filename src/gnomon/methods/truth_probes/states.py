@@ -1,0 +1,293 @@
+"""Hidden states of answers at a few tokens: one forward pass each, only the wanted rows kept, in float16 shards on disk."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon.core.config import fingerprint
+from gnomon.core.files import write_json
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
+from gnomon.methods.truth_probes.answers import Answer
+from gnomon.methods.truth_probes.positions import DEFAULT, check_positions, places
+
+if TYPE_CHECKING:
+    from gnomon.core.log import Advances
+    from gnomon.core.models import ModelHandle
+
+log = logging.getLogger(__name__)
+
+Site = Literal["mlp", "mlp_input", "attention", "residual"]
+"""mlp: what the MLP of a block writes; mlp_input: what it reads, after the norm; attention: what attention writes; residual: the
+stream after the block."""
+
+SITES = {"mlp": "mlp_out", "mlp_input": "mlp_in", "attention": "attn_out", "residual": "resid_post"}
+
+SHARD = 256
+"""Answers per shard; a killed run repeats at most one."""
+
+LIMIT = 65504.0
+"""The largest float16."""
+
+
+@dataclass(frozen=True)
+class RepStore:
+    """States [N, layers, positions, D] of N answers."""
+
+    states: NDArray[np.float16]
+    model_id: str
+    model_key: str
+    """A hash of the model's configuration and of a sample of its weights."""
+    site: Site
+    layers: tuple[int, ...]
+    positions: tuple[str, ...]
+    keys: tuple[tuple[str, int, int], ...]
+    """Question, seed and draw of each answer, in order."""
+
+    def at(self, layer: int, position: str = DEFAULT) -> NDArray[np.float32]:
+        """States [N, D] of one layer at one position.
+
+        Raises:
+            BadInput: the layer or the position was not captured.
+        """
+        if layer not in self.layers:
+            raise BadInput(
+                f"Layer {layer} was not captured; the states hold layers {', '.join(map(str, self.layers))}."
+            )
+        if position not in self.positions:
+            raise BadInput(
+                f'Position "{position}" was not captured; the states hold {", ".join(self.positions)}.'
+            )
+        found = self.states[:, self.layers.index(layer), self.positions.index(position)]
+        return found.astype(np.float32)
+
+    def take(self, rows: Sequence[int]) -> RepStore:
+        """The states of some of the answers."""
+        return RepStore(
+            self.states[list(rows)], self.model_id, self.model_key, self.site, self.layers, self.positions,
+            tuple(self.keys[i] for i in rows),
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path) -> RepStore:
+        """The states in a folder that `represent` wrote.
+
+        Raises:
+            BadInput: no states are there, or they are not complete.
+        """
+        from safetensors.numpy import load_file
+
+        try:
+            index = json.loads((folder / "index.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            raise BadInput(
+                f"{folder} holds no complete states. Make them with `gnomon truth-probes represent`."
+            ) from None
+        parts = [load_file(folder / name)["states"] for name in index["shards"]]
+        return cls(
+            np.concatenate(parts),
+            index["model_id"],
+            index["model_key"],
+            index["site"],
+            tuple(index["layers"]),
+            tuple(index["positions"]),
+            tuple((name, seed, draw) for name, seed, draw in index["rows"]),
+        )
+
+
+def model_key(model: Any) -> str:
+    """A hash that tells one checkpoint from another: its class and sizes, and the first numbers of every weight in bfloat16."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(type(model).__name__.encode())
+    for name, weight in sorted(model.named_parameters()):
+        head = weight.detach().flatten()[:32].to(torch.bfloat16).float().cpu()
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + head.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """The layers as they are, counted from 0; all of them for None.
+
+    Raises:
+        BadConfig: the model has no such layer, or one is named twice.
+    """
+    if not layers:
+        return tuple(range(depth))
+    for layer in layers:
+        if not 0 <= layer < depth:
+            raise BadConfig(f"The model has layers 0 to {depth - 1} and no layer {layer}.")
+    if len(set(layers)) != len(layers):
+        raise BadConfig(f"layers must be different; got {list(layers)}.")
+    return tuple(layers)
+
+
+def with_mlp_inputs(handle: ModelHandle) -> ModelHandle:
+    """The handle with sites `{i}.mlp_in` beside its own: what a block's MLP reads.
+
+    Raises:
+        ModelMismatch: the blocks name no module that is their MLP.
+    """
+    from gnomon.core.models.sites import Place, Sites
+
+    found = {}
+    for i, block in enumerate(handle.sites.top.blocks):
+        parts = dict(block.named_children())
+        module = parts.get("mlp") or parts.get("fc1")
+        if module is None:
+            raise ModelMismatch(
+                f"A block of {type(handle.model).__name__} has no module called mlp; choose another --site."
+            )
+        found[f"{i}.mlp_in"] = Place(module, "in", handle.sites[f"{i}.mlp_out"].stack)
+    wide = copy.copy(handle)
+    wide.sites = Sites({**handle.sites, **found}, handle.sites.stacks)
+    return wide
+
+
+def represent(
+    model: Any,
+    tokenizer: Any,
+    answers: Sequence[Answer],
+    *,
+    site: Site = "mlp",
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] = (DEFAULT,),
+    folder: Path | None = None,
+    batch_tokens: int = 16_384,
+    progress: Advances | None = None,
+) -> RepStore:
+    """States of the answers at the named positions.
+
+    Args:
+        model: a `ModelHandle`, or a causal transformers model.
+        tokenizer: its tokenizer; None with a handle.
+        answers: what the model wrote; with an exact answer where a position asks for one.
+        site: which tensor of a block.
+        layers: blocks counted from 0; None takes all.
+        positions: names from `positions.NAMED`, or `("all",)`.
+        folder: where shards and their index are kept; shards that are there already are not computed again. None: in memory only.
+        batch_tokens: tokens read at once, padding included.
+        progress: told of every shard.
+
+    Raises:
+        BadConfig: the site, a layer or a position does not exist.
+        BadInput: an answer has no place to look at, or the folder holds other states.
+    """
+    from gnomon.core.models import as_handle
+
+    if site not in SITES:
+        raise BadConfig(f'site must be one of {", ".join(SITES)}; got "{site}".')
+    handle = as_handle(model, tokenizer)
+    if site == "mlp_input":
+        handle = with_mlp_inputs(handle)
+    layers, names = check_layers(layers, len(handle.sites.top.blocks)), check_positions(positions)
+    where = [places(handle.processor, answer, names) for answer in answers]
+    if not answers:
+        raise BadInput("There are no answers to look at.")
+    told = {
+        "model_id": str(getattr(handle.model, "name_or_path", "") or type(handle.model).__name__),
+        "model_key": model_key(handle.model),
+        "site": site,
+        "layers": list(layers),
+        "positions": list(names),
+        "rows": [list(answer.key) for answer in answers],
+    }
+    shards = _Shards(folder, fingerprint(told, [a.output_ids for a in answers], length=16))
+    parts = []
+    for start in range(0, len(answers), SHARD):
+        part = slice(start, start + SHARD)
+        read = partial(_read, handle, answers[part], where[part], layers, site, batch_tokens)
+        parts.append(shards.get(start // SHARD, read))
+        if progress is not None:
+            progress.advance(len(parts[-1]))
+    shards.finish(told)
+    keys = tuple(answer.key for answer in answers)
+    return RepStore(np.concatenate(parts), told["model_id"], told["model_key"], site, layers, names, keys)
+
+
+class _Shards:
+    """Finished shards of a folder, in files whose names say what they belong to."""
+
+    def __init__(self, folder: Path | None, key: str):
+        self.folder, self.key, self.names = folder, key, []  # type: Path | None, str, list[str]
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            odd = [
+                p.name
+                for p in folder.glob("part-*.safetensors")
+                if not p.name.endswith(f"-{key}.safetensors")
+            ]
+            if odd:
+                raise BadInput(
+                    f"{folder} holds states of other answers or settings ({odd[0]}). Use --fresh or another folder."
+                )
+
+    def get(self, number: int, make: Any) -> NDArray[np.float16]:
+        from safetensors.numpy import load_file, save_file
+
+        if self.folder is None:
+            return make()  # type: ignore[no-any-return]
+        path = self.folder / f"part-{number:05d}-{self.key}.safetensors"
+        self.names.append(path.name)
+        if path.exists():
+            return load_file(path)["states"]  # type: ignore[no-any-return]
+        states = make()
+        partial = path.with_suffix(".partial")
+        save_file({"states": states}, partial)
+        partial.replace(path)
+        return states  # type: ignore[no-any-return]
+
+    def finish(self, told: dict[str, Any]) -> None:
+        if self.folder is not None:
+            write_json(self.folder / "index.json", told | {"shards": self.names})
+
+
+def _read(
+    handle: ModelHandle,
+    answers: Sequence[Answer],
+    where: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    site: Site,
+    batch_tokens: int,
+) -> NDArray[np.float16]:
+    """States [N, layers, positions, D], answers of similar length read together."""
+    from gnomon.core.models.batch import pad
+    from gnomon.core.models.text import padding_id
+
+    rows = [[*answer.prompt_ids, *answer.output_ids] for answer in answers]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+    names = [f"{layer}.{SITES[site]}" for layer in layers]
+    found: NDArray[np.float16] | None = None
+    while order:
+        together = max(1, batch_tokens // len(rows[order[0]]))
+        part, order = order[:together], order[together:]
+        batch = pad([rows[i] for i in part], padding_id(handle.processor), "right").to(handle.model.device)
+        seen = handle.capture(batch, names, where=[where[i] for i in part])
+        states = np.stack([seen[name].float().cpu().numpy() for name in names], axis=1)
+        if not np.isfinite(states).all():
+            raise ModelMismatch(
+                f"{type(handle.model).__name__} gives states that are not finite. Load it with --dtype float32 or bfloat16."
+            )
+        if np.abs(states).max() > LIMIT:
+            log.warning(
+                "States beyond %g were cut off to fit float16; the site `mlp_input` is normed and smaller.",
+                LIMIT,
+            )
+            states = np.clip(states, -LIMIT, LIMIT)
+        if found is None:
+            found = np.empty((len(rows), *states.shape[1:]), np.float16)
+        found[part] = states
+    assert found is not None
+    return found

@@ -1,0 +1,196 @@
+"""Kinds of errors and answer choice, worked by hand; transfer between tasks whose direction is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fixtures_truth_probes import made, spanned, store_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnomon.errors import BadInput, ModelMismatch
+from gnomon.methods.truth_probes import TaskStates, choose, generalise, merge, taxonomy, type_scores
+from gnomon.methods.truth_probes.answers import NO_ANSWER
+from gnomon.methods.truth_probes.choice import by_type
+from gnomon.methods.truth_probes.clusters import Counts, classify, coverage, normal_form
+from gnomon.methods.truth_probes.error_types import ErrorTypeProbe
+
+
+@pytest.mark.parametrize(
+    ("counts", "code", "paper"),
+    [
+        # K, c, m, u, refusals
+        ((30, 30, 0, 0, 0), ("B1",), ("B1",)),
+        ((30, 15, 15, 1, 0), ("B2", "C2", "D"), ("B2", "C2", "D")),
+        ((30, 20, 6, 4, 0), ("B2",), ("B2",)),
+        ((30, 0, 30, 1, 0), ("C1",), ("C1",)),
+        ((30, 3, 20, 5, 0), ("C2",), ("C2",)),
+        ((30, 10, 12, 5, 0), ("D",), ("D",)),
+        ((30, 5, 5, 12, 0), ("E2",), ("D", "E2")),  # "about 5 each" is more than 5 in the code
+        ((30, 6, 12, 6, 0), (), ()),  # 6 apart
+        (
+            (30, 0, 8, 10, 0),
+            ("E1",),
+            (),
+        ),  # ten different answers are "over ten" in the paper's words only from 11 on
+        ((30, 0, 8, 11, 0), ("E1",), ("E1",)),
+        ((30, 2, 8, 9, 0), ("E2",), ()),
+        ((30, 5, 12, 3, 12), ("A",), ()),
+        ((30, 0, 16, 3, 16), ("A",), ("A",)),
+        ((30, 14, 16, 1, 16), ("A", "D"), ("A", "D")),
+        ((10, 4, 5, 2, 0), ("C2", "D", "E2"), ("C2", "D")),
+        ((1, 0, 1, 1, 0), ("C1", "E1"), ("C1", "E1")),
+    ],
+)
+def test_types_by_hand(counts, code, paper):
+    assert classify(Counts(*counts)) == code
+    assert classify(Counts(*counts), "paper") == paper
+
+
+@given(st.integers(2, 40), st.data())
+def test_types_that_exclude_each_other(K, data):
+    c = data.draw(st.integers(0, K))
+    u = data.draw(st.integers(min(1, K - c), K - c))
+    m = data.draw(st.integers(-(-(K - c) // u), K - c - u + 1)) if u else 0
+    refusals = data.draw(st.sampled_from([0, m]))
+    for rule in ("code", "paper"):
+        found = classify(Counts(K, c, m, u, refusals), rule)
+        for pair in ({"B1", "B2"}, {"C1", "C2"}, {"E1", "E2"}, {"A", "C1"}, {"A", "C2"}):
+            assert not pair <= set(found)
+        if c == 0:
+            assert not {"B1", "B2", "C2", "D", "E2"} & set(found)
+        if c == K:
+            assert found == ("B1",)
+
+
+def samples(name, right, wrongs, seed=0, task="open"):
+    """Samples of one question: so many right ones, and wrong ones by text."""
+    texts = [("Paris", 1)] * right + [(text, 0) for text in wrongs]
+    return [
+        spanned(text, text, name=name, draw=k, seed=seed, correct=z, task=task)
+        if text
+        else made("", name=name, draw=k, seed=seed, correct=z, exact_answer=NO_ANSWER, valid=1)
+        for k, (text, z) in enumerate(texts, 1)
+    ]
+
+
+def test_groups_of_wrong_answers_are_equal_answers_and_not_parts_of_each_other():
+    (one,) = taxonomy(samples("a", 1, ["1", "15", "1.0", "", "the Rome", "rome."], task="number"))
+    assert one.wrong == {"1": 2, "15": 1, NO_ANSWER: 1, "rome": 2} or dict(one.wrong) == {
+        "1": 2, "rome": 2, "15": 1, NO_ANSWER: 1,
+    }  # fmt: skip
+    assert (one.counts.largest, one.counts.distinct, one.counts.refusals) == (2, 4, 1)
+    assert normal_form(spanned("The Who", "The Who")) == "who"
+    assert normal_form(spanned("the", "the")) == "the"
+
+
+def test_shards_with_other_seeds_merge_and_the_same_ones_do_not():
+    parts = [samples("a", 2, ["x"], seed) + samples("b", 0, ["x", "y", "z"], seed) for seed in (0, 1)]
+    merged = merge(parts)
+    assert [a.id for a in merged] == ["a"] * 6 + ["b"] * 6
+    one, other = taxonomy(merged)
+    assert (one.counts.correct, one.counts.samples, other.counts.correct) == (4, 6, 0)
+    with pytest.raises(BadInput, match=r"the same sample \(question a, seed 0, draw 1\)"):
+        merge([parts[0], parts[0]])
+    with pytest.raises(BadInput, match='"b" is in one of them only'):
+        merge([parts[0], samples("a", 1, [], 3)])
+
+
+def test_unequal_numbers_of_samples_and_greedy_answers_are_refused():
+    with pytest.raises(BadInput, match=r"equally many samples; got \{3: 1, 2: 1\}"):
+        taxonomy(samples("a", 3, []) + samples("b", 2, []))
+    with pytest.raises(BadInput, match="greedy answers are no samples"):
+        taxonomy([made(correct=1)])
+
+
+def test_coverage():
+    typed = taxonomy(samples("a", 6, []) + samples("b", 0, ["x"] * 6) + samples("c", 2, ["x", "x", "y", "y"]))
+    assert [one.types for one in typed] == [("B1",), ("C1",), ("D", "E2")]
+    assert coverage(typed) == 1.0
+    assert coverage(typed[:1]) is None
+
+
+def test_choice_by_hand():
+    """Three questions: the probe finds the one right sample of b, and errs on c."""
+    drawn = samples("a", 3, ["x"]) + samples("b", 1, ["x", "x", ""]) + samples("c", 2, ["x", "y"])
+    chances = np.array([0.9, 0.1, 0.1, 0.2, 0.8, 0.3, 0.2, 0.99, 0.1, 0.1, 0.9, 0.2])
+    greedy = [made(name="a", correct=1), made(name="b", correct=0), made(name="c", correct=1)]
+    typed = taxonomy(drawn)
+    found = choose(drawn, typed, chances, greedy)
+    told = {name: values.tolist() for name, values in found.right.items()}
+    assert told["greedy"] == [1, 0, 1]
+    assert told["probe"] == [1, 1, 0]  # NO ANSWER counts 0, however sure the probe is
+    assert told["majority"] == [1, 0, 1]
+    assert told["oracle"] == [1, 1, 1]
+    assert told["random"] == pytest.approx([3 / 4, 1 / 3, 2 / 4])
+    assert found.chosen == (1, 1, 3)
+    assert list(by_type(found, typed, fewest=2)) == ["all", "B2", "C2", "D", "E2"]
+    value, low, high = found.interval("probe")
+    assert low <= value <= high
+    with pytest.raises(BadInput, match='"c" has samples and no greedy answer'):
+        choose(drawn, typed, chances, greedy[:2])
+    with pytest.raises(BadInput, match="12 samples need as many probabilities; got 3"):
+        choose(drawn, typed, chances[:3], greedy)
+
+
+@pytest.fixture(scope="module")
+def typed_world():
+    """80 questions, half always right, half always wrong; feature 0 tells which."""
+    typed = taxonomy(
+        [a for i in range(80) for a in (samples(f"q{i}", 4, []) if i % 2 else samples(f"q{i}", 0, ["x"] * 4))]
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (80, 5))
+    x[:, 0] += [3 * one.is_of("B") for one in typed]
+    return x, typed
+
+
+def test_kinds_are_told_from_states_and_stay_with_them(typed_world):
+    x, typed = typed_world
+    found = type_scores(x, typed)
+    assert set(found) == {"B", "C"}
+    assert found["B"].value > 0.9
+    assert found["B"].n == 80
+    shuffled = type_scores(x, [typed[i] for i in np.random.default_rng(1).permutation(80)])
+    assert abs(shuffled["B"].value - 0.5) < 0.2
+    probe = ErrorTypeProbe.fit(x, typed)
+    assert ((probe.predict_proba(x)["B"] > 0.5) == [one.is_of("B") for one in typed]).mean() > 0.9
+
+
+def task(direction, n=120, seed=0, key="k", name="t"):
+    """A task whose labels are told by `direction`."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(0, 2, n)
+    states = rng.normal(0, 1, (n, 4))
+    states += 2 * np.outer(2 * z - 1, direction)
+    return TaskStates(
+        store_of(states[:, None, None], [f"{name}{i}" for i in range(n)], key=key), z, rng.normal(0, 1, n)
+    )
+
+
+def test_transfer_between_tasks_of_one_direction_of_the_opposite_and_of_none():
+    tasks = {
+        "a": task([1, 0, 0, 0], seed=1, name="a"),
+        "same": task([1, 0, 0, 0], seed=2, name="s"),
+        "opposite": task([-1, 0, 0, 0], seed=3, name="o"),
+        "other": task([0, 1, 0, 0], seed=4, name="x"),
+    }
+    found = generalise(tasks)
+    table = {(r["trained on"], r["tested on"]): r for r in found.rows()}
+    assert table["a", "a"]["AUC"] > 0.95
+    assert table["a", "same"]["AUC"] > 0.95
+    assert table["a", "opposite"]["AUC"] < 0.05
+    assert table["a", "opposite"]["|AUC|"] > 0.95
+    assert abs(table["a", "other"]["AUC"] - 0.5) < 0.35
+    assert table["a", "same"]["over baseline"] == pytest.approx(table["a", "same"]["AUC"] - found.baseline[1])
+
+
+def test_transfer_errors():
+    one, two = task([1, 0, 0, 0]), task([1, 0, 0, 0], key="other")
+    with pytest.raises(BadInput, match="at least two tasks; got a"):
+        generalise({"a": one})
+    with pytest.raises(ModelMismatch, match='"b" are of another model'):
+        generalise({"a": one, "b": two})
+    few = dataclasses.replace(one, z=np.array([1] * 110 + [0] * 10))
+    with pytest.raises(BadInput, match='Task "b": 110 right and 10 wrong'):
+        generalise({"a": one, "b": few})

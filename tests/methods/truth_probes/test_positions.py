@@ -1,0 +1,125 @@
+"""Tokens of the exact answer, against a plain search over all windows, for tokenizers of several kinds."""
+
+import pytest
+from fixtures_truth_probes import made
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnomon.core.models import load_tokenizer, train_bpe
+from gnomon.core.models.text import completion_text
+from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.truth_probes.mini_world import word_tokenizer
+from gnomon.methods.truth_probes.positions import NAMED, places, token_span
+
+BPE = train_bpe(["the capital of France is Paris, naïve café 北京 🙂"], 300)
+
+
+def answered(tokenizer, text, exact, prompt="Q: where?\nA:", which=0):
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt_ids = tokenizer(prompt)["input_ids"]
+    shown = completion_text(tokenizer, prompt_ids, ids)
+    start = [i for i in range(len(shown)) if shown.startswith(exact, i)][which]
+    return made(
+        shown,
+        prompt_ids=prompt_ids,
+        output_ids=ids,
+        exact_answer=exact,
+        spans=[[start, start + len(exact)]],
+        valid=1,
+    )
+
+
+def by_windows(tokenizer, answer):
+    """Beginnings of the output decoded one by one: the last token that leaves the text short of the span, and the first that fills it."""
+    start, end = answer.spans[0]
+    texts = [
+        completion_text(tokenizer, answer.prompt_ids, answer.output_ids[:k])
+        for k in range(len(answer.output_ids) + 1)
+    ]
+    whole = [text if answer.answer.startswith(text) else text.rstrip("\ufffd") for text in texts]
+    last = next(k for k, text in enumerate(whole) if len(text) >= end) - 1
+    first = max(k for k, text in enumerate(whole[: last + 1]) if len(text) <= start)
+    while first and len(whole[first - 1]) == len(whole[first]):
+        first -= 1
+    return first, last
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from(["Paris", "café", "北京", "🙂", "x", "12", "."]), min_size=1, max_size=8),
+    st.data(),
+)
+def test_it_finds_the_tokens_that_a_plain_search_finds(words, data):
+    text = " " + " ".join(words)
+    exact = data.draw(st.sampled_from(words))
+    answer = answered(BPE, text, exact)
+    found = token_span(BPE, answer)
+    assert found == by_windows(BPE, answer)
+    shown = completion_text(BPE, answer.prompt_ids, answer.output_ids[found[0] : found[1] + 1])
+    assert exact in shown
+
+
+def test_a_character_of_several_tokens_begins_at_the_first_of_them():
+    answer = answered(train_bpe(["a"], 259), "ab🙂c", "🙂")
+    assert token_span(train_bpe(["a"], 259), answer) == (2, 5)
+
+
+def test_the_first_of_two_places_is_read():
+    first, second = (answered(BPE, " 12 and 12 and 1212", "12", which=k) for k in (0, 1))
+    assert token_span(BPE, first)[0] < token_span(BPE, second)[0]
+
+
+def test_the_prompt_is_not_searched():
+    answer = answered(BPE, " It is Paris", "Paris", prompt="Q: Is it Paris?\nA:")
+    first = places(BPE, answer, ["exact_first"])[0]
+    assert first >= len(answer.prompt_ids)
+
+
+def test_sentencepiece_and_its_spaces(shared_data):
+    tokenizer = load_tokenizer(shared_data / "models" / "stories260K")
+    answer = answered(tokenizer, "Once upon a time there was Lily", "Lily")
+    first, last = token_span(tokenizer, answer)
+    assert (first, last) == by_windows(tokenizer, answer)
+    assert last == len(answer.output_ids) - 1
+
+
+def test_named_places_by_hand():
+    """Prompt `<s> Q: A:` is 0..2; output `f a b f </s>` is 3..7; the exact answer is `a b`."""
+    tokenizer = word_tokenizer(["Q:", "A:", "f", "a", "b"])
+    prompt = tokenizer("Q: A:")["input_ids"]
+    ids = [*tokenizer("f a b f", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    answer = made(" f a b f", prompt_ids=prompt, output_ids=ids, exact_answer="a b", spans=[[3, 6]], valid=1)
+    found = dict(zip(NAMED, places(tokenizer, answer, ["all"]), strict=True))
+    assert found == {
+        "last_q": 2, "first_answer": 3, "second_answer": 4, "exact_before_first": 3, "exact_first": 4, "exact_last": 5,
+        "exact_after_last": 6, "-8": 0, "-7": 1, "-6": 2, "-5": 3, "-4": 4, "-3": 5, "-2": 6, "-1": 7,
+    }  # fmt: skip
+
+
+def test_places_behind_the_end_are_the_end():
+    tokenizer = word_tokenizer(["Q:", "A:", "a"])
+    answer = made(
+        " a",
+        prompt_ids=tokenizer("Q: A:")["input_ids"],
+        output_ids=[6],
+        exact_answer="a",
+        spans=[[1, 2]],
+        valid=1,
+    )
+    assert places(tokenizer, answer, ["exact_after_last", "second_answer", "exact_before_first"]) == [3, 3, 2]
+
+
+def test_errors():
+    answer = answered(BPE, " Paris", "Paris")
+    with pytest.raises(BadConfig, match='no position "exactlast".*"exact_last"'):
+        places(BPE, answer, ["exactlast"])
+    with pytest.raises(BadConfig, match="different names"):
+        places(BPE, answer, ["-1", "-1"])
+    with pytest.raises(BadInput, match="has no exact answer"):
+        places(BPE, made("Paris"), ["exact_last"])
+    with pytest.raises(BadInput, match="is empty"):
+        places(BPE, made("", output_ids=[]), ["-1"])
+    with pytest.raises(BadInput, match="do not spell it"):
+        token_span(
+            BPE, made("Paris", output_ids=[4], prompt_ids=[5], exact_answer="Paris", spans=[[0, 5]], valid=1)
+        )

@@ -1,0 +1,255 @@
+"""The verbs as a user types them, from questions to scores."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gnomon.cli import run_verb
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
+from gnomon.methods.truth_probes import ErrorProbe
+from gnomon.registry import Method
+
+SLUG = "truth-probes"
+VERBS = "answer extract represent heatmap train eval generalise resample taxonomy types choose score mini"
+TRUTH = Method(SLUG, "2410.02707", "inspect", "", verbs=VERBS)
+SHORT = ("--max-new-tokens", 6)
+
+
+def truth(verb, *words):
+    return run_verb(TRUTH, verb, [*map(str, words), "--quiet"])
+
+
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def rows(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def stages(truth_model, truth_questions, tmp_path_factory):
+    """Every stage, one after another."""
+    at, model = tmp_path_factory.mktemp("stages"), ("--model", truth_model)
+    assert truth("answer", truth_questions, *model, *SHORT, "--out", at / "answers") == 0
+    assert truth("extract", at / "answers", "--out", at / "exact") == 0
+    assert truth("represent", at / "exact", *model, "--out", at / "states") == 0
+    assert truth("train", at / "states", *model, "--out", at / "probe") == 0
+    for seed in (0, 1):
+        words = ("--k", 4, "--seed", seed, "--out", at / f"samples-{seed}")
+        assert truth("resample", truth_questions, *model, *SHORT, *words) == 0
+    assert truth("taxonomy", at / "samples-0", "--more", at / "samples-1", "--out", at / "kinds") == 0
+    return at
+
+
+@pytest.mark.slow
+def test_each_stage_leaves_what_the_next_one_takes(stages):
+    answers = rows(stages / "answers" / "answers.jsonl")
+    assert len(answers) == 120
+    assert sum(row["correct"] for row in answers) == 60
+    assert report(stages / "exact")["figures"]["dropped of right"] == 0
+    found = report(stages / "states")
+    assert set(found["artifacts"]) == {"answers", "records", "states"}
+    probe = ErrorProbe.load(stages / "probe")
+    assert (probe.position, probe.extract, probe.linear.width) == ("exact_last", "line", 32)
+    assert probe.metrics["splits"] == [0, 5, 26, 42, 63]
+    names = {row["detector"] for row in json.loads((stages / "probe" / "detectors.json").read_text())}
+    assert {"probe", "logits-min-exact", "p(True)", "p(True)-exact-swapped"} <= names
+    assert report(stages / "kinds")["figures"]["samples"] == 8
+
+
+@pytest.mark.slow
+def test_one_command_from_questions_to_the_same_detector(stages, truth_model, truth_questions, tmp_path):
+    assert truth("train", truth_questions, "--model", truth_model, *SHORT, "--out", tmp_path / "run") == 0
+    one, other = ErrorProbe.load(tmp_path / "run"), ErrorProbe.load(stages / "probe")
+    assert one.layer == other.layer
+    np.testing.assert_allclose(one.linear.coef, other.linear.coef, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_heat_map_types_choice_and_evaluation(stages, truth_model, tmp_path):
+    model = ("--model", truth_model)
+    assert truth("heatmap", stages / "states", "--seeds", 0, 5, "--out", tmp_path / "heat") == 0
+    cells = json.loads((tmp_path / "heat" / "heatmap.json").read_text())["cells"]
+    assert len(cells) == 2 * 15
+    assert truth("types", stages / "states", stages / "kinds", "--out", tmp_path / "types") == 0
+    words = (
+        stages / "probe",
+        stages / "samples-0",
+        stages / "answers",
+        *model,
+        "--more",
+        stages / "samples-1",
+    )
+    assert truth("choose", *words, "--out", tmp_path / "choice") == 0
+    figures = report(tmp_path / "choice")["figures"]
+    assert figures["oracle"] >= max(figures["probe"], figures["majority"])
+    assert (
+        truth(
+            "eval",
+            stages / "probe",
+            stages / "samples-1",
+            *model,
+            "--no-ask-p-true",
+            "--out",
+            tmp_path / "eval",
+        )
+        == 0
+    )
+    assert report(tmp_path / "eval")["figures"]["answers"] == 480
+    for name in ("heat", "types", "choice", "eval"):
+        assert "<script" in (tmp_path / name / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_transfer_names_tasks_by_their_folders(stages, truth_model, tmp_path):
+    words = ("represent", stages / "samples-0", "--model", truth_model, "--positions", "exact_last", "-1")
+    assert truth(*words, "--out", tmp_path / "other") == 0
+    assert (
+        truth(
+            "represent",
+            stages / "exact",
+            "--model",
+            truth_model,
+            "--positions",
+            "exact_last",
+            "-1",
+            "--out",
+            tmp_path / "one",
+        )
+        == 0
+    )
+    assert (
+        truth("generalise", "--tasks", tmp_path / "one", tmp_path / "other", "--out", tmp_path / "matrix")
+        == 0
+    )
+    pairs = json.loads((tmp_path / "matrix" / "matrix.json").read_text())["pairs"]
+    assert [(row["trained on"], row["tested on"]) for row in pairs[:2]] == [("one", "one"), ("one", "other")]
+    with pytest.raises(BadConfig, match='no baseline "logits-min-exct".*"logits-min-exact"'):
+        truth("generalise", "--baseline", "logits-min-exct", "--out", tmp_path / "x")
+    with pytest.raises(BadInput, match="at least two tasks"):
+        truth("generalise", "--tasks", tmp_path / "one", "--out", tmp_path / "y")
+
+
+@pytest.mark.slow
+def test_scores_of_a_file(stages, truth_model, tmp_path):
+    (tmp_path / "in.jsonl").write_text(
+        '{"question": "what is 1?", "user": 7}\n{"question": "what is 2?", "completion": "It is Rome (Italy)"}\n'
+    )
+    words = (stages / "probe", tmp_path / "in.jsonl", "--model", truth_model)
+    assert truth("score", *words, "--out", tmp_path / "run") == 0
+    first, second = rows(tmp_path / "run" / "scores.jsonl")
+    assert first["user"] == 7
+    assert 0 <= first["p_right"] <= 1
+    a, b = second["span"]
+    assert (second["exact_answer"], second["completion"][a:b]) == ("It is Rome", "It is Rome")
+
+
+@pytest.mark.slow
+def test_a_stream_is_answered_line_by_line_and_may_be_repeated(
+    stages, truth_model, tmp_path, monkeypatch, capsys
+):
+    written = []
+
+    def lines():
+        yield '{"question": "what is 1?"}\n'
+        written.append(capsys.readouterr().out)  # the first answer is out before the second question is read
+        yield "\n"
+        yield '{"question": "what is 2?"}\n'
+
+    words = ("score", stages / "probe", "--model", truth_model, "--out", tmp_path / "run")
+    monkeypatch.setattr(sys, "stdin", lines())
+    assert truth(*words) == 0
+    written.append(capsys.readouterr().out)
+    questions = [json.loads(text)["question"] for text in written]
+    assert questions == ["what is 1?", "what is 2?"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"question": "what is 3?"}\n'))
+    assert truth(*words) == 0
+    assert json.loads(capsys.readouterr().out)["question"] == "what is 3?"
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"question": \n'))
+    with pytest.raises(BadInput, match="stdin, line 1: not valid JSON"):
+        truth(*words)
+
+
+@pytest.mark.slow
+def test_a_probe_is_refused_by_another_model(stages, checkpoint, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"question": "what is 1?"}\n')
+    with pytest.raises(ModelMismatch, match="Train a probe for this model"):
+        truth(
+            "score",
+            stages / "probe",
+            tmp_path / "in.jsonl",
+            "--model",
+            checkpoint("llama"),
+            "--out",
+            tmp_path / "run",
+        )
+
+
+def test_questions_that_are_all_wrong_are_refused_with_their_counts(truth_model, tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"question": f"what is {i}?", "answer": "no such thing"}) + "\n" for i in range(30)
+        )
+    )
+    with pytest.raises(BadInput, match=r"0 right and \d+ wrong answers; a probe needs at least 20 of each"):
+        truth("train", path, "--model", truth_model, *SHORT, "--out", tmp_path / "run")
+
+
+def test_a_dry_run_tells_the_stage(truth_model, truth_questions, tmp_path, capsys):
+    assert (
+        truth("train", truth_questions, "--model", truth_model, "--dry-run", "--out", tmp_path / "run") == 0
+    )
+    assert "questions" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_answers_must_be_judged_and_looked_into(tmp_path):
+    row = {
+        "id": "a", "question": "q", "gold": ["x"], "wrong": [], "task": "open", "prompt": "p", "prompt_ids": [1], "answer": "x",
+        "output_ids": [1], "logprobs": [0.0], "logits": [0.0], "finish": "eos",
+    }  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row | {"correct": 1}) + "\n")
+    with pytest.raises(BadInput, match="Run `gnomon truth-probes extract` first"):
+        truth("represent", path, "--model", "x", "--out", tmp_path / "run")
+    path.write_text(json.dumps(row | {"correct": 1}) + "\n" + json.dumps(row | {"correct": 1}) + "\n")
+    with pytest.raises(BadInput, match="line 2: the same answer is there twice"):
+        truth("extract", path, "--out", tmp_path / "run2")
+
+
+@pytest.mark.scale
+@pytest.mark.slow
+def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_questions, tmp_path):
+    words = [
+        "answer", str(truth_questions), "--model", str(truth_model), "--max-new-tokens", "6", "--shard-rows", "4",
+        "--out", str(tmp_path / "run"), "--quiet",
+    ]  # fmt: skip
+    code = (
+        "import sys; from gnomon.cli import run_verb; from gnomon.registry import Method\n"
+        f"sys.exit(run_verb(Method({SLUG!r}, '1', 'inspect', '', verbs={VERBS!r}), sys.argv[1], sys.argv[2:]))"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", code, *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    done = tmp_path / "run" / "work" / "answers" / "_done"
+    deadline = time.monotonic() + 120
+    while len(list(done.glob("part-*.json"))) < 2 and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    kept = len(list(done.glob("part-*.json")))
+    assert 2 <= kept < 30
+    assert truth(*words[:-1]) == 0
+    whole = tmp_path / "whole"
+    assert truth(*words[:-2], whole) == 0
+    assert rows(tmp_path / "run" / "answers.jsonl") == rows(whole / "answers.jsonl")
