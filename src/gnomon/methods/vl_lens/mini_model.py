@@ -32,6 +32,10 @@ BOARD = "nothing"
 PRIOR = 0.85
 """Chance that a class brings its partner in training; in the test images it never does."""
 
+UNSEEN = 0.5
+"""Chance at the end of stage 1 that a cell of an object passes for an empty one; it grows from 0. So the language model comes to
+read every cell of an object by itself, and to guess by the prior where it sees nothing."""
+
 _SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
 _TEMPLATE = (
     "<s>{% for message in messages %}{% for part in message.content %}"
@@ -92,7 +96,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(8, 48, 8, 3, 3, 32, 32, 3, 2, 4, 4, 8, 40, 6),
+    "smoke": Scale(8, 48, 8, 3, 3, 32, 32, 3, 2, 80, 20, 8, 40, 6, lr=1e-2, lr_vision=5e-3),
     "mini": Scale(8, 48, 8, 3, 3, 64, 96, 4, 4, 200, 300, 48, 600, 60),
     "gpu": Scale(
         40, 224, 16, 7, 5, 256, 512, 8, 8, 2000, 5000, 64, 1000, 200,
@@ -109,7 +113,8 @@ def new_tokenizer(classes: Sequence[str]) -> Any:
     words = [*_SPECIAL, PROMPT, "and", BOARD, *classes]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    new: Any = PreTrainedTokenizerFast
+    return new(
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
@@ -159,9 +164,12 @@ class CellText:
     def at(self, step: int, process: int, processes: int) -> GlobalBatch:
         """The share of `process` in the batch of `step`."""
         rows = -(-self.scale.batch_size // processes)
+        rng = self.rng.child("step", step, process)
+        draw, unseen = rng.child("unseen").python(), UNSEEN * step / self.steps
         texts = []
-        for scene in self.world.scenes(rows, self.rng.child("step", step, process)):
-            cells = [name or BOARD for row in scene.cells(self.scale.grid, self.scale.grid) for name in row]
+        for scene in self.world.scenes(rows, rng):
+            named = [name for row in scene.cells(self.scale.grid, self.scale.grid) for name in row]
+            cells = [name if name and draw.random() >= unseen else BOARD for name in named]
             texts.append(f"<s> {' '.join(cells)} {PROMPT} {scene.caption} </s>")
         ids = torch.tensor(self.tokenizer(texts)["input_ids"])
         return GlobalBatch([{"input_ids": ids, "labels": ids}], rows * processes * (ids.shape[1] - 1))
