@@ -23,12 +23,15 @@ from gnomon.methods.truth_probes.labelling import label
 from gnomon.methods.truth_probes.mini_world import SKILLS
 from gnomon.methods.truth_probes.questions import Question
 from gnomon.methods.truth_probes.splits import Rows, folds, split, usable
-from gnomon.methods.truth_probes.states import RepStore, represent
+from gnomon.methods.truth_probes.states import RepStore, Site, represent
 from gnomon.methods.truth_probes.token_scores import REFERENCE, baselines
 from gnomon.methods.truth_probes.transfer import TaskStates, Transfer, generalise, mean_cells
 
 POSITIONS = ("last_q", "first_answer", "exact_before_first", "exact_last", "exact_after_last", "-2", "-1")
 """Tokens that are looked at."""
+
+SITE: Site = "residual"
+"""Which tensor is read. On the tuning seeds all sites tell errors equally well; directions differ most between skills here."""
 
 OTHERS = ("last_q", "exact_before_first", "-1")
 """Those that the exact answer must beat: the question's end, before the answer, the text's end."""
@@ -107,7 +110,7 @@ def study(
     drawn = [replace(answer, seed=seed) for answer in drawn]
     everything = [*greedy, *drawn]
     kept = [everything[i] for i in usable(everything)]
-    store = represent(handle, None, kept, positions=POSITIONS)
+    store = represent(handle, None, kept, site=SITE, positions=POSITIONS)
     z = np.array([answer.z for answer in kept])
     ids = [answer.id for answer in kept]
     is_greedy = np.array([answer.draw == 0 for answer in kept])
@@ -223,9 +226,15 @@ def _transfer(
     where = {name: np.array([i for i, one in enumerate(ids) if task_of[one] == name]) for name in names}
     found = []
     for layer in store.layers:
-        at = replace(store, states=store.at(layer)[:, None, None], layers=(layer,), positions=("exact_last",))
+        at = replace(
+            store,
+            states=store.at(layer)[:, None, None].astype(np.float16),
+            layers=(layer,),
+            positions=("exact_last",),
+        )
         tasks = {
-            name: TaskStates(at.take(rows), z[rows], scores[REFERENCE][rows]) for name, rows in where.items()
+            name: TaskStates(at.take(rows.tolist()), z[rows], scores[REFERENCE][rows])
+            for name, rows in where.items()
         }
         for learn, test in ways:
             sides = {
@@ -253,6 +262,5 @@ def _cell_means(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     stack = np.stack(tables)
     known = ~np.isnan(stack)
     count = known.sum(0)
-    return np.divide(
-        np.where(known, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0
-    )
+    total = np.where(known, stack, 0).sum(0)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
