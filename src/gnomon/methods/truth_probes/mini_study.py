@@ -23,15 +23,12 @@ from gnomon.methods.truth_probes.labelling import label
 from gnomon.methods.truth_probes.mini_world import SKILLS
 from gnomon.methods.truth_probes.questions import Question
 from gnomon.methods.truth_probes.splits import Rows, folds, split, usable
-from gnomon.methods.truth_probes.states import RepStore, Site, represent
+from gnomon.methods.truth_probes.states import RepStore, represent
 from gnomon.methods.truth_probes.token_scores import REFERENCE, baselines
 from gnomon.methods.truth_probes.transfer import TaskStates, Transfer, generalise, mean_cells
 
 POSITIONS = ("last_q", "first_answer", "exact_before_first", "exact_last", "exact_after_last", "-2", "-1")
 """Tokens that are looked at."""
-
-SITE: Site = "residual"
-"""Which tensor is read. On the tuning seeds all sites tell errors equally well; directions differ most between skills here."""
 
 OTHERS = ("last_q", "exact_before_first", "-1")
 """Those that the exact answer must beat: the question's end, before the answer, the text's end."""
@@ -110,7 +107,7 @@ def study(
     drawn = [replace(answer, seed=seed) for answer in drawn]
     everything = [*greedy, *drawn]
     kept = [everything[i] for i in usable(everything)]
-    store = represent(handle, None, kept, site=SITE, positions=POSITIONS)
+    store = represent(handle, None, kept, positions=POSITIONS)
     z = np.array([answer.z for answer in kept])
     ids = [answer.id for answer in kept]
     is_greedy = np.array([answer.draw == 0 for answer in kept])
