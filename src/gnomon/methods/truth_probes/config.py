@@ -30,7 +30,7 @@ class Reference:
 class Asking(Shards):
     """How questions are put."""
 
-    LOOSE: ClassVar = ("engine", "workers", "batch_size")
+    LOOSE: ClassVar = (*Shards.LOOSE, "batch_size")  # type: ignore[assignment]
 
     task: str = "open"
     """Kind of questions: open, number, choice, or a known data set: triviaqa, hotpotqa, hotpotqa-context, nq-context, winobias,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 from gnomon.core.models import ModelHandle, new_llama, train_bpe
@@ -100,7 +99,7 @@ class FreshSums:
 def train_sums(scale: Scale, part: PartOfRun) -> tuple[ModelHandle, list[Question]]:
     """A Llama over characters that has learned to add, and questions that it has not seen."""
     draw = part.rng.child("asked").python()
-    pairs = list(product(range(scale.largest), repeat=2))
+    pairs = [(a, b) for a in range(scale.largest) for b in range(scale.largest)]
     draw.shuffle(pairs)
     asked, read = pairs[: scale.sums], pairs[scale.sums :]
     questions = [Question(f"{a}+{b}", [str(a + b)], [], id=f"{a}+{b}", task="number") for a, b in asked]

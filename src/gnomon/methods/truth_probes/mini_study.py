@@ -223,9 +223,15 @@ def _transfer(
     where = {name: np.array([i for i, one in enumerate(ids) if task_of[one] == name]) for name in names}
     found = []
     for layer in store.layers:
-        at = replace(store, states=store.at(layer)[:, None, None], layers=(layer,), positions=("exact_last",))
+        at = replace(
+            store,
+            states=store.at(layer)[:, None, None].astype(np.float16),
+            layers=(layer,),
+            positions=("exact_last",),
+        )
         tasks = {
-            name: TaskStates(at.take(rows), z[rows], scores[REFERENCE][rows]) for name, rows in where.items()
+            name: TaskStates(at.take(rows.tolist()), z[rows], scores[REFERENCE][rows])
+            for name, rows in where.items()
         }
         for learn, test in ways:
             sides = {
@@ -253,6 +259,5 @@ def _cell_means(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     stack = np.stack(tables)
     known = ~np.isnan(stack)
     count = known.sum(0)
-    return np.divide(
-        np.where(known, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0
-    )
+    total = np.where(known, stack, 0).sum(0)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))

@@ -24,6 +24,7 @@ from gnomon.methods.truth_probes import config
 from gnomon.methods.truth_probes.answers import Answer, Template, collect, read_answers
 from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract
 from gnomon.methods.truth_probes.labelling import label
+from gnomon.methods.truth_probes.matching import Match
 from gnomon.methods.truth_probes.positions import token_span
 from gnomon.methods.truth_probes.questions import Question, read_questions
 from gnomon.methods.truth_probes.splits import usable
@@ -136,7 +137,7 @@ def with_exact(answers: Sequence[Answer], text: str, cfg: Any, run: Run) -> tupl
     if how.kind != "llm":
         return extract(answers, how, match=getattr(cfg, "match", "boundary")), how
     with asked(how.detail, cfg, run, "extract") as llm:
-        match = getattr(cfg, "match", "boundary")
+        match: Match = getattr(cfg, "match", "boundary")
         return extract(answers, how, match=match, llm=llm, concurrency=cfg.llm.concurrency), how
 
 
