@@ -67,7 +67,7 @@ METHODS = (
     Method("loong", "2410.02757", "train", "autoregressive long video generation, short clips to minutes"),
     Method("divscene", "2410.02730", "train", "object navigation by imitation in many scene types"),
     Method("elm", "2410.02760", "edit", "erase a concept from a language model and measure what is left"),
-    Method("vl-lens", "2410.02762", "inspect", "see what a VLM sees in each patch, localise it, and remove hallucinated objects"),
+    Method("vl-lens", "2410.02762", "inspect", "see what a VLM sees in each patch, localise it, and remove hallucinated objects", verbs="caption lens detect erase mitigate segment sweep chair mini"),
     Method("truth-probes", "2410.02707", "inspect", "detect errors from hidden states at the exact answer tokens", verbs="answer extract represent heatmap train eval generalise resample taxonomy types choose score mini"),
     Method("markov", "2410.02724", "inspect", "treat an LLM as the finite Markov chain it is", verbs="chain forget bound icl mini"),
     Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables"),

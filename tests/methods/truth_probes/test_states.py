@@ -169,3 +169,4 @@ def test_a_chat_template_brings_its_own_special_tokens(tiny_tokenizer):
     tokenizer.chat_template = turns + "{% if add_generation_prompt %}>{% endif %}"
     assert tokenizer.decode(encode_prompt(tokenizer, QUESTIONS[0])) == "<s>[what is 0?]>"
     assert tokenizer.decode(encode_prompt(tokenizer, QUESTIONS[0], "plain")) == "Q: what is 0?\nA:"
+    assert tokenizer.decode(encode_prompt(tokenizer, QUESTIONS[0], "none")) == "what is 0?"

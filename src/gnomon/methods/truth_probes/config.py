@@ -37,8 +37,9 @@ class Asking(Shards):
     winogrande, nli, imdb, math, movies."""
     limit: int | None = None
     """Only so many questions. None: all."""
-    template: Literal["auto", "chat", "plain"] = "auto"
-    """The chat template, or "Q: ..." and "A:" for base models. auto: by whether the tokenizer has one."""
+    template: Literal["auto", "chat", "plain", "none"] = "auto"
+    """The chat template; "Q: ..." and "A:" for base models; none: the question alone, to be continued. auto: the chat template
+    where the tokenizer has one, else plain."""
     max_new_tokens: int | None = None
     """Longest answer in tokens. None: 200 for numbers, else 100."""
     stop: str | None = None

@@ -51,7 +51,7 @@ CLASSES = (
 # fmt: on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """How large the miniature is."""
 
@@ -96,10 +96,21 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(8, 48, 8, 3, 3, 32, 32, 3, 2, 80, 20, 8, 40, 6, lr=1e-2, lr_vision=5e-3),
-    "mini": Scale(8, 48, 8, 3, 3, 64, 96, 4, 4, 200, 300, 48, 600, 60),
+    "smoke": Scale(
+        classes=8, size=48, patch=8, board=3, objects=3,
+        vision=32, hidden=32, layers=3, heads=2,
+        stage1=80, stage2=20, batch_size=8, tests=40, mentions=6,
+        lr=1e-2, lr_vision=5e-3,
+    ),
+    "mini": Scale(
+        classes=8, size=48, patch=8, board=3, objects=3,
+        vision=64, hidden=96, layers=4, heads=4,
+        stage1=200, stage2=450, batch_size=48, tests=600, mentions=60,
+    ),
     "gpu": Scale(
-        40, 224, 16, 7, 5, 256, 512, 8, 8, 2000, 5000, 64, 1000, 200,
+        classes=40, size=224, patch=16, board=7, objects=5,
+        vision=256, hidden=512, layers=8, heads=8,
+        stage1=2000, stage2=5000, batch_size=64, tests=1000, mentions=200,
         lr=1e-3, lr_vision=5e-4, precision="bf16", device="cuda",
     ),
 }  # fmt: skip
