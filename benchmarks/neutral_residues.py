@@ -9,14 +9,13 @@ the median of rounds in which the ways take turns; ratios are what to look at. O
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
+import sys
 from typing import Any
 
 import torch
+from common.record import main
 from common.timing import take_turns
 
-from gnomon.core.env import describe
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
@@ -25,8 +24,6 @@ from gnomon.methods.neutral_residues.arms import prepare
 from gnomon.methods.neutral_residues.budget import count
 from gnomon.methods.neutral_residues.design import METHODS, Design
 from gnomon.methods.neutral_residues.extension import Extended, extend
-
-RECORD = Path("docs/results/bench-neutral-residues.json")
 
 SIZE = {"hidden": 512, "layers": 6, "heads": 8, "max_length": 512}
 BATCH, LENGTH = 4, 256
@@ -103,12 +100,6 @@ def inference() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    record = {"environment": describe(), "size": SIZE, "training": training(), "inference": inference()}
-    print(json.dumps({name: record[name] for name in ("training", "inference")}, indent=1))
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    MODEL = {"class": "LlamaForCausalLM", **SIZE, "weights": "random"}
+    sys.exit(main("neutral-residues", __doc__, {"training": training, "inference": inference}, model=MODEL))

@@ -7,25 +7,20 @@ One Llama with random weights on one thread. Times are CPU seconds of the proces
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common.record import main
 from sklearn.linear_model import LogisticRegression
 
-from gnomon.core.env import describe
 from gnomon.core.models import ModelHandle, new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.methods.truth_probes import Question, RepStore, collect, represent
 from gnomon.methods.truth_probes.grid import fit_cells
-
-RECORD = Path("docs/results/bench-truth-probes.json")
-"""Where a whole run is recorded."""
 
 QUESTIONS, K, NEW = 16, 10, 16
 POSITIONS = ("last_q", "first_answer", "-1")
@@ -142,19 +137,5 @@ def probing() -> dict[str, Any]:
 PARTS = {"answering": answering, "probing": probing}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS)
-    only = parser.parse_args().only
-    torch.set_num_threads(1)
-    if only:
-        print(json.dumps(PARTS[only](), indent=1))
-        return
-    record = {"environment": describe(), **{name: part() for name, part in PARTS.items()}}
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    print(json.dumps({name: record[name] for name in PARTS}, indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main("truth-probes", __doc__, PARTS))
