@@ -113,6 +113,14 @@ def test_what_an_arm_is_measured_by(study, tmp_path):
     run.close()
 
 
+def test_the_same_start_gives_the_same_weights(model):
+    for method in ("neutral", "adapter", "lora"):
+        first, again = (
+            prepare(copy.deepcopy(model), method, WIDE, generator=Rng(3)).state_dict() for _ in range(2)
+        )
+        assert all(torch.equal(first[name], again[name]) for name in first), method
+
+
 def test_activity_and_gates_by_hand(model):
     rows = np.random.default_rng(0).integers(3, 200, (5, 7)).astype(np.uint16)
     extended = extend(model, Design(extra=1.0), generator=Rng(2)).eval()

@@ -210,7 +210,7 @@ def test_text_of_the_old_domain_is_needed_unless_p_is_zero(world, tmp_path):
     words = ["--model", world / "model", "--new", world / "new.jsonl", *FAST, "--held-out", 0.3]
     with pytest.raises(UserError, match="original must be text of the old domain unless p is 0"):
         neutral("train", *words, "--out", tmp_path / "a")
-    with pytest.raises(UserError, match="original_held"):
+    with pytest.raises(UserError, match="--original-held"):
         neutral("train", *words, "--p", 0, "--out", tmp_path / "b")
     assert (
         neutral("train", *words, "--p", 0, "--original-held", world / "held.txt", "--out", tmp_path / "c")
