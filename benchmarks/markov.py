@@ -7,27 +7,22 @@ Times are CPU seconds on one thread, each part in one run; ratios are what to lo
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
+import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common.record import main
 
-from gnomon.core.env import describe
 from gnomon.core.rng import Rng
 from gnomon.methods.markov.analysis import analyse
 from gnomon.methods.markov.chain import Chain
 from gnomon.methods.markov.mini_models import llama
 from gnomon.methods.markov.scoring import score_model
 from gnomon.methods.markov.states import StateSpace
-
-RECORD = Path("docs/results/bench-markov.json")
-"""Where a whole run is recorded."""
 
 SIZES = ((2, 8), (2, 12), (4, 6), (10, 4))
 """(T, K) that are built in every way."""
@@ -110,17 +105,5 @@ def reach() -> list[dict[str, Any]]:
 PARTS = {"building": building, "reach": reach}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS)
-    only = parser.parse_args().only
-    torch.set_num_threads(1)
-    if only:
-        print(json.dumps(PARTS[only](), indent=1))
-        return
-    record = {"environment": describe(), **{name: part() for name, part in PARTS.items()}}
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main("markov", __doc__, PARTS))

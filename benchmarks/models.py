@@ -9,19 +9,15 @@ that of a fresh process per way, over what it held with the model loaded and war
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from common.memory import in_fresh_processes, peak_over_now
+from common.record import main
 from common.timing import take_turns
 
-from gnomon.core.env import describe
 from gnomon.core.models import GenConfig, ModelHandle, new_llama, train_bpe
 from gnomon.core.rng import Rng
 
@@ -150,17 +146,7 @@ def peak_mib(name: str) -> float:
     torch.set_num_threads(1)
     handle, batches = make_handle(), text_batches()
     CAPTURES[name](handle, batches[:1])
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is held now
-    before = memory_mib("VmRSS")
-    kept = CAPTURES[name](handle, batches)
-    assert len(kept) == len(batches)
-    return memory_mib("VmHWM") - before
-
-
-def memory_mib(field: str) -> float:
-    """A figure of this process's memory as the kernel keeps it."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+    return peak_over_now(lambda: CAPTURES[name](handle, batches))
 
 
 def bytes_of(kept: Any) -> int:
@@ -176,10 +162,7 @@ def capture() -> Numbers:
     ways = {name: lambda way=way: way(handle, batches) for name, way in CAPTURES.items()}
     seconds = take_turns(ways, rounds=3)
     kept = {name: bytes_of(way()) / 2**20 for name, way in ways.items()}
-    # glibc otherwise keeps freed blocks of a few MiB and blurs the peak.
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {name: pool.apply(peak_mib, (name,)) for name in CAPTURES}
+    peaks = in_fresh_processes(peak_mib, CAPTURES)
     (plain, ours), (held, ours_held), (peak, our_peak) = (d.values() for d in (seconds, kept, peaks))
     return {
         "texts": TEXTS,
@@ -198,26 +181,6 @@ def capture() -> Numbers:
 SECTIONS: dict[str, Callable[[], Numbers]] = {"generation": generation, "capture": capture}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs/results/bench-models.json"), help="where to write"
-    )
-    options = parser.parse_args()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    # Sections that do not run keep the numbers of an earlier run.
-    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-    kept = {name: before[name] for name in SECTIONS if name in before}
-    measured = {name: SECTIONS[name]() for name in options.only}
-    model = {"class": "LlamaForCausalLM", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
-    record = {"command": "python benchmarks/models.py", **describe(), "model": model, **kept, **measured}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({name: record[name] for name in SECTIONS if name in record}, indent=2))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    MODEL = {"class": "LlamaForCausalLM", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
+    sys.exit(main("models", __doc__, SECTIONS, model=MODEL))

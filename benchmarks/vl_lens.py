@@ -9,23 +9,19 @@ process per way, over what it held with the model loaded and warm (Linux only).
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from models import memory_mib, take_turns
+from common.memory import in_fresh_processes, peak_over_now
+from common.record import main
+from common.timing import take_turns
 from PIL import Image
 from torch import Tensor
 
-from gnomon.core.env import describe
 from gnomon.core.models import ModelHandle, tiny_llava, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.methods.vl_lens.erase import project_away
@@ -86,10 +82,7 @@ def reading() -> Numbers:
         same = [w for w, form in enumerate(found.spellings[0]) if not form.startswith(" ")]
         difference = float(np.abs(found.scores[0][..., same] - direct(handle).numpy()[..., same]).max())
     seconds = take_turns({name: partial(way, handle) for name, way in LENSES.items()}, rounds=3)
-    # glibc otherwise keeps freed blocks of a few MiB and blurs the peak.
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {name: pool.apply(peak_mib, (name,)) for name in LENSES}
+    peaks = in_fresh_processes(peak_mib, LENSES)
     plain = next(iter(LENSES))
     return {
         "words": len(WORDS),
@@ -109,10 +102,7 @@ def peak_mib(name: str) -> float:
     handle = make_handle()
     batch = handle.encode([handle.prompt(PROMPT)], images=[picture()])
     handle.capture(batch, ["final_norm"], where="last")  # a pass over the prompt, without any lens
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is held now
-    before = memory_mib("VmRSS")
-    LENSES[name](handle)
-    return memory_mib("VmHWM") - before
+    return peak_over_now(lambda: LENSES[name](handle))
 
 
 def token_by_token(states: Tensor, directions: Tensor, alpha: float) -> Tensor:
@@ -151,26 +141,6 @@ def editing() -> Numbers:
 SECTIONS: dict[str, Callable[[], Numbers]] = {"lens": reading, "edit": editing}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs/results/bench-vl-lens.json"), help="where to write"
-    )
-    options = parser.parse_args()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    # Sections that do not run keep the numbers of an earlier run.
-    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-    kept = {name: before[name] for name in SECTIONS if name in before}
-    measured = {name: SECTIONS[name]() for name in options.only}
-    model = {"class": "LlavaForConditionalGeneration", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
-    record = {"command": "python benchmarks/vl_lens.py", **describe(), "model": model, **kept, **measured}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({name: record[name] for name in SECTIONS if name in record}, indent=2))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    MODEL = {"class": "LlavaForConditionalGeneration", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
+    sys.exit(main("vl-lens", __doc__, SECTIONS, model=MODEL))

@@ -42,6 +42,19 @@ for mode in editseq program; do
         --gen.n 5 --gen.max-new-tokens 200 --out "$TOUR/samples-$mode"
 done
 
-step "8. All of it on one page"
+step "8. Does the trained model know when it is wrong? Ask it what 400 functions return, and read the answer's hidden state"
+python examples/tour_questions.py "$TOUR/edits" "$TOUR/questions.jsonl"
+gnomon truth-probes train "$TOUR/questions.jsonl" --model "$TOUR/trained-program" --template none --max-new-tokens 6 \
+    --extract 'regex:\w+' --no-ask-p-true --limit 400 --batch-size 128 --out "$TOUR/errors"
+
+step "9. The same model as a Markov chain: where does it end when it may write brackets and names only?"
+gnomon markov chain --model "$TOUR/trained-program" --tokens "self,.,(,),_,[,],=" --window 4 --out "$TOUR/chain"
+
+step "10. What does a vision-language model see in each patch of a photograph? A demonstration: it has learned for seconds"
+gnomon vl-lens mini --scale smoke --seeds 1 --out "$TOUR/eyes"
+photo=$(python -c 'from importlib.resources import files; print(files("sklearn.datasets.images") / "china.jpg")')
+gnomon vl-lens lens "$photo" --model "$TOUR/eyes" --prompt caption: --words dog laptop --out "$TOUR/seen"
+
+step "11. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

@@ -58,7 +58,12 @@ def spread(rows: list[dict], count: int = 5) -> list[dict]:
     ]
 
 
-page = Page("A tour of gnomon", method="sieve, lintseq", verb="tour", command="make demo")
+page = Page(
+    "A tour of gnomon",
+    method="sieve, lintseq, truth-probes, markov, vl-lens",
+    verb="tour",
+    command="make demo",
+)
 audit, agreement, applied = figures("audit"), last_logged("agreement"), last_logged("filtered")
 page.figures(
     {
@@ -72,7 +77,8 @@ page.figures(
 page.text(
     "**sieve** learned from a few hundred verdicts which documentation of this machine's own Python is about files, and filtered "
     "all of it. **lintseq** took functions of the standard library apart into edits, each state of which passes the linter; then "
-    "one small untrained model learned from the edits, and its twin from the whole functions."
+    "one small untrained model learned from the edits, and its twin from the whole functions. **truth-probes** and **markov** look "
+    "inside that twin, and **vl-lens** into a model that reads images."
 )
 
 page.section("A filter from a few hundred verdicts")
@@ -170,6 +176,63 @@ for task in list(dict.fromkeys(row["task_id"] for row in samples["edit sequences
     for arm, rows in samples.items():
         row = next(row for row in rows if row["task_id"] == task)
         page.diff("", row["program"] or row["completion"], caption=f"{arm}: {row['prompt'].strip()}")
+
+page.section("Does the model know when it is wrong?")
+detectors = {row["detector"]: row for row in json.loads((tour / "errors/detectors.json").read_text("utf-8"))}
+asked = rows_of("errors/usable.jsonl")
+ours = next(row for name, row in detectors.items() if name.startswith("probe"))
+theirs = max((row for row in detectors.values() if row is not ours), key=lambda row: row["AUC"][0])
+page.text(
+    f"The model that learned whole programs was asked what {len(asked)} functions return, and names it in "
+    f"{sum(row['correct'] for row in asked) / len(asked):.0%} of them. A linear probe then reads, from the hidden state at the "
+    f"name that it wrote, whether that is right; beside it stands the best of the model's own probabilities, on questions that the "
+    f"probe has not seen. In a model this small its probability tells as much."
+)
+page.table(
+    [{"detector": row["detector"], "AUC": row["AUC"], "questions": row["n"]} for row in (ours, theirs)],
+    caption="telling right answers from wrong ones, with 95% bootstrap intervals",
+)
+for row in [*[r for r in asked if r["correct"]][:2], *[r for r in asked if not r["correct"]][:2]]:
+    said = row["answer"].strip().splitlines()
+    page.text(
+        f"`{row['question'].splitlines()[0]}` returns `{row['gold'][0]}`; the model says `{said[0] if said else ''}`"
+    )
+
+page.section("Where does it end?")
+chain = json.loads((tour / "chain/chain/analysis.json").read_text("utf-8"))
+page.text(
+    "Allowed to write eight tokens of code and nothing else, and to see the last four, the same model is a Markov chain of 4,680 "
+    "states, computed exactly. Decoded greedily it always ends in one of these loops; the hotter it is sampled, the sooner it "
+    "forgets where it began."
+)
+page.table(
+    [
+        {
+            "loop": " > ".join(cycle["states"][:4]),
+            "tokens": cycle["period"],
+            "of all beginnings": cycle["basin"],
+        }
+        for cycle in chain["greedy cycles"][:5]
+    ],
+    caption="repetition loops of greedy decoding",
+)
+page.table(
+    [
+        {name: row[name] for name in ("temperature", "|lambda_2|", "relaxation time", "entropy of pi")}
+        for row in chain["temperatures"]
+    ],
+    caption="temperature, second eigenvalue, tokens until it forgets, and bits of the stationary distribution",
+)
+
+page.section("What does a vision-language model see?")
+page.text(
+    "**A demonstration of the machinery and not a result:** this model has looked at a few coloured patterns for seconds and knows "
+    "neither dogs nor photographs. The same command reads a model of yours; its report lets you click through patches and layers."
+)
+for word in ("dog", "laptop"):
+    page.image(
+        tour / f"seen/maps/china.{word}.png", caption=f"where its image tokens lean to '{word}'", width=420
+    )
 
 page.section("Where to go from here")
 page.text(

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from gnomon.core.models import ModelHandle, tiny_causal, train_bpe
+from gnomon.core.models import ModelHandle, tiny_causal
 from gnomon.methods.truth_probes.answers import Answer, collect
 from gnomon.methods.truth_probes.extraction import trim
+from gnomon.methods.truth_probes.mini_world import word_tokenizer
 from gnomon.methods.truth_probes.questions import Question
 from gnomon.methods.truth_probes.states import RepStore
 
@@ -19,7 +20,8 @@ def made(
 ):
     """An answer that nobody had to generate."""
     fields = {
-        "id": name, "question": "What is it?", "gold": list(gold), "wrong": list(wrong), "task": task, "prompt": "Q: What is it?\nA:",
+        "id": name, "question": "What is it?", "gold": list(gold), "wrong": list(wrong), "task": task,
+        "prompt": "Q: What is it?\nA:",
         "prompt_ids": [5, 6, 7], "answer": text, "output_ids": [1, 2], "logprobs": [-0.5, -1.0], "logits": [2.0, 1.0],
         "finish": "eos", "draw": draw, "seed": seed, "correct": correct,
     }  # fmt: skip
@@ -39,11 +41,26 @@ def store_of(states, names, positions=("exact_last",), layers=None, key="k"):
     return RepStore(states, "model", key, "mlp", layers, positions, tuple((name, 0, 0) for name in names))
 
 
+WORDS = (
+    "Q:",
+    "A:",
+    "what",
+    "is",
+    "It",
+    "Rome",
+    "(Italy)",
+    "(A",
+    "(B",
+    *(f"{i}?" for i in range(200)),
+    *(f"w{i}" for i in range(60)),
+)
+
+
 @pytest.fixture(scope="session")
 def truth_model(tmp_path_factory):
-    """Folder of a tiny Llama with byte tokens."""
+    """Folder of a tiny Llama that reads and writes whole words."""
     folder = tmp_path_factory.mktemp("truth-model")
-    tiny_causal("llama", train_bpe(["what is it about"], 270), folder, max_position_embeddings=256)
+    tiny_causal("llama", word_tokenizer(WORDS), folder, max_position_embeddings=256)
     return folder
 
 
@@ -55,12 +72,10 @@ def truth_handle(truth_model):
 @pytest.fixture(scope="session")
 def truth_questions(truth_handle, tmp_path_factory):
     """JSONL of 120 questions; every other one accepts what the model says."""
-    asked = [Question(f"what is {i}?", "?", id=f"q{i}") for i in range(400)]
+    asked = [Question(f"what is {i}?", "?", id=f"q{i}") for i in range(200)]
     answers = collect(truth_handle, None, asked, max_new_tokens=LONGEST)
     said = [(q, trim(a.answer)) for q, a in zip(asked, answers, strict=True)]
-    good = [(q, text) for q, text in said if sum(ch.isalnum() for ch in text) > 1 and "\ufffd" not in text][
-        :120
-    ]
+    good = [(q, text) for q, text in said if text][:120]
     assert len(good) == 120
     path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
     rows = [

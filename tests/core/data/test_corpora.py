@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gnomon.core.data.corpora import stdlib_documentation, stdlib_functions, stdlib_modules
+from gnomon.core.data.corpora import stdlib_code, stdlib_documentation, stdlib_functions, stdlib_modules
 
 
 def test_modules_come_sorted_and_hold_the_text_of_their_file():
@@ -54,3 +54,15 @@ def test_documentation_is_what_inspect_finds():
     assert found["json.decoder.JSONDecoder.decode"].group == "json/decoder.py"
     assert "assert" in found["topic:assert"].text
     assert len(found) > 5000
+
+
+def test_bare_code_has_no_words_of_documentation():
+    pieces = {piece.name: piece for piece in stdlib_code()}
+    tree = ast.parse(pieces["json.decoder"].text)
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    assert len(nodes) > 5
+    assert all(ast.get_docstring(node) is None for node in nodes)
+    assert "#" not in pieces["json.decoder"].text.split("scan_once")[0]
+    assert pieces["json.decoder"].group == "json/decoder.py"
+    names = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    assert {"decode", "raw_decode"} <= names

@@ -109,3 +109,9 @@ def test_reading_stays_lazy(tmp_path):
     assert next(rows).text == "good"
     with pytest.raises(BadInput):
         next(rows)
+
+
+def test_both_halves_of_the_standard_library_are_sources():
+    docs, code = (next(iter(read_documents(f"stdlib:{half}"))) for half in ("docs", "code"))
+    assert docs.meta["group"] == docs.meta["name"]  # a topic
+    assert code.meta["group"].endswith(".py")

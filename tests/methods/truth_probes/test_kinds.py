@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fixtures_truth_probes import made, spanned, store_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures_truth_probes import made, spanned, store_of
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.truth_probes import TaskStates, choose, generalise, merge, taxonomy, type_scores
 from gnomon.methods.truth_probes.answers import NO_ANSWER
@@ -39,7 +39,7 @@ from gnomon.methods.truth_probes.error_types import ErrorTypeProbe
         ((30, 0, 16, 3, 16), ("A",), ("A",)),
         ((30, 14, 16, 1, 16), ("A", "D"), ("A", "D")),
         ((10, 4, 5, 2, 0), ("C2", "D", "E2"), ("C2", "D")),
-        ((1, 0, 1, 1, 0), ("C1", "E1"), ("C1", "E1")),
+        ((6, 0, 6, 1, 0), ("C1",), ("C1",)),
     ],
 )
 def test_types_by_hand(counts, code, paper):
@@ -101,6 +101,8 @@ def test_unequal_numbers_of_samples_and_greedy_answers_are_refused():
         taxonomy(samples("a", 3, []) + samples("b", 2, []))
     with pytest.raises(BadInput, match="greedy answers are no samples"):
         taxonomy([made(correct=1)])
+    with pytest.raises(BadInput, match="at least 6 samples of every question; got 5"):
+        taxonomy(samples("a", 5, []))
 
 
 def test_coverage():
@@ -112,8 +114,8 @@ def test_coverage():
 
 def test_choice_by_hand():
     """Three questions: the probe finds the one right sample of b, and errs on c."""
-    drawn = samples("a", 3, ["x"]) + samples("b", 1, ["x", "x", ""]) + samples("c", 2, ["x", "y"])
-    chances = np.array([0.9, 0.1, 0.1, 0.2, 0.8, 0.3, 0.2, 0.99, 0.1, 0.1, 0.9, 0.2])
+    drawn = samples("a", 4, ["x"] * 2) + samples("b", 1, ["x"] * 3 + [""] * 2) + samples("c", 2, list("xyzw"))
+    chances = np.array([0.9, 0, 0, 0, 0.1, 0.2, 0.8, 0.3, 0.2, 0, 0.99, 0, 0.1, 0.1, 0.9, 0.2, 0, 0])
     greedy = [made(name="a", correct=1), made(name="b", correct=0), made(name="c", correct=1)]
     typed = taxonomy(drawn)
     found = choose(drawn, typed, chances, greedy)
@@ -122,14 +124,14 @@ def test_choice_by_hand():
     assert told["probe"] == [1, 1, 0]  # NO ANSWER counts 0, however sure the probe is
     assert told["majority"] == [1, 0, 1]
     assert told["oracle"] == [1, 1, 1]
-    assert told["random"] == pytest.approx([3 / 4, 1 / 3, 2 / 4])
+    assert told["random"] == pytest.approx([4 / 6, 1 / 4, 2 / 6])
     assert found.chosen == (1, 1, 3)
-    assert list(by_type(found, typed, fewest=2)) == ["all", "B2", "C2", "D", "E2"]
+    assert list(by_type(found, typed, fewest=1)) == ["all", "B2", "C2", "E2"]
     value, low, high = found.interval("probe")
     assert low <= value <= high
     with pytest.raises(BadInput, match='"c" has samples and no greedy answer'):
         choose(drawn, typed, chances, greedy[:2])
-    with pytest.raises(BadInput, match="12 samples need as many probabilities; got 3"):
+    with pytest.raises(BadInput, match="18 samples need as many probabilities; got 3"):
         choose(drawn, typed, chances[:3], greedy)
 
 
@@ -137,7 +139,7 @@ def test_choice_by_hand():
 def typed_world():
     """80 questions, half always right, half always wrong; feature 0 tells which."""
     typed = taxonomy(
-        [a for i in range(80) for a in (samples(f"q{i}", 4, []) if i % 2 else samples(f"q{i}", 0, ["x"] * 4))]
+        [a for i in range(80) for a in (samples(f"q{i}", 6, []) if i % 2 else samples(f"q{i}", 0, ["x"] * 6))]
     )
     rng = np.random.default_rng(0)
     x = rng.normal(0, 1, (80, 5))

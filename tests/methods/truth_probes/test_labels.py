@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from fixtures_truth_probes import made
 
+from fixtures_truth_probes import made
 from gnomon.core.llm import Script
 from gnomon.errors import BadConfig, BadInput, LLMFailure
 from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract, trim
@@ -46,6 +46,12 @@ def test_numbers_are_found_by_value():
     assert number_spans(-3, text) == []
 
 
+def closed(label, labels):
+    """Accepted and wrong answers of a closed set."""
+    found = labelled(label, labels)
+    return {"gold": found["answer"], "wrong": found["wrong_answer"]}
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -56,9 +62,9 @@ def test_numbers_are_found_by_value():
         (made("The result is 16", gold=["1"], task="number"), 0),
         (made("The result is 18.00", gold=["18"], task="number"), 1),
         (made("1,000 in all", gold=["1000"], task="number"), 1),
-        (made("It was negative, no, positive", task="imdb", **{"gold": ["positive"], "wrong": ["negative"]}), 0),
-        (made("The hypothesis contradicts it", task="nli", **dict(zip(("gold", "wrong"), labelled("contradiction", NLI).values(), strict=True))), 1),
-        (made("not positive", task="imdb", **dict(zip(("gold", "wrong"), labelled("positive", SENTIMENT).values(), strict=True))), 1),
+        (made("It was negative, no, positive", task="imdb", gold=["positive"], wrong=["negative"]), 0),
+        (made("The hypothesis contradicts it", task="nli", **closed("contradiction", NLI)), 1),
+        (made("not positive", task="imdb", **closed("positive", SENTIMENT)), 1),
         (made("New York City it is", gold=["New York City"], wrong=["New York"]), 1),
     ],
 )  # fmt: skip
@@ -84,7 +90,7 @@ def test_a_function_may_judge():
     with pytest.raises(BadInput, match="must give 1 or 0; got 'yes'"):
         label(answers, lambda *_: "yes")
     assert [a.correct for a in label(answers, "rule:fixtures_truth_rules:is_long")] == [0, 1]  # fmt: skip
-    with pytest.raises(BadInput, match='no function "is_lon".*"is_long"'):
+    with pytest.raises(BadInput, match=r'no function "is_lon".*"is_long"'):
         label(answers, "rule:fixtures_truth_rules:is_lon")
     with pytest.raises(BadConfig, match="rule:module:function"):
         label(answers, "rule:nothing")
@@ -163,7 +169,7 @@ def test_patterns_and_functions_treat_right_and_wrong_answers_alike():
         Extraction("rule", "rule:fixtures_truth_rules:first_number"),
     ):
         assert {a.exact_answer for a in extract(answers, how)} == {"12"}
-    with pytest.raises(BadInput, match="must give a part of the answer or None; got 1"):
+    with pytest.raises(BadInput, match="must give a part of the answer or None; got 0"):
         extract(answers, Extraction("rule", "rule:fixtures_truth_rules:is_long"))
 
 
@@ -207,6 +213,8 @@ def test_after_five_tries_an_answer_is_not_valid():
 def test_ways_are_read_and_written():
     for text in ("known", "line", "regex:a+", "rule:m:f", "hf:folder"):
         assert str(Extraction.parse(text, ["open"])) == text
+    (found,) = extract([made("so 12", correct=0)], Extraction("regex", r"\d+"))
+    assert found.found_by == r"regex:\d+"  # a probe keeps it, to find exact answers in the same way
     assert Extraction.parse("auto", ["imdb", "nli"]).kind == "known"
     assert Extraction.parse("auto", ["imdb", "open"]).kind == "line"
     with pytest.raises(BadConfig, match="does not compile"):

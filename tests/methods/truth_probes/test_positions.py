@@ -1,10 +1,10 @@
 """Tokens of the exact answer, against a plain search over all windows, for tokenizers of several kinds."""
 
 import pytest
-from fixtures_truth_probes import made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures_truth_probes import made
 from gnomon.core.models import load_tokenizer, train_bpe
 from gnomon.core.models.text import completion_text
 from gnomon.errors import BadConfig, BadInput
@@ -30,7 +30,7 @@ def answered(tokenizer, text, exact, prompt="Q: where?\nA:", which=0):
 
 
 def by_windows(tokenizer, answer):
-    """Beginnings of the output decoded one by one: the last token that leaves the text short of the span, and the first that fills it."""
+    """Beginnings of the output decoded one by one: the last that is short of the span, and the first that fills it."""
     start, end = answer.spans[0]
     texts = [
         completion_text(tokenizer, answer.prompt_ids, answer.output_ids[:k])
@@ -75,6 +75,7 @@ def test_the_prompt_is_not_searched():
     assert first >= len(answer.prompt_ids)
 
 
+@pytest.mark.slow
 def test_sentencepiece_and_its_spaces(shared_data):
     tokenizer = load_tokenizer(shared_data / "models" / "stories260K")
     answer = answered(tokenizer, "Once upon a time there was Lily", "Lily")
@@ -111,7 +112,7 @@ def test_places_behind_the_end_are_the_end():
 
 def test_errors():
     answer = answered(BPE, " Paris", "Paris")
-    with pytest.raises(BadConfig, match='no position "exactlast".*"exact_last"'):
+    with pytest.raises(BadConfig, match=r'no position "exactlast".*"exact_last"'):
         places(BPE, answer, ["exactlast"])
     with pytest.raises(BadConfig, match="different names"):
         places(BPE, answer, ["-1", "-1"])

@@ -1,4 +1,4 @@
-"""The detector: fitted, saved, used again elsewhere, and refused where it does not belong; the grid, and what they are measured by."""
+"""The detector: fitted, saved, used again elsewhere, refused where it does not belong; the grid, and the measures."""
 
 import dataclasses
 import json
@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from fixtures_truth_probes import made, spanned, store_of
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
+from fixtures_truth_probes import made, spanned, store_of
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe, evaluate, heatmap
 from gnomon.methods.truth_probes.evaluation import choose_layer, decisions, over_seeds
@@ -27,6 +27,7 @@ def world():
     return store_of(states, [f"q{i}" for i in range(300)], ("exact_last", "-1")), z
 
 
+@pytest.mark.slow
 def test_save_and_load_in_another_process(world, tmp_path):
     store, z = world
     probe = ErrorProbe.fit(
@@ -67,9 +68,8 @@ def test_a_damaged_probe_is_told(world, tmp_path, name):
     store, z = world
     ErrorProbe.fit(store.at(1), z).save(tmp_path / "p")
     (tmp_path / "p" / name).write_bytes(b"{")
-    with pytest.raises((BadInput, Exception), match="no probe") as caught:
+    with pytest.raises(BadInput, match="no probe"):
         ErrorProbe.load(tmp_path / "p")
-    assert caught.type is BadInput
 
 
 def test_too_few_of_a_class_are_refused_with_the_counts():
@@ -88,6 +88,7 @@ def test_the_grid_finds_layer_and_token(world):
     assert len(grid.rows()) == 4
 
 
+@pytest.mark.slow
 def test_jobs_do_not_change_the_grid(world):
     store, z = world
     assert (heatmap(store, z, jobs=2, seeds=(0, 1)).auc == heatmap(store, z, seeds=(0, 1)).auc).all()

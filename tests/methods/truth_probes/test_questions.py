@@ -99,13 +99,30 @@ def test_nothing_there(tmp_path):
     (tmp_path / "q.jsonl").write_text("\n")
     with pytest.raises(BadInput, match="holds no questions"):
         read_questions(str(tmp_path / "q.jsonl"))
-    with pytest.raises(BadConfig, match='no task "trivia".*"triviaqa"'):
+    with pytest.raises(BadConfig, match=r'no task "trivia".*"triviaqa"'):
         task_of("trivia")
 
 
+WINOBIAS = (
+    "The",
+    "developer",
+    "argued",
+    "with",
+    "the",
+    "designer",
+    "because",
+    "she",
+    "did",
+    "not",
+    "like",
+    "the",
+    "design",
+    ".",
+)
+
 HUB = {
     "triviaqa": (
-        {"question": "Who?", "question_id": "t1", "answer": {"value": "Sunset Blvd", "aliases": ["Sunset Boulevard", "Sunset Blvd"]}},
+        {"question": "Who?", "question_id": "t1", "answer": {"value": "Sunset Blvd", "aliases": ["Sunset Boulevard"]}},
         "Who?", ("Sunset Blvd", "Sunset Boulevard"), (), "",
     ),
     "hotpotqa-context": (
@@ -114,7 +131,8 @@ HUB = {
         "Which?", ("yes",), (), "A: One. Two.\nB: Three.",
     ),
     "nq-context": (
-        {"subset": "NaturalQuestionsShort", "qid": "n", "question": "when", "answers": ["1990", "in 1990"], "context": "It was 1990."},
+        {"subset": "NaturalQuestionsShort", "qid": "n", "question": "when", "answers": ["1990", "in 1990"],
+         "context": "It was 1990."},
         "when", ("1990", "in 1990"), (), "It was 1990.",
     ),
     "winogrande": (
@@ -122,7 +140,7 @@ HUB = {
         "The bag fits because _ is small.\nWho or what stands in place of the _: bag or box?", ("bag",), ("box",), "",
     ),
     "winobias": (
-        {"tokens": "The developer argued with the designer because she did not like the design .".split(),
+        {"tokens": list(WINOBIAS),
          "coreference_clusters": ["0", "1", "7", "7"]},
         'The developer argued with the designer because she did not like the design.\nWhom does "she" refer to?',
         ("developer",), ("designer",), "",
@@ -132,7 +150,10 @@ HUB = {
         "Premise: It rains.\nHypothesis: It is wet.\nIs this entailment, neutral or contradiction?",
         NLI["entailment"], (*NLI["neutral"], *NLI["contradiction"]), "",
     ),
-    "imdb": ({"text": "Fine film.", "label": 1}, "Fine film.\nIs this review positive or negative?", ("positive",), ("negative",), ""),
+    "imdb": (
+        {"text": "Fine film.", "label": 1},
+        "Fine film.\nIs this review positive or negative?", ("positive",), ("negative",), "",
+    ),
     "math": ({"question": "9 * 2?", "answer": "It is <<9*2=18>>18.\n#### 18"}, "9 * 2?", ("18",), (), ""),
     "movies": (
         {"movie": "Alien", "character": "Ripley", "actor": "Sigourney Weaver"},

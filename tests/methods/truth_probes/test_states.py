@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from fixtures_truth_probes import LONGEST
 
+from fixtures_truth_probes import LONGEST
 from gnomon.core.models import ModelHandle
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes import states
@@ -157,14 +157,16 @@ def test_a_cut_answer_is_flagged(answers):
     assert all(len(answer.output_ids) == LONGEST for answer in answers if answer.finish == "length")
 
 
-def test_a_chat_template_brings_its_own_special_tokens(truth_handle):
+def test_a_chat_template_brings_its_own_special_tokens(tiny_tokenizer):
     import copy
 
     from gnomon.methods.truth_probes.answers import encode_prompt
 
-    tokenizer = copy.deepcopy(truth_handle.processor)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
     with pytest.raises(BadInput, match="no chat template"):
         encode_prompt(tokenizer, QUESTIONS[0], "chat")
-    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}[{{ m['content'] }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    turns = "{{ bos_token }}{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}>{% endif %}"
     assert tokenizer.decode(encode_prompt(tokenizer, QUESTIONS[0])) == "<s>[what is 0?]>"
     assert tokenizer.decode(encode_prompt(tokenizer, QUESTIONS[0], "plain")) == "Q: what is 0?\nA:"
+    assert tokenizer.decode(encode_prompt(tokenizer, QUESTIONS[0], "none")) == "what is 0?"

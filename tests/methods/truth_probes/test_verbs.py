@@ -111,29 +111,16 @@ def test_heat_map_types_choice_and_evaluation(stages, truth_model, tmp_path):
 
 @pytest.mark.slow
 def test_transfer_names_tasks_by_their_folders(stages, truth_model, tmp_path):
-    words = ("represent", stages / "samples-0", "--model", truth_model, "--positions", "exact_last", "-1")
-    assert truth(*words, "--out", tmp_path / "other") == 0
-    assert (
-        truth(
-            "represent",
-            stages / "exact",
-            "--model",
-            truth_model,
-            "--positions",
-            "exact_last",
-            "-1",
-            "--out",
-            tmp_path / "one",
-        )
-        == 0
-    )
-    assert (
-        truth("generalise", "--tasks", tmp_path / "one", tmp_path / "other", "--out", tmp_path / "matrix")
-        == 0
-    )
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("\n".join(reversed((stages / "exact" / "answers.jsonl").read_text().splitlines())))
+    for name, source in (("one", stages / "exact"), ("other", turned)):
+        words = ("represent", source, "--model", truth_model, "--positions", "exact_last", "-1")
+        assert truth(*words, "--out", tmp_path / name) == 0
+    tasks = ("--tasks", tmp_path / "one", tmp_path / "other")
+    assert truth("generalise", *tasks, "--out", tmp_path / "matrix") == 0
     pairs = json.loads((tmp_path / "matrix" / "matrix.json").read_text())["pairs"]
     assert [(row["trained on"], row["tested on"]) for row in pairs[:2]] == [("one", "one"), ("one", "other")]
-    with pytest.raises(BadConfig, match='no baseline "logits-min-exct".*"logits-min-exact"'):
+    with pytest.raises(BadConfig, match=r'no baseline "logits-min-exct".*"logits-min-exact"'):
         truth("generalise", "--baseline", "logits-min-exct", "--out", tmp_path / "x")
     with pytest.raises(BadInput, match="at least two tasks"):
         truth("generalise", "--tasks", tmp_path / "one", "--out", tmp_path / "y")

@@ -168,7 +168,6 @@ class TestBrowser:
         assert console == []
         first, second = panels_of(dom)
         assert "<h3>Patch 7</h3>" in second and "<output>layer 2 · at most " in second
-        value = float(report[1].scores[1][2, 7, 1])
         percent = 100 * float(report[1].scores[1][2, 7, 1])
         assert 'data-token="7"' in chosen(second)
         assert f'title="cup: {percent:.{2 if percent < 10 else 1}f}' in chosen(second)

@@ -186,7 +186,10 @@ test_a_killed_run_goes_on_and_gives_what_an_uninterrupted_one_gives = pytest.mar
 @pytest.mark.parametrize(
     ("verb", "words", "message"),
     [
-        ("lens", ["--words", ""], "words must be one or more words"),
+        ("lens", ["--words", ""], "words must be words that are not empty"),
+        ("lens", [], "words must be one or more words"),
+        ("erase", [], "words must be one or more words"),
+        ("sweep", [], "objects must be one or more files"),
         ("lens", ["--words", "dog", "--read.layers", 9], "9"),
         ("lens", ["--words", "zebra"], "zebra"),
         ("lens", ["--words", "dog", "--read.topk", 0], r"read.topk must be >= 1"),

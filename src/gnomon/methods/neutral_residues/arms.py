@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gnomon.core.models import add_lora
-from gnomon.core.rng import Rng
+from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import History, TrainConfig, causal_loss, fit
 from gnomon.core.train.loop import TrainRun
 from gnomon.core.train.losses import token_cross_entropy
@@ -40,7 +40,8 @@ def prepare(
         return extend(model, plain, generator=generator)
     if method == "lora":
         rank = rank or lora_rank(model, design.extra * backbone(model, design.budget_of))
-        adapted: nn.Module = add_lora(model, rank)
+        with seeded((generator or Rng(0)).child("adapters")):  # the library draws them from the global stream
+            adapted: nn.Module = add_lora(model, rank)
         return adapted
     model.requires_grad_(True)
     return model  # type: ignore[no-any-return]

@@ -45,16 +45,6 @@ class Domains(Design):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 <= self.p <= 1, "p", "in 0..1", self.p)
-        check(
-            self.p == 0 or self.original is not None, "original", "text of the old domain unless p is 0", None
-        )
-        known = self.original or self.original_held
-        check(
-            known is not None,
-            "original_held",
-            "text of the old domain to measure on where there is no --original",
-            None,
-        )
         check(0 < self.held_out < 1, "held_out", "within (0, 1)", self.held_out)
         check(self.train.max_length >= 2, "train.max_length", ">= 2", self.train.max_length)
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gnomon.core.config import check
 from gnomon.core.data.documents import Document, read_documents
 from gnomon.core.data.packing import Stream, pack
+from gnomon.errors import BadConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,9 +71,22 @@ def corpus(
 
 
 def packed(cfg: Domains, tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> tuple[Corpus, Corpus]:
-    """The new domain and the old one, as settings name them."""
+    """The new domain and the old one, as settings name them.
+
+    Raises:
+        BadConfig: no text of the old domain is named, to train on unless p is 0 and to measure on.
+    """
+    check(
+        cfg.p == 0 or cfg.original is not None,
+        "original",
+        "text of the old domain unless p is 0",
+        cfg.original,
+    )
     old = cfg.original or cfg.original_held
-    assert old is not None  # the settings make sure of it
+    if old is None:
+        raise BadConfig(
+            "Forgetting needs text of the old domain to measure on. Name some with --original-held."
+        )
     new, known = (
         corpus(
             source, tokenizer, folder, name, measure=held, held_out=cfg.held_out, text_field=cfg.text_field

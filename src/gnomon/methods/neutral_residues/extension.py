@@ -133,8 +133,8 @@ class Extended(nn.Module):
             local = local_sum / max(n, 1)
             if self.training and torch.is_grad_enabled() and not local.requires_grad:
                 raise UserError(
-                    "The local loss has no gradient: gradient checkpointing is on in its reentrant form. Turn it on with "
-                    'model.gradient_checkpointing_enable({"use_reentrant": False}).'
+                    "The local loss has no gradient: activation checkpointing is on in its reentrant form. Turn it on with "
+                    'model.activation_checkpointing_enable({"use_reentrant": False}).'
                 )
         lm = None if labels is None else token_cross_entropy(logits, labels, "token_mean")
         loss = lm if lm is None or local is None else lm + self.design.alpha * local

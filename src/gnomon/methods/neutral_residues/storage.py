@@ -91,13 +91,21 @@ def load_extension(model: Any, folder: str | Path) -> Extended:
         )
     extended = extend(model, Design.of(told["design"]), width=told["width"])
     tensors = load_file(folder / WEIGHTS)
+
+    def tensor(layer: int, name: str) -> torch.Tensor:
+        if f"layers.{layer}.{name}" not in tensors:
+            raise BadInput(
+                f"{folder / WEIGHTS} has no tensor layers.{layer}.{name}; it is not whole. Save the extension again."
+            )
+        return tensors[f"layers.{layer}.{name}"]
+
     with torch.no_grad():
         for i, block in enumerate(extended.blocks):
-            block.into.weight.copy_(torch.cat([tensors[f"layers.{i}.wg"], tensors[f"layers.{i}.wi"]]))
-            block.out.weight.copy_(tensors[f"layers.{i}.wo"])
+            block.into.weight.copy_(torch.cat([tensor(i, "wg"), tensor(i, "wi")]))
+            block.out.weight.copy_(tensor(i, "wo"))
             if block.gate is not None:
-                block.gate.weight.copy_(tensors[f"layers.{i}.gate.weight"])
-                block.gate.bias.copy_(tensors[f"layers.{i}.gate.bias"])
+                block.gate.weight.copy_(tensor(i, "gate.weight"))
+                block.gate.bias.copy_(tensor(i, "gate.bias"))
     return extended.eval()
 
 

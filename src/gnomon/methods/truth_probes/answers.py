@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gnomon.core.rng import Rng
 
-Template = Literal["auto", "chat", "plain"]
+Template = Literal["auto", "chat", "plain", "none"]
 """How a question is put: the tokenizer's chat template, or `Q: ...` and `A:` for base models. auto: by whether there is one."""
 
 NO_ANSWER = "NO ANSWER"
@@ -63,6 +63,8 @@ class Answer:
     """Every place of the exact answer in `answer` as [start, end] in characters; the first is read."""
     valid: int | None = None
     """1 when the exact answer could be found, 0 when not, None before it was looked for."""
+    found_by: str = ""
+    """How the exact answer was looked for."""
     tokens: list[int] = field(default_factory=list)
     """First and last token of the exact answer within `output_ids`, once they were looked for."""
     meta: dict[str, Any] = field(default_factory=dict)
@@ -110,6 +112,8 @@ def encode_prompt(
         raise BadInput(
             "The tokenizer has no chat template. Use --template plain, or a model that was taught to chat."
         )
+    if template == "none":
+        return list(tokenizer(text)["input_ids"])
     if template == "plain" or not has_template:
         return list(tokenizer(f"Q: {text}\nA:")["input_ids"])
     turns: Any = [{"role": "user", "content": text}]
@@ -161,7 +165,7 @@ def collect(
         raise BadInput(
             f'A question has no id: "{unnamed[0].question[:60]}". read_questions gives every question one.'
         )
-    is_plain = template == "plain" or not getattr(handle.processor, "chat_template", None)
+    is_plain = template in ("plain", "none") or not getattr(handle.processor, "chat_template", None)
     ends = tuple(stop) if stop is not None else ("\n",) if is_plain else ()
     found: dict[int, list[Answer]] = {}
     longest = [max_new_tokens or task_of(q.task or "open").max_new_tokens for q in questions]

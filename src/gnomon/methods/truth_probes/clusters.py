@@ -20,6 +20,9 @@ Rule = Literal["code", "paper"]
 TYPES = ("A", "B1", "B2", "C1", "C2", "D", "E1", "E2")
 """A refuses; B consistently right; C consistently wrong; D two competing answers; E many answers. Not exclusive."""
 
+FEWEST = 6
+"""Samples of a question below which a sixth of them is none, and the kinds mean nothing."""
+
 MEANINGS = {
     "A": "refuses to answer",
     "B1": "always right",
@@ -93,7 +96,7 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
         found.append("A")
     if c == K:
         found.append("B1")
-    elif c >= half and u > 0:
+    elif c and c >= half and u > 0:
         found.append("B2")
     if m >= half and m > 0 and not refuses:
         found.append("C1" if c == 0 else "C2")
@@ -128,7 +131,7 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
         rule: which thresholds.
 
     Raises:
-        BadInput: a sample is greedy or not judged, or the questions have different numbers of samples.
+        BadInput: a sample is greedy or not judged, or the questions have different numbers of samples, or too few.
     """
     by_id: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -140,6 +143,10 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
     sizes = Counter(len(rows) for rows in by_id.values())
     if len(sizes) != 1:
         raise BadInput(f"All questions need equally many samples; got {dict(sizes)} (samples: questions).")
+    if (size := next(iter(sizes))) < FEWEST:
+        raise BadInput(
+            f"Kinds of errors need at least {FEWEST} samples of every question; got {size}. Draw more with another --seed."
+        )
     found = []
     for name, rows in by_id.items():
         wrong = Counter(normal_form(answer) for answer in rows if answer.z == 0)

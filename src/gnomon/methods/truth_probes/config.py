@@ -30,15 +30,16 @@ class Reference:
 class Asking(Shards):
     """How questions are put."""
 
-    LOOSE: ClassVar = ("engine", "workers", "batch_size")
+    LOOSE: ClassVar = (*Shards.LOOSE, "batch_size")  # type: ignore[assignment]
 
     task: str = "open"
     """Kind of questions: open, number, choice, or a known data set: triviaqa, hotpotqa, hotpotqa-context, nq-context, winobias,
     winogrande, nli, imdb, math, movies."""
     limit: int | None = None
     """Only so many questions. None: all."""
-    template: Literal["auto", "chat", "plain"] = "auto"
-    """The chat template, or "Q: ..." and "A:" for base models. auto: by whether the tokenizer has one."""
+    template: Literal["auto", "chat", "plain", "none"] = "auto"
+    """The chat template; "Q: ..." and "A:" for base models; none: the question alone, to be continued. auto: the chat template
+    where the tokenizer has one, else plain."""
     max_new_tokens: int | None = None
     """Longest answer in tokens. None: 200 for numbers, else 100."""
     stop: str | None = None
@@ -108,7 +109,7 @@ class Answer(Reference, Asking, Labelling):
 class Extract(Extracting, Labelling):
     """The part of each answer that is the answer."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """Answers: a run of `answer` or `resample`, or its file."""
 
 
@@ -118,7 +119,7 @@ class Represent(Reference):
 
     LOOSE: ClassVar = ("batch_tokens",)
 
-    source: Positional[Path]
+    source: Positional[str]
     """Answers with exact answers: a run of `extract`, or its file."""
     site: Site = "mlp"
     """mlp, mlp_input, attention or residual: which tensor of a block."""
@@ -137,7 +138,7 @@ class Heatmap(Probing):
 
     LOOSE: ClassVar = ("jobs",)
 
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `represent`."""
     limit: int | None = 1000
     """Only so many answers. None: all."""
@@ -177,7 +178,7 @@ class Train(Probing, Reference, Asking, Extracting, Labelling):
 class Eval(Reference, Asking, Extracting, Labelling):
     """Measure a saved detector on other answers, beside the model's own probabilities."""
 
-    probe: Positional[Path]
+    probe: Positional[str]
     """A run of `train`, or its probe."""
     source: Positional[str]
     """Questions, or a run of `answer`, `extract` or `represent`; not those of the training."""
@@ -225,7 +226,7 @@ class Resample(Reference, Asking, Extracting, Labelling):
 class Taxonomy:
     """What kinds of errors a model makes, question by question."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `resample`."""
     more: tuple[Path, ...] = ()
     """Further runs of `resample` over the same questions, with other seeds."""
@@ -237,9 +238,9 @@ class Taxonomy:
 class Types(Probing):
     """Tell the kind of error from the greedy answer's hidden state."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `represent` over greedy answers."""
-    types: Positional[Path]
+    types: Positional[str]
     """A run of `taxonomy` over the same questions."""
     layer: int | None = None
     """The block that is read. None: the middle one."""
@@ -251,11 +252,11 @@ class Types(Probing):
 class Choose(Reference):
     """Give the sampled answer that the detector trusts most, against greedy, random and majority."""
 
-    probe: Positional[Path]
+    probe: Positional[str]
     """A run of `train`, or its probe; trained on other questions."""
-    source: Positional[Path]
+    source: Positional[str]
     """A run of `resample`."""
-    greedy: Positional[Path]
+    greedy: Positional[str]
     """A run of `answer` or `extract` over the same questions."""
     more: tuple[Path, ...] = ()
     """Further runs of `resample` over the same questions, with other seeds."""
@@ -269,7 +270,7 @@ class Score(Reference):
 
     LOOSE: ClassVar = ("llm",)
 
-    probe: Positional[Path]
+    probe: Positional[str]
     """A run of `train`, or its probe."""
     source: Positional[str] = "-"
     """JSONL with question, and completion where the answer is there already; - reads from stdin and answers line by line."""

@@ -100,6 +100,14 @@ def extract(
         BadInput: an answer was not judged, or a rule gives something else than a part of the answer.
         LLMFailure: the model answers nothing; what it has said is in its cache.
     """
+    return [
+        replace(answer, found_by=str(how)) for answer in _extracted(answers, how, match, llm, concurrency)
+    ]
+
+
+def _extracted(
+    answers: Sequence[Answer], how: Extraction, match: Match, llm: LLM | None, concurrency: int
+) -> list[Answer]:
     if how.kind == "llm":
         if llm is None:
             raise BadConfig("Exact answers by a language model need one to ask.")

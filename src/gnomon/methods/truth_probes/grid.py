@@ -61,7 +61,7 @@ def fit_cells(
     max_iter: int = 1000,
 ) -> dict[tuple[int, str], LinearProbe]:
     """A probe for every layer and position, fitted to some rows; each starts from that of the layer before."""
-    found = {}
+    found: dict[tuple[int, str], LinearProbe] = {}
     for position in store.positions:
         along = fit_along(
             (store.at(layer, position)[rows] for layer in store.layers),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 from gnomon.core.models import ModelHandle, new_llama, train_bpe
@@ -40,7 +39,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(15, 4, 150, 32, 2, 2, 48, 4e-3, 12, 150, 5),
+    "smoke": Scale(15, 6, 150, 32, 2, 2, 48, 4e-3, 12, 150, 5),
     "mini": Scale(60, 10, 1300, 96, 3, 4, 96, 4e-3, 300, 500, 30),
     "gpu": Scale(2000, 30, 5000, 512, 8, 8, 1024, 6e-4, 5000, 3000, 300, precision="bf16", device="cuda"),
 }
@@ -100,7 +99,7 @@ class FreshSums:
 def train_sums(scale: Scale, part: PartOfRun) -> tuple[ModelHandle, list[Question]]:
     """A Llama over characters that has learned to add, and questions that it has not seen."""
     draw = part.rng.child("asked").python()
-    pairs = list(product(range(scale.largest), repeat=2))
+    pairs = [(a, b) for a in range(scale.largest) for b in range(scale.largest)]
     draw.shuffle(pairs)
     asked, read = pairs[: scale.sums], pairs[scale.sums :]
     questions = [Question(f"{a}+{b}", [str(a + b)], [], id=f"{a}+{b}", task="number") for a, b in asked]

@@ -24,7 +24,7 @@ from gnomon.methods.truth_probes.mini_world import SKILLS
 from gnomon.methods.truth_probes.questions import Question
 from gnomon.methods.truth_probes.splits import Rows, folds, split, usable
 from gnomon.methods.truth_probes.states import RepStore, represent
-from gnomon.methods.truth_probes.token_scores import baselines
+from gnomon.methods.truth_probes.token_scores import REFERENCE, baselines
 from gnomon.methods.truth_probes.transfer import TaskStates, Transfer, generalise, mean_cells
 
 POSITIONS = ("last_q", "first_answer", "exact_before_first", "exact_last", "exact_after_last", "-2", "-1")
@@ -140,7 +140,7 @@ def study(
         choice=choose(drawn, typed, chances[len(greedy) :], greedy),
         typed=typed,
         transfer=_transfer(
-            store, z, ids, scores, ways, layer, dict(zip((q.id for q in questions), tasks, strict=True))
+            store, z, ids, scores, ways, dict(zip((q.id for q in questions), tasks, strict=True))
         )
         if tasks is not None
         else None,
@@ -211,33 +211,35 @@ def _transfer(
     ids: Sequence[str],
     scores: Mapping[str, NDArray[np.float64]],
     ways: Sequence[tuple[Rows, Rows]],
-    layer: int,
     task_of: Mapping[str, str],
 ) -> Transfer | None:
-    """The matrix at the exact answer, averaged over the folds; tested on greedy and sampled answers.
+    """The matrix at the exact answer, averaged over layers and folds; tested on greedy and sampled answers.
 
-    Folds in which a task has right or wrong answers only are left out, None where no fold is left.
+    Between skills the sign of the direction is arbitrary, in every layer anew, and all layers do equally well on their own task:
+    the mean over layers says more than a layer that a tie has chosen. Folds in which a task has right or wrong answers only are
+    left out, None where no fold is left.
     """
-    at = replace(
-        store,
-        states=store.states[:, [store.layers.index(layer)]][:, :, [store.positions.index("exact_last")]],
-        layers=(layer,),
-        positions=("exact_last",),
-    )
     names = tuple(dict.fromkeys(task_of.values()))
     where = {name: np.array([i for i, one in enumerate(ids) if task_of[one] == name]) for name in names}
-    tasks = {
-        name: TaskStates(at.take(rows), z[rows], scores["logits-min-exact"][rows])
-        for name, rows in where.items()
-    }
     found = []
-    for learn, test in ways:
-        sides = {
-            name: (np.flatnonzero(np.isin(rows, learn)), np.flatnonzero(np.isin(rows, test)))
+    for layer in store.layers:
+        at = replace(
+            store,
+            states=store.at(layer)[:, None, None].astype(np.float16),
+            layers=(layer,),
+            positions=("exact_last",),
+        )
+        tasks = {
+            name: TaskStates(at.take(rows.tolist()), z[rows], scores[REFERENCE][rows])
             for name, rows in where.items()
         }
-        if all(len(np.unique(tasks[name].z[side])) == 2 for name, (side, _) in sides.items()):
-            found.append(generalise(tasks, splits=sides, fewest=1))
+        for learn, test in ways:
+            sides = {
+                name: (np.flatnonzero(np.isin(rows, learn)), np.flatnonzero(np.isin(rows, test)))
+                for name, rows in where.items()
+            }
+            if all(len(np.unique(tasks[name].z[side])) == 2 for name, (side, _) in sides.items()):
+                found.append(generalise(tasks, splits=sides, fewest=1))
     if not found:
         return None
     return replace(
@@ -257,6 +259,5 @@ def _cell_means(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     stack = np.stack(tables)
     known = ~np.isnan(stack)
     count = known.sum(0)
-    return np.divide(
-        np.where(known, stack, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0
-    )
+    total = np.where(known, stack, 0).sum(0)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))

@@ -145,7 +145,7 @@ def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
     K = typed[0].counts.samples
     page.title = f"Kinds of errors on {len(typed):,} questions, {K} samples each"
     page.figures({"questions": len(typed), "samples": K, "errors with a kind": share})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "type": kind,
             "meaning": MEANINGS[kind],
@@ -179,7 +179,7 @@ def types(page: Page, found: Mapping[str, Auc], typed: Sequence[Typed]) -> None:
     """How well the greedy answer's state tells the types."""
     page.title = "Kinds of errors from one hidden state"
     page.figures({f"AUC, {kind}": value.value for kind, value in found.items()})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "type": kind,
             "AUC": value.cell,

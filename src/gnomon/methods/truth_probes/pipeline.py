@@ -24,6 +24,7 @@ from gnomon.methods.truth_probes import config
 from gnomon.methods.truth_probes.answers import Answer, Template, collect, read_answers
 from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract
 from gnomon.methods.truth_probes.labelling import label
+from gnomon.methods.truth_probes.matching import Match
 from gnomon.methods.truth_probes.positions import token_span
 from gnomon.methods.truth_probes.questions import Question, read_questions
 from gnomon.methods.truth_probes.splits import usable
@@ -136,7 +137,7 @@ def with_exact(answers: Sequence[Answer], text: str, cfg: Any, run: Run) -> tupl
     if how.kind != "llm":
         return extract(answers, how, match=getattr(cfg, "match", "boundary")), how
     with asked(how.detail, cfg, run, "extract") as llm:
-        match = getattr(cfg, "match", "boundary")
+        match: Match = getattr(cfg, "match", "boundary")
         return extract(answers, how, match=match, llm=llm, concurrency=cfg.llm.concurrency), how
 
 
@@ -260,19 +261,9 @@ def _with_everything(cfg: Any, run: Run, text: str) -> tuple[list[Answer], str]:
     else:
         answers = read_answers(Path(cfg.source), need="label")
         if all(answer.valid is not None for answer in answers):
-            return answers, _how_of(Path(cfg.source)) or text
+            return answers, answers[0].found_by or text
     answers, how = with_exact(answers, text, cfg, run)
     return answers, str(how)
-
-
-def _how_of(source: Path) -> str | None:
-    """How the run behind a source found exact answers, where it says."""
-    from gnomon.core.config import read_settings
-
-    if not is_run_folder(source):
-        return None
-    found = read_settings(source / "config.yaml").get("extract")
-    return None if found in (None, "auto") else str(found)
 
 
 def with_tokens(tokenizer: Any, answers: Sequence[Answer]) -> list[Answer]:
@@ -290,4 +281,4 @@ def read_prepared(folder: Path) -> Prepared:
     answers = read_answers(folder, need="exact")
     if tuple(answer.key for answer in answers) != store.keys:
         raise BadInput(f"{folder}: answers and states are not those of the same questions in the same order.")
-    return Prepared(answers, store, drop_report(answers), _how_of(folder) or "auto")
+    return Prepared(answers, store, drop_report(answers), answers[0].found_by or "auto")

@@ -135,6 +135,7 @@ class ErrorProbe:
         Raises:
             BadInput: no probe is there, or it is damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         from gnomon.core.run import artifact
@@ -143,7 +144,7 @@ class ErrorProbe:
         try:
             card = json.loads((folder / CARD).read_text("utf-8"))
             linear = LinearProbe.of(load_file(folder / WEIGHTS))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BadInput(
                 f"{folder} holds no probe ({error}). `gnomon truth-probes train` makes one."
             ) from None

@@ -34,7 +34,7 @@ def extract(cfg: config.Extract, run: Run) -> None:
     from gnomon.methods.truth_probes.answers import read_answers
     from gnomon.methods.truth_probes.extraction import drop_report
 
-    answers = read_answers(cfg.source)
+    answers = read_answers(Path(cfg.source))
     run.plan(answers=len(answers), llm_calls_at_most=5 * len(answers) if ":" in cfg.extract else 0)
     from gnomon.methods.truth_probes import pages
     from gnomon.methods.truth_probes.pipeline import with_exact, with_labels
@@ -54,7 +54,7 @@ def represent(cfg: config.Represent, run: Run) -> None:
     from gnomon.methods.truth_probes.positions import check_positions
     from gnomon.methods.truth_probes.splits import usable
 
-    answers, names = read_answers(cfg.source, need="exact"), check_positions(cfg.positions)
+    answers, names = read_answers(Path(cfg.source), need="exact"), check_positions(cfg.positions)
     run.plan(answers=len(usable(answers)), positions=len(names), tokens_read=_tokens(answers))
     from gnomon.methods.truth_probes import pages
     from gnomon.methods.truth_probes.pipeline import captured, load_handle
@@ -79,7 +79,7 @@ def heatmap(cfg: config.Heatmap, run: Run) -> None:
     from gnomon.methods.truth_probes.pipeline import read_prepared
     from gnomon.methods.truth_probes.splits import require_both
 
-    data = read_prepared(cfg.source)
+    data = read_prepared(Path(cfg.source))
     data = data.take(range(len(data.answers))[: cfg.limit])
     require_both(data.z, str(cfg.source))
     cells = len(data.store.layers) * len(data.store.positions)
@@ -123,7 +123,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
     """Measure a saved detector on other answers."""
     from gnomon.methods.truth_probes.probe import ErrorProbe
 
-    probe = ErrorProbe.load(cfg.probe)
+    probe = ErrorProbe.load(Path(cfg.probe))
     run.plan(source=cfg.source, stage=lambda: _stage(cfg.source), layer=probe.layer, position=probe.position)
     from gnomon.methods.truth_probes import pages
     from gnomon.methods.truth_probes.pipeline import load_handle, prepared
@@ -187,7 +187,7 @@ def taxonomy(cfg: config.Taxonomy, run: Run) -> None:
     """What kinds of errors a model makes, question by question."""
     from gnomon.methods.truth_probes.clusters import taxonomy as compute
 
-    samples = _samples(cfg.source, cfg.more)
+    samples = _samples(Path(cfg.source), cfg.more)
     run.plan(samples=len(samples))
     from gnomon.methods.truth_probes import pages
 
@@ -201,7 +201,7 @@ def types(cfg: config.Types, run: Run) -> None:
     from gnomon.methods.truth_probes.error_types import type_scores
     from gnomon.methods.truth_probes.pipeline import read_prepared
 
-    data, typed = read_prepared(cfg.source), {one.id: one for one in _typed(cfg.types)}
+    data, typed = read_prepared(Path(cfg.source)), {one.id: one for one in _typed(Path(cfg.types))}
     if odd := [one.id for one in data.answers if one.draw != 0 or one.id not in typed]:
         raise BadInput(
             f'{cfg.source}: "{odd[0]}" is a sample, or has no type in {cfg.types}. Give greedy answers of the same questions.'
@@ -228,8 +228,8 @@ def choose(cfg: config.Choose, run: Run) -> None:
     from gnomon.methods.truth_probes.clusters import taxonomy as types_of
     from gnomon.methods.truth_probes.probe import ErrorProbe
 
-    probe, samples = ErrorProbe.load(cfg.probe), _samples(cfg.source, cfg.more)
-    greedy = read_answers(cfg.greedy, need="label")
+    probe, samples = ErrorProbe.load(Path(cfg.probe)), _samples(Path(cfg.source), cfg.more)
+    greedy = read_answers(Path(cfg.greedy), need="label")
     run.plan(samples=len(samples), questions=len(greedy))
     from gnomon.methods.truth_probes import pages
     from gnomon.methods.truth_probes.pipeline import load_handle
@@ -251,7 +251,7 @@ def score(cfg: config.Score, run: Run) -> None:
     from gnomon.methods.truth_probes.extraction import Extraction
     from gnomon.methods.truth_probes.probe import ErrorProbe
 
-    probe = ErrorProbe.load(cfg.probe)
+    probe = ErrorProbe.load(Path(cfg.probe))
     way = probe.extract if cfg.extract == "as trained" else cfg.extract
     run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way)
     from gnomon.methods.truth_probes import pages

@@ -144,13 +144,16 @@ class Scorer:
             raise BadInput(f'The completion to "{question.question[:60]}" is empty.')
         tokenizer = self.handle.processor
         prompt = encode_prompt(tokenizer, question, self.probe.template)  # type: ignore[arg-type]
-        spaced = (
+        # Behind "A:" a word begins with a space, which some tokenizers write by themselves.
+        wanted = (
             completion
             if completion[0].isspace() or getattr(tokenizer, "chat_template", None)
             else f" {completion}"
         )
-        written = list(tokenizer(spaced, add_special_tokens=False)["input_ids"])
-        text = completion_text(tokenizer, prompt, written)
+        for way in (completion, wanted):
+            written = list(tokenizer(way, add_special_tokens=False)["input_ids"])
+            if (text := completion_text(tokenizer, prompt, written)) == wanted:
+                break
         return Answer(
             question.id, question.question, list(question.gold), list(question.wrong), self.task, decode(tokenizer, prompt),
             prompt, text, written, [0.0] * len(written), [0.0] * len(written), "given",

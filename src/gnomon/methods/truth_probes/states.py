@@ -196,9 +196,13 @@ def represent(
     where = [places(handle.processor, answer, names) for answer in answers]
     if not answers:
         raise BadInput("There are no answers to look at.")
+    name, key = (
+        str(getattr(handle.model, "name_or_path", "") or type(handle.model).__name__),
+        model_key(handle.model),
+    )
     told = {
-        "model_id": str(getattr(handle.model, "name_or_path", "") or type(handle.model).__name__),
-        "model_key": model_key(handle.model),
+        "model_id": name,
+        "model_key": key,
         "site": site,
         "layers": list(layers),
         "positions": list(names),
@@ -214,7 +218,7 @@ def represent(
             progress.advance(len(parts[-1]))
     shards.finish(told)
     keys = tuple(answer.key for answer in answers)
-    return RepStore(np.concatenate(parts), told["model_id"], told["model_key"], site, layers, names, keys)
+    return RepStore(np.concatenate(parts), name, key, site, layers, names, keys)
 
 
 class _Shards:
@@ -242,7 +246,7 @@ class _Shards:
         path = self.folder / f"part-{number:05d}-{self.key}.safetensors"
         self.names.append(path.name)
         if path.exists():
-            return load_file(path)["states"]  # type: ignore[no-any-return]
+            return load_file(path)["states"]
         states = make()
         partial = path.with_suffix(".partial")
         save_file({"states": states}, partial)

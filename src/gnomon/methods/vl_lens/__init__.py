@@ -5,8 +5,20 @@ from gnomon.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "CLAIMS": "config",
+        "Finding": "detection",
+        "LensResult": "result",
         "Mention": "objects",
-        "chair": "hallucination",
+        "Rewritten": "mitigation",
+        "Setting": "mitigation",
+        "Spelling": "words",
         "Vocabulary": "objects",
+        "chair": "hallucination",
+        "detect": "detection",
+        "mitigate": "mitigation",
+        "project_away": "erase",
+        "read_objects": "coco",
+        "rewrite": "mitigation",
+        "word_vector": "words",
     },
 )

@@ -21,7 +21,7 @@ PRESETS = {"none": None, "llava-1.5": 50}
 class _Seeing:
     """What every verb needs that shows images to a model."""
 
-    images: Positional[Path]
+    images: Positional[str]
     """An image, a folder of images, or a JSONL file of rows with "image" (a path beside the file) and, if wanted, "image_id"."""
     model: str
     """A vision-language model: a folder or a hub id."""
@@ -108,8 +108,8 @@ class Caption(_Writing):
 class Lens(_Seeing):
     """How strongly and where the image tokens carry words, layer by layer."""
 
-    words: tuple[str, ...]
-    """The words to look for."""
+    words: tuple[str, ...] = ()
+    """The words to look for, one or more."""
     read: Reading = Reading()
     """How image tokens are read."""
     shown: int = 6
@@ -141,8 +141,8 @@ class Detect(_Writing):
 class Erase(_Writing):
     """Captions before and after words are erased from the image tokens."""
 
-    words: tuple[str, ...]
-    """The words to erase."""
+    words: tuple[str, ...] = ()
+    """The words to erase, one or more."""
     prompt: str = "Give a detailed description."
     """What is asked about the image."""
     edit: Editing = Editing()
@@ -195,8 +195,8 @@ class Segment(_Seeing):
 class Sweep(_Writing):
     """The setting that erases most hallucinated objects and few others, from images whose objects are known."""
 
-    objects: tuple[Path, ...]
-    """What is in the images: instances_*.json, captions_*.json or {image id: [names]}."""
+    objects: tuple[Path, ...] = ()
+    """What is in the images, one or more of instances_*.json, captions_*.json or {image id: [names]}."""
     prompt: str = "Give a detailed description."
     """What is asked about the image."""
     text_layers: tuple[int, ...] = (2, 8, 15, 21, 27)
@@ -224,10 +224,10 @@ class Sweep(_Writing):
 class Chair:
     """CHAIR: how often captions name objects that are not in the image."""
 
-    captions: Positional[Path]
+    captions: Positional[str]
     """JSONL with an image id and a caption on every line, or the folder of a caption run."""
-    objects: tuple[Path, ...]
-    """What is in the images: instances_*.json, captions_*.json or {image id: [names]}."""
+    objects: tuple[Path, ...] = ()
+    """What is in the images, one or more of instances_*.json, captions_*.json or {image id: [names]}."""
     synonyms: Path | None = None
     """Objects and the words for them: a line per object, its name first, commas between. None: the 80 names of COCO."""
     id_key: str = "image_id"
@@ -250,7 +250,7 @@ class Mini:
 
 
 def _words(words: tuple[str, ...]) -> None:
-    check(bool(words) and all(word.strip() for word in words), "words", "one or more words", words)
+    check(all(word.strip() for word in words), "words", "words that are not empty", words)
 
 
 CLAIMS = (

@@ -93,7 +93,7 @@ def detect(
     names = list(dict.fromkeys(mention.object for row in mentions for mention in row))
     confidence = confidences(handle, images, prompt, names, batch_size=batch_size, **reading)
     tokens = token_probabilities(handle, images, prompt, captions, batch_size=batch_size)
-    found = []
+    found: list[list[Finding]] = []
     for i, row in enumerate(mentions):
         found.append([])
         for mention in row:

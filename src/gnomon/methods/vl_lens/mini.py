@@ -12,7 +12,6 @@ from gnomon.core.files import write_json
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig
 from gnomon.methods.vl_lens import mini_page
 from gnomon.methods.vl_lens.config import CLAIMS, Mini
 from gnomon.methods.vl_lens.mini_model import SCALES, Scale, train
@@ -30,10 +29,8 @@ def mini(cfg: Mini, run: Run) -> None:
         images_per_step=scale.batch_size,
         test_images=scale.tests,
     )
-    if scale.device == "cuda" and env.devices() in (["cpu"], ["mps"]):
-        raise BadConfig(f"--scale {cfg.scale} needs a CUDA GPU; --scale mini runs on the CPU.")
+    env.check_scale(cfg.scale, scale.device)
     run.page.title = "vl-lens in miniature: read, localise and erase what image tokens say"
-    run.page.simulated = True
     trials: dict[int, Trial] = {}
     for seed in seeds:
         handle = ModelHandle.load(train(scale, run, seed), kind="vlm", device=scale.device)

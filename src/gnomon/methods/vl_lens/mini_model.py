@@ -32,6 +32,10 @@ BOARD = "nothing"
 PRIOR = 0.85
 """Chance that a class brings its partner in training; in the test images it never does."""
 
+UNSEEN = 0.5
+"""Chance at the end of stage 1 that a cell of an object passes for an empty one; it grows from 0. So the language model comes to
+read every cell of an object by itself, and to guess by the prior where it sees nothing."""
+
 _SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
 _TEMPLATE = (
     "<s>{% for message in messages %}{% for part in message.content %}"
@@ -47,7 +51,7 @@ CLASSES = (
 # fmt: on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """How large the miniature is."""
 
@@ -92,10 +96,21 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(8, 48, 8, 3, 3, 32, 32, 3, 2, 4, 4, 8, 40, 6),
-    "mini": Scale(8, 48, 8, 3, 3, 64, 96, 4, 4, 200, 300, 48, 600, 60),
+    "smoke": Scale(
+        classes=8, size=48, patch=8, board=3, objects=3,
+        vision=32, hidden=32, layers=3, heads=2,
+        stage1=80, stage2=20, batch_size=8, tests=40, mentions=6,
+        lr=1e-2, lr_vision=5e-3,
+    ),
+    "mini": Scale(
+        classes=8, size=48, patch=8, board=3, objects=3,
+        vision=64, hidden=96, layers=4, heads=4,
+        stage1=200, stage2=450, batch_size=48, tests=600, mentions=60,
+    ),
     "gpu": Scale(
-        40, 224, 16, 7, 5, 256, 512, 8, 8, 2000, 5000, 64, 1000, 200,
+        classes=40, size=224, patch=16, board=7, objects=5,
+        vision=256, hidden=512, layers=8, heads=8,
+        stage1=2000, stage2=5000, batch_size=64, tests=1000, mentions=200,
         lr=1e-3, lr_vision=5e-4, precision="bf16", device="cuda",
     ),
 }  # fmt: skip
@@ -109,7 +124,8 @@ def new_tokenizer(classes: Sequence[str]) -> Any:
     words = [*_SPECIAL, PROMPT, "and", BOARD, *classes]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    new: Any = PreTrainedTokenizerFast
+    return new(
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
@@ -159,9 +175,12 @@ class CellText:
     def at(self, step: int, process: int, processes: int) -> GlobalBatch:
         """The share of `process` in the batch of `step`."""
         rows = -(-self.scale.batch_size // processes)
+        rng = self.rng.child("step", step, process)
+        draw, unseen = rng.child("unseen").python(), UNSEEN * step / self.steps
         texts = []
-        for scene in self.world.scenes(rows, self.rng.child("step", step, process)):
-            cells = [name or BOARD for row in scene.cells(self.scale.grid, self.scale.grid) for name in row]
+        for scene in self.world.scenes(rows, rng):
+            named = [name for row in scene.cells(self.scale.grid, self.scale.grid) for name in row]
+            cells = [name if name and draw.random() >= unseen else BOARD for name in named]
             texts.append(f"<s> {' '.join(cells)} {PROMPT} {scene.caption} </s>")
         ids = torch.tensor(self.tokenizer(texts)["input_ids"])
         return GlobalBatch([{"input_ids": ids, "labels": ids}], rows * processes * (ids.shape[1] - 1))

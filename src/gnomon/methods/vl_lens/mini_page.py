@@ -126,6 +126,9 @@ def _rows(scores: Scores, arms: tuple[str, ...]) -> list[dict[str, object]]:
     for arm in arms:
         row: dict[str, object] = {"arm": arm}
         for metric, values in scores[arm].items():
+            if not np.isfinite(values).all():  # too few mentions of a kind, as in a smoke run
+                row[metric] = None
+                continue
             interval = mean_interval(values)
             row[metric] = (interval.estimate, interval.low, interval.high)
         rows.append(row)

@@ -22,7 +22,7 @@ from gnomon.methods.vl_lens.objects import Vocabulary
 from gnomon.methods.vl_lens.sweeping import halves, outcome, sweep_halves, writer
 from gnomon.methods.vl_lens.words import random_like, word_vector
 
-ALPHAS = (1.0, 2.0, 3.0)
+ALPHAS = (1.0, 2.0, 4.0, 8.0)
 """Strengths that the sweep tries."""
 BOUND = 0.05
 """Share of other correct objects that the chosen setting may lose."""
@@ -43,7 +43,7 @@ class Trial:
     changes: list[tuple[str, Rewritten]] = field(default_factory=list)
     """Captions of the half that measured, with their hallucinated object erased by the chosen setting."""
 
-    def add(self, arm: str, metric: str, value: float) -> None:
+    def add(self, arm: str, metric: str, value: Any) -> None:
         """One number."""
         self.numbers.setdefault(arm, {})[metric] = float(value)
 

@@ -107,7 +107,7 @@ def _covered(tile: Tile, width: int, height: int) -> np.ndarray:
     """Which points of a 32 x 32 grid over the image the tile holds."""
     y, x = (np.mgrid[:32, :32] + 0.5) / 32 * np.array([height, width])[:, None, None]
     left, top, right, bottom = tile.box
-    return (left <= x) & (x < right) & (top <= y) & (y < bottom)
+    return np.asarray((left <= x) & (x < right) & (top <= y) & (y < bottom))
 
 
 def shown_layers(layers: Sequence[int]) -> list[int]:

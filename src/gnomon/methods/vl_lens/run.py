@@ -8,17 +8,27 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
+from gnomon.core.config import check
 from gnomon.core.files import write_json
-from gnomon.core.run import Run, artifact
-from gnomon.errors import BadInput
+from gnomon.core.run import Run
 from gnomon.methods.vl_lens import config
-from gnomon.methods.vl_lens.coco import Objects, read_objects
-from gnomon.methods.vl_lens.images import ImageRow, read_images
+from gnomon.methods.vl_lens.coco import read_objects
+from gnomon.methods.vl_lens.images import ImageRow
+from gnomon.methods.vl_lens.inputs import (
+    begin,
+    check_known,
+    pictures_of,
+    read_captions,
+    reading_of,
+    setting_of,
+    threshold_of,
+    writing_of,
+)
 from gnomon.methods.vl_lens.objects import Vocabulary
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
-    from gnomon.methods.vl_lens.mitigation import Rewritten, Setting
+    from gnomon.methods.vl_lens.mitigation import Rewritten
 
 SHOWN = 20
 """Captions that a report shows."""
@@ -26,14 +36,14 @@ SHOWN = 20
 
 def caption(cfg: config.Caption, run: Run) -> None:
     """Captions of images."""
-    rows, handle = _begin(cfg, run, passes=1)
+    rows, handle = begin(cfg, run, passes=1)
     from gnomon.methods.vl_lens.captions import describe
     from gnomon.methods.vl_lens.outputs import facts, over_images
 
     vocabulary = Vocabulary.read(cfg.synonyms)
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
-        texts = describe(handle, _pictures(batch), cfg.prompt, **_writing(cfg))
+        texts = describe(handle, pictures_of(batch), cfg.prompt, **writing_of(cfg))
         return [
             {"image_id": row.image_id, "caption": text, "objects": vocabulary.objects(text)}
             for row, text in zip(batch, texts, strict=True)
@@ -47,7 +57,8 @@ def caption(cfg: config.Caption, run: Run) -> None:
 
 def lens(cfg: config.Lens, run: Run) -> None:
     """How strongly and where the image tokens carry words, layer by layer."""
-    rows, handle = _begin(cfg, run, passes=1)
+    check(bool(cfg.words), "words", "one or more words", cfg.words)
+    rows, handle = begin(cfg, run, passes=1)
     import numpy as np
 
     from gnomon.methods.vl_lens import page
@@ -59,8 +70,10 @@ def lens(cfg: config.Lens, run: Run) -> None:
     maps.mkdir(exist_ok=True)
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
-        pictures = _pictures(batch)
-        found = lens(handle, pictures, cfg.prompt, cfg.words, batch_size=cfg.batch_size, **_reading(cfg.read))
+        pictures = pictures_of(batch)
+        found = lens(
+            handle, pictures, cfg.prompt, cfg.words, batch_size=cfg.batch_size, **reading_of(cfg.read)
+        )
         told = []
         for b, row in enumerate(batch):
             scores = np.asarray(found.scores[b])
@@ -94,8 +107,10 @@ def lens(cfg: config.Lens, run: Run) -> None:
     run.page.table(list(by_image.values())[:SHOWN], caption="internal confidence")
     shown = rows[: cfg.shown]
     if shown:
-        pictures = _pictures(shown)
-        found = lens(handle, pictures, cfg.prompt, cfg.words, batch_size=cfg.batch_size, **_reading(cfg.read))
+        pictures = pictures_of(shown)
+        found = lens(
+            handle, pictures, cfg.prompt, cfg.words, batch_size=cfg.batch_size, **reading_of(cfg.read)
+        )
         run.page.section("Look inside")
         for b, row in enumerate(shown):
             page.explore(run.page, found, b, pictures[b], name=row.image_id, lens=cfg.read.lens)
@@ -105,18 +120,18 @@ def detect(cfg: config.Detect, run: Run) -> None:
     """Objects in captions that the image tokens do not support."""
     vocabulary = Vocabulary.read(cfg.synonyms)
     truth = read_objects(cfg.objects, vocabulary)
-    rows, handle = _begin(cfg, run, passes=3)
+    rows, handle = begin(cfg, run, passes=3)
     from gnomon.methods.vl_lens import detection
     from gnomon.methods.vl_lens.captions import describe
     from gnomon.methods.vl_lens.outputs import facts, over_images
 
     if cfg.objects:
-        _must_know(rows, truth)
+        check_known(rows, truth)
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
-        pictures = _pictures(batch)
+        pictures = pictures_of(batch)
         silent = [picture for row, picture in zip(batch, pictures, strict=True) if row.caption is None]
-        written = iter(describe(handle, silent, cfg.prompt, **_writing(cfg)))
+        written = iter(describe(handle, silent, cfg.prompt, **writing_of(cfg)))
         texts = [next(written) if row.caption is None else row.caption for row in batch]
         found = detection.detect(
             handle,
@@ -126,7 +141,7 @@ def detect(cfg: config.Detect, run: Run) -> None:
             vocabulary=vocabulary,
             threshold=cfg.threshold,
             batch_size=cfg.batch_size,
-            **_reading(cfg.read),
+            **reading_of(cfg.read),
         )
         return [
             {
@@ -160,16 +175,17 @@ def detect(cfg: config.Detect, run: Run) -> None:
 
 def erase(cfg: config.Erase, run: Run) -> None:
     """Captions before and after words are erased from the image tokens."""
-    rows, handle = _begin(cfg, run, passes=2)
+    check(bool(cfg.words), "words", "one or more words", cfg.words)
+    rows, handle = begin(cfg, run, passes=2)
     from gnomon.methods.vl_lens.captions import describe
     from gnomon.methods.vl_lens.mitigation import Rewritten, rewrite
 
     vocabulary = Vocabulary.read(cfg.synonyms)
 
     def change(pictures: Sequence[Any]) -> list[Rewritten]:
-        before = describe(handle, pictures, cfg.prompt, **_writing(cfg))
+        before = describe(handle, pictures, cfg.prompt, **writing_of(cfg))
         words = [list(cfg.words)] * len(pictures)
-        after = rewrite(handle, pictures, cfg.prompt, words, _setting(cfg.edit), **_writing(cfg))
+        after = rewrite(handle, pictures, cfg.prompt, words, setting_of(cfg.edit), **writing_of(cfg))
         return [Rewritten.of(a, b, cfg.words, vocabulary) for a, b in zip(before, after, strict=True)]
 
     _rewrite(cfg, run, rows, handle, vocabulary, change)
@@ -177,7 +193,7 @@ def erase(cfg: config.Erase, run: Run) -> None:
 
 def mitigate(cfg: config.Mitigate, run: Run) -> None:
     """Captions without the objects that the image tokens do not support."""
-    rows, handle = _begin(cfg, run, passes=2 + 2 * cfg.iterations)
+    rows, handle = begin(cfg, run, passes=2 + 2 * cfg.iterations)
     from gnomon.methods.vl_lens.mitigation import mitigate
 
     vocabulary = Vocabulary.read(cfg.synonyms)
@@ -186,13 +202,13 @@ def mitigate(cfg: config.Mitigate, run: Run) -> None:
         return mitigate(
             handle,
             pictures,
-            _setting(cfg.edit),
+            setting_of(cfg.edit),
             prompt=cfg.prompt,
             vocabulary=vocabulary,
             threshold=cfg.threshold,
             iterations=cfg.iterations,
-            **_writing(cfg),
-            **_reading(cfg.read),
+            **writing_of(cfg),
+            **reading_of(cfg.read),
         )
 
     _rewrite(cfg, run, rows, handle, vocabulary, change)
@@ -203,21 +219,14 @@ def _rewrite(
 ) -> None:
     """Run an edit over the images, and show what it changed."""
     from gnomon.methods.vl_lens import page
-    from gnomon.methods.vl_lens.mitigation import Rewritten
     from gnomon.methods.vl_lens.outputs import facts, over_images
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
-        changed = change(_pictures(batch))
+        changed = change(pictures_of(batch))
         return [{"image_id": row.image_id, **asdict(one)} for row, one in zip(batch, changed, strict=True)]
 
     path = over_images(run, "captions", rows, cfg.batch_size, step, facts(handle, cfg))
-    done = [
-        (
-            raw.pop("image_id"),
-            Rewritten(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}),
-        )
-        for _, raw in records.read_raw(path)
-    ]
+    done = [(str(raw.pop("image_id")), _read_back(raw)) for _, raw in records.read_raw(path)]
     run.page.figures(
         {
             "images": len(done),
@@ -233,9 +242,17 @@ def _rewrite(
     )
 
 
+def _read_back(raw: dict[str, Any]) -> Rewritten:
+    """What changed in a caption, from its row in a file, where tuples are lists."""
+    from gnomon.methods.vl_lens.mitigation import Rewritten
+
+    values: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return Rewritten(**values)
+
+
 def segment(cfg: config.Segment, run: Run) -> None:
     """Masks of what a word names."""
-    rows, handle = _begin(cfg, run, passes=1)
+    rows, handle = begin(cfg, run, passes=1)
     import numpy as np
     from PIL import Image
 
@@ -243,15 +260,15 @@ def segment(cfg: config.Segment, run: Run) -> None:
     from gnomon.methods.vl_lens.segment import segment
 
     said = facts(handle, cfg)
-    threshold = _threshold(cfg.threshold)
+    threshold = threshold_of(cfg.threshold)
     folder = run.folder / "masks"
     folder.mkdir(exist_ok=True)
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
         told = []
-        for row, picture in zip(batch, _pictures(batch), strict=True):
+        for row, picture in zip(batch, pictures_of(batch), strict=True):
             mask, heat = segment(
-                handle, picture, cfg.word, threshold, prompt=cfg.prompt, **_reading(cfg.read)
+                handle, picture, cfg.word, threshold, prompt=cfg.prompt, **reading_of(cfg.read)
             )
             name = file_name(row.image_id, cfg.word)
             Image.fromarray((np.asarray(mask) * 255).astype(np.uint8)).save(folder / f"{name}.png")
@@ -280,13 +297,14 @@ def segment(cfg: config.Segment, run: Run) -> None:
 
 def sweep(cfg: config.Sweep, run: Run) -> None:
     """The setting that erases most hallucinated objects and few others."""
+    check(bool(cfg.objects), "objects", "one or more files that say what is in the images", cfg.objects)
     vocabulary = Vocabulary.read(cfg.synonyms)
     truth = read_objects(cfg.objects, vocabulary)
     grid = list(product(cfg.text_layers, cfg.edit_layers, cfg.alphas))
-    rows, handle = _begin(
+    rows, handle = begin(
         cfg, run, passes=1, settings=len(grid), captions_at_most=2 * cfg.mentions * (len(grid) + 1)
     )
-    _must_know(rows, truth)
+    check_known(rows, truth)
     from gnomon.methods.vl_lens.captions import describe
     from gnomon.methods.vl_lens.mitigation import Setting
     from gnomon.methods.vl_lens.outputs import facts, over_images
@@ -295,7 +313,7 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
     said = facts(handle, cfg)
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
-        texts = describe(handle, _pictures(batch), cfg.prompt, **_writing(cfg))
+        texts = describe(handle, pictures_of(batch), cfg.prompt, **writing_of(cfg))
         return [{"image_id": row.image_id, "caption": text} for row, text in zip(batch, texts, strict=True)]
 
     path = over_images(run, "captions", rows, cfg.batch_size, step, said)
@@ -303,7 +321,7 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
     found = sweep_halves(
         halves(captions, [truth[row.image_id] for row in rows], vocabulary, cfg.mentions, run.rng),
         [Setting(*values) for values in grid],
-        writer(handle, [row.path for row in rows], cfg.prompt, **_writing(cfg)),
+        writer(handle, [row.path for row in rows], cfg.prompt, **writing_of(cfg)),
         vocabulary,
         cfg.bound,
         run=run,
@@ -314,9 +332,10 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
 
 def chair(cfg: config.Chair, run: Run) -> None:
     """CHAIR: how often captions name objects that are not in the image."""
+    check(bool(cfg.objects), "objects", "one or more files that say what is in the images", cfg.objects)
     vocabulary = Vocabulary.read(cfg.synonyms)
     truth = read_objects(cfg.objects, vocabulary)
-    captions = list(_captions(cfg))
+    captions = list(read_captions(cfg))
     run.plan(captions=len(captions), images_known=len(truth))
     from gnomon.methods.vl_lens.hallucination import chair
 
@@ -336,57 +355,3 @@ def chair(cfg: config.Chair, run: Run) -> None:
         ],
         caption="captions with hallucinated objects",
     )
-
-
-def _captions(cfg: config.Chair) -> Any:
-    for where, raw in records.read_raw(artifact(cfg.captions, "captions")):
-        for key in (cfg.id_key, cfg.caption_key):
-            if key not in raw:
-                raise BadInput(
-                    f'{where}: field "{key}" is missing. Name the columns with --id-key and --caption-key.'
-                )
-        yield raw[cfg.id_key], str(raw[cfg.caption_key])
-
-
-def _begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[ImageRow], ModelHandle]:
-    """The images and the model, after the cost was told."""
-    rows = read_images(cfg.images)
-    run.plan(images=len(rows), passes_per_image=passes, **costs)
-    from gnomon.core.models import ModelHandle
-
-    return rows, ModelHandle.load(cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype)
-
-
-def _pictures(rows: Sequence[ImageRow]) -> list[Any]:
-    from gnomon.core.models.images import open_image
-
-    return [open_image(row.path, f'Image "{row.image_id}"') for row in rows]
-
-
-def _must_know(rows: Sequence[ImageRow], truth: Objects) -> None:
-    for row in rows:
-        if row.image_id not in truth:
-            raise BadInput(
-                f'Image "{row.image_id}" ({row.path}) is not in the given --objects. Add it there or leave it out.'
-            )
-
-
-def _writing(cfg: Any) -> dict[str, Any]:
-    return {"beams": cfg.beams, "max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
-
-
-def _reading(read: config.Reading) -> dict[str, Any]:
-    return {"lens": read.lens, "topk": read.kept, "pieces": read.pieces, "layers": list(read.layers) or None}
-
-
-def _setting(edit: config.Editing) -> Setting:
-    from gnomon.methods.vl_lens.mitigation import Setting
-
-    return Setting(edit.text_layer, edit.edit_layer, edit.alpha, edit.joint)
-
-
-def _threshold(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text

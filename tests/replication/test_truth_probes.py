@@ -1,0 +1,37 @@
+"""Truth-probes' direction in miniature: the exact answer's token tells errors, and without cues it tells less."""
+
+from dataclasses import replace
+
+import pytest
+
+from gnomon.core.rng import Rng
+from gnomon.core.run import Run
+from gnomon.methods.truth_probes.extraction import Extraction
+from gnomon.methods.truth_probes.mini_models import SCALES, train_world
+from gnomon.methods.truth_probes.mini_study import OTHERS, study
+from gnomon.methods.truth_probes.mini_world import World
+
+pytestmark = [pytest.mark.replication, pytest.mark.slow]
+
+
+def learned(cued, folder):
+    """A study of fewer subjects and a shorter training than the miniature's."""
+    scale = replace(SCALES["mini"], subjects=30, steps=600, samples=6)
+    run = Run(folder / "run", method="truth-probes", verb="mini", quiet=True)
+    part = run.within("world")
+    part.rng = Rng(30).child("model")
+    world = World.draw(scale.subjects, Rng(30), cued)
+    handle, questions = train_world(world, scale, part), world.questions()
+    run.close()
+    tasks = [question.id.partition("-")[0] for question in questions]
+    how = Extraction("known")
+    return study(handle, questions, samples=scale.samples, max_new_tokens=8, how=how, seed=30, tasks=tasks)
+
+
+def test_the_exact_answer_tells_and_the_cue_is_why(tmp_path):
+    with_cues, without = learned(0.8, tmp_path / "a"), learned(0.0, tmp_path / "b")
+    assert with_cues.greedy["exact_last"] > max(with_cues.greedy[name] for name in OTHERS) + 0.1
+    assert with_cues.lead > 0.05
+    assert without.lead < with_cues.lead / 2
+    same, other = with_cues.skills()
+    assert same > other + 0.15
