@@ -9,22 +9,17 @@ what it held with the model loaded and warm (Linux only).
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from common.memory import in_fresh_processes, peak_over_now
+from common.record import main
 from common.timing import take_turns
-from models import memory_mib
 from torch import Tensor
 
-from gnomon.core.env import describe
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
@@ -130,10 +125,7 @@ def stepping() -> Numbers:
     """One step of all three losses, backward included."""
     values = {name: way() for name, way in WAYS.items()}
     seconds = take_turns(WAYS, rounds=3)
-    # glibc otherwise keeps freed blocks of a few MiB and blurs the peak.
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {name: pool.apply(peak_mib, (name,)) for name in WAYS}
+    peaks = in_fresh_processes(peak_mib, WAYS)
     return _compared(seconds, values) | {
         "peak_mib_over_warm_process": peaks,
         "times_leaner": peaks["text by text, whole distributions"] / peaks["gnomon"],
@@ -155,10 +147,7 @@ def peak_mib(name: str) -> float:
     torch.set_num_threads(1)
     model, _ = make_eraser()
     model(torch.tensor([[3, 4, 5]])).logits.sum().backward()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is held now
-    before = memory_mib("VmRSS")
-    WAYS[name]()
-    return memory_mib("VmHWM") - before
+    return peak_over_now(WAYS[name])
 
 
 def targeting() -> Numbers:
@@ -231,26 +220,6 @@ def _uncached(model: Any, tokenizer: Any, drafts: list[Any]) -> None:
 SECTIONS: dict[str, Callable[[], Numbers]] = {"step": stepping, "target": targeting, "fluency": fluency}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs/results/bench-elm.json"), help="where to write"
-    )
-    options = parser.parse_args()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    # Sections that do not run keep the numbers of an earlier run.
-    before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-    kept = {name: before[name] for name in SECTIONS if name in before}
-    measured = {name: SECTIONS[name]() for name in options.only}
-    model = {"class": "LlamaForCausalLM", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
-    record = {"command": "python benchmarks/elm.py", **describe(), "model": model, **kept, **measured}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({name: record[name] for name in SECTIONS if name in record}, indent=2))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    MODEL = {"class": "LlamaForCausalLM", **SIZE, "vocabulary": VOCABULARY, "weights": "random"}
+    sys.exit(main("elm", __doc__, SECTIONS, model=MODEL))
