@@ -21,8 +21,8 @@ step "3. Filter all of the documentation with it, and compare it with the judge 
 gnomon sieve apply stdlib:docs --model "$TOUR/filter" --workers 2 --out "$TOUR/filtered"
 gnomon sieve eval "$TOUR/filter/test.jsonl" --model "$TOUR/filter" --out "$TOUR/agreement"
 
-step "4. Take 1,500 functions of the standard library apart into lint-clean edits"
-gnomon lintseq generate stdlib:functions --min-lines 3 --max-lines 8 --limit 1500 \
+step "4. Take 1,000 functions of the standard library apart into lint-clean edits"
+gnomon lintseq generate stdlib:functions --min-lines 3 --max-lines 8 --limit 1000 \
     --linter pyflakes -s 2 --workers 2 --out "$TOUR/edits"
 
 step "5. Audit them: does every sequence give its function back, is every state clean?"
