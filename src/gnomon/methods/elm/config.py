@@ -7,6 +7,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
+from gnomon.core.miniature import Miniature
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.elm.design import Erasure, Reweighting, Rival
 
@@ -321,18 +322,11 @@ class Merge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: made-up facts of one domain are erased by ELM and its rivals, those of another are kept."""
 
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
     full: bool = False
     """ELM's other strengths and ablations as well."""
-
-    def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
 
 
 def _claim(text: str, compare: str, where: str) -> Claim:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import Verdict, judge
-from gnomon.core.files import write_json
+from gnomon.core.claims import judge
+from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.errors import UserError
@@ -67,7 +67,8 @@ def mini(cfg: Mini, run: Run) -> None:
     verdicts = [judge(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, found.rows, found.personas, median(found.chances))
-    _write_summary(run, cfg, scale, found, verdicts)
+    numbers = {"KL of novice from expert": found.personas, "rows": found.rows}
+    write_summary(run, cfg, scale, verdicts, numbers, *(["--full"] if cfg.full else []))
 
 
 def one_seed(
@@ -140,19 +141,3 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
             ],
         },
     }  # fmt: skip
-
-
-def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "command": f"gnomon elm mini --scale {cfg.scale}{' --full' if cfg.full else ''} --seeds {cfg.seeds} --seed {run.seed}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "KL of novice from expert": found.personas,
-            "rows": found.rows,
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.data.config import Shards
+from gnomon.core.miniature import Miniature
 from gnomon.core.models.config import GenConfig
 from gnomon.core.train.config import TrainConfig
 
@@ -238,22 +239,15 @@ class Eval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: data properties on the standard library, and a small model trained on edits against its baselines."""
 
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
     parts: Literal["all", "data", "learning"] = "all"
     """Which half to run."""
     data_linter: Linter = "pyflakes"
     """Linter of the edit sequences."""
     model_dir: Path | None = None
     """Also save each arm's trained model below this folder. None: keep results only."""
-
-    def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
 
 
 CLAIMS = (

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import Measured, Verdict, judge
+from gnomon.core.claims import Measured, judge
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.files import write_json
+from gnomon.core.miniature import write_summary
 from gnomon.core.models.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
@@ -85,7 +86,8 @@ def mini(cfg: Mini, run: Run) -> None:
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]
     run.page.verdicts(verdicts)
-    _write_summary(run, cfg, scale, found, verdicts)
+    words = ("--parts", cfg.parts, "--data-linter", cfg.data_linter)
+    write_summary(run, cfg, scale, verdicts, _summary(found), *words)
 
 
 def _data_part(cfg: Mini, scale: Scale, seeds: Sequence[int], run: Run, found: Findings) -> None:
@@ -181,23 +183,10 @@ def _train_and_sample(
     }
 
 
-def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
+def _summary(found: Findings) -> dict[str, Any]:
+    """What came out, per seed."""
     learning: Mapping[str, Any] = {
         arm: [one.summary(KS) | extra for one, extra in zip(rows, found.extras[arm], strict=True)]
         for arm, rows in found.learning.items()
     }
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "command": f"gnomon lintseq mini --scale {cfg.scale} --parts {cfg.parts} --data-linter {cfg.data_linter} "
-            f"--seeds {cfg.seeds} --seed {run.seed}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "parameters": found.parameters,
-            "data": found.data,
-            "learning": learning,
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )
+    return {"parameters": found.parameters, "data": found.data, "learning": learning}

@@ -8,6 +8,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
+from gnomon.core.miniature import Miniature, check_parts
 
 PAPER = "Large Language Models as Markov Chains, arXiv 2410.02724"
 
@@ -170,26 +171,16 @@ class Icl:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: exact chains of small trained models, and small models that learn chains in context."""
 
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
     parts: tuple[str, ...] = ("chain", "icl")
     """Which parts to run: chain (the parity model on its four orbits), icl (two models trained on fresh chains, and the exact
     chain of one of them)."""
 
     def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
-        known = ("chain", "icl")
-        check(
-            bool(self.parts) and set(self.parts) <= set(known),
-            "parts",
-            f"some of {', '.join(known)}",
-            self.parts,
-        )
+        super().__post_init__()
+        check_parts(self.parts, ("chain", "icl"))
 
 
 CLAIMS = (

@@ -6,15 +6,15 @@ The models that learn in context were trained on chains; the paper's were traine
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import Verdict, judge
-from gnomon.core.files import write_json
+from gnomon.core.claims import judge
+from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.markov import mini_page
@@ -84,7 +84,8 @@ def mini(cfg: Mini, run: Run) -> None:
     ]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, found.chains, found.learning, found.shown, found.scores)
-    _write_summary(run, cfg, scale, found, verdicts)
+    numbers = {"chains": found.chains, "learning": found.learning}
+    write_summary(run, cfg, scale, verdicts, numbers, "--parts", *cfg.parts)
 
 
 def _orbits(scale: Scale, seed: int, run: Run, found: Findings) -> list[dict[str, Any]]:
@@ -191,20 +192,3 @@ def _score(name: str, compared: Comparison, seed: int, run: Run, found: Findings
     )
     if seed == run.seed:
         found.shown[name] = compared
-
-
-def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "command": f"gnomon markov mini --scale {cfg.scale} --parts {' '.join(cfg.parts)} "
-            f"--seeds {cfg.seeds} --seed {run.seed}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "chains": found.chains,
-            "learning": found.learning,
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )

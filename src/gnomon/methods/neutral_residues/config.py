@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
+from gnomon.core.miniature import Miniature
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.neutral_residues.design import METHODS, Design, Method
 
@@ -121,18 +121,11 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: English documentation against Python source, every method over its own learning rates."""
 
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
     full: bool = False
     """The ablations as well: alpha 0, ELU gate, sigmoid gate with cross-entropy, He's variance, no, little and much old text."""
-
-    def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
 
 
 CLAIMS = (

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from gnomon.core import env
-from gnomon.core.claims import Verdict, judge
-from gnomon.core.files import write_json
+from gnomon.core.claims import judge
+from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.train import TrainConfig
@@ -98,7 +98,8 @@ def mini(cfg: Mini, run: Run) -> None:
     verdicts = [judge(found.scores, claim) for claim in CLAIMS if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, found.rows, scale.alpha)
-    _write_summary(run, cfg, scale, found, verdicts)
+    numbers = {"rows": found.rows, "scores": found.scores}
+    write_summary(run, cfg, scale, verdicts, numbers, *(["--full"] if cfg.full else []))
 
 
 def rates(scale: Scale, arm: str) -> tuple[float, ...]:
@@ -172,20 +173,3 @@ def score(rows: Sequence[Mapping[str, Any]], found: Findings) -> None:
     best = max((r for r in rows if r["arm"] == OURS), key=lambda r: r["learning"])
     found.add(OURS, "residual, old over new", best["residual ratio"])
     found.add(OURS, "first loss minus the backbone's", best["first loss off"])
-
-
-def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "command": f"gnomon neutral-residues mini --scale {cfg.scale}{' --full' if cfg.full else ''} "
-            f"--seeds {cfg.seeds} --seed {run.seed}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "rows": found.rows,
-            "scores": found.scores,
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )

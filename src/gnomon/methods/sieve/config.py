@@ -10,6 +10,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
+from gnomon.core.miniature import Miniature, check_parts
 from gnomon.methods.sieve.students.config import StudentConfig
 
 PAPER = "SIEVE, arXiv 2410.02755"
@@ -240,26 +241,16 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: TRM sampling against uncertainty, random and full labelling, on generated and on real text."""
 
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
     parts: tuple[str, ...] = ("topics", "hard", "batch", "encoder", "docs")
     """Which comparisons to run: topics (generated text, hashed-linear), hard (a miscalibrated student, a noisy judge), batch
     (rounds of other sizes), encoder (a T5 encoder), docs (documentation of this Python installation)."""
 
     def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
-        known = ("topics", "hard", "batch", "encoder", "docs")
-        check(
-            bool(self.parts) and set(self.parts) <= set(known),
-            "parts",
-            f"some of {', '.join(known)}",
-            self.parts,
-        )
+        super().__post_init__()
+        check_parts(self.parts, ("topics", "hard", "batch", "encoder", "docs"))
 
 
 CLAIMS = (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import Verdict, judge
+from gnomon.core.claims import judge
 from gnomon.core.files import write_json
+from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.sieve import mini_page
@@ -64,7 +65,7 @@ def mini(cfg: Mini, run: Run) -> None:
     ]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, {part.key: part for part in parts}, found.parts)
-    _write_summary(run, cfg, scale, found, verdicts)
+    write_summary(run, cfg, scale, verdicts, _summary(found), "--parts", *cfg.parts)
 
 
 _SMOKE = ("topics", "encoder")
@@ -111,24 +112,11 @@ ARM_NAMES = {"trm, halving": "trm halving", "trm, c = 1": "trm c=1"}
 """Arm -> its name in claims, where a comma would not do."""
 
 
-def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "SIMULATED": "the judge is a rule of the miniature with planted error rates",
-            "command": f"gnomon sieve mini --scale {cfg.scale} --seeds {cfg.seeds} --seed {run.seed} "
-            f"--parts {' '.join(cfg.parts)}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "parts": found.parts,
-            "means": {
-                key: {arm: _means(rows) for arm, rows in arms.items()} for key, arms in found.parts.items()
-            },
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )
+def _summary(found: Findings) -> dict[str, Any]:
+    """What came out, per seed and in the mean."""
+    means = {key: {arm: _means(rows) for arm, rows in arms.items()} for key, arms in found.parts.items()}
+    told = "the judge is a rule of the miniature with planted error rates"
+    return {"SIMULATED": told, "parts": found.parts, "means": means}
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
+from gnomon.core.miniature import Miniature, check_parts
 
 PAPER = "LLMs Know More Than They Show, arXiv 2410.02707"
 
@@ -283,21 +284,15 @@ class Score(Reference):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: a small world in which a model can know better than it says, its control, and arithmetic."""
 
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
     parts: tuple[str, ...] = ("world", "control", "arithmetic")
     """Which parts to run: world (with cues), control (the same without cues), arithmetic (real questions, no claims)."""
 
     def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
-        known = ("world", "control", "arithmetic")
-        is_right = bool(self.parts) and set(self.parts) <= set(known)
-        check(is_right, "parts", f"some of {', '.join(known)}", self.parts)
+        super().__post_init__()
+        check_parts(self.parts, ("world", "control", "arithmetic"))
 
 
 CLAIMS = (

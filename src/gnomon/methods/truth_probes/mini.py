@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from gnomon.core import env, records
-from gnomon.core.claims import Verdict, judge
-from gnomon.core.env import check_scale
-from gnomon.core.files import write_json
+from gnomon.core.claims import judge
+from gnomon.core.miniature import write_summary
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
@@ -67,7 +66,7 @@ def mini(cfg: Mini, run: Run) -> None:
         questions=4 * scale.subjects,
         samples_per_question=scale.samples,
     )
-    check_scale(cfg.scale, scale.device)
+    env.check_scale(cfg.scale, scale.device)
     run.page.title = "truth-probes in miniature: models that know better than they say"
     found = Findings()
     for seed in seeds:
@@ -86,7 +85,14 @@ def mini(cfg: Mini, run: Run) -> None:
     ]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, found.detectors, found.choices, found.others, found.shown)
-    _write_summary(run, cfg, scale, found, verdicts)
+    numbers = {
+        "log-probability": LOG_PROBABILITY,
+        "scores": found.scores,
+        "detectors": found.detectors,
+        "choices": found.choices,
+        "others": found.others,
+    }
+    write_summary(run, cfg, scale, verdicts, numbers, "--parts", *cfg.parts)
 
 
 def _world(scale: Scale, seed: int, run: Run, cued: float = CUED, name: str = "world") -> Study:
@@ -186,23 +192,3 @@ def _score(studies: dict[str, Study], found: Findings) -> None:
         metric = "lead over log-probability"
         found.add("without cues", metric, studies["control"].lead)
         found.add("half of that with cues", metric, studies["world"].lead / 2)
-
-
-def _write_summary(run: Run, cfg: Mini, scale: Scale, found: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "command": f"gnomon truth-probes mini --scale {cfg.scale} --parts {' '.join(cfg.parts)} "
-            f"--seeds {cfg.seeds} --seed {run.seed}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "log-probability": LOG_PROBABILITY,
-            "scores": found.scores,
-            "detectors": found.detectors,
-            "choices": found.choices,
-            "others": found.others,
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )

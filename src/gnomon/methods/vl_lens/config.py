@@ -8,6 +8,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
+from gnomon.core.miniature import Miniature
 
 PAPER = (
     "Interpreting and Editing Vision-Language Representations to Mitigate Hallucinations, arXiv 2410.02762"
@@ -237,16 +238,8 @@ class Chair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mini:
+class Mini(Miniature):
     """The miniature: a small LLaVA aligned in two stages on scenes whose objects are known."""
-
-    scale: Literal["smoke", "mini", "gpu"] = "mini"
-    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
-    seeds: int = 3
-    """How many seeds, counted up from --seed."""
-
-    def __post_init__(self) -> None:
-        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
 
 
 def _words(words: tuple[str, ...]) -> None:

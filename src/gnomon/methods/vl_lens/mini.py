@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import Verdict, judge
-from gnomon.core.files import write_json
+from gnomon.core.claims import judge
+from gnomon.core.miniature import write_summary
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.vl_lens import mini_page
 from gnomon.methods.vl_lens.config import CLAIMS, Mini
-from gnomon.methods.vl_lens.mini_model import SCALES, Scale, train
+from gnomon.methods.vl_lens.mini_model import SCALES, train
 from gnomon.methods.vl_lens.mini_trial import Seen, Trial, measure
 
 
@@ -47,7 +45,11 @@ def mini(cfg: Mini, run: Run) -> None:
     verdicts = [judge(scores, claim) for claim in CLAIMS] if cfg.scale != "smoke" else []
     run.page.verdicts(verdicts)
     mini_page.results(run.page, trials, scores)
-    _write_summary(run, cfg, scale, trials, verdicts)
+    by_seed = {
+        seed: {"numbers": t.numbers, "counts": t.counts, "by_layer": t.by_layer, "sweep": t.sweep}
+        for seed, t in trials.items()
+    }
+    write_summary(run, cfg, scale, verdicts, {"seeds": by_seed})
 
 
 def _scores(trials: Any) -> dict[str, dict[str, list[float]]]:
@@ -58,23 +60,3 @@ def _scores(trials: Any) -> dict[str, dict[str, list[float]]]:
             for metric, value in numbers.items():
                 scores.setdefault(arm, {}).setdefault(metric, []).append(value)
     return scores
-
-
-def _write_summary(
-    run: Run, cfg: Mini, scale: Scale, trials: dict[int, Trial], verdicts: Sequence[Verdict]
-) -> None:
-    """The run in one JSON file: what was run with what, and what came out, per seed."""
-    write_json(
-        run.artifact("summary", run.folder / "summary.json"),
-        {
-            "method": run.method,
-            "command": f"gnomon vl-lens mini --scale {cfg.scale} --seeds {cfg.seeds} --seed {run.seed}",
-            "environment": env.describe(),
-            "scale": asdict(scale),
-            "seeds": {
-                seed: {"numbers": t.numbers, "counts": t.counts, "by_layer": t.by_layer, "sweep": t.sweep}
-                for seed, t in trials.items()
-            },
-            "verdicts": [verdict.as_row() for verdict in verdicts],
-        },
-    )
