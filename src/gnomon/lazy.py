@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gnomon.errors import MissingExtra
+from gnomon.errors import BadInput, MissingExtra, nearest
 
 
 def exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -32,6 +32,25 @@ def resolve(reference: str) -> Any:
     """The object behind `"module:name"`."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def function(module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of a user's module.
+
+    Raises:
+        BadInput: there is no such module, or no such function in it.
+    """
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise BadInput(f'There is no Python module "{module}". Put its folder on PYTHONPATH.') from None
+    found = getattr(loaded, name, None)
+    if not callable(found):
+        names = [n for n, value in vars(loaded).items() if callable(value) and not n.startswith("_")]
+        raise BadInput(f'Module "{module}" has no function "{name}". {nearest(name, names)}')
+    return found
 
 
 def optional(module: str, package: str, extra: str) -> Any:

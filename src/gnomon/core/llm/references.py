@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from gnomon.core.llm.base import LLM
 from gnomon.core.llm.client import KEY_ENV, split_endpoint
-from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.errors import BadConfig, nearest
+from gnomon.lazy import function
 
 FORMS = {
     "openai": "openai:MODEL, or openai:MODEL@http://host:8000/v1",
@@ -117,17 +117,7 @@ def _open_script(rest: str, options: _Options) -> LLM:
     module, _, name = rest.partition(":")
     if not module or not name:
         raise BadConfig(f'"script:{rest}" must be written {FORMS["script"]}.')
-    try:
-        loaded = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
-            raise
-        raise BadInput(f'There is no Python module "{module}". Put its folder on PYTHONPATH.') from None
-    function = getattr(loaded, name, None)
-    if not callable(function):
-        names = [n for n, value in vars(loaded).items() if callable(value) and not n.startswith("_")]
-        raise BadInput(f'Module "{module}" has no function "{name}". {nearest(name, names)}')
-    return Script(function, f"script:{rest}")
+    return Script(function(module, name), f"script:{rest}")
 
 
 _OPENERS: dict[str, Callable[[str, _Options], LLM]] = {

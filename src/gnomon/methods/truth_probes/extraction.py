@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes.answers import NO_ANSWER, Answer
-from gnomon.methods.truth_probes.labelling import find_gold, find_wrong, load_rule, require_replies
+from gnomon.methods.truth_probes.insisting import ask_until
+from gnomon.methods.truth_probes.labelling import find_gold, find_wrong, load_rule
 from gnomon.methods.truth_probes.matching import Match, Span, earliest, spans_of
 from gnomon.methods.truth_probes.tasks import task_of
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 Extractor = Callable[[str, str], str | None]
 """Question, answer -> the exact answer, a part of the answer; None where there is none."""
-
-TRIES = 5
-"""How often a model is asked to copy the exact answer."""
 
 _END_MARKS = re.compile(r"</s>|<\|[^|>]*\|>|<eos>|<end_of_turn>|\[/?INST\]")
 
@@ -182,8 +180,6 @@ def _at(answer: Answer, span: Span | None) -> Answer:
 
 
 def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int) -> list[Answer]:
-    from gnomon.core.llm import ask, complete
-
     prompt = (files(__package__) / "prompts" / "extract.txt").read_text("utf-8")
     found: dict[int, Answer] = {}
     for i, answer in enumerate(answers):
@@ -194,24 +190,18 @@ def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int)
             found[i] = _at(answer, span)
         elif not answer.answer.strip():
             found[i] = _with_text(answer, NO_ANSWER)
-    for draw in range(TRIES):
-        waiting = [i for i in range(len(answers)) if i not in found]
-        requests = [
-            ask(
-                prompt.format(question=answers[i].question, answer=answers[i].answer.strip()),
-                temperature=1.0,
-                max_tokens=64,
-                seed=0,
-                draw=draw,
-            )
-            for i in waiting
-        ]
-        replies = complete(llm, requests, concurrency=concurrency)
-        require_replies(llm, replies)
-        for i, reply in zip(waiting, replies, strict=True):
-            copied = trim(reply.text)
-            if copied == NO_ANSWER or (copied and copied.casefold() in answers[i].answer.casefold()):
-                found[i] = _with_text(answers[i], copied)
+
+    def read(i: int, text: str) -> Answer | None:
+        copied = trim(text)
+        is_part = bool(copied) and copied.casefold() in answers[i].answer.casefold()
+        return _with_text(answers[i], copied) if copied == NO_ANSWER or is_part else None
+
+    prompts = {
+        i: prompt.format(question=one.question, answer=one.answer.strip())
+        for i, one in enumerate(answers)
+        if i not in found
+    }
+    found |= ask_until(llm, prompts, read, concurrency=concurrency, max_tokens=64, seed=0)
     return [
         found.get(i, replace(answer, exact_answer="", spans=[], valid=0)) for i, answer in enumerate(answers)
     ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from gnomon.errors import BadConfig, BadInput, LLMFailure, nearest
+from gnomon.errors import BadConfig, BadInput
+from gnomon.lazy import function
 from gnomon.methods.truth_probes.answers import Answer
+from gnomon.methods.truth_probes.insisting import ask_until
 from gnomon.methods.truth_probes.matching import Match, Span, earliest, number_of, number_spans, spans_of
 from gnomon.methods.truth_probes.tasks import task_of
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 Labeller = Callable[[str, str, Sequence[str]], int]
 """Question, answer, accepted answers -> 1 right, 0 wrong."""
-
-TRIES = 5
-"""How often a judge is asked before an answer counts as wrong."""
 
 
 def find_gold(answer: Answer, match: Match = "boundary") -> Span | None:
@@ -110,17 +108,7 @@ def load_rule(ref: str) -> Callable[..., object]:
     module, _, name = rest.partition(":")
     if kind != "rule" or not module or not name:
         raise BadConfig(f'"{ref}" must be written rule:module:function.')
-    try:
-        loaded = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise BadInput(f'There is no Python module "{module}". Put its folder on PYTHONPATH.') from None
-    function = getattr(loaded, name, None)
-    if not callable(function):
-        names = [n for n, value in vars(loaded).items() if callable(value) and not n.startswith("_")]
-        raise BadInput(f'Module "{module}" has no function "{name}". {nearest(name, names)}')
-    return function  # type: ignore[no-any-return]
+    return function(module, name)
 
 
 def _checked(found: object, answer: Answer) -> int:
@@ -140,45 +128,18 @@ def read_digit(text: str) -> int | None:
 
 
 def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> list[Answer]:
-    """Ask until a digit comes, at most `TRIES` times; then the answer counts as wrong."""
-    from gnomon.core.llm import ask, complete
-
+    """Ask until a digit comes; where none does, the answer counts as wrong."""
     prompt = (files(__package__) / "prompts" / "judge.txt").read_text("utf-8")
-    labels: list[int | None] = [None] * len(answers)
-    for draw in range(TRIES):
-        waiting = [i for i, value in enumerate(labels) if value is None]
-        requests = [
-            ask(
-                prompt.format(
-                    question=answers[i].question, gold=" | ".join(answers[i].gold), answer=answers[i].answer
-                ),
-                temperature=1.0 if draw else 0.0,
-                max_tokens=8,
-                draw=draw,
-            )
-            for i in waiting
-        ]
-        replies = complete(llm, requests, concurrency=concurrency)
-        require_replies(llm, replies)
-        for i, reply in zip(waiting, replies, strict=True):
-            labels[i] = read_digit(reply.text)
-    return [replace(answer, correct=value or 0) for answer, value in zip(answers, labels, strict=True)]
-
-
-def require_replies(llm: LLM, replies: Sequence[object]) -> None:
-    """Stop where a model did not answer: a missing reply must not pass for one.
-
-    Raises:
-        LLMFailure: a request failed for good; the others are in the cache.
-        BudgetSpent: the budget ended.
-    """
-    from gnomon.errors import BudgetSpent
-
-    for reply in replies:
-        if reply.finish == "budget":  # type: ignore[attr-defined]
-            raise BudgetSpent(str(reply.error))  # type: ignore[attr-defined]
-        if reply.error is not None:  # type: ignore[attr-defined]
-            raise LLMFailure(
-                f"{llm.name} did not answer: {reply.error} "  # type: ignore[attr-defined]
-                "Answers and replies so far are kept; repeat the command to go on."
-            )
+    prompts = {
+        i: prompt.format(question=one.question, gold=" | ".join(one.gold), answer=one.answer)
+        for i, one in enumerate(answers)
+    }
+    labels = ask_until(
+        llm,
+        prompts,
+        lambda _, text: read_digit(text),
+        concurrency=concurrency,
+        first_temperature=0.0,
+        max_tokens=8,
+    )
+    return [replace(answer, correct=labels.get(i, 0)) for i, answer in enumerate(answers)]
