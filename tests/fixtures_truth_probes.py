@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from gnomon.core.models import ModelHandle, tiny_causal
+from gnomon.core.models import ModelHandle, tiny_causal, whole_words
 from gnomon.methods.truth_probes.answers import Answer, collect
 from gnomon.methods.truth_probes.extraction import trim
-from gnomon.methods.truth_probes.mini_world import word_tokenizer
 from gnomon.methods.truth_probes.questions import Question
 from gnomon.methods.truth_probes.states import RepStore
 
@@ -60,7 +59,7 @@ WORDS = (
 def truth_model(tmp_path_factory):
     """Folder of a tiny Llama that reads and writes whole words."""
     folder = tmp_path_factory.mktemp("truth-model")
-    tiny_causal("llama", word_tokenizer(WORDS), folder, max_position_embeddings=256)
+    tiny_causal("llama", whole_words(WORDS, begins=True), folder, max_position_embeddings=256)
     return folder
 
 

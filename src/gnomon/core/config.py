@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from tyro.conf import Positional, arg
@@ -27,10 +27,13 @@ __all__ = [
     "fingerprint",
     "flatten",
     "loose_names",
+    "narrow",
     "read_settings",
     "tokens",
     "write_settings",
 ]
+
+T = TypeVar("T")
 
 
 def Short(flag: str) -> Any:
@@ -68,6 +71,19 @@ def check(condition: bool, field: str, rule: str, got: object) -> None:
     """
     if not condition:
         raise BadConfig(f"{field} must be {rule}; got {got!r}.")
+
+
+def narrow(kind: type[T], settings: Any) -> T:
+    """The settings of `kind` alone, out of larger ones that hold its fields or from a stored mapping.
+
+    >>> @dataclass
+    ... class Small:
+    ...     a: int
+    >>> narrow(Small, {"a": 1, "b": 2})
+    Small(a=1)
+    """
+    told = settings if isinstance(settings, Mapping) else vars(settings)
+    return kind(**{field.name: told[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

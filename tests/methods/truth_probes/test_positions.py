@@ -5,10 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures_truth_probes import made
-from gnomon.core.models import load_tokenizer, train_bpe
+from gnomon.core.models import load_tokenizer, train_bpe, whole_words
 from gnomon.core.models.text import completion_text
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.mini_world import word_tokenizer
 from gnomon.methods.truth_probes.positions import NAMED, places, token_span
 
 BPE = train_bpe(["the capital of France is Paris, naïve café 北京 🙂"], 300)
@@ -86,7 +85,7 @@ def test_sentencepiece_and_its_spaces(shared_data):
 
 def test_named_places_by_hand():
     """Prompt `<s> Q: A:` is 0..2; output `f a b f </s>` is 3..7; the exact answer is `a b`."""
-    tokenizer = word_tokenizer(["Q:", "A:", "f", "a", "b"])
+    tokenizer = whole_words(["Q:", "A:", "f", "a", "b"], begins=True)
     prompt = tokenizer("Q: A:")["input_ids"]
     ids = [*tokenizer("f a b f", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     answer = made(" f a b f", prompt_ids=prompt, output_ids=ids, exact_answer="a b", spans=[[3, 6]], valid=1)
@@ -98,7 +97,7 @@ def test_named_places_by_hand():
 
 
 def test_places_behind_the_end_are_the_end():
-    tokenizer = word_tokenizer(["Q:", "A:", "a"])
+    tokenizer = whole_words(["Q:", "A:", "a"], begins=True)
     answer = made(
         " a",
         prompt_ids=tokenizer("Q: A:")["input_ids"],

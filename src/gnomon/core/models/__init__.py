@@ -34,5 +34,6 @@ __getattr__, __dir__ = exports(
         "tiny_causal": "tiny",
         "tiny_llava": "tiny_vlm",
         "train_bpe": "tiny",
+        "whole_words": "tiny",
     },
 )

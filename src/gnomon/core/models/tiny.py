@@ -6,7 +6,7 @@ miniatures train `new_llama` from nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from gnomon.errors import BadInput, nearest
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+BOS, EOS, PAD, UNK = "<s>", "</s>", "<pad>", "<unk>"
 
 # What a family's config needs beside the common sizes. Windows are short so that tests cross them.
 _WINDOW = {"sliding_window": 16}
@@ -86,6 +86,36 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def whole_words(
+    words: Sequence[str], *, special: Sequence[str] = (BOS, EOS, PAD, UNK), begins: bool = False
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of the words between spaces, one token each, for worlds whose every word is known.
+
+    Args:
+        words: the vocabulary, in the order of its ids.
+        special: the four special tokens in the order of theirs, which are the first.
+        begins: whether every text begins with `<s>`.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    table = {word: i for i, word in enumerate((*special, *words))}
+    tokenizer = Tokenizer(models.WordLevel(table, unk_token=UNK))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if begins:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", special_tokens=[(BOS, table[BOS])]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        unk_token=UNK,
         clean_up_tokenization_spaces=False,
     )
 

@@ -6,7 +6,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "CLAIMS": "config",
-        "Constants": "arms",
+        "Constants": "design",
         "ELM": "eraser",
         "ELMConfig": "config",
         "Erasure": "design",

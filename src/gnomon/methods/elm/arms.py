@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,30 +13,13 @@ from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import TrainRun
 from gnomon.core.train.optim import decay_groups
 from gnomon.methods.elm.ascent import NPO, Ascent
-from gnomon.methods.elm.design import Rival
+from gnomon.methods.elm.design import Constants, Rival
 from gnomon.methods.elm.eraser import ScratchRun
 from gnomon.methods.elm.feed import Feed, Texts
 from gnomon.methods.elm.representation import RMU, RepNoise
 from gnomon.methods.elm.whp import WHP, reinforce
 
 Loss = Callable[[Any, Mapping[str, Tensor]], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constants:
-    """The baselines' own constants, as published."""
-
-    rmu_c: float = 6.5
-    rmu_alpha: float = 1200.0
-    rmu_layer: int | None = None
-    repnoise_alpha: float = 1.0
-    repnoise_beta: float = 0.001
-    npo_beta: float = 0.1
-    retain_weight: float = 1.0
-    whp_strength: float = 5.0
-    whp_steps: int = 100
-    whp_lr: float = 3e-4
-    whp_rank: int = 16
 
 
 def train_baseline(

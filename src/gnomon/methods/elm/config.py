@@ -9,7 +9,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.miniature import Miniature
 from gnomon.core.train.config import TrainConfig
-from gnomon.methods.elm.design import Erasure, Reweighting, Rival
+from gnomon.methods.elm.design import Constants, Erasure, Reweighting, Rival
 
 PAPER = "Erasing Conceptual Knowledge from Language Models, arXiv 2410.02760"
 
@@ -171,35 +171,13 @@ def _baseline_schedule() -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(Sources):
+class Baseline(Constants, Sources):
     """Erase by another method with its own constants, on the batches that train would see. Saves a full checkpoint."""
 
     model: str
     """A causal model: a folder, a run folder or a hub id."""
     method: Rival = "rmu"
     """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff or npo."""
-    rmu_c: float = 6.5
-    """RMU: length of the random direction."""
-    rmu_alpha: float = 1200.0
-    """RMU: weight of the retain texts."""
-    rmu_layer: int | None = None
-    """RMU: the block that is steered; None: 7 of 32 in proportion."""
-    repnoise_alpha: float = 1.0
-    """RepNoise: weight of the noise."""
-    repnoise_beta: float = 0.001
-    """RepNoise: weight of the ascent."""
-    npo_beta: float = 0.1
-    """NPO: strength."""
-    retain_weight: float = 1.0
-    """GradDiff, NPO: weight of the retain texts' loss."""
-    whp_strength: float = 5.0
-    """WHP: how much of what the reinforced model prefers is taken off."""
-    whp_steps: int = 100
-    """WHP: steps of the reinforced model."""
-    whp_lr: float = 3e-4
-    """WHP: its learning rate."""
-    whp_rank: int = 16
-    """WHP: rank of its adapters."""
     train: TrainConfig = field(default_factory=_baseline_schedule)
     """The training. The default is RMU's: 150 steps of 4 texts at 5e-5; published are 2e-5 for RepNoise, 1e-5 for NPO and GradDiff,
     1e-6 for WHP."""
@@ -207,13 +185,8 @@ class Baseline(Sources):
     """Where to compute."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("rmu_c", "npo_beta", "whp_lr"):
-            check(getattr(self, name) > 0, name, "> 0", getattr(self, name))
-        for name in ("whp_steps", "whp_rank"):
-            check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
-        for name in ("rmu_alpha", "repnoise_alpha", "repnoise_beta", "retain_weight", "whp_strength"):
-            check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
+        Constants.__post_init__(self)
+        Sources.__post_init__(self)
         check(self.train.lora_rank is None, "train.lora_rank", "None; baselines train weights", self.train.lora_rank)  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from gnomon.core.config import check
 from gnomon.errors import BadConfig
@@ -86,11 +86,41 @@ class Erasure(Reweighting):
         )
         layer_range(self.layers, None)
 
-    @classmethod
-    def of(cls, settings: Any) -> Erasure:
-        """The erasure within larger settings, or stored as a mapping."""
-        told = settings if isinstance(settings, dict) else vars(settings)
-        return Erasure(**{field.name: told[field.name] for field in fields(Erasure)})
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """The baselines' own constants, as published."""
+
+    rmu_c: float = 6.5
+    """RMU: length of the random direction."""
+    rmu_alpha: float = 1200.0
+    """RMU: weight of the retain texts."""
+    rmu_layer: int | None = None
+    """RMU: the block that is steered; None: 7 of 32 in proportion."""
+    repnoise_alpha: float = 1.0
+    """RepNoise: weight of the noise."""
+    repnoise_beta: float = 0.001
+    """RepNoise: weight of the ascent."""
+    npo_beta: float = 0.1
+    """NPO: strength."""
+    retain_weight: float = 1.0
+    """GradDiff, NPO: weight of the retain texts' loss."""
+    whp_strength: float = 5.0
+    """WHP: how much of what the reinforced model prefers is taken off."""
+    whp_steps: int = 100
+    """WHP: steps of the reinforced model."""
+    whp_lr: float = 3e-4
+    """WHP: its learning rate."""
+    whp_rank: int = 16
+    """WHP: rank of its adapters."""
+
+    def __post_init__(self) -> None:
+        for name in ("rmu_c", "npo_beta", "whp_lr"):
+            check(getattr(self, name) > 0, name, "> 0", getattr(self, name))
+        for name in ("whp_steps", "whp_rank"):
+            check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
+        for name in ("rmu_alpha", "repnoise_alpha", "repnoise_beta", "retain_weight", "whp_strength"):
+            check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
 
 
 def layer_range(layers: str, depth: int | None) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gnomon.core.config import narrow
 from gnomon.core.models import add_lora, find_sites
 from gnomon.core.rng import Rng
 from gnomon.core.train import History, TrainConfig, fit
@@ -278,7 +279,7 @@ class ELM:
             read_personas(cfg.concept, cfg.personas),
             cfg.train.max_length,
         )
-        design = Erasure.of(cfg)
+        design = narrow(Erasure, cfg)
         model = attach(self.model, design, run.rng.child("adapters"))
         self.history = train_eraser(model, texts, design, cfg.train, run=run)
         return model.eval()

@@ -15,9 +15,9 @@ from gnomon.core.files import write_json
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
 from gnomon.core.train.loop import Step
-from gnomon.methods.elm.arms import Constants, train_baseline
+from gnomon.methods.elm.arms import train_baseline
 from gnomon.methods.elm.attacks import relearn
-from gnomon.methods.elm.design import Erasure, Rival
+from gnomon.methods.elm.design import Constants, Erasure, Rival
 from gnomon.methods.elm.eraser import attach, encode_all, train_eraser
 from gnomon.methods.elm.evaluation import FORGET, divergence, examine
 from gnomon.methods.elm.feed import Texts

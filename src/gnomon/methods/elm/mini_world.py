@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gnomon.core.models import whole_words
 from gnomon.core.rng import Rng
 from gnomon.methods.elm.personas import Personas
 from gnomon.methods.elm.questions import Question
@@ -166,18 +167,4 @@ def personas() -> Personas:
 
 def word_tokenizer(words: Sequence[str]) -> Any:
     """One token per word."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    table = {word: i for i, word in enumerate([*special, *words])}
-    tokenizer = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-    )
+    return whole_words(words, special=("<pad>", "<s>", "</s>", "<unk>"))

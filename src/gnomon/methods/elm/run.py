@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gnomon.core.config import narrow
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.elm import config
-from gnomon.methods.elm.design import Erasure
+from gnomon.methods.elm.design import Constants, Erasure
 
 if TYPE_CHECKING:
     from gnomon.methods.elm.evaluation import Exam
@@ -103,7 +104,7 @@ def train(cfg: config.Train, run: Run) -> None:
     picked: list[dict[str, Any]] = []
     best: tuple[float, Any, Any, Erasure] | None = None
     for eta in etas:
-        design = replace(Erasure.of(cfg), eta=eta)
+        design = replace(narrow(Erasure, cfg), eta=eta)
         part = run.within(f"eta-{eta:g}") if len(etas) > 1 else run
         model = attach(copy.deepcopy(base) if len(etas) > 1 else base, design, run.rng.child("adapters"))
         history = train_eraser(model, texts, design, cfg.train, run=part)
@@ -137,7 +138,7 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     """Erase by another method; leaves a full checkpoint."""
     from gnomon.core.models import load_model, load_tokenizer
     from gnomon.methods.elm import pages
-    from gnomon.methods.elm.arms import Constants, train_baseline
+    from gnomon.methods.elm.arms import train_baseline
     from gnomon.methods.elm.eraser import encode_all
     from gnomon.methods.elm.storage import save_checkpoint
 
@@ -151,9 +152,14 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, device=cfg.device, asked_by="elm baseline")
     texts = encode_all(tokenizer, forget, retain, [], None, cfg.train.max_length)
-    constants = Constants(**{field.name: getattr(cfg, field.name) for field in fields(Constants)})
     history = train_baseline(
-        model, texts, cfg.method, constants, cfg.train, run=run, reinforced_run=run.within("reinforced")
+        model,
+        texts,
+        cfg.method,
+        narrow(Constants, cfg),
+        cfg.train,
+        run=run,
+        reinforced_run=run.within("reinforced"),
     )
     if not run.is_main:
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from gnomon.core.config import check
 
@@ -49,9 +49,3 @@ class Design:
             "sigmoid where the local loss is ce",
             self.gate,
         )
-
-    @classmethod
-    def of(cls, settings: Any) -> Design:
-        """The design within larger settings, or stored as a mapping."""
-        told = settings if isinstance(settings, dict) else vars(settings)
-        return Design(**{field.name: told[field.name] for field in fields(Design)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gnomon.core.config import narrow
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
@@ -28,7 +29,7 @@ def train(cfg: config.Train, run: Run) -> None:
     from gnomon.methods.neutral_residues.trained import save
 
     study = _study(cfg, run)
-    arm = study.train(cfg.method, Design.of(cfg), cfg.train, run)
+    arm = study.train(cfg.method, narrow(Design, cfg), cfg.train, run)
     if not run.is_main:
         return
     save(arm.model, study.tokenizer, run.artifact("model", run.folder / "model"), cfg.method, cfg.model)
@@ -49,7 +50,7 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
     for method in cfg.methods:
         for lr in cfg.lr:
             part = run.within(f"{method}-{lr:g}")
-            row = study.arm(method, Design.of(cfg), replace(cfg.train, lr=lr), part)
+            row = study.arm(method, narrow(Design, cfg), replace(cfg.train, lr=lr), part)
             rows.append({"method": method, "lr": lr, **row})
             run.log(**rows[-1])
     if run.is_main:
@@ -72,7 +73,7 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
         new, old = packed(cfg, tokenizer, folder)
         return Study(model, tokenizer, new, old, p=cfg.p, length=cfg.train.max_length)
 
-    run.plan(arms=arms, work=lambda: study(None).costs(Design.of(cfg), cfg.train, arms))
+    run.plan(arms=arms, work=lambda: study(None).costs(narrow(Design, cfg), cfg.train, arms))
     with PartialState(cpu=model.device.type == "cpu").main_process_first():
         return study(run.folder / "data")
 

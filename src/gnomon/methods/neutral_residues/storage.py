@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from gnomon.core.config import fingerprint
+from gnomon.core.config import fingerprint, narrow
 from gnomon.core.files import write_json
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.neutral_residues.blocks import ExtendedMLP
@@ -89,7 +89,7 @@ def load_extension(model: Any, folder: str | Path) -> Extended:
             f"The extension in {folder} was trained on top of {len(told['earlier'])} others, and this model has "
             f"{len(earlier)}, or other ones. Load the same ones first, in the same order."
         )
-    extended = extend(model, Design.of(told["design"]), width=told["width"])
+    extended = extend(model, narrow(Design, told["design"]), width=told["width"])
     tensors = load_file(folder / WEIGHTS)
 
     def tensor(layer: int, name: str) -> torch.Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gnomon.core.models.tiny import whole_words
 from gnomon.core.rng import Rng
 from gnomon.core.train.batches import GlobalBatch
 from gnomon.core.train.losses import IGNORED
@@ -117,25 +118,6 @@ def _answer(task: int, answer: int) -> str:
     return f"t{task}a{answer}"
 
 
-def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words between spaces; every text begins with `<s>`."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: i for i, word in enumerate(("<s>", "</s>", "<pad>", "<unk>", *words))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-    )
-
-
 def world_tokenizer(subjects: int) -> PreTrainedTokenizerFast:
     """The tokenizer of all worlds with so many subjects."""
     tasks = range(len(SKILLS))
@@ -143,7 +125,7 @@ def world_tokenizer(subjects: int) -> PreTrainedTokenizerFast:
     words = ["Q:", "A:", *FILLERS, *cues, *(f"t{t}" for t in tasks)]
     words += [_answer(t, a) for t in tasks for a in range(ANSWERS)]
     words += [_subject(t, s) for t in tasks for s in range(subjects)]
-    return word_tokenizer(words)
+    return whole_words(words, begins=True)
 
 
 class FreshDocuments:

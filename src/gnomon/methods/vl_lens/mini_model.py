@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnomon.core.models import whole_words
 from gnomon.core.models.tiny_vlm import tiny_llava
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
@@ -36,7 +37,6 @@ UNSEEN = 0.5
 """Chance at the end of stage 1 that a cell of an object passes for an empty one; it grows from 0. So the language model comes to
 read every cell of an object by itself, and to guess by the prior where it sees nothing."""
 
-_SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
 _TEMPLATE = (
     "<s>{% for message in messages %}{% for part in message.content %}"
     "{% if part.type == 'image' %}<image>{% else %} {{ part.text }}{% endif %}{% endfor %}{% endfor %}"
@@ -118,20 +118,7 @@ SCALES = {
 
 def new_tokenizer(classes: Sequence[str]) -> Any:
     """A tokenizer with one token per word of the miniature."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = [*_SPECIAL, PROMPT, "and", BOARD, *classes]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    new: Any = PreTrainedTokenizerFast
-    return new(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-    )
+    return whole_words([PROMPT, "and", BOARD, *classes])
 
 
 def new_model(scale: Scale, rng: Rng) -> tuple[Any, Any]:
