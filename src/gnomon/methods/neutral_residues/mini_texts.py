@@ -84,7 +84,7 @@ def languages(documents: int, held_bytes: int, generator: Rng, *, tuning: bool =
 
     held = "tuning" if tuning else "held"
     return Texts(
-        "A byte-level model has read a made-up language and learns another one that speaks of the same world with other words, in "
+        "A model has read a made-up language and learns another one that speaks of the same world with other words, in "
         "another order and with an ending for the object. One training sequence in ten is of the first language, on half of the "
         "topics; what the model forgets is measured on the other half.",
         write(old, every, "read"),

@@ -67,7 +67,7 @@ SCALES: dict[str, dict[Pair, Scale]] = {
     "smoke": dict.fromkeys(("source", "languages", "samples"), _SMOKE),
     "mini": {
         "source": _SOURCE,
-        "languages": replace(_SOURCE, hidden=96, layers=3, documents=3_000, held_bytes=40_000),
+        "languages": replace(_SOURCE, hidden=96, layers=3, vocab=400, documents=3_000, held_bytes=40_000),
         "samples": replace(_SOURCE, documents=768, held_bytes=40_000),
     },
     "gpu": {
