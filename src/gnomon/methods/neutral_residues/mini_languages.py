@@ -75,9 +75,9 @@ class Tongue:
         return f"{like} {who} {self.deeds[deed]} {which} {what} ."
 
 
-def document(meaning: Meaning, tongue: Tongue, topic: int, draw: random.Random) -> str:
-    """Some sentences about the things of a topic."""
-    things = range(topic, THINGS, meaning.topics)
+def document(meaning: Meaning, tongue: Tongue, topic: int | None, draw: random.Random) -> str:
+    """Some sentences about the things of a topic, or about any things."""
+    things = range(THINGS) if topic is None else range(topic, THINGS, meaning.topics)
 
     def one() -> tuple[int, int]:
         thing = draw.choice(things)

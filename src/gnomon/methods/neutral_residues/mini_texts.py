@@ -65,7 +65,7 @@ def source(held_bytes: int, *, tuning: bool = False) -> Texts:
 
 
 def languages(documents: int, held_bytes: int, generator: Rng, *, tuning: bool = False) -> Texts:
-    """Two made-up languages that speak of one world; half of its topics are mixed in, forgetting is measured on the other half.
+    """Two made-up languages that speak of one world; what is mixed in jumps between topics, what is measured keeps to one.
 
     Args:
         documents: of each language.
@@ -75,21 +75,20 @@ def languages(documents: int, held_bytes: int, generator: Rng, *, tuning: bool =
     """
     meaning = Meaning.drawn(generator.child("meaning"))
     old, new = (Tongue.drawn(generator.child("tongue", i), verb_last=bool(i)) for i in range(2))
-    every = range(meaning.topics)
-    mixed, asked = every[: meaning.topics // 2], every[meaning.topics // 2 :]
+    every: Sequence[int | None] = range(meaning.topics)
 
-    def write(tongue: Tongue, topics: Sequence[int], name: str, count: int = documents) -> list[str]:
+    def write(tongue: Tongue, topics: Sequence[int | None], name: str) -> list[str]:
         draw = generator.child("documents", name).python()
-        return [document(meaning, tongue, draw.choice(topics), draw) for _ in range(count)]
+        return [document(meaning, tongue, draw.choice(topics), draw) for _ in range(documents)]
 
     held = "tuning" if tuning else "held"
     return Texts(
         "A model has read a made-up language and learns another one that speaks of the same world with other words, in "
-        "another order and with an ending for the object. One training sequence in ten is of the first language, on half of the "
-        "topics; what the model forgets is measured on the other half.",
+        "another order and with an ending for the object. One training sequence in ten is of the first language and jumps between "
+        "topics; what the model forgets is measured on documents that keep to one, as those it has read do.",
         write(old, every, "read"),
-        write(old, mixed, "mixed"),
-        _until(write(old, asked, f"{held}, old"), held_bytes),
+        write(old, [None], "mixed"),
+        _until(write(old, every, f"{held}, old"), held_bytes),
         write(new, every, "new"),
         _until(write(new, every, f"{held}, new"), held_bytes),
     )
