@@ -12,7 +12,7 @@ __getattr__, __dir__ = exports(
         "Reading": "rows",
         "Row": "rows",
         "ScoredPhrase": "model",
-        "Settings": "model",
+        "Settings": "settings",
         "SigExtModel": "model",
         "Template": "prompting",
         "build_prompt": "prompting",
