@@ -73,12 +73,26 @@ class SigExtModel:
 
     @classmethod
     def new(
-        cls, ref: str | Path, settings: Settings | None = None, *, device: str = "auto", **options: Any
+        cls,
+        ref: str | Path,
+        settings: Settings | None = None,
+        *,
+        device: str = "auto",
+        rng: Rng | None = None,
+        **options: Any,
     ) -> SigExtModel:
         """An untrained extractor on the encoder at `ref`: its head is new unless the checkpoint has one of two classes.
 
+        Args:
+            ref: a folder or hub id.
+            settings: what goes with it.
+            device: `"auto"` takes a GPU when there is one.
+            rng: where a new head is drawn.
+            **options: `stride` and `batch_tokens`, as for the class.
+
         Raises:
             BadInput: nothing is at `ref`.
+            ModelMismatch: what is there has no token classifier.
         """
         return cls(_classifier(ref, device, rng), _tokenizer(ref), settings, **options)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gnomon.core.report import Page
 from gnomon.methods.sigext import colours
 from gnomon.methods.sigext.evaluation import STAND_IN, Evaluation
-from gnomon.methods.sigext.model import Settings
 from gnomon.methods.sigext.rows import Row
 from gnomon.methods.sigext.summarising import Summary, pair_up
-from gnomon.methods.sigext.training import Trained
-from gnomon.methods.sigext.tuning import Tuned
+
+if TYPE_CHECKING:
+    from gnomon.methods.sigext.settings import Settings
+    from gnomon.methods.sigext.training import Trained
+    from gnomon.methods.sigext.tuning import Tuned
 
 SHOWN = 6
 """Documents to look at, at most."""
@@ -86,28 +88,25 @@ def training(
         }
         page.lines(lines, x_label="epoch", y_label="share", caption="on the validation documents")
     page.text(
-        f"{found.dropped_validation} of {len(validation)} validation documents have too few positive phrases to choose the epoch by. "
-        f"Stop words and rule: {settings.reading.language}, {settings.reading.rule}."
+        f"{found.dropped_validation} of {len(validation)} validation documents have too few positive phrases to choose "
+        f"the epoch by. Stop words and rule: {settings.reading.language}, {settings.reading.rule}."
     )
 
 
-def scored(
-    page: Page, rows: Sequence[Mapping[str, Any]], total: int, document_field: str, id_field: str
-) -> None:
-    """Some of what was scored."""
-    phrases = [phrase for row in rows for phrase in row["phrases"]]
-    kept = sum(phrase["kept"] for phrase in phrases)
-    page.title = f"{total:,} documents scored"
-    page.figures(
-        {
-            "documents": total,
-            "phrases": len(phrases),
-            "kept": kept,
-            "beyond the encoder's reach": sum(phrase["score"] is None for phrase in phrases),
-            "documents without a phrase": sum(not any(p["kept"] for p in row["phrases"]) for row in rows),
-        }
-    )
-    shown = [(str(row[id_field]), row[document_field], row["phrases"]) for row in rows[:SHOWN]]
+def scored(page: Page, rows: Iterable[Mapping[str, Any]], document_field: str, id_field: str) -> None:
+    """Some of what was scored, and counts of all of it."""
+    shown: list[tuple[str, str, Any]] = []
+    names = ("documents", "phrases", "kept", "beyond the encoder's reach", "documents without a phrase")
+    counts = dict.fromkeys(names, 0)
+    for row in rows:
+        kept = sum(phrase["kept"] for phrase in row["phrases"])
+        unscored = sum(phrase["score"] is None for phrase in row["phrases"])
+        for name, more in zip(names, (1, len(row["phrases"]), kept, unscored, int(not kept)), strict=True):
+            counts[name] += more
+        if len(shown) < SHOWN:
+            shown.append((str(row[id_field]), row[document_field], row["phrases"]))
+    page.title = f"{counts['documents']:,} documents scored"
+    page.figures(counts)
     colours.show_scores(page, shown)
 
 
@@ -198,8 +197,8 @@ def _checks(page: Page, found: Evaluation) -> None:
     page.table(rows, caption="faithfulness and inventions, in points")
     if found.faithfulness == STAND_IN:
         page.text(
-            "Token support counts content words and numbers that the document has too. It stands in for AlignScore, sees no negation "
-            "and no wrong combination, and is no measure of truth. Name a checkpoint with `--faithfulness`."
+            "Token support counts content words and numbers that the document has too. It stands in for AlignScore, sees no "
+            "negation and no wrong combination, and is no measure of truth. Name a checkpoint with `--faithfulness`."
         )
     if found.faults:
         page.table(

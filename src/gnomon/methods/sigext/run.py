@@ -12,7 +12,7 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig, BadInput
+from gnomon.errors import BadConfig, BadInput, BudgetSpent
 from gnomon.methods.sigext import config
 
 
@@ -104,7 +104,8 @@ def train(cfg: config.Train, run: Run) -> None:
         longest=cfg.train.max_length,
     )
     from gnomon.methods.sigext import pages
-    from gnomon.methods.sigext.model import Settings, SigExtModel
+    from gnomon.methods.sigext.model import SigExtModel
+    from gnomon.methods.sigext.settings import Settings
     from gnomon.methods.sigext.training import train_extractor
 
     settings = Settings(
@@ -138,8 +139,9 @@ def score(cfg: config.Score, run: Run) -> None:
     """Score the phrases of documents and say which a prompt would show."""
     from gnomon.core.data.execute import map_shards, rejected
     from gnomon.core.models.load import model_at
-    from gnomon.methods.sigext.model import SigExtModel, read_settings
+    from gnomon.methods.sigext.model import SigExtModel
     from gnomon.methods.sigext.rows import Columns
+    from gnomon.methods.sigext.settings import read_settings
     from gnomon.methods.sigext.streaming import ScoreStep, stream
 
     folder = str(model_at(cfg.extractor))
@@ -177,8 +179,8 @@ def score(cfg: config.Score, run: Run) -> None:
             if not total:
                 raise BadInput(refused[0]["reason"])
             run.say(f"{len(refused)} rows cannot be used; see rejected.jsonl.")
-    rows = [raw for _, raw in records.read_raw(path)] if total else []
-    pages.scored(run.page, rows, total, cfg.document_field, cfg.id_field)
+    rows = (raw for _, raw in records.read_raw(path)) if total else iter(())
+    pages.scored(run.page, rows, cfg.document_field, cfg.id_field)
 
 
 def prompt(cfg: config.Prompt, run: Run) -> None:
@@ -238,16 +240,17 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
             count=count,
             concurrency=cfg.asking.concurrency,
         )
+    if unasked := sum(one.fault == "budget" for one in made):
+        raise BudgetSpent(
+            f"The budget is spent: {unasked} of {len(made)} summaries were not asked for. "
+            "Raise it and repeat the command; what was answered is kept and not paid for again."
+        )
     by_id = {row.id: row for row in rows}
     written = (_prediction(one, by_id[one.id]) for one in made)
     records.write(run.artifact("records", run.folder / "predictions.jsonl"), written)
     found = measure(rows, made, faithfulness=cfg.faithfulness, language=reading.language, workers=cfg.workers)
     _finish(run, rows, made, found)
     pages.spent(run.page, meter.figures())
-    if "budget" in found.faults:
-        run.say(
-            "The budget is spent: documents without a summary in every arm are left out. Raise it and repeat with --fresh."
-        )
 
 
 def evaluate(cfg: config.Evaluate, run: Run) -> None:
@@ -275,7 +278,7 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
     trials = len(cfg.ks) * len(cfg.percentiles)
     run.plan(documents=len(rows), trials=trials, calls=0 if cfg.llm is None else trials * len(rows))
     from gnomon.methods.sigext import pages
-    from gnomon.methods.sigext.model import write_settings
+    from gnomon.methods.sigext.settings import write_settings
     from gnomon.methods.sigext.tuning import tune
 
     scores = extractor.score_rows(rows)
