@@ -79,12 +79,23 @@ class Fact:
 
 
 def draw_facts(n: int, noise: Random) -> list[Fact]:
-    """`n` facts of random kinds about different things."""
-    found: dict[str, Fact] = {}
+    """`n` facts of random kinds about different things: no modifier, noun or number comes twice before each has come once."""
+    names: list[tuple[str, str]] = []
+    while len(set(names)) < n:
+        names = list(zip(_draw(MODIFIERS, n, noise), _draw(NOUNS, n, noise), strict=True))
+    numbers = _draw(tuple(map(str, NUMBERS)), n, noise)
+    return [
+        Fact(noise.choice(tuple(KINDS)), f"{modifier} {noun} {number}")
+        for (modifier, noun), number in zip(names, numbers, strict=True)
+    ]
+
+
+def _draw(words: Sequence[str], n: int, noise: Random) -> list[str]:
+    """`n` words, each once before any comes twice."""
+    found: list[str] = []
     while len(found) < n:
-        thing = draw_thing(noise)
-        found.setdefault(thing.rsplit(" ", 1)[0], Fact(noise.choice(tuple(KINDS)), thing))
-    return list(found.values())
+        found += noise.sample(words, min(len(words), n - len(found)))
+    return found
 
 
 def draw_thing(noise: Random) -> str:
