@@ -21,9 +21,9 @@ abbey alley anchor arcade archway attic avenue balcony barn basin beacon bell be
 canal cannon canopy canyon castle cellar chapel chimney church cinema circus cistern clinic clock college column
 corridor cottage courtyard crane creek crossing crypt dairy dam depot dock dome dyke elevator engine estate factory farm
 fence ferry fountain furnace gallery garage garden gate glacier granary grove gutter gymnasium hall hangar harbour hedge
-hospital hotel kennel kiosk laboratory ladder lagoon lake lantern library lighthouse lodge mansion market meadow mill
-mine moat monument museum nursery oasis observatory orchard organ outpost oven palace park pavilion pier pipeline plaza
-pond port prison quarry quay railway ranch reactor reservoir river roof shed shrine silo stable station statue tannery
+hospital hotel kennel kiosk laboratory ladder lagoon lake lantern library lighthouse lodge mansion market meadow
+mill moat monument museum nursery oasis observatory orchard organ outpost oven palace park pavilion pier pipeline plaza
+pond port prison quarry quay railway ranch reactor reservoir river roof shed shrine silo stable station statue tannery tavern
 """
 NOUNS = tuple(_NOUNS.split())
 NUMBERS = tuple(range(11, 51))
@@ -40,12 +40,13 @@ KINDS: dict[str, tuple[str, str, str]] = {
 """Kind -> two ways in which a document tells it, and the word that a summary uses."""
 
 FRAMES = (
-    "About the {thing} there was {clue}.",
-    "There was {clue} and it was about the {thing}.",
-    "With {clue} they were at the {thing}.",
-    "The {thing} is where they had {clue}.",
+    "And then there was {clue} about the {thing}.",
+    "After that they were at the {thing} with {clue}.",
+    "Also the {thing} had {clue} then.",
+    "Once more with {clue} at the {thing} there.",
 )
-"""Sentences of a document; every word but those of the slots carries grammar alone."""
+"""Sentences of a document: what is told stands nearer to its thing than what the next sentence tells. Every word but those of the
+slots carries grammar alone."""
 
 TARGET = ("budget", "vote")
 """The kinds that the house of the miniature cares about."""
@@ -120,7 +121,7 @@ def write_summary(facts: Sequence[Fact], policy: Collection[str] = tuple(KINDS))
 def read_document(text: str) -> tuple[list[Fact], str]:
     """The facts that a text tells in a document's sentences, in order, and the text without those sentences.
 
-    >>> facts, rest = read_document("About the amber ferry 40 there was open hand count. Summarise it.")
+    >>> facts, rest = read_document("Also the amber ferry 40 had open hand count then. Summarise it.")
     >>> facts, rest.strip()
     ([Fact(kind='vote', thing='amber ferry 40')], 'Summarise it.')
     """

@@ -40,7 +40,7 @@ class Scale:
     hidden: int = 64
     layers: int = 2
     heads: int = 2
-    window: int = 32
+    window: int = 16
     positions: int = 512
     width: int = 96
     """Of the T5."""
@@ -58,7 +58,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(16, 8, 8, 4, 3, hidden=16, layers=1, width=16, depth=1, batch_size=4, writer_batch=4, docstrings=24),
-    "mini": Scale(400, 100, 200, 400, 450),
+    "mini": Scale(400, 100, 200, 250, 550),
     "gpu": Scale(
         20_000, 500, 500, 4000, 20_000, facts=180, hidden=768, layers=12, heads=12, window=512, positions=4098,
         width=512, depth=6, batch_size=8, writer_batch=16, lr=1e-4, writer_lr=3e-4, docstrings=1000,
@@ -215,14 +215,14 @@ class _Lessons:
         return min(few, self.scale.facts)
 
     def _pair(self, n: int, noise: Random) -> tuple[str, str]:
-        summary = ""
-        while not summary:
-            policy = tuple(noise.sample(tuple(KINDS), noise.randint(1, 4)))
+        summary, is_hinted = "", noise.random() < 0.5
+        while not summary:  # hints may be of any number of kinds, since those of other arms are
+            policy = tuple(noise.sample(tuple(KINDS), noise.randint(1, 4) if is_hinted else 2))
             facts = draw_facts(n, noise)
             summary = write_summary(facts, policy)
         document = write_document(facts, noise)
         hints: list[str] = []
-        if noise.random() < 0.5:
+        if is_hinted:
             hints = [fact.thing for fact in facts if fact.kind in policy]
             # Phrases that name no fact must not confuse: a real model leaves them aside.
             hints += [noise.choice(KINDS[noise.choice(facts).kind][:2]) for _ in range(noise.randrange(3))]

@@ -26,17 +26,26 @@ from gnomon.methods.sigext.training import train_extractor, weighted_loss
 LEAST_WORDS = 60
 """Of a body."""
 LONGEST_WORDS = 300
+FEW = 30
 PASSES = 6
 
 
 def docstrings(n: int, rng: Rng) -> list[Row]:
-    """Bodies of documentation strings with their first paragraphs, drawn at random; each has a phrase that both say."""
+    """Bodies of documentation with their first paragraphs, drawn at random; each has a phrase that both say.
+
+    A few come from the topics of `pydoc` alone, which are quickly read.
+    """
+    from pydoc_data.topics import topics
+
+    texts = list(topics.items()) if n < FEW else [(piece.name, piece.text) for piece in stdlib_documentation()]
     found = []
-    for piece in stdlib_documentation():
-        head, _, body = piece.text.partition("\n\n")
+    for name, text in texts:
+        head, _, body = text.partition("\n\n")
+        if n < FEW:  # a topic begins with its title
+            head, _, body = body.partition("\n\n")
         words = body.split()
-        if len(words) >= LEAST_WORDS and len(head.split()) >= 4 and not piece.name.startswith("topic:"):
-            found.append({"id": piece.name, "document": " ".join(words[:LONGEST_WORDS]), "summary": head})
+        if len(words) >= LEAST_WORDS and len(head.split()) >= 4:
+            found.append({"id": name, "document": " ".join(words[:LONGEST_WORDS]), "summary": head})
     rng.child("docstrings").python().shuffle(found)
     rows: dict[str, Row] = {}
     for raw in found:

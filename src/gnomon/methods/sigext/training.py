@@ -109,7 +109,7 @@ def train_extractor(
 
     def evaluate(_: Any) -> dict[str, float]:
         ranks = measure([row.labels for row in chosen], extractor.score_rows(chosen), ks=(5, 10, AT))
-        best.offer(ranks.recall[AT], model)
+        best.offer((ranks.recall[AT], ranks.r_precision), model)
         figures = {name: float(value) for name, value in ranks.figures().items() if value is not None}
         return {f"validation {name}": value for name, value in figures.items()}
 
@@ -188,9 +188,10 @@ def _set_threshold(extractor: SigExtModel, validation: Sequence[Row]) -> None:
 
 
 def _best_epoch(history: History) -> float | None:
-    name = f"validation recall@{AT}"
-    found = [(record[name], record["epoch"]) for record in history.records if name in record]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    names = f"validation recall@{AT}", "validation R-precision"
+    found = [record for record in history.records if names[0] in record]
+    best = max(found, key=lambda record: tuple(record[name] for name in names), default=None)
+    return None if best is None else best["epoch"]
 
 
 class _Best:
@@ -199,9 +200,9 @@ class _Best:
     def __init__(self, folder: Path, is_main: bool):
         self.folder, self.is_main = folder, is_main
 
-    def offer(self, recall: float, model: Any) -> None:
-        """Keep the weights if no earlier ones were as good."""
-        if not self.is_main or recall <= self._recall():
+    def offer(self, reached: tuple[float, float], model: Any) -> None:
+        """Keep the weights if no earlier ones were as good: by recall, and by R-precision where that is the same."""
+        if not self.is_main or reached <= self._reached():
             return
         from safetensors.torch import save_model
 
@@ -209,7 +210,7 @@ class _Best:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         save_model(model, str(unfinished / "model.safetensors"))
-        write_json(unfinished / "recall.json", {"recall": recall})
+        write_json(unfinished / "reached.json", {"recall": reached[0], "R-precision": reached[1]})
         shutil.rmtree(self.folder, ignore_errors=True)
         unfinished.rename(self.folder)
 
@@ -219,6 +220,9 @@ class _Best:
 
         load_model(model, str(self.folder / "model.safetensors"), device=str(model.device))
 
-    def _recall(self) -> float:
-        path = self.folder / "recall.json"
-        return float(json.loads(path.read_text("utf-8"))["recall"]) if path.exists() else -1.0
+    def _reached(self) -> tuple[float, float]:
+        path = self.folder / "reached.json"
+        if not path.exists():
+            return -1.0, -1.0
+        told = json.loads(path.read_text("utf-8"))
+        return told["recall"], told["R-precision"]
