@@ -1,8 +1,8 @@
-"""Made-up worlds whose truth is known: scenes of objects on a board."""
+"""Made-up worlds whose truth is known: scenes of objects on a board, a council's records."""
 
 from gnomon.lazy import exports
 
 __getattr__, __dir__ = exports(
     __name__,
-    {"Scene": "scenes", "SceneObject": "scenes", "SceneWorld": "scenes"},
+    {"Fact": "council", "Scene": "scenes", "SceneObject": "scenes", "SceneWorld": "scenes"},
 )

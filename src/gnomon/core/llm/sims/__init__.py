@@ -3,6 +3,7 @@
 from gnomon.lazy import exports
 
 SIMULATORS = {
+    "summariser": "gnomon.core.llm.sims.summariser:Summariser",
     "verdict": "gnomon.core.llm.sims.verdict:Verdict",
 }
 """Name -> where its class is. A new simulator is one file and one line here."""

@@ -1,0 +1,183 @@
+"""Other ways to choose phrases: every arm that the extractor is compared with. None of them sees a reference but the oracle."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from gnomon.core.rng import Rng
+from gnomon.core.text import stemmer, stopwords
+from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.methods.sigext.phrases import Phrase, is_word, locate, runs, tokens
+from gnomon.methods.sigext.rows import Row
+from gnomon.methods.sigext.selection import ranking
+
+WINDOW = 3
+"""TextRank: words that stand this near to each other are linked."""
+DAMPING, ROUNDS = 0.85, 50
+"""TextRank: the random surfer's patience, and steps of the power iteration."""
+
+
+def rank_phrases(
+    arm: str, rows: Sequence[Row], *, language: str = "english", rng: Rng | None = None
+) -> list[list[Phrase]]:
+    """The phrases of each document, the best first, by one of `ARMS`.
+
+    Args:
+        arm: its name.
+        rows: documents with their candidates; TF-IDF counts words over all of them, the oracle reads their labels.
+        language: of stop words and stems.
+        rng: where `random` draws.
+
+    Raises:
+        BadConfig: there is no such arm.
+        BadInput: the oracle finds no labels.
+    """
+    if arm == "random":
+        return [_shuffled(row, rng or Rng(0)) for row in rows]
+    if arm not in ARMS:
+        raise BadConfig(f'There is no arm "{arm}". {nearest(arm, ("random", *ARMS))}')
+    return ARMS[arm](rows, language)
+
+
+def _shuffled(row: Row, rng: Rng) -> list[Phrase]:
+    phrases = list(row.phrases)
+    rng.child("random phrases", row.id).python().shuffle(phrases)
+    return phrases
+
+
+def _by_score(row: Row, scores: Sequence[float]) -> list[Phrase]:
+    return [row.phrases[i] for i in ranking(scores)]
+
+
+def _first(rows: Sequence[Row], _: str) -> list[list[Phrase]]:
+    return [list(row.phrases) for row in rows]
+
+
+def _oracle(rows: Sequence[Row], _: str) -> list[list[Phrase]]:
+    if any(row.phrases and not row.labels for row in rows):
+        raise BadInput("The oracle needs reference summaries: it shows the phrases that they say.")
+    return [[p for p, said in zip(row.phrases, row.labels, strict=True) if said] for row in rows]
+
+
+def _content(text: str, language: str) -> list[str]:
+    """The stems of a text's content words in order."""
+    stop, stem = stopwords(language), stemmer(language)
+    return [stem(token.text.lower()) for token in tokens(text) if is_word(token, stop)]
+
+
+def _tfidf(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
+    """Mean TF-IDF of a phrase's words, as scikit-learn weighs them."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = [_content(row.document, language) for row in rows]
+    if not any(words):
+        return [list(row.phrases) for row in rows]
+    weigh = TfidfVectorizer(analyzer=lambda document: document)
+    table = weigh.fit_transform(words).tocsr()
+    places = weigh.vocabulary_
+    found = []
+    for i, row in enumerate(rows):
+        line = table[i]
+        weights = dict(zip(line.indices.tolist(), line.data.tolist(), strict=True))
+        scores = []
+        for phrase in row.phrases:
+            own = [weights.get(places.get(word, -1), 0.0) for word in _content(phrase.text, language)]
+            scores.append(sum(own) / max(1, len(own)))
+        found.append(_by_score(row, scores))
+    return found
+
+
+def _rake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
+    """Sum over a phrase's words of degree / frequency.
+
+    Source: Rose et al., "Automatic keyword extraction from individual documents" (2010).
+    """
+    found = []
+    for row in rows:
+        degree: Counter[str] = Counter()
+        frequency: Counter[str] = Counter()
+        for run in runs(row.document, stopwords(language)):
+            words = [token.text.lower() for token in run]
+            frequency.update(words)
+            for word in words:
+                degree[word] += len(words)
+        scores = [
+            sum(
+                degree[w] / frequency[w]
+                for w in (token.text.lower() for token in tokens(p.text))
+                if frequency[w]
+            )
+            for p in row.phrases
+        ]
+        found.append(_by_score(row, scores))
+    return found
+
+
+def _textrank(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
+    """Sum of the ranks of a phrase's words in the graph of words that stand near each other.
+
+    Source: Mihalcea and Tarau, "TextRank" (2004).
+    """
+    found = []
+    for row in rows:
+        words = _content(row.document, language)
+        ranks = page_rank(words)
+        scores = [sum(ranks.get(word, 0.0) for word in _content(p.text, language)) for p in row.phrases]
+        found.append(_by_score(row, scores))
+    return found
+
+
+def page_rank(words: Sequence[str], window: int = WINDOW) -> dict[str, float]:
+    """The PageRank of each word in the graph of words at most `window - 1` apart; they sum to 1.
+
+    >>> ranks = page_rank(["a", "b", "a", "c"], window=2)
+    >>> max(ranks, key=ranks.get), round(sum(ranks.values()), 6)
+    ('a', 1.0)
+    """
+    links: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for i in range(len(words)):
+        for one, other in combinations(words[i : i + window], 2):
+            if one != other and one == words[i]:
+                links[one, other] += 1
+                links[other, one] += 1
+    names = list(dict.fromkeys(words))
+    place = {name: i for i, name in enumerate(names)}
+    matrix = np.zeros((len(names), len(names)))
+    for (one, other), weight in links.items():
+        matrix[place[other], place[one]] = weight
+    sums = matrix.sum(axis=0)
+    matrix[:, sums == 0] = 1 / max(1, len(names))  # a word without links leads anywhere
+    matrix /= matrix.sum(axis=0, keepdims=True)
+    ranks = np.full(len(names), 1 / max(1, len(names)))
+    for _ in range(ROUNDS):
+        ranks = (1 - DAMPING) / len(names) + DAMPING * matrix @ ranks if names else ranks
+    return dict(zip(names, ranks.tolist(), strict=True))
+
+
+def _yake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
+    """YAKE's own keywords, at the places where they stand; those that do not stand in the text as written are left out."""
+    import yake
+
+    from gnomon.core.text.language import LANGUAGES
+
+    extractor = yake.KeywordExtractor(lan=LANGUAGES[language], n=3, top=100)
+    found = []
+    for row in rows:
+        keywords = [text for text, _ in extractor.extract_keywords(row.document)]
+        found.append([place for place in locate(keywords, row.document) if place is not None])
+    return found
+
+
+ARMS: Mapping[str, Callable[[Sequence[Row], str], list[list[Phrase]]]] = {
+    "first": _first,
+    "tf-idf": _tfidf,
+    "textrank": _textrank,
+    "rake": _rake,
+    "yake": _yake,
+    "oracle": _oracle,
+}
+"""Name -> how it ranks; `random` draws, and `keybert` needs a model of its own."""

@@ -1,0 +1,135 @@
+"""Documents as the encoder reads them, and which tokens belong to which phrase, in either of two ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gnomon.core.config import check
+from gnomon.errors import BadConfig, ModelMismatch
+from gnomon.methods.sigext.phrases import Phrase
+
+Tokenisation = Literal["offsets", "pieces"]
+
+TokenSpan = tuple[int, int]
+"""First token of a phrase and the one behind its last; both 0 where no token is left of it."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One window of a document."""
+
+    input_ids: list[int]
+    """Beginning, text, end."""
+    spans: list[TokenSpan]
+    """Tokens of each phrase of the document in this window, [N]."""
+
+    def labels(self, positive: Sequence[bool]) -> list[int]:
+        """1 or 0 for the tokens of phrases, 1 where two phrases share a token and one is positive; -100 for all others, [T]."""
+        marks = [-100] * len(self.input_ids)
+        for (start, end), said in zip(self.spans, positive, strict=True):
+            for at in range(start, end):
+                marks[at] = max(marks[at], int(said))
+        return marks
+
+    @property
+    def n_missing(self) -> int:
+        """Phrases without a token."""
+        return sum(start == end for start, end in self.spans)
+
+
+class DocumentEncoder:
+    """Turns documents and phrases into tokens.
+
+    Args:
+        tokenizer: the encoder's; `offsets` needs a fast one.
+        mode: `offsets` tokenises the document once and finds phrases by their characters; `pieces` tokenises phrases and what
+            stands between them apart, as the released code does.
+        max_length: longest window, in tokens, with its beginning and end; the rest is cut off.
+        stride: tokens from the start of one window to that of the next, for `windows`; None: one window.
+
+    Raises:
+        ModelMismatch: the tokenizer cannot say which characters a token covers.
+        BadConfig: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        mode: Tokenisation = "offsets",
+        max_length: int = 4096,
+        stride: int | None = None,
+    ):
+        if mode not in ("offsets", "pieces"):
+            raise BadConfig(f'tokenisation must be "offsets" or "pieces"; got {mode!r}.')
+        if mode == "offsets" and not getattr(tokenizer, "is_fast", False):
+            raise ModelMismatch(
+                "This tokenizer does not say which characters a token covers. Use --tokenisation pieces."
+            )
+        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        self.begin = [] if begin is None else [begin]
+        self.end = [] if end is None else [end]
+        body = max_length - len(self.begin) - len(self.end)
+        check(body >= 1, "max_length", "above the number of special tokens", max_length)
+        check(stride is None or 1 <= stride <= body, "stride", f"between 1 and {body}", stride)
+        self.tokenizer, self.mode, self.body, self.stride = tokenizer, mode, body, stride
+
+    def encode(self, document: str, phrases: Sequence[Phrase]) -> Encoded:
+        """The first window."""
+        ids, spans = self._whole(document, phrases)
+        return self._window(ids, spans, 0)
+
+    def windows(self, document: str, phrases: Sequence[Phrase]) -> Iterator[Encoded]:
+        """All windows that `stride` asks for; each holds the phrases that are in it as a whole."""
+        ids, spans = self._whole(document, phrases)
+        start = 0
+        while True:
+            yield self._window(ids, spans, start)
+            if self.stride is None or start + self.body >= len(ids):
+                return
+            start += self.stride
+
+    def _window(self, ids: Sequence[int], spans: Sequence[TokenSpan], start: int) -> Encoded:
+        stop = min(start + self.body, len(ids))
+        shift = len(self.begin) - start
+        # A phrase that the window cuts has no score here: half of it may not mean what the whole does.
+        inside = [(a + shift, b + shift) if start <= a < b <= stop else (0, 0) for a, b in spans]
+        return Encoded([*self.begin, *ids[start:stop], *self.end], inside)
+
+    def _whole(self, document: str, phrases: Sequence[Phrase]) -> tuple[list[int], list[TokenSpan]]:
+        """Tokens of the whole document, without beginning and end, and those of each phrase."""
+        if self.mode == "pieces":
+            return self._by_pieces(document, phrases)
+        found = self.tokenizer(document, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        places = found["offset_mapping"]
+        spans: list[TokenSpan] = []
+        at = 0
+        for phrase in phrases:
+            while at < len(places) and places[at][1] <= phrase.start:
+                at += 1
+            end = at
+            while end < len(places) and places[end][0] < phrase.end:
+                end += 1
+            spans.append((at, end) if end > at else (0, 0))
+        return list(found["input_ids"]), spans
+
+    def _by_pieces(self, document: str, phrases: Sequence[Phrase]) -> tuple[list[int], list[TokenSpan]]:
+        ids: list[int] = []
+        spans: list[TokenSpan] = []
+        at = 0
+        for number, phrase in enumerate(phrases):
+            between = document[at : phrase.start]
+            # Phrases that touch are kept apart by a token of white space.
+            ids += self._ids(" " if number and not between.strip() else between)
+            start = len(ids)
+            ids += self._ids(phrase.text)
+            spans.append((start, len(ids)) if len(ids) > start else (0, 0))
+            at = phrase.end
+        return ids + self._ids(document[at:]), spans
+
+    def _ids(self, text: str) -> list[int]:
+        return (
+            list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
+        )

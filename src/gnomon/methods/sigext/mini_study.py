@@ -1,0 +1,193 @@
+"""One seed of the miniature: an extractor trained on a policy, and summaries by a writer that does not know it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnomon.core.files import write_json
+from gnomon.core.llm import LLM, Local, open_llm
+from gnomon.core.metrics.rouge import rouge
+from gnomon.core.rng import Rng
+from gnomon.core.run import PartOfRun
+from gnomon.core.train import TrainConfig
+from gnomon.core.worlds.council import TARGET
+from gnomon.methods.sigext.baselines import rank_phrases
+from gnomon.methods.sigext.evaluation import Evaluation, evaluate, matched_length
+from gnomon.methods.sigext.mini_models import (
+    TEMPLATE,
+    Scale,
+    as_rows,
+    make_rows,
+    save_encoder,
+    tokenizer,
+    train_writer,
+)
+from gnomon.methods.sigext.model import SigExtModel
+from gnomon.methods.sigext.phrases import Phrase
+from gnomon.methods.sigext.ranks import Ranks, measure
+from gnomon.methods.sigext.rows import Row
+from gnomon.methods.sigext.settings import Settings
+from gnomon.methods.sigext.summarising import Hints, Sampling, Summary, summarise
+from gnomon.methods.sigext.training import train_extractor
+from gnomon.methods.sigext.tuning import Tuned, tune
+
+K = 4
+"""Phrases shown in every arm: the mean number of facts that a reference tells is 3."""
+KS = (1, 2, 3, 4, 6, 8)
+"""Of the K curve, which shows phrases under the threshold too: the threshold would end it at about 4."""
+DIAL = "sigext without threshold"
+ARMS = (
+    "none",
+    "random",
+    "first",
+    "tf-idf",
+    "textrank",
+    "rake",
+    "yake",
+    "sigext",
+    "words",
+    "sentences",
+    "oracle",
+)
+SIMULATOR = "sim:summariser?uptake=0.8&base=0.33"
+
+
+@dataclass(frozen=True)
+class World:
+    """What both writers of one seed share."""
+
+    rows: list[Row]
+    """Test documents."""
+    shown: dict[tuple[str, int], list[list[Phrase]]]
+    """Arm and K -> phrases of each document."""
+    ranks: dict[str, Ranks]
+    """How well the extractor, random order and RAKE find what references say."""
+    tuned: Tuned
+    """K and percentile that `tune-k` would choose on the validation documents."""
+    tau: float
+    """The extractor's threshold."""
+
+
+def build_world(scale: Scale, seed: int, part: PartOfRun) -> World:
+    """Documents, a trained extractor, and every arm's phrases."""
+    rng = Rng(seed)
+    words = tokenizer()
+    data = {
+        name: as_rows(make_rows(n, scale, TARGET, rng.child("documents", name).python(), name))
+        for name, n in (("train", scale.train), ("validation", scale.validation), ("test", scale.test))
+    }
+    extractor = _extractor(scale, words, data, part, rng)
+    rows = data["test"]
+    hints = Hints(rows, extractor, rng=rng)
+    shown = {(arm, 0 if arm == "none" else K): hints.of(arm, K) for arm in ARMS}
+    shown |= {(DIAL, k): hints.of("sigext", k, tau=-math.inf) for k in KS}
+    labels = [row.labels for row in rows]
+    ranks = {"sigext": measure(labels, hints.scores, ks=(K, 8))}
+    for arm in ("random", "rake"):
+        orders = rank_phrases(arm, rows, rng=rng)
+        scores = [
+            [-float(order.index(p)) for p in row.phrases] for row, order in zip(rows, orders, strict=True)
+        ]
+        ranks[arm] = measure(labels, scores, ks=(K, 8))
+    validation = data["validation"]
+    tuned = tune(validation, extractor.score_rows(validation), KS, (0.0, 50.0, 75.0))
+    return World(rows, shown, ranks, tuned, extractor.settings.tau)
+
+
+def _extractor(
+    scale: Scale, words: Any, data: Mapping[str, list[Row]], part: PartOfRun, rng: Rng
+) -> SigExtModel:
+    done = part.folder / "extractor"
+    if not done.exists():
+        base = save_encoder(scale, words, part.folder / "encoder", rng)
+        settings = Settings(max_length=scale.positions, k=K)
+        extractor = SigExtModel.new(base, settings, device=scale.device)
+        per_epoch = -(-scale.train // scale.batch_size)
+        cfg = TrainConfig(
+            lr=scale.lr,
+            batch_size=scale.batch_size,
+            epochs=-(-scale.extractor_steps // per_epoch),
+            max_steps=scale.extractor_steps,
+            reduction="token_mean",
+            precision=scale.precision,
+            checkpoint_every=100,
+        )
+        train_extractor(
+            extractor,
+            data["train"],
+            data["validation"],
+            cfg,
+            run=part,
+            batch_tokens=16_384,
+            warmup_steps=min(20, scale.extractor_steps),
+        )
+        extractor.save_pretrained(part.folder / ".extractor")
+        (part.folder / ".extractor").rename(done)
+        shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(part.folder / "best", ignore_errors=True)
+    return SigExtModel.from_pretrained(done, device=scale.device)
+
+
+def write_summaries(world: World, llm: LLM, seed: int, done: Path) -> list[Summary]:
+    """A summary for every document and arm; those of a finished earlier attempt are read back."""
+    if not done.exists():
+        sampling = Sampling(max_tokens=96, temperature=1.0, top_p=0.8, seed=seed)
+        made = summarise(world.rows, world.shown, llm, TEMPLATE, sampling, concurrency=256)
+        write_json(done, [asdict(one) for one in made])
+    stored = json.loads(done.read_text("utf-8"))
+    return [Summary(**{**one, "phrases": tuple(Phrase(**p) for p in one["phrases"])}) for one in stored]
+
+
+def trained_writer(scale: Scale, part: PartOfRun) -> LLM:
+    """The T5, asked through the interface that any model is asked through."""
+    folder = train_writer(scale, tokenizer(), part, part.folder / "writer")
+    shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
+    return Local(folder, device=scale.device, batch_size=64)
+
+
+def study(world: World, made: Sequence[Summary]) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
+    """What the summaries brought, and the scores that claims name: arm -> metric -> per document a number, or one number."""
+    found = evaluate(world.rows, made)
+    scores: dict[str, dict[str, Any]] = {}
+    for arm in found.arms.values():
+        name = f"sigext, K={arm.k}" if arm.arm == DIAL else arm.arm
+        of_arm = {
+            f"ROUGE-1 {what}": arm.values[f"ROUGE-1 {what}"].tolist() for what in ("recall", "precision", "F")
+        }
+        if arm.arm in ("sigext", "random", "oracle"):
+            shares = arm.values["hint in source"]
+            of_arm["shown phrases in the document"] = [float(v) / 100 for v in shares[~np.isnan(shares)]]
+        scores[name] = of_arm
+    _match_lengths(world, made, scores)
+    recalls = [found.arms[f"{DIAL}, K={k}"].mean("ROUGE-1 recall") for k in KS]
+    scores["sigext"]["rank correlation of K and recall"] = _spearman(KS, recalls)
+    return found, scores
+
+
+def _match_lengths(world: World, made: Sequence[Summary], scores: dict[str, dict[str, Any]]) -> None:
+    """F of the plain and the hinted summary, both cut to the words of the shorter one."""
+    texts = {arm: {one.id: one.text for one in made if one.arm == arm} for arm in ("none", "sigext")}
+    cut = matched_length([[texts[arm][row.id] for row in world.rows] for arm in texts])
+    for arm, row in zip(texts, cut, strict=True):
+        f = rouge(row, [one.summary for one in world.rows], ("rouge1",))["rouge1"][:, 2]
+        scores[arm]["ROUGE-1 F at matched length"] = (100 * f).tolist()
+
+
+def _spearman(x: Sequence[float], y: Sequence[Any]) -> float:
+    from scipy.stats import spearmanr
+
+    value = float(spearmanr(x, y).statistic) if len(set(y)) > 1 else 0.0
+    return 0.0 if math.isnan(value) else value
+
+
+def simulator() -> LLM:
+    """The writer that is always there."""
+    return open_llm(SIMULATOR)

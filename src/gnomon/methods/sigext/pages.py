@@ -1,0 +1,234 @@
+"""What each verb shows on its report page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnomon.core.report import Page
+from gnomon.methods.sigext import colours
+from gnomon.methods.sigext.evaluation import STAND_IN, Evaluation
+from gnomon.methods.sigext.rows import Row
+from gnomon.methods.sigext.summarising import Summary, pair_up
+
+if TYPE_CHECKING:
+    from gnomon.methods.sigext.settings import Settings
+    from gnomon.methods.sigext.training import Trained
+    from gnomon.methods.sigext.tuning import Tuned
+
+SHOWN = 6
+"""Documents to look at, at most."""
+
+LONG = {"ROUGE-1": ("precision", "recall", "F"), "ROUGE-2": ("F",), "ROUGE-L": ("F",), "ROUGE-Lsum": ("F",)}
+
+
+def prepared(page: Page, figures: Mapping[str, Any], refused: int) -> None:
+    """What `prepare` found."""
+    page.title = f"{figures['phrases']:,} phrases of {figures['documents']:,} documents labelled"
+    page.figures({**figures, "rejected": refused})
+
+
+def labels(
+    page: Page,
+    rows: Sequence[Row],
+    figures: Mapping[str, Mapping[str, Any]],
+    agreement: float | None,
+    near: Sequence[Sequence[str]],
+) -> None:
+    """Both rules beside each other, and documents with coloured labels."""
+    rate = {rule: numbers["positive rate"] for rule, numbers in figures.items()}
+    page.title = f"Labels of {len(rows):,} documents"
+    page.figures(
+        {**{f"positive, rule {rule}": value for rule, value in rate.items()}, "the rules agree on": agreement}
+    )
+    page.table([{"rule": rule, **numbers} for rule, numbers in figures.items()], caption="labels by rule")
+    if near:
+        page.section("Examples")
+        colours.show_labels(page, rows[: len(near)], near)
+
+
+def training(
+    page: Page, found: Trained, settings: Settings, train: Sequence[Row], validation: Sequence[Row]
+) -> None:
+    """Loss, validation by epoch, and what was left out."""
+    ranks = found.validation
+    reached = (
+        "" if ranks is None else f": recall@20 {ranks.recall[20]:.2f}, R-precision {ranks.r_precision:.2f}"
+    )
+    page.title = f"An extractor from {len(train):,} documents{reached}"
+    page.figures(
+        {
+            "threshold (log-probability)": settings.tau,
+            "epoch kept": found.best_epoch,
+            "documents trained on": len(train) - found.dropped_train,
+            "left out, no positive phrase": found.dropped_train,
+            "phrases beyond the encoder's reach": found.unscored,
+            **({} if ranks is None else {name: v for name, v in ranks.figures().items() if "@" in name}),
+        }
+    )
+    records = found.history.records
+    smooth = [(r["step"], r["loss"]) for r in records if "loss" in r]
+    step = max(1, len(smooth) // 200)
+    means = [
+        (smooth[i][0], float(np.mean([v for _, v in smooth[i : i + step]])))
+        for i in range(0, len(smooth), step)
+    ]
+    page.section("Training")
+    page.lines(
+        {"training": means}, x_label="step", y_label="loss per token", caption="weighted cross entropy"
+    )
+    by_epoch = [record for record in records if "validation recall@20" in record]
+    if by_epoch:
+        lines = {
+            name: [(record["epoch"], record[f"validation {name}"]) for record in by_epoch]
+            for name in ("recall@20", "R-precision")
+            if f"validation {name}" in by_epoch[0]
+        }
+        page.lines(lines, x_label="epoch", y_label="share", caption="on the validation documents")
+    page.text(
+        f"{found.dropped_validation} of {len(validation)} validation documents have too few positive phrases to choose "
+        f"the epoch by. Stop words and rule: {settings.reading.language}, {settings.reading.rule}."
+    )
+
+
+def scored(page: Page, rows: Iterable[Mapping[str, Any]], document_field: str, id_field: str) -> None:
+    """Some of what was scored, and counts of all of it."""
+    shown: list[tuple[str, str, Any]] = []
+    names = ("documents", "phrases", "kept", "beyond the encoder's reach", "documents without a phrase")
+    counts = dict.fromkeys(names, 0)
+    for row in rows:
+        kept = sum(phrase["kept"] for phrase in row["phrases"])
+        unscored = sum(phrase["score"] is None for phrase in row["phrases"])
+        for name, more in zip(names, (1, len(row["phrases"]), kept, unscored, int(not kept)), strict=True):
+            counts[name] += more
+        if len(shown) < SHOWN:
+            shown.append((str(row[id_field]), row[document_field], row["phrases"]))
+    page.title = f"{counts['documents']:,} documents scored"
+    page.figures(counts)
+    colours.show_scores(page, shown)
+
+
+def arm_rows(found: Evaluation) -> list[dict[str, Any]]:
+    """One table row per arm."""
+    rows = []
+    for name, arm in found.arms.items():
+        row: dict[str, Any] = {"arm": name}
+        for kind, whats in LONG.items():
+            row |= {f"{kind} {what}": arm.mean(f"{kind} {what}") for what in whats}
+        for metric in (
+            "words",
+            "hints",
+            "hint uptake",
+            "added recall per hint",
+            "copy rate",
+            found.faithfulness,
+        ):
+            row[metric] = arm.mean(metric) if metric in arm.values else None
+        rows.append(row)
+    return rows
+
+
+def summaries(page: Page, rows: Sequence[Row], made: Sequence[Summary], found: Evaluation) -> None:
+    """Table of arms, differences, K curve and coloured documents."""
+    base = "none" if "none" in found.arms else next(iter(found.arms))
+    best = max(found.arms.values(), key=lambda arm: arm.mean("ROUGE-1 F") or 0)
+    page.title = f"Summaries of {found.documents:,} documents: {best.name} has the best ROUGE-1 F, {best.mean('ROUGE-1 F'):.1f}"
+    page.figures(
+        {
+            "documents": found.documents,
+            **{f"ROUGE-1 F, {name}": arm.mean("ROUGE-1 F") for name, arm in list(found.arms.items())[:4]},
+            "prompts with a cut document": found.cut_prompts,
+            "summaries cut off": found.cut_summaries,
+            "missing summaries": sum(found.faults.values()),
+        }
+    )
+    page.section("Arms")
+    page.table(
+        arm_rows(found),
+        caption="means over documents, in points",
+        best={"ROUGE-1 F": "max", "ROUGE-L F": "max"},
+    )
+    differences = []
+    for name in found.arms:
+        if name != base:
+            row: dict[str, Any] = {"arm": f"{name} - {base}"}
+            for metric in ("ROUGE-1 recall", "ROUGE-1 precision", "ROUGE-1 F", "ROUGE-L F"):
+                gap = found.difference(name, base, metric)
+                row[metric] = (gap.estimate, gap.low, gap.high)
+            differences.append(row)
+    if differences:
+        page.table(differences, caption="differences paired by document, with 95% bootstrap intervals")
+    _curve(page, found)
+    _checks(page, found)
+    arms = pair_up(rows, made)
+    told = next(iter(arms.values()))
+    page.section("Reading along")
+    colours.show_summaries(page, [row for row in rows if row.id in told][:SHOWN], arms, found.invented)
+
+
+def _curve(page: Page, found: Evaluation) -> None:
+    """ROUGE-1 against K, for arms with several of them."""
+    for arm in dict.fromkeys(one.arm for one in found.arms.values()):
+        members = sorted((one for one in found.arms.values() if one.arm == arm), key=lambda one: one.k)
+        if len(members) > 1:
+            lines = {}
+            for what in ("precision", "recall", "F"):
+                intervals = [(one.k, one.interval(f"ROUGE-1 {what}")) for one in members]
+                lines[what] = [(float(k), i.estimate, i.low, i.high) for k, i in intervals]
+            page.lines(
+                lines, x_label="K", y_label="ROUGE-1", caption=f"{arm}: the number of phrases as a dial"
+            )
+
+
+def _checks(page: Page, found: Evaluation) -> None:
+    """Faults and what the document does not support."""
+    page.section("Checks")
+    rows = [
+        {
+            "arm": name,
+            found.faithfulness: arm.mean(found.faithfulness),
+            "phrases that stand in the document": arm.mean("hint in source"),
+            "summaries with invented names or numbers": arm.mean("summaries with inventions"),
+        }
+        for name, arm in found.arms.items()
+    ]
+    page.table(rows, caption="faithfulness and inventions, in points")
+    if found.faithfulness == STAND_IN:
+        page.text(
+            "Token support counts content words and numbers that the document has too. It stands in for AlignScore, sees no "
+            "negation and no wrong combination, and is no measure of truth. Name a checkpoint with `--faithfulness`."
+        )
+    if found.faults:
+        page.table(
+            [{"fault": name, "summaries": n} for name, n in found.faults.items()],
+            caption="summaries that are missing; their documents are left out of every arm",
+        )
+
+
+def tuned(page: Page, found: Tuned, judge: str) -> None:
+    """What was tried and what was chosen."""
+    page.title = f"K = {found.k} with percentile {found.percentile:g} has the best ROUGE-1 F"
+    page.figures({"K": found.k, "percentile": found.percentile, "threshold": found.tau})
+    page.table(found.tried, caption=f"ROUGE-1 in points, by {judge}", best={"F": "max"})
+    for what in ("precision", "recall", "F"):
+        lines = {
+            f"percentile {p:g}": [
+                (float(row["K"]), row[what]) for row in found.tried if row["percentile"] == p
+            ]
+            for p in dict.fromkeys(row["percentile"] for row in found.tried)
+        }
+        page.lines(lines, x_label="K", y_label=f"ROUGE-1 {what}", caption=what)
+
+
+def spent(page: Page, figures: Mapping[str, Any]) -> None:
+    """What asking took, faults that were tried again among it."""
+    faults = figures.get("faults", {})
+    row = {name: value for name, value in figures.items() if name not in ("faults", "SIMULATED")}
+    page.table([row], caption="what was asked of the language model")
+    if faults:
+        page.table(
+            [{"fault": name, "times": n} for name, n in faults.items()],
+            caption="faults, those that a later attempt made good among them",
+        )

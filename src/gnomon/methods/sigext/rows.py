@@ -1,0 +1,184 @@
+"""Rows: documents with their reference summaries, their candidate phrases and the phrases' labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.data.documents import text_id
+from gnomon.core.text import check_language, stopwords
+from gnomon.errors import BadInput
+from gnomon.methods.sigext.labels import Rule, label
+from gnomon.methods.sigext.phrases import Phrase, clean_scientific, cut, extract_phrases
+
+DOCUMENT_TOKENS, REFERENCE_TOKENS = 6000, 510
+"""Longest beginning of a document and of a summary that phrases are looked for in, in tokens of `phrases.tokens`."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How phrases are found: labels and scores depend on it, so an extractor keeps it."""
+
+    language: str = "english"
+    """Of stop words and stems."""
+    scientific: bool = False
+    """Collapse white space and fold markers such as @xcite12, as in the arXiv and PubMed sets."""
+    rule: Rule = "code"
+    """How labels are made."""
+
+    def __post_init__(self) -> None:
+        check_language(self.language)
+
+    def clean(self, text: str) -> str:
+        """The text that phrases are found in and that a language model gets."""
+        return clean_scientific(text) if self.scientific else text
+
+    def phrases(self, document: str) -> list[Phrase]:
+        """Candidates of a document that has been cleaned."""
+        return extract_phrases(cut(document, DOCUMENT_TOKENS), stop=stopwords(self.language))
+
+    def labels(self, phrases: Sequence[Phrase], summary: str) -> list[bool]:
+        """Whether the summary says each phrase."""
+        wanted = extract_phrases(cut(self.clean(summary), REFERENCE_TOKENS), stop=stopwords(self.language))
+        said = [phrase.text for phrase in wanted]
+        return label([phrase.text for phrase in phrases], said, self.rule, language=self.language)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A document, its reference summary where there is one, and its phrases once they are found."""
+
+    id: str
+    """Its name."""
+    document: str
+    """The document, cleaned."""
+    summary: str = ""
+    """The reference summary; empty where there is none."""
+    phrases: tuple[Phrase, ...] = ()
+    """Candidates in reading order."""
+    labels: tuple[bool, ...] = ()
+    """Whether the summary says each; empty without a summary."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """The other columns."""
+
+    @property
+    def n_positive(self) -> int:
+        """Phrases that the summary says."""
+        return sum(self.labels)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns."""
+
+    document: str = "document"
+    """Column of the document."""
+    summary: str = "summary"
+    """Column of the reference summary."""
+    id: str = "id"
+    """Column of the row's name; a hash of the document where it is missing."""
+
+
+def read_rows(
+    source: str | Path,
+    reading: Reading | None = None,
+    columns: Columns | None = None,
+    *,
+    need_summary: bool = True,
+    limit: int | None = None,
+) -> list[Row]:
+    """The rows of a source with their phrases and, where there is a summary, their labels.
+
+    Args:
+        source: record files, a folder, a run folder, or `hf://name:split`.
+        reading: how phrases are found; None takes the defaults.
+        columns: their names.
+        need_summary: whether a row without a reference summary is an error.
+        limit: only so many from the start. None: all.
+
+    Raises:
+        BadInput: a column is missing or holds no text, a summary is empty, two rows have one id, or there is no row.
+    """
+    reading, columns = reading or Reading(), columns or Columns()
+    rows: list[Row] = []
+    seen: dict[str, str] = {}
+    for where, raw in records.read_raw(source):
+        if limit is not None and len(rows) == limit:
+            break
+        row = to_row(raw, reading, columns, where, need_summary=need_summary)
+        if row.id in seen:
+            raise BadInput(
+                f'{where}: id "{row.id}" is that of {seen[row.id]} too. Ids must differ; name another column with --id-field.'
+            )
+        seen[row.id] = where
+        rows.append(row)
+    if not rows:
+        raise BadInput(f"{source} holds no rows.")
+    return rows
+
+
+def to_row(
+    raw: Mapping[str, Any], reading: Reading, columns: Columns, where: str, *, need_summary: bool = True
+) -> Row:
+    """One row, checked, with its phrases and labels.
+
+    Raises:
+        BadInput: as in `read_rows`.
+    """
+    document = _text(raw, columns.document, where, "document")
+    summary = (
+        _text(raw, columns.summary, where, "summary") if need_summary else raw.get(columns.summary) or ""
+    )
+    if not isinstance(summary, str):
+        raise BadInput(f'{where}: field "{columns.summary}" must be a string; got {type(summary).__name__}.')
+    name = raw.get(columns.id)
+    if isinstance(name, (list, dict, bool)):
+        raise BadInput(f'{where}: field "{columns.id}" is no name. Name another column with --id-field.')
+    known = (columns.document, columns.summary, columns.id)
+    document = reading.clean(document)
+    row = Row(
+        text_id(document) if name is None else str(name),
+        document,
+        summary,
+        tuple(reading.phrases(document)),
+        meta={key: value for key, value in raw.items() if key not in known},
+    )
+    return replace(row, labels=tuple(reading.labels(row.phrases, summary))) if summary.strip() else row
+
+
+def _text(raw: Mapping[str, Any], column: str, where: str, what: str) -> str:
+    if column not in raw:
+        names = ", ".join(f'"{name}"' for name in list(raw)[:8]) or "no columns"
+        raise BadInput(
+            f'{where}: field "{column}" is missing; the row has {names}. Name the column with --{what}-field.'
+        )
+    text = raw[column]
+    if not isinstance(text, str):
+        raise BadInput(f'{where}: field "{column}" must be a string; got {type(text).__name__}.')
+    if not text.strip():
+        raise BadInput(f'{where}: field "{column}" is empty. Leave the row out, or mend it.')
+    return text
+
+
+def label_figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """How many phrases there are and how many of them the summaries say."""
+    phrases, positive = sum(len(row.phrases) for row in rows), sum(row.n_positive for row in rows)
+    return {
+        "documents": len(rows),
+        "phrases": phrases,
+        "phrases per document": phrases / len(rows) if rows else None,
+        "positive": positive,
+        "positive rate": positive / phrases if phrases else None,
+        "documents without a positive": sum(row.n_positive == 0 for row in rows),
+    }
+
+
+def batches(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    """The rows, `size` at a time."""
+    from itertools import islice
+
+    while part := list(islice(rows, size)):
+        yield part

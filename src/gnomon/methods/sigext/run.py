@@ -1,0 +1,361 @@
+"""The verbs: settings in, objects built, files out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.files import write_json
+from gnomon.core.run import Run
+from gnomon.errors import BadConfig, BadInput, BudgetSpent
+from gnomon.methods.sigext import config
+
+
+def prepare(cfg: config.Prepare, run: Run) -> None:
+    """Find the candidate phrases of every document and label them by its summary."""
+    from gnomon.core.data.execute import map_shards, rejected
+    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext.preparing import PrepareStep, checked
+
+    step = PrepareStep(_reading(cfg), _columns(cfg))
+    run.plan(
+        rows=lambda: sum(1 for _ in records.read_raw(cfg.source)), workers=cfg.workers, engine=cfg.engine
+    )
+    sink = run.artifact("records", run.folder / "prepared")
+    with run.progress(cfg.limit, "documents") as bar:
+        totals = map_shards(
+            step,
+            checked(records.read_raw(cfg.source), cfg.id_field, cfg.limit),
+            sink,
+            engine=cfg.engine,
+            workers=cfg.workers,
+            shard_rows=cfg.shard_rows,
+            settings=step,
+            progress=bar,
+        )
+    refused = list(rejected(sink))
+    if refused:
+        records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refused)
+    if not totals.written:
+        raise BadInput(refused[0]["reason"] if refused else f"{cfg.source} holds no rows.")
+    sums = totals.sums
+    figures = {
+        "documents": totals.written,
+        **{name: int(value) for name, value in sums.items()},
+        "positive rate": sums["positive"] / sums["phrases"] if sums["phrases"] else None,
+    }
+    run.log(**figures)
+    pages.prepared(run.page, figures, len(refused))
+
+
+def labels(cfg: config.Labels, run: Run) -> None:
+    """Look at labels: how many phrases are positive under either rule, and examples to read."""
+    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext.labels import matches
+    from gnomon.methods.sigext.rows import label_figures, read_rows
+
+    run.plan(rows=cfg.limit, rules=["code", "paper"])
+    reading = _reading(cfg)
+    rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
+    by_rule = {cfg.rule: rows}
+    other = "paper" if cfg.rule == "code" else "code"
+    second = replace(reading, rule=other)
+    by_rule[other] = [replace(row, labels=tuple(second.labels(row.phrases, row.summary))) for row in rows]
+    pairs = [
+        a == b
+        for x, y in zip(*by_rule.values(), strict=True)
+        for a, b in zip(x.labels, y.labels, strict=True)
+    ]
+    near = [
+        [
+            match.reference
+            for match in matches(
+                [p.text for p in row.phrases],
+                [p.text for p in reading.phrases(reading.clean(row.summary))],
+                cfg.rule,
+                language=cfg.language,
+            )
+        ]
+        for row in rows[: cfg.show]
+    ]
+    figures = {rule: label_figures(found) for rule, found in by_rule.items()}
+    for rule, numbers in figures.items():
+        run.log(rule=rule, **numbers)
+    pages.labels(run.page, rows, figures, sum(pairs) / len(pairs) if pairs else None, near)
+    _say_labels(rows[: cfg.show], run)
+
+
+def train(cfg: config.Train, run: Run) -> None:
+    """Train an extractor on documents with reference summaries."""
+    from gnomon.methods.sigext.preparing import draw
+
+    columns, reading = _columns(cfg), _reading(cfg)
+    rows, validation = draw(cfg, reading, columns, run.rng)
+    steps = cfg.train.epochs * -(-len(rows) // cfg.train.batch_size)
+    run.plan(
+        documents=len(rows),
+        validation=len(validation),
+        optimiser_steps=steps if cfg.train.max_steps is None else min(steps, cfg.train.max_steps),
+        longest=cfg.train.max_length,
+    )
+    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext.model import SigExtModel
+    from gnomon.methods.sigext.settings import Settings
+    from gnomon.methods.sigext.training import train_extractor
+
+    settings = Settings(
+        reading=reading,
+        tokenisation=cfg.tokenisation,
+        max_length=cfg.train.max_length,
+        percentile=cfg.percentile,
+        k=cfg.k,
+        trained_on=(cfg.source, *cfg.more),
+    )
+    options = {"stride": cfg.stride, "batch_tokens": cfg.batch_tokens}
+    extractor = SigExtModel.new(cfg.model, settings, device=cfg.device, rng=run.rng, **options)
+    if cfg.gradient_checkpointing:
+        extractor.model.gradient_checkpointing_enable()
+    found = train_extractor(
+        extractor,
+        rows,
+        validation,
+        cfg.train,
+        run=run,
+        batch_tokens=cfg.batch_tokens,
+        warmup_steps=cfg.warmup_steps,
+    )
+    if not run.is_main:
+        return
+    extractor.save_pretrained(run.artifact("model", run.folder / "model"))
+    pages.training(run.page, found, extractor.settings, rows, validation)
+
+
+def score(cfg: config.Score, run: Run) -> None:
+    """Score the phrases of documents and say which a prompt would show."""
+    from gnomon.core.data.execute import map_shards, rejected
+    from gnomon.core.models.load import model_at
+    from gnomon.methods.sigext.model import SigExtModel
+    from gnomon.methods.sigext.rows import Columns
+    from gnomon.methods.sigext.settings import read_settings
+    from gnomon.methods.sigext.streaming import ScoreStep, stream
+
+    folder = str(model_at(cfg.extractor))
+    settings = read_settings(Path(folder))
+    columns = Columns(cfg.document_field, cfg.summary_field, cfg.id_field)
+    run.plan(source=cfg.source, k=cfg.k or settings.k, tau=settings.tau)
+    from gnomon.methods.sigext import pages
+
+    if cfg.source == "-":
+        run.is_stream = True
+        path = run.artifact("records", run.folder / "scored.jsonl")
+        model = SigExtModel.from_pretrained(
+            folder, device=cfg.device, stride=cfg.stride, batch_tokens=cfg.batch_tokens
+        )
+        with path.open("w", encoding="utf-8") as file:
+            total = stream(model, sys.stdin, columns, cfg.k, sys.stdout, file)
+    else:
+        path = run.artifact("records", run.folder / "scored")
+        step = ScoreStep(folder, columns, cfg.k, cfg.stride, cfg.batch_tokens, cfg.device)
+        kept = replace(step, batch_tokens=0, device="")  # how the work is done changes no score
+        with run.progress(None, "documents") as bar:
+            totals = map_shards(
+                step,
+                records.read_raw(cfg.source),
+                path,
+                engine=cfg.engine,
+                workers=cfg.workers,
+                shard_rows=cfg.shard_rows,
+                settings=kept,
+                progress=bar,
+            )
+        total, refused = totals.written, list(rejected(path))
+        if refused:
+            records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refused)
+            if not total:
+                raise BadInput(refused[0]["reason"])
+            run.say(f"{len(refused)} rows cannot be used; see rejected.jsonl.")
+    rows = (raw for _, raw in records.read_raw(path)) if total else iter(())
+    pages.scored(run.page, rows, cfg.document_field, cfg.id_field)
+
+
+def prompt(cfg: config.Prompt, run: Run) -> None:
+    """Write the prompts for scored rows."""
+    from gnomon.methods.sigext.prompting import build_prompt, load_template
+    from gnomon.methods.sigext.selection import kept_phrases
+
+    template = load_template(cfg.template)
+    run.plan(source=cfg.source, template=cfg.template)
+
+    def prompts() -> Iterator[dict[str, Any]]:
+        for where, raw in records.read_raw(cfg.source):
+            document, phrases = raw.get(cfg.document_field), raw.get("phrases")
+            if not isinstance(document, str) or not isinstance(phrases, list):
+                missing = cfg.document_field if not isinstance(document, str) else "phrases"
+                raise BadInput(
+                    f'{where}: field "{missing}" is missing. Make scored rows with `gnomon sigext score`.'
+                )
+            yield raw | {"prompt": build_prompt(document, kept_phrases(phrases, where), template)}
+
+    path = run.artifact("records", run.folder / "prompts.jsonl")
+    total = records.write(path, prompts())
+    run.page.title = f"{total:,} prompts"
+    first = next((raw["prompt"] for _, raw in records.read_raw(path)), "")
+    run.page.figures({"prompts": total})
+    run.page.table([{"first prompt": first[:2000]}])
+
+
+def summarize(cfg: config.Summarize, run: Run) -> None:
+    """Summarise documents without and with phrases, and measure both against the references."""
+    from gnomon.methods.sigext.prompting import load_template
+    from gnomon.methods.sigext.rows import Reading, read_rows
+
+    template = load_template(cfg.template)
+    extractor = _extractor(cfg.extractor)
+    reading = Reading(cfg.language) if extractor is None else extractor.settings.reading
+    k = cfg.k or (20 if extractor is None else extractor.settings.k)
+    rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
+    pairs = [(arm, n) for arm in cfg.arms for n in ((0,) if arm == "none" else sorted({k, *cfg.curve}))]
+    run.plan(documents=len(rows), arms=[f"{arm}, K={n}" for arm, n in pairs], calls=len(rows) * len(pairs))
+    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext.evaluation import evaluate as measure
+    from gnomon.methods.sigext.summarising import Hints, Sampling, asked, room_of, summarise
+
+    hints = Hints(rows, extractor, encoder=cfg.encoder, language=reading.language, rng=run.rng)
+    shown = {(arm, n): hints.of(arm, max(n, 1)) for arm, n in pairs}
+    sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, run.seed)
+    with asked(cfg.llm, cfg.asking, run.folder / "replies", run.page) as (llm, meter):
+        limit, count = room_of(llm, cfg.max_tokens)
+        made = summarise(
+            rows,
+            shown,
+            llm,
+            template,
+            sampling,
+            context_tokens=cfg.context_tokens or limit,
+            count=count,
+            concurrency=cfg.asking.concurrency,
+        )
+    if unasked := sum(one.fault == "budget" for one in made):
+        raise BudgetSpent(
+            f"The budget is spent: {unasked} of {len(made)} summaries were not asked for. "
+            "Raise it and repeat the command; what was answered is kept and not paid for again."
+        )
+    by_id = {row.id: row for row in rows}
+    written = (_prediction(one, by_id[one.id]) for one in made)
+    records.write(run.artifact("records", run.folder / "predictions.jsonl"), written)
+    found = measure(rows, made, faithfulness=cfg.faithfulness, language=reading.language, workers=cfg.workers)
+    _finish(run, rows, made, found)
+    pages.spent(run.page, meter.figures())
+
+
+def evaluate(cfg: config.Evaluate, run: Run) -> None:
+    """Measure summaries that are there already."""
+    from gnomon.methods.sigext.evaluation import evaluate as measure
+    from gnomon.methods.sigext.predictions import read_predictions
+    from gnomon.methods.sigext.rows import Reading
+
+    run.plan(source=cfg.source)
+    rows, made = read_predictions(cfg.source, Reading(cfg.language))
+    run.page.simulated = _was_simulated(Path(cfg.source))
+    _finish(run, rows, made, measure(
+        rows, made, faithfulness=cfg.faithfulness, language=cfg.language, workers=cfg.workers
+    ))  # fmt: skip
+
+
+def tune_k(cfg: config.TuneK, run: Run) -> None:
+    """Choose the number of phrases and the threshold on validation rows."""
+    from gnomon.methods.sigext.rows import read_rows
+
+    extractor = _extractor(cfg.extractor)
+    if extractor is None:
+        raise BadConfig("tune-k needs an extractor. Name one with --extractor.")
+    rows = read_rows(cfg.source, extractor.settings.reading, _columns(cfg), limit=cfg.limit)
+    trials = len(cfg.ks) * len(cfg.percentiles)
+    run.plan(documents=len(rows), trials=trials, calls=0 if cfg.llm is None else trials * len(rows))
+    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext.settings import write_settings
+    from gnomon.methods.sigext.tuning import tune
+
+    scores = extractor.score_rows(rows)
+    if cfg.llm is None:
+        found = tune(rows, scores, cfg.ks, cfg.percentiles)
+        pages.tuned(run.page, found, "the phrases themselves")
+    else:
+        from gnomon.methods.sigext.predictions import summary_judge
+        from gnomon.methods.sigext.summarising import asked
+
+        with asked(cfg.llm, cfg.asking, run.folder / "replies", run.page) as (llm, meter):
+            judge = summary_judge(rows, llm, cfg, run.seed, extractor.settings.reading.language)
+            found = tune(rows, scores, cfg.ks, cfg.percentiles, judge)
+        pages.tuned(run.page, found, f"summaries of {cfg.llm}")
+        pages.spent(run.page, meter.figures())
+    for row in found.tried:
+        run.log(**row)
+    write_json(run.artifact("tuned", run.folder / "tuned.json"), asdict(found))
+    if cfg.save:
+        from gnomon.core.models.load import model_at
+
+        chosen = replace(extractor.settings, k=found.k, percentile=found.percentile, tau=found.tau)
+        write_settings(Path(model_at(cfg.extractor)), chosen)
+
+
+def _finish(run: Run, rows: Sequence[Any], made: Sequence[Any], found: Any) -> None:
+    from gnomon.methods.sigext import pages
+
+    numbers = {name: {metric: arm.mean(metric) for metric in arm.values} for name, arm in found.arms.items()}
+    about = {"documents": found.documents, "faults": found.faults, "faithfulness": found.faithfulness}
+    simulated = {"SIMULATED": True} if run.page.simulated else {}
+    write_json(run.artifact("metrics", run.folder / "metrics.json"), {**simulated, **about, "arms": numbers})
+    for name, values in numbers.items():
+        run.log(arm=name, **values)
+    pages.summaries(run.page, rows, made, found)
+
+
+def _prediction(one: Any, row: Any) -> dict[str, Any]:
+    phrases = [{"text": p.text, "start": p.start, "end": p.end} for p in one.phrases]
+    return {
+        "id": one.id,
+        "arm": one.arm,
+        "k": one.k,
+        "document": row.document,
+        "summary": row.summary,
+        "phrases": phrases,
+        "prediction": one.text,
+        "fault": one.fault,
+        "document_cut": one.is_cut,
+        "summary_cut": one.is_truncated,
+    }
+
+
+def _was_simulated(source: Path) -> bool:
+    report = source / "report.json"
+    return report.is_file() and bool(json.loads(report.read_text("utf-8")).get("simulated"))
+
+
+def _extractor(ref: str | None) -> Any:
+    from gnomon.methods.sigext.model import SigExtModel
+
+    return None if ref is None else SigExtModel.from_pretrained(ref)
+
+
+def _columns(cfg: config.Rows) -> Any:
+    from gnomon.methods.sigext.rows import Columns
+
+    return Columns(cfg.document_field, cfg.summary_field, cfg.id_field)
+
+
+def _reading(cfg: config.Finding) -> Any:
+    from gnomon.methods.sigext.rows import Reading
+
+    return Reading(cfg.language, cfg.scientific, cfg.rule)
+
+
+def _say_labels(rows: Sequence[Any], run: Run) -> None:
+    for row in rows:
+        marked = [f"+{p.text}" if said else p.text for p, said in zip(row.phrases, row.labels, strict=True)]
+        run.say(f"{row.id}: {' | '.join(' '.join(text.split()) for text in marked)}")

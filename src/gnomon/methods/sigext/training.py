@@ -1,0 +1,228 @@
+"""Training an extractor on `gnomon.core.train.fit`: weighted loss, best epoch by recall, threshold from the validation set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnomon.core.files import write_json
+from gnomon.core.run import Run
+from gnomon.core.train import Example, History, TrainConfig, fit
+from gnomon.core.train.loop import TrainRun
+from gnomon.errors import BadInput
+from gnomon.methods.sigext.config import PAPER_TRAINING, WARMUP_STEPS
+from gnomon.methods.sigext.feeding import IGNORED, DocumentBatches, window_of
+from gnomon.methods.sigext.model import SigExtModel
+from gnomon.methods.sigext.ranks import Ranks, measure
+from gnomon.methods.sigext.rows import Row
+from gnomon.methods.sigext.selection import threshold
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = (0.1, 1.0)
+"""Weight of a token that is not salient and of one that is."""
+LEAST_TRAIN, LEAST_VALIDATION = 1, 3
+"""Positive phrases that a document must have to be trained on, and to choose the epoch by."""
+AT = 20
+"""K of the recall that chooses the epoch."""
+
+
+def weighted_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """Cross entropy summed over labelled tokens, weighted 0.1 and 1; `labels` stand beside the model's inputs."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    logits = model(**inputs).logits.float()
+    weight = torch.tensor(WEIGHTS, device=logits.device)
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), batch["labels"].flatten(), weight=weight, ignore_index=IGNORED, reduction="sum"
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did."""
+
+    history: History
+    """Loss per step, and validation per epoch."""
+    validation: Ranks | None
+    """Of the epoch that was kept; None without a validation set."""
+    best_epoch: float | None
+    """Epoch that was kept; None: the last."""
+    dropped_train: int
+    """Documents left out because too few phrases within the encoder's reach are positive."""
+    dropped_validation: int
+    """The same of the validation set."""
+    unscored: int
+    """Training phrases beyond the encoder's reach."""
+
+
+def train_extractor(
+    extractor: SigExtModel,
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    cfg: TrainConfig,
+    *,
+    run: TrainRun,
+    batch_tokens: int,
+    warmup_steps: int = WARMUP_STEPS,
+) -> Trained:
+    """Train in place, put the best epoch's weights back and set the threshold.
+
+    A training that was killed goes on from its last checkpoint to bit for bit the same extractor.
+
+    Args:
+        extractor: untrained, or trained on something else.
+        rows: documents with labels.
+        validation: documents with labels that are not among them; empty: the last epoch is kept and nothing is cut off by score.
+        cfg: optimisation; its `warmup_ratio` follows from `warmup_steps`.
+        run: folder, random numbers, log.
+        batch_tokens: tokens computed at once.
+        warmup_steps: steps over which the learning rate rises.
+
+    Raises:
+        BadInput: no document has a positive phrase that the encoder reaches.
+    """
+    examples, dropped, unscored = _examples(extractor, rows)
+    chosen = [row for row in validation if row.n_positive >= LEAST_VALIDATION]
+    model = extractor.model
+    batches = DocumentBatches(
+        examples,
+        cfg.batch_size,
+        batch_tokens=batch_tokens,
+        pad_id=extractor.tokenizer.pad_token_id,
+        multiple=window_of(model.config),
+        generator=run.rng.child("batches"),
+    )
+    total = min(cfg.epochs * len(batches), cfg.max_steps or cfg.epochs * len(batches))
+    # Half a step less, so that rounding up gives the number itself.
+    cfg = replace(cfg, warmup_ratio=min(1.0, max(0.0, warmup_steps - 0.5) / total))
+    best = _Best(run.folder / "best", run.is_main)
+
+    def evaluate(_: Any) -> dict[str, float]:
+        ranks = measure([row.labels for row in chosen], extractor.score_rows(chosen), ks=(5, 10, AT))
+        best.offer((ranks.recall[AT], ranks.r_precision), model)
+        figures = {name: float(value) for name, value in ranks.figures().items() if value is not None}
+        return {f"validation {name}": value for name, value in figures.items()}
+
+    if validation and not chosen:
+        log.warning(
+            "No validation document has %d positive phrases: the last epoch is kept.", LEAST_VALIDATION
+        )
+    history = fit(model, batches, weighted_loss, cfg, run=run, eval=evaluate if chosen else None)
+    if chosen:
+        best.restore(model)
+    _set_threshold(extractor, validation)
+    ranks = (
+        measure([row.labels for row in validation], extractor.score_rows(validation)) if validation else None
+    )
+    return Trained(history, ranks, _best_epoch(history), dropped, len(validation) - len(chosen), unscored)
+
+
+def fit_rows(
+    extractor: SigExtModel,
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    *,
+    train: TrainConfig | None,
+    folder: Path | None,
+    seed: int,
+) -> SigExtModel:
+    """`train_extractor` for people who have no run; see `SigExtModel.fit`."""
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as where:
+        run = Run(
+            Path(where) / "run" if folder is None else Path(where),
+            method="sigext",
+            verb="fit",
+            seed=seed,
+            quiet=True,
+        )
+        try:
+            train_extractor(
+                extractor,
+                rows,
+                validation,
+                train or PAPER_TRAINING,
+                run=run,
+                batch_tokens=extractor.batch_tokens,
+            )
+        finally:
+            run.close()
+    return extractor
+
+
+def _examples(extractor: SigExtModel, rows: Sequence[Row]) -> tuple[list[Example], int, int]:
+    """Documents as tokens with labels; how many were dropped, and how many phrases are beyond reach."""
+    examples, unscored = [], 0
+    for row in rows:
+        if not row.labels and row.phrases:
+            raise BadInput(
+                f'Row "{row.id}" has no reference summary: nothing says which phrases are salient.'
+            )
+        encoded = extractor.encoder.encode(row.document, row.phrases)
+        unscored += encoded.n_missing
+        labels = encoded.labels(row.labels)
+        if labels.count(1) and row.n_positive >= LEAST_TRAIN:
+            examples.append(Example(encoded.input_ids, labels))
+    if not examples:
+        raise BadInput(
+            f"None of the {len(rows)} training documents has a phrase that its summary says. Do the columns belong together?"
+        )
+    return examples, len(rows) - len(examples), unscored
+
+
+def _set_threshold(extractor: SigExtModel, validation: Sequence[Row]) -> None:
+    settings = extractor.settings
+    if not validation:
+        log.warning("There is no validation set: no phrase is cut off by its score (tau = -inf).")
+    tau = threshold(extractor.score_rows(validation), settings.percentile)
+    extractor.settings = replace(settings, tau=tau)
+
+
+def _best_epoch(history: History) -> float | None:
+    names = f"validation recall@{AT}", "validation R-precision"
+    found = [record for record in history.records if names[0] in record]
+    best = max(found, key=lambda record: tuple(record[name] for name in names), default=None)
+    return None if best is None else best["epoch"]
+
+
+class _Best:
+    """The best weights so far, on disk; what a killed training left is what the same steps would write again."""
+
+    def __init__(self, folder: Path, is_main: bool):
+        self.folder, self.is_main = folder, is_main
+
+    def offer(self, reached: tuple[float, float], model: Any) -> None:
+        """Keep the weights if no earlier ones were as good: by recall, and by R-precision where that is the same."""
+        if not self.is_main or reached <= self._reached():
+            return
+        from safetensors.torch import save_model
+
+        unfinished = self.folder.with_name(".best-unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        save_model(model, str(unfinished / "model.safetensors"))
+        write_json(unfinished / "reached.json", {"recall": reached[0], "R-precision": reached[1]})
+        shutil.rmtree(self.folder, ignore_errors=True)
+        unfinished.rename(self.folder)
+
+    def restore(self, model: Any) -> None:
+        """Put the best weights into the model."""
+        from safetensors.torch import load_model
+
+        load_model(model, str(self.folder / "model.safetensors"), device=str(model.device))
+
+    def _reached(self) -> tuple[float, float]:
+        path = self.folder / "reached.json"
+        if not path.exists():
+            return -1.0, -1.0
+        told = json.loads(path.read_text("utf-8"))
+        return told["recall"], told["R-precision"]
