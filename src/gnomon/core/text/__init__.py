@@ -1,0 +1,16 @@
+"""Plain text: stop words, stems, sentences, and telling near-duplicates apart. Nothing here downloads anything."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "stopwords": "language",
+        "stopwords_name": "language",
+        "stemmer": "language",
+        "check_language": "language",
+        "Span": "segments",
+        "sentences": "segments",
+        "distinct": "duplicates",
+    },
+)
