@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,7 +79,11 @@ class Asker:
     ) -> None:
         self.llms, self.seed = llms, seed
         self.max_tokens, self.meta_tokens, self.temperature = max_tokens, meta_tokens, temperature
-        self._calls: dict[tuple[Any, ...], Call] = {}
+        self.calls: list[Call] = []
+        """Calls of finished steps."""
+        self.counts: Counter[str] = Counter()
+        """Role -> calls so far."""
+        self._open: list[Call] = []
 
     async def ask(self, role: Role, text: str, what: str, *, draw: int = 0) -> Reply:
         """The answer of one model.
@@ -108,7 +114,7 @@ class Asker:
             raise LLMFailure(
                 f"{what}: {llm.name} gave no answer. {reply.error} What was answered is kept; repeat the command to go on."
             )
-        self._calls[role, what, draw] = Call(
+        call = Call(
             role,
             what if not draw else f"{what}, draw {draw}",
             request_key(request)[:12],
@@ -117,16 +123,24 @@ class Asker:
             round(reply.latency_s, 4),
             reply.finish,
         )
+        self._open.append(call)
+        self.counts[role] += 1
         return reply
 
-    @property
-    def calls(self) -> list[Call]:
-        """Every call, sorted by what it was for: the same list however the answers came in."""
-        return [self._calls[key] for key in sorted(self._calls)]
+    def close_step(self) -> list[Call]:
+        """Enter the calls since the last time into the book, sorted by what they were for, and return them.
 
-    def count(self, role: Role) -> int:
-        """Calls of one role."""
-        return sum(key[0] == role for key in self._calls)
+        The book is the same however the answers came in.
+        """
+        new = sorted(self._open, key=lambda call: (call.role, _natural(call.what)))
+        self._open.clear()
+        self.calls += new
+        return new
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """What to sort texts by so that 2 comes before 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
 def token_counter(llm: LLM) -> tuple[Callable[[str], int], int | None]:

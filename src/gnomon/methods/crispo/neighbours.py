@@ -68,8 +68,9 @@ class Neighbours:
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             with torch.inference_mode():
                 rows.append(self.model(**inputs).last_hidden_state[:, 0].float().cpu().numpy())
-        found = np.concatenate(rows)
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        found: NDArray[np.float32] = np.concatenate(rows)
+        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return found
 
     def of(self, rows: Sequence[Example]) -> list[list[Example]]:
         """Per row its nearest pairs of train, the most similar last; never a pair with the row's own input."""

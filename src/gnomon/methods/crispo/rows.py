@@ -106,7 +106,7 @@ def check_apart(splits: Mapping[str, Sequence[Example]], slots: Sequence[str]) -
             )
 
 
-def check_slots(text: str, rows: Sequence[Example], *, has_encoder: bool, answer_tag: str | None) -> None:
+def check_slots(text: str, rows: Sequence[Example], *, has_encoder: bool) -> None:
     """Refuse a prompt that cannot be filled from every row.
 
     Raises:

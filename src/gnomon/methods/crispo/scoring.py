@@ -202,7 +202,8 @@ def _cover(kind: Any, predictions: Sequence[str], rows: Sequence[Example]) -> st
     precision, recall = 100 * float(table[0]), 100 * float(table[1])
     if recall < precision:
         return f"{kind}: recall ({recall:.2f}) is lower than precision ({precision:.2f}): cover more of what the references say."
-    return f"{kind}: precision ({precision:.2f}) is not higher than recall ({recall:.2f}): leave out what the references do not say."
+    less = "leave out what the references do not say"
+    return f"{kind}: precision ({precision:.2f}) is not higher than recall ({recall:.2f}): {less}."
 
 
 def _faithfulness(support: str | None) -> Metric:
@@ -257,4 +258,4 @@ def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None
         for field in ("low", "high", "higher_is_better", "is_exact", "aggregate", "describe", "advise")
         if hasattr(compare, field)
     }
-    return Metric(name or getattr(compare, "__name__", "metric"), many, **told)
+    return Metric(name or str(getattr(compare, "__name__", "metric")), many, **told)

@@ -1,71 +1,20 @@
-"""The search: score prompts on train, have them criticised, let the optimiser write better ones, choose on dev."""
+"""The two searches: for a whole prompt, and for a postscript behind a finished one."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gnomon.core.llm.loop import run_async
 from gnomon.core.rng import Rng
-from gnomon.errors import BadConfig, BadInput, UserError
-from gnomon.methods.crispo.asking import Asker, Call, LLMs
-from gnomon.methods.crispo.candidates import Candidate, History, Step
+from gnomon.methods.crispo.asking import Asker, LLMs
 from gnomon.methods.crispo.config import SearchConfig
-from gnomon.methods.crispo.critique import Critic
-from gnomon.methods.crispo.evaluation import Evaluator, needed_slots
+from gnomon.methods.crispo.loop import Search, plainly
 from gnomon.methods.crispo.neighbours import Neighbours
-from gnomon.methods.crispo.proposing import Optimizer, optional_slots
-from gnomon.methods.crispo.rows import Example, check_apart, check_slots, copied
+from gnomon.methods.crispo.rows import Example
 from gnomon.methods.crispo.scoring import Metric
-from gnomon.methods.crispo.selection import best_of
-from gnomon.methods.crispo.slots import KEYPHRASES, repair, slots_in
-
-log = logging.getLogger(__name__)
-
-OnStep = Callable[[Step, History, Asker], None]
-"""Called after every step, and after the given prompts were measured, as step 0."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What prompts are for."""
-
-    prompts: Sequence[str]
-    """Prompts to begin with; where a postscript is tuned, postscripts."""
-    answer_tag: str | None = "summary"
-    """The answer stands inside this tag; None: it is the whole reply."""
-    main: str | None = None
-    """The fixed prompt before the postscript; None: whole prompts are tuned."""
-    critic: str | Path | None = None
-    """A template in place of the critic's."""
-    optimizer: str | Path | None = None
-    """A template in place of the optimiser's."""
-
-    @property
-    def filled(self) -> str:
-        """The first text that has the slots."""
-        return self.main if self.main is not None else self.prompts[0]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search found."""
-
-    best: Candidate
-    """The best prompt on dev."""
-    history: History
-    """Every prompt and step."""
-    front: Sequence[Candidate]
-    """Prompts that no other beats in every metric on dev."""
-    calls: Sequence[Call]
-    """Every request that was answered."""
-    saved_calls: int = 0
-    """Calls that racing spared."""
+from gnomon.methods.crispo.task import POSTSCRIPT, OnStep, Result, Task
 
 
 def optimize(
@@ -107,7 +56,7 @@ def optimize(
         LLMFailure: a model did not answer.
         BudgetSpent: the budget ended; what was answered is in the cache.
     """
-    search = _Search(
+    search = Search(
         task,
         train,
         dev,
@@ -124,7 +73,7 @@ def optimize(
         neighbours,
         on_step,
     )
-    return run_async(_plainly(search.run()))
+    return run_async(plainly(search.run()))
 
 
 def tune_suffix(
@@ -161,254 +110,3 @@ def tune_suffix(
     first = list(postscripts) if postscripts is not None else [POSTSCRIPT]
     task = Task(["", *(text for text in first if text)], answer_tag, main, critic, optimizer)
     return optimize(task, train, dev, llms, metrics, cfg, **more)
-
-
-POSTSCRIPT = "Stay faithful to the input: do not write anything that it does not say."
-"""The postscript to begin with."""
-
-
-class _Search:
-    """One search under way."""
-
-    def __init__(
-        self,
-        task: Task,
-        train: Sequence[Example],
-        dev: Sequence[Example],
-        asker: Asker,
-        metrics: Sequence[Metric],
-        cfg: SearchConfig,
-        rng: Rng,
-        neighbours: Neighbours | None,
-        on_step: OnStep | None,
-    ) -> None:
-        slots = _check(task, train, dev, metrics, cfg, neighbours)
-        self.task, self.cfg, self.asker, self.on_step = task, cfg, asker, on_step
-        self.history = History(metrics, policy=cfg.select, eps=cfg.eps, weights=cfg.weights)
-        self.evaluator = Evaluator(
-            asker,
-            {"train": train, "dev": dev},
-            metrics,
-            answer_tag=task.answer_tag,
-            main=task.main,
-            slots=slots,
-            neighbours=neighbours,
-            repeat=cfg.repeat,
-            rng=rng,
-        )
-        sources = self.evaluator.sources["train"]
-        self.critic = Critic(
-            asker,
-            train,
-            sources,
-            metrics,
-            rng,
-            examples=cfg.critique_examples,
-            pick=cfg.pick,
-            main=task.main,
-            template=task.critic,
-            context_tokens=cfg.context_tokens,
-        )
-        is_whole = task.main is None
-        self.optimizer = Optimizer(
-            asker,
-            train,
-            sources,
-            rng,
-            needed=slots if is_whole else (),
-            optional=optional_slots(task.filled) if is_whole else (),
-            answer_tag=task.answer_tag if is_whole else None,
-            arm=cfg.arm,
-            critiques=cfg.critiques,
-            top_k=cfg.top_k,
-            few_shot=cfg.few_shot,
-            examples_by=cfg.examples_by,
-            main=task.main,
-            first_k=cfg.k,
-            forbid_copies=cfg.forbid_copies,
-            template=task.optimizer,
-            context_tokens=cfg.context_tokens,
-        )
-        self.attempts = 0
-        exact = metrics[0].is_exact
-        self.dev_every = cfg.dev_every if cfg.dev_every is not None else 1 if exact else 5
-
-    async def run(self) -> Result:
-        """The whole search."""
-        given = [self.history.add(one) for one in self._given()]
-        await self._try(given)
-        await self._on_dev(given, must=True)
-        self._end(Step(0, [one.number for one in given]))
-        steps = 0 if self.cfg.arm == "plain" else self.cfg.steps
-        for number in range(1, steps + 1):
-            step = Step(number)
-            new = [self.history.add(one) for one in await self._propose(step)]
-            step.new = [one.number for one in new]
-            await self._try(new)
-            if number % self.dev_every == 0 or number == steps:
-                await self._on_dev([*new, self.history.best("train")])
-            self._end(step)
-        best = await self._choose()
-        saved = self.evaluator.saved
-        return Result(best, self.history, self.history.front("dev"), self.asker.calls, saved)
-
-    def _given(self) -> list[Candidate]:
-        """The prompts to begin with, mended where they lack something."""
-        found: list[Candidate] = []
-        for text in self.task.prompts:
-            repairs: tuple[str, ...] = ()
-            if self.task.main is None:
-                text, repairs = repair(text, needed_slots(self.task.filled), self.task.answer_tag)
-            has_k = KEYPHRASES in slots_in(self.task.main if self.task.main is not None else text)
-            if all(one.text != text for one in found):
-                found.append(Candidate(-1, text, k=self.cfg.k if has_k else None, repairs=repairs))
-        return found
-
-    async def _propose(self, step: Step) -> list[Candidate]:
-        """New prompts of a step, few or none where the optimiser writes nothing of use.
-
-        Proposals are asked for side by side and read in their order. When all of a step were refused, one more round is asked,
-        with other examples.
-        """
-        taken: list[Candidate] = []
-        refused: Counter[str] = Counter()
-        wanted = self.cfg.per_step
-        while len(taken) < wanted and refused.total() < self.cfg.max_retry:
-            await self._round(wanted - len(taken), step, taken, refused)
-        if not taken:
-            await self._round(wanted, step, taken, refused)
-        if not taken:
-            log.warning("step %d: no proposal could be used (%s).", step.step, _told(refused))
-        step.rejected = dict(sorted(refused.items()))
-        return taken
-
-    async def _round(self, count: int, step: Step, taken: list[Candidate], refused: Counter[str]) -> None:
-        numbers = range(self.attempts, self.attempts + count)
-        self.attempts += count
-        step.asked += count
-        asked = [self.optimizer.question(self.history, number) for number in numbers]
-        async with asyncio.TaskGroup() as pool:
-            what = f"step {step.step}, proposal"
-            replies = [
-                pool.create_task(self.asker.ask("optimizer", text, f"{what} {number}", draw=number))
-                for number, (text, _) in zip(numbers, asked, strict=True)
-            ]
-        for number, (_, shown), reply in zip(numbers, asked, replies, strict=True):
-            if reply.result().finish == "refusal":
-                refused["refused by the model"] += 1
-                continue
-            found = self.optimizer.read(reply.result().text, self.history, taken, shown, number)
-            if isinstance(found, str):
-                refused[found] += 1
-            else:
-                found.step = step.step
-                taken.append(found)
-
-    async def _try(self, new: Sequence[Candidate]) -> None:
-        """Measure prompts on train, all at once; each is criticised as soon as its last row is in."""
-
-        async def one(candidate: Candidate) -> None:
-            if self.cfg.racing:
-                await self.evaluator.race(candidate, self.history, "train", self.cfg.top_k)
-            else:
-                await self.evaluator.measure(candidate, "train")
-            if self.cfg.arm == "crispo" and self.cfg.steps and not candidate.is_racing_loss:
-                candidate.critique = await self.critic.critique(candidate)
-
-        await _together([one(candidate) for candidate in new])
-
-    async def _on_dev(self, candidates: Sequence[Candidate], *, must: bool = False) -> None:
-        metric, floor = self.history.metrics[0], self.cfg.dev_floor
-        waiting = {
-            one.number: one
-            for one in candidates
-            if "dev" not in one.measured
-            and not one.is_racing_loss
-            and (must or floor is None or one.values["train"][metric.name] >= floor)
-        }
-        await _together([self.evaluator.measure(one, "dev") for one in waiting.values()])
-
-    async def _choose(self) -> Candidate:
-        """The best prompt on dev, after the best few were measured there once more."""
-        few = self.history.ranked("dev")[::-1][: self.cfg.recheck]
-        if len(few) < 2:
-            return self.history.best("dev")
-        await _together([self.evaluator.measure(one, "dev", first_draw=self.cfg.repeat) for one in few])
-        there, numbers = self.history.on("dev"), {one.number for one in few}
-        keys = self.history.keys("dev")
-        left = [(key, one) for key, one in zip(keys, there, strict=True) if one.number in numbers]
-        return left[best_of([key for key, _ in left])][1]
-
-    def _end(self, step: Step) -> None:
-        for split in ("train", "dev"):
-            best = self.history.best(split)
-            step.best[split] = best.number
-            step.values[split] = dict(best.values[split])
-        step.task_calls = self.asker.count("task")
-        self.history.steps.append(step)
-        if self.on_step is not None:
-            self.on_step(step, self.history, self.asker)
-
-
-def _check(
-    task: Task,
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    metrics: Sequence[Metric],
-    cfg: SearchConfig,
-    neighbours: Neighbours | None,
-) -> list[str]:
-    """Refuse what cannot work, before anything is paid for. Returns the slots that hold a row."""
-    for name, rows in (("train", train), ("dev", dev)):
-        if not rows:
-            raise BadInput(f"{name} has no rows. Give 50 to 100 pairs of input and output.")
-    if not task.prompts:
-        raise BadInput("There is no prompt to begin with. Give one.")
-    if cfg.racing and len(metrics) > 1:
-        raise BadConfig("racing looks at a single metric; got several. Leave it off.")
-    if cfg.weights is not None and len(cfg.weights) != len(metrics):
-        raise BadConfig(f"weights must be one per metric ({len(metrics)}); got {len(cfg.weights)}.")
-    texts = task.prompts if task.main is None else [task.main]
-    slots = needed_slots(texts[0])
-    check_slots(texts[0], [*train, *dev], has_encoder=neighbours is not None, answer_tag=task.answer_tag)
-    known = set(slots_in(texts[0]))
-    for text in texts[1:]:
-        if odd := [name for name in slots_in(text) if name not in known]:
-            raise BadInput(
-                f"A prompt has a slot that the first one has not ({odd[0]}). Give all the same slots."
-            )
-    check_apart({"train": train, "dev": dev}, slots)
-    for text in (*task.prompts, *([task.main] if task.main else [])):
-        if found := copied(text, dev, inputs=True):
-            raise BadInput(
-                f'A prompt to begin with holds the text of row "{found[0]}" of dev. Take it out of one of them.'
-            )
-    return slots
-
-
-async def _together(work: Sequence[Any]) -> None:
-    async with asyncio.TaskGroup() as pool:
-        for one in work:
-            pool.create_task(one)
-
-
-async def _plainly(work: Any) -> Any:
-    """The result of `work`; of several failures side by side the first that a user can mend."""
-    try:
-        return await work
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaves = list(_leaves(group))
-    return next((one for one in leaves if isinstance(one, UserError)), leaves[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Any:
-    for one in group.exceptions:
-        yield from _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
-
-
-def _told(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none came"

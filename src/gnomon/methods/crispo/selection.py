@@ -30,7 +30,8 @@ def mean_ranks(table: ArrayLike) -> NDArray[np.float64]:
     """
     scores = np.asarray(table, np.float64)
     better: NDArray[np.bool_] = scores[None, :, :] > scores[:, None, :]
-    return better.sum(1).mean(1)
+    ranks: NDArray[np.float64] = better.sum(1).mean(1)
+    return ranks
 
 
 def z_sums(table: ArrayLike, weights: Sequence[float] | None = None) -> NDArray[np.float64]:
@@ -43,7 +44,8 @@ def z_sums(table: ArrayLike, weights: Sequence[float] | None = None) -> NDArray[
     scores = np.asarray(table, np.float64)
     spread = scores.std(0)
     z = (scores - scores.mean(0)) / np.where(spread > 0, spread, 1.0)
-    return z @ np.asarray(weights if weights is not None else np.ones(scores.shape[1]))
+    sums: NDArray[np.float64] = z @ np.asarray(weights if weights is not None else np.ones(scores.shape[1]))
+    return sums
 
 
 def pareto_front(table: ArrayLike) -> list[int]:
@@ -53,8 +55,8 @@ def pareto_front(table: ArrayLike) -> list[int]:
     [0, 1, 3]
     """
     scores = np.asarray(table, np.float64)
-    at_least = (scores[None, :, :] >= scores[:, None, :]).all(2)
-    better = (scores[None, :, :] > scores[:, None, :]).any(2)
+    at_least: NDArray[np.bool_] = np.all(scores[None, :, :] >= scores[:, None, :], axis=2)
+    better: NDArray[np.bool_] = np.any(scores[None, :, :] > scores[:, None, :], axis=2)
     return [int(i) for i in np.flatnonzero(~(at_least & better).any(1))]
 
 

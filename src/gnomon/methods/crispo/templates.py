@@ -1,4 +1,7 @@
-"""What critic and optimiser are asked, written from template files. Text of others goes in as values and is never read as a template."""
+"""What critic and optimiser are asked, written from template files.
+
+Text of others goes in as values and is never read as a template.
+"""
 
 from __future__ import annotations
 

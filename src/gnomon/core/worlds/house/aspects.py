@@ -155,12 +155,26 @@ def read_requests(text: str) -> dict[int, int]:
     >>> read_requests("Use bullet points. Be brief. use the PAST tense")
     {1: 1, 4: 0}
     """
-    return dict(_BY_WORDS[_key(found)] for found in _REQUEST.findall(text))
+    plain = " ".join(text.lower().split())
+    found = [(at, place) for words, place in _BY_WORDS.items() if (at := _last_place(words, plain)) >= 0]
+    return dict(place for _, place in sorted(found))
+
+
+def _last_place(words: str, text: str) -> int:
+    """Where `words` stand last in `text` as whole words; -1 when they do not. Much faster than a pattern of all sentences."""
+    at = text.rfind(words)
+    while at >= 0:
+        before, behind = text[at - 1 : at], text[at + len(words) : at + len(words) + 1]
+        if not (before.isalnum() or behind.isalnum()):
+            return at
+        at = text.rfind(words, 0, at + len(words) - 1)
+    return -1
 
 
 def read_forbidden(text: str) -> set[str]:
     """Kinds of inventions that `text` forbids."""
-    return {_FORBID_BY_WORDS[_key(found)] for found in _FORBID.findall(text)}
+    plain = " ".join(text.lower().split())
+    return {kind for words, kind in _FORBID_BY_WORDS.items() if _last_place(words, plain) >= 0}
 
 
 def with_request(text: str, aspect: int, level: int) -> str:
