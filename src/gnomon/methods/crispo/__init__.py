@@ -1,4 +1,4 @@
-"""CriSPO (arXiv 2410.02748): prompts optimised from multi-aspect critiques and suggestions, and suffixes tuned for several metrics."""
+"""CriSPO (arXiv 2410.02748): prompts optimised from multi-aspect critiques, and suffixes tuned for several metrics at once."""
 
 from gnomon.lazy import exports
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from gnomon.core.llm.base import LLM
 from gnomon.core.llm.loop import run_async
 from gnomon.core.metrics.stats import Interval, paired_difference
-from gnomon.methods.crispo.asking import Asker, LLMs
+from gnomon.methods.crispo.asking import Asker, Call, LLMs
 from gnomon.methods.crispo.candidates import Candidate, Measured
 from gnomon.methods.crispo.evaluation import Evaluator, needed_slots
+from gnomon.methods.crispo.loop import plainly, together
 from gnomon.methods.crispo.neighbours import Neighbours
 from gnomon.methods.crispo.rows import Example, check_slots
 from gnomon.methods.crispo.scoring import Metric
-from gnomon.methods.crispo.loop import plainly, together
 
 
 def evaluate(
@@ -29,6 +29,7 @@ def evaluate(
     repeat: int = 1,
     max_tokens: int = 512,
     seed: int = 0,
+    calls: list[Call] | None = None,
 ) -> list[Measured]:
     """What each prompt does on the rows, all pairs of prompt and row asked side by side.
 
@@ -44,6 +45,7 @@ def evaluate(
         repeat: how often each row is asked.
         max_tokens: longest answer.
         seed: of the search, so that what it asked is known; for endpoints that know seeds.
+        calls: every call is entered here.
 
     Raises:
         BadInput: a prompt cannot be filled from every row.
@@ -55,8 +57,9 @@ def evaluate(
     ]
     for text in {one.text for one in candidates} if main is None else {main}:
         check_slots(text, rows, has_encoder=neighbours is not None)
+    asker = Asker(LLMs.of(llm), seed=seed, max_tokens=max_tokens)
     evaluator = Evaluator(
-        Asker(LLMs.of(llm), seed=seed, max_tokens=max_tokens),
+        asker,
         {"test": rows},
         metrics,
         answer_tag=answer_tag,
@@ -66,6 +69,8 @@ def evaluate(
         repeat=repeat,
     )
     run_async(plainly(together([evaluator.measure(one, "test") for one in candidates])))
+    if calls is not None:
+        calls += asker.close_step()
     return [one.measured["test"] for one in candidates]
 
 

@@ -176,6 +176,8 @@ class Evaluate(Measuring):
     """Prompts: text files, or folders of runs. Each is compared with the first one."""
     task: str
     """The model that does the task."""
+    examples: str | None = None
+    """Rows that near examples are taken from, for INSERT_EXAMPLES_HERE."""
     repeat: int = 1
     """Times each row is asked."""
     k: int = 15

@@ -14,7 +14,8 @@ from gnomon.errors import BadInput
 from gnomon.methods.crispo.asking import Call
 from gnomon.methods.crispo.candidates import Candidate, History, Measured, Step
 
-HISTORY, CALLS, SEARCH, BEST = "history.jsonl", "calls.jsonl", "search.json", "best_prompt.txt"
+HISTORY, CALLS, SEARCH = "history.jsonl", "calls.jsonl", "search.json"
+BEST, SUFFIX = "best_prompt.txt", "best_suffix.txt"
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Store:
     """The fixed prompt, where postscripts are tuned."""
     answer_tag: str | None = None
     """The tag of answers."""
+    is_simulated: bool = False
+    """Whether a simulator answered."""
     _calls: int = 0
     _scores: dict[tuple[int, str], Measured] = field(default_factory=dict)
 
@@ -50,7 +53,7 @@ class Store:
         records.write(self.folder / HISTORY, [one.row() for one in history.candidates])
         write_text(self.folder / BEST, whole(self.main, best.text))
         if self.main is not None:
-            write_text(self.folder / "best_suffix.txt", best.text)
+            write_text(self.folder / SUFFIX, best.text)
         write_json(self.folder / SEARCH, self._told(history, best))
 
     def _told(self, history: History, best: Candidate) -> dict[str, Any]:
@@ -67,6 +70,7 @@ class Store:
             "select": history.policy,
             "answer_tag": self.answer_tag,
             "main": self.main,
+            "simulated": self.is_simulated,
             "best": best.number,
             "k": best.k,
             "front": [one.number for one in history.front("dev")],
@@ -91,7 +95,7 @@ class Told:
             BadInput: there is none.
         """
         try:
-            search = json.loads((folder / SEARCH).read_text("utf-8"))
+            search: dict[str, Any] = json.loads((folder / SEARCH).read_text("utf-8"))
         except (OSError, ValueError):
             raise BadInput(
                 f"{folder} holds no search ({SEARCH} is missing). Give the folder of an `optimize` or `suffix` run."
@@ -106,7 +110,8 @@ class Told:
     @property
     def best(self) -> dict[str, Any]:
         """The best prompt's line."""
-        return self.prompts[self.search["best"]]
+        found: dict[str, Any] = self.prompts[self.search["best"]]
+        return found
 
 
 def score_rows(found: Measured) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ class Result:
     """Every prompt and step."""
     front: Sequence[Candidate]
     """Prompts that no other beats in every metric on dev."""
-    calls: Sequence[Call]
+    calls: list[Call]
     """Every request that was answered."""
     saved_calls: int = 0
     """Calls that racing spared."""
