@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gnomon.core.report import Page
+from gnomon.core.report.values import human
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.crispo.figures import search_figures, total_rejected
 from gnomon.methods.crispo.scoring import STAND_IN
@@ -39,11 +40,11 @@ def search(page: Page, told: Told, metric: str | None = None) -> None:
     _curve(page, told, name)
     draw_tree(page, told, metrics[name])
     if len(metrics) > 1:
-        _front(page, told)
+        front(page, told)
     page.section("The best prompts")
     _table(page, told, list(metrics))
     page.section("Figures of the search")
-    page.table([{"figure": key, "value": value} for key, value in figures.items()])
+    page.table([{"figure": key, "value": human(value)} for key, value in figures.items()])
     if refused := total_rejected(told.search["steps"]):
         rows = [{"reason": reason, "proposals": count} for reason, count in refused.most_common()]
         page.table(rows, caption="proposals that were refused, by reason")
@@ -92,7 +93,7 @@ def _curve(page: Page, told: Told, metric: str) -> None:
     page.lines(series, x_label="step", y_label=metric, caption=f"{metric} over the search")
 
 
-def _front(page: Page, told: Told) -> None:
+def front(page: Page, told: Told) -> None:
     """Prompts on dev by the first two metrics, those that none beats joined by a line."""
     one, other = told.search["metrics"][:2]
     there = [
