@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.base import LLM, Reply, ask
+from gnomon.core.llm.base import LLM, Reply, Request, ask
 from gnomon.core.llm.stored import estimated_tokens, request_key
 from gnomon.errors import BudgetSpent, LLMFailure
 
@@ -45,8 +45,8 @@ class Call:
     """Who was asked."""
     what: str
     """What for: prompt and row, or step and attempt."""
-    hash: str
-    """Short name of the complete request."""
+    request: Request
+    """What was asked."""
     tokens_in: int
     """Tokens of the request."""
     tokens_out: int
@@ -55,6 +55,11 @@ class Call:
     """Seconds to the answer, when it was first given."""
     finish: str
     """Why it ended: stop, length or refusal."""
+
+    def row(self) -> dict[str, Any]:
+        """The call as a line of `calls.jsonl`: the request by a short hash of all its fields."""
+        told = {name: value for name, value in vars(self).items() if name != "request"}
+        return told | {"hash": request_key(self.request)[:12]}
 
 
 class Asker:
@@ -117,7 +122,7 @@ class Asker:
         call = Call(
             role,
             what if not draw else f"{what}, draw {draw}",
-            request_key(request)[:12],
+            request,
             reply.usage.tokens_in,
             reply.usage.tokens_out,
             round(reply.latency_s, 4),

@@ -48,7 +48,7 @@ class Store:
                     )
                     self._scores[one.number, split] = found
         with (self.folder / CALLS).open("a" if self._calls else "w", encoding="utf-8") as file:
-            file.writelines(map(records.to_line, calls[self._calls :]))
+            file.writelines(records.to_line(call.row()) for call in calls[self._calls :])
         self._calls = len(calls)
         records.write(self.folder / HISTORY, [one.row() for one in history.candidates])
         write_text(self.folder / BEST, whole(self.main, best.text))

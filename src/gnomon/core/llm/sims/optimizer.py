@@ -30,8 +30,9 @@ class Optimizer:
     """Reads prompts with their scores and critiques, worst to best, and writes a new one inside <instruction> tags.
 
     The truth: it starts from the best prompt with chance `best`, from the next best with that chance of what is left, and so on.
-    It applies each suggestion of that prompt's critique with chance `apply`; when it has applied none, it changes one aspect to any
-    level. Then the faults of format.
+    It applies each suggestion of that prompt's critique with chance `apply`; when it has applied none, it has an idea of its own:
+    it changes one aspect to any level. Behind a main prompt that is fixed, half of its ideas forbid some invention. Then the faults
+    of format.
     """
 
     apply: float = 0.8
@@ -51,7 +52,8 @@ class Optimizer:
 
     def answer(self, request: Request, noise: random.Random) -> str:
         """Some reasoning and the new prompt."""
-        shown = _SHOWN.findall(request.messages[-1].content)
+        asked = request.messages[-1].content
+        shown = _SHOWN.findall(asked)
         if not shown:
             return "There are no prompts to improve on."
         at = len(shown) - 1
@@ -59,7 +61,7 @@ class Optimizer:
             at -= 1
         prompt, critique = shown[at]
         draws = [noise.random() for _ in range(3)]
-        text, applied = self._improved(prompt, critique, noise)
+        text, applied = self._improved(prompt, critique, noise, "<main>" in asked)
         if draws[0] < self.copied:
             text = prompt
         if draws[1] < self.slotless:
@@ -68,7 +70,9 @@ class Optimizer:
         suggestions = "\n".join(f"<suggestion>{sentence}</suggestion>" for sentence in applied)
         return f"The better prompts are more definite.\n{suggestions}\n<instruction>\n{text}{end}"
 
-    def _improved(self, prompt: str, critique: str, noise: random.Random) -> tuple[str, list[str]]:
+    def _improved(
+        self, prompt: str, critique: str, noise: random.Random, is_postscript: bool
+    ) -> tuple[str, list[str]]:
         text, applied = prompt, []
         for suggestion in _SUGGESTION.findall(critique):
             if noise.random() >= self.apply:
@@ -81,5 +85,11 @@ class Optimizer:
             if text != before:
                 applied.append(suggestion)
         if not applied:
-            text = with_request(text, noise.randrange(len(ASPECTS)), noise.randrange(LEVELS))
+            text = self._own_idea(text, noise, is_postscript)
         return text, applied
+
+    def _own_idea(self, text: str, noise: random.Random, is_postscript: bool) -> str:
+        left = [sentence for kind, (_, sentence) in INVENTIONS.items() if kind not in read_forbidden(text)]
+        if is_postscript and left and noise.random() < 0.5:
+            return with_sentence(text, noise.choice(left))
+        return with_request(text, noise.randrange(len(ASPECTS)), noise.randrange(LEVELS))
