@@ -78,26 +78,20 @@ def test_requests_are_followed_at_the_planted_rate(follow):
 
 
 def test_hints_are_taken_up_at_the_planted_rate_and_only_hints_help():
-    docs = [doc for doc in documents(300, style=(0,) * 8, salient=True) if True]
+    docs = documents(300, style=(0,) * 8, salient=True)
     salient = [{f.thing for f, mark in zip(d.facts, d.salient, strict=True) if mark} for d in docs]
 
-    def found(prompt, uptake):
-        texts = [
-            tagged(r.text, "summary")
-            for r in complete(
-                open_llm(f"sim:styler?uptake={uptake}"),
-                [ask(prompt(d)) for d in docs],
-            )
+    def found(hints, uptake):
+        """Share of the salient facts that are told when a line names what `hints` says of each document."""
+        prompts = [
+            f"{PROMPT.format(d.notes)}\nKey phrases: {'; '.join(h)}" for d, h in zip(docs, hints, strict=True)
         ]
-        return sum(len(set(read_summary(t).things) & s) for t, s in zip(texts, salient, strict=True)) / 900
+        replies = complete(open_llm(f"sim:styler?uptake={uptake}"), map(ask, prompts))
+        told = [set(read_summary(tagged(reply.text, "summary")).things) for reply in replies]
+        return sum(len(one & wanted) for one, wanted in zip(told, salient, strict=True)) / 900
 
-    plain = found(lambda d: PROMPT.format(d.notes), 0.9)
-    # One phrase of each salient fact: what it was for.
-    hinted = [
-        found(lambda d, s=s: PROMPT.format(d.notes) + "\nKey phrases: " + "; ".join(s[d.id]), uptake)
-        for s in [{d.id: sorted(x) for d, x in zip(docs, salient, strict=True)}]
-        for uptake in (0, 0.5, 1)
-    ]
+    plain = found([()] * 300, 0.9)
+    hinted = [found(map(sorted, salient), uptake) for uptake in (0, 0.5, 1)]
     assert hinted[0] == pytest.approx(plain)
     assert hinted[0] < hinted[1] < hinted[2] == 1
     # A hinted fact is told when it is taken up, or else when it is among the earliest of what room is left.
@@ -148,14 +142,13 @@ def critic_prompt(instruction, triples, with_references=True):
     return f"<instruction>\n{instruction}\n</instruction>\n\n" + "\n\n".join(blocks)
 
 
-def critiques(ref, draws=300, predictions=None, **more):
+def critiques(ref, draws=100, predictions=None, **more):
     docs = documents(10)
     predictions = predictions or written(f"sim:styler?default={DEFAULT}", PROMPT, docs)
     triples = [(d.notes, text, d.reference) for d, text in zip(docs, predictions, strict=True)]
     text = critic_prompt("Summarise.", triples, **more)
     return [
-        tagged(r.text, "critique")
-        for r in complete(open_llm(ref), [ask(text, draw=i) for i in range(draws)])
+        tagged(r.text, "critique") for r in complete(open_llm(ref), [ask(text, draw=i) for i in range(draws)])
     ]
 
 
@@ -166,14 +159,14 @@ DIFFER = [aspect for aspect in range(8) if OWN[aspect] != TARGET[aspect]]
 def test_true_differences_are_reported_at_the_planted_rate(det):
     found = [read_requests(text) for text in critiques(f"sim:critic?det={det}&wrong=0")]
     assert all(level == TARGET[aspect] for one in found for aspect, level in one.items())
-    low, high = interval(det, len(DIFFER) * 300)
-    assert low <= sum(map(len, found)) / (len(DIFFER) * 300) <= high
+    low, high = interval(det, len(DIFFER) * 100)
+    assert low <= sum(map(len, found)) / (len(DIFFER) * 100) <= high
 
 
 def test_wrong_advice_comes_at_its_rate_and_is_of_any_level():
-    found = [read_requests(text) for text in critiques("sim:critic?det=0&wrong=0.25", 1000)]
-    low, high = interval(0.25, 8000)
-    assert low <= sum(map(len, found)) / 8000 <= high
+    found = [read_requests(text) for text in critiques("sim:critic?det=0&wrong=0.25", 250)]
+    low, high = interval(0.25, 2000)
+    assert low <= sum(map(len, found)) / 2000 <= high
     right = sum(level == TARGET[aspect] for one in found for aspect, level in one.items())
     total = sum(map(len, found))
     low, high = interval(0.25, total)
