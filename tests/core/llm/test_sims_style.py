@@ -53,7 +53,7 @@ def interval(rate, n):
 
 @pytest.mark.parametrize(
     "requests",
-    [{}, {1: 2, 4: 2}, dict(enumerate(TARGET)), {0: 3, 5: 1}, {aspect: 0 for aspect in range(8)}],
+    [{}, {1: 2, 4: 2}, dict(enumerate(TARGET)), {0: 3, 5: 1}, dict.fromkeys(range(8), 0)],
 )
 def test_the_score_of_a_prompt_is_what_the_planted_numbers_say(requests):
     docs = documents()
@@ -184,7 +184,7 @@ def test_a_critic_of_one_aspect_and_one_who_has_nothing_to_say():
 def test_the_order_is_read_off_the_inputs():
     """Predictions right but for the order: nothing else is reported, and the order that all references agree with is."""
     docs = documents(10)
-    wrong = [doc for doc in draw_documents(10, (*TARGET[:ORDER], 0, *TARGET[6:]), Rng(5))]
+    wrong = draw_documents(10, (*TARGET[:ORDER], 0, *TARGET[6:]), Rng(5))
     assert [d.facts for d in wrong] == [d.facts for d in docs]
     (text,) = critiques("sim:critic?det=1&wrong=0", 1, predictions=[d.reference for d in wrong])
     assert read_requests(text) == {ORDER: TARGET[ORDER]}
@@ -235,7 +235,7 @@ def test_suggestions_are_applied_at_the_planted_rate(apply):
 def test_without_suggestions_it_changes_one_aspect_to_any_level():
     found = [read_requests(t) for t in proposals("sim:optimizer", [("Summarise.", "40", None)], 640)]
     assert {len(one) for one in found} == {1}
-    counts = [sum(one == {a: l} for one in found) for a in range(8) for l in range(4)]
+    counts = [sum(one == {i // 4: i % 4} for one in found) for i in range(32)]
     assert min(counts) > 0  # 20 of each are expected
     assert max(counts) < 60
 

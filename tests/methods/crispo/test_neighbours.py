@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from fixtures_crispo import COUNT_PROMPT, as_number, counting_llms
 
+from fixtures_crispo import COUNT_PROMPT, as_number, counting_llms
 from gnomon.core.models import train_bpe
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput

@@ -3,8 +3,8 @@
 import logging
 
 import pytest
-from fixtures_crispo import as_number, counting_llms, house, numbered, simulated
 
+from fixtures_crispo import as_number, counting_llms, house, numbered, simulated
 from gnomon.core.llm import Script
 from gnomon.core.llm.loop import run_async
 from gnomon.core.rng import Rng

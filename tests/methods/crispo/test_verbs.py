@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures_crispo import CRITIC, DEFAULT, OPTIMIZER, WRITER, house_files
-from fixtures_server import CompletionServer
 
 import gnomon
+from fixtures_crispo import CRITIC, DEFAULT, OPTIMIZER, WRITER, house_files
+from fixtures_server import CompletionServer
 from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.llm import open_llm
@@ -313,7 +313,7 @@ def test_what_is_refused(data, tmp_path):
         ({"prompt": tmp_path / "none.txt"}, BadInput, "cannot be read"),
         ({"metrics": "rogue1"}, BadConfig, 'Did you mean "rouge1"?'),
         ({"task": "sim:stiler"}, BadConfig, 'Did you mean "styler"?'),
-        ({"input-column": "inptu"}, BadInput, "has no text"),
+        ({"input-column": "inptu"}, BadInput, 'no column "inptu". Did you mean "input"?'),
         ({"k": 2}, BadConfig, "k must be between 3 and 60"),
         ({"steps": -1}, BadConfig, "steps must be >= 0"),
     ):
@@ -341,8 +341,9 @@ def test_an_endpoint_that_is_not_there_is_one_sentence(data, tmp_path):
 
 def test_the_settings_do_not_load_anything_heavy():
     code = (
-        "import sys, gnomon.methods.crispo.config, gnomon.methods.crispo; "
-        "heavy = {'torch', 'transformers', 'numpy', 'jinja2', 'rapidfuzz', 'openai'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+        "import sys, gnomon.methods.crispo.config, gnomon.methods.crispo\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'jinja2', 'rapidfuzz', 'openai'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     env = os.environ | {"PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 0

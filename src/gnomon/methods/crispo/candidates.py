@@ -153,6 +153,14 @@ class History:
         """The best candidate of a split; of equal ones the earlier."""
         return self.on(split)[best_of(self.keys(split))]
 
+    def bar(self, split: str, k: int) -> float | None:
+        """The `k`th best score so far on the only metric, larger being better; None while there are fewer prompts."""
+        (metric,) = self.metrics
+        known = sorted(
+            (metric.better(one.values[split][metric.name]) for one in self.on(split)), reverse=True
+        )
+        return known[k - 1] if len(known) >= k else None
+
     def front(self, split: str) -> list[Candidate]:
         """The candidates of a split that none other beats in every metric."""
         there = self.on(split)

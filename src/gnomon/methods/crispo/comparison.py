@@ -10,10 +10,10 @@ from gnomon.core.metrics.stats import Interval, paired_difference
 from gnomon.methods.crispo.asking import Asker, Call, LLMs
 from gnomon.methods.crispo.candidates import Candidate, Measured
 from gnomon.methods.crispo.evaluation import Evaluator, needed_slots
-from gnomon.methods.crispo.loop import plainly, together
 from gnomon.methods.crispo.neighbours import Neighbours
 from gnomon.methods.crispo.rows import Example, check_slots
 from gnomon.methods.crispo.scoring import Metric
+from gnomon.methods.crispo.together import side_by_side
 
 
 def evaluate(
@@ -68,7 +68,7 @@ def evaluate(
         neighbours=neighbours,
         repeat=repeat,
     )
-    run_async(plainly(together([evaluator.measure(one, "test") for one in candidates])))
+    run_async(side_by_side([evaluator.measure(one, "test") for one in candidates]))
     if calls is not None:
         calls += asker.close_step()
     return [one.measured["test"] for one in candidates]

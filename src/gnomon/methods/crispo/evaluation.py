@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Asker
-from gnomon.methods.crispo.candidates import Candidate, History, Measured
+from gnomon.methods.crispo.candidates import Candidate, Measured
 from gnomon.methods.crispo.keyphrases import key_phrases
 from gnomon.methods.crispo.neighbours import Neighbours
 from gnomon.methods.crispo.rows import Example
 from gnomon.methods.crispo.scoring import Metric, mean
 from gnomon.methods.crispo.slots import EXAMPLES, KEYPHRASES, MADE, answer_in, fill, slots_in
+from gnomon.methods.crispo.together import side_by_side
 
 RACING_SHARE = 3
 """Racing decides after one in so many rows."""
@@ -96,23 +97,27 @@ class Evaluator:
             found = _pooled(candidate.measured[split], found, first_draw, self.repeat)
         self._note(candidate, split, found)
 
-    async def race(self, candidate: Candidate, history: History, split: str, kth: int) -> None:
+    async def race(self, candidate: Candidate, split: str, bar: float) -> None:
         """Like `measure`, but drop a prompt when a random third of the rows shows that it is of no use any more.
 
-        That is when the upper end of its 95% interval lies below the `kth` best prompt so far. Rows are drawn without
-        replacement, which the interval knows.
+        That is when the upper end of its 95% interval lies below `bar`. Rows are drawn without replacement, which the interval
+        knows.
+
+        Args:
+            candidate: the prompt.
+            split: name of the rows.
+            bar: what it must be able to reach, larger being better.
         """
         (metric,) = self.metrics
         rows = len(self.splits[split])
-        known = sorted(metric.better(one.values[split][metric.name]) for one in history.on(split))
         order = self.rng.child("racing", candidate.number).python().sample(range(rows), rows)
         first = max(2, rows // RACING_SHARE)
-        if len(known) < kth or first >= rows:
+        if first >= rows:
             return await self.measure(candidate, split)
         said = await self._ask(candidate, split, order[:first], 0)
         found = await self._scored(said, split, order[:first])
         scores = [metric.better(value) for value in found.scores[metric.name]]
-        if upper_bound(scores, rows) < known[-kth]:
+        if upper_bound(scores, rows) < bar:
             self.saved += (rows - first) * self.repeat
             candidate.measured[split] = Measured(found.rows, found.predictions, found.scores, complete=False)
             return None
@@ -124,21 +129,20 @@ class Evaluator:
     ) -> dict[int, list[str]]:
         """Place of a row -> a prediction per repeat."""
         rows = self.splits[split]
-        async with asyncio.TaskGroup() as pool:
-            waiting = {
-                place: [
-                    pool.create_task(
-                        self._answer(
-                            self.prompt(candidate, split, place),
-                            f'prompt {candidate.number}, {split} row "{rows[place].id}"',
-                            draw,
-                        )
-                    )
-                    for draw in range(first_draw, first_draw + self.repeat)
-                ]
-                for place in places
-            }
-        return {place: [task.result() for task in tasks] for place, tasks in waiting.items()}
+        draws = range(first_draw, first_draw + self.repeat)
+        pairs = [(place, draw) for place in places for draw in draws]
+        answers = await side_by_side(
+            self._answer(
+                self.prompt(candidate, split, place),
+                f'prompt {candidate.number}, {split} row "{rows[place].id}"',
+                draw,
+            )
+            for place, draw in pairs
+        )
+        found: dict[int, list[str]] = {place: [] for place in places}
+        for (place, _), answer in zip(pairs, answers, strict=True):
+            found[place].append(answer)
+        return found
 
     async def _answer(self, text: str, what: str, draw: int) -> str:
         reply = await self.asker.ask("task", text, what, draw=draw)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 from gnomon.core.rng import Rng
-from gnomon.errors import UserError
 from gnomon.methods.crispo.asking import Asker
 from gnomon.methods.crispo.candidates import Candidate, History, Step
 from gnomon.methods.crispo.config import SearchConfig
@@ -22,9 +19,9 @@ from gnomon.methods.crispo.scoring import Metric
 from gnomon.methods.crispo.selection import best_of
 from gnomon.methods.crispo.slots import KEYPHRASES, repair, slots_in
 from gnomon.methods.crispo.task import OnStep, Result, Task, check_task
+from gnomon.methods.crispo.together import side_by_side
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Search:
@@ -148,17 +145,16 @@ class Search:
         self.attempts += count
         step.asked += count
         asked = [self.optimizer.question(self.history, number) for number in numbers]
-        async with asyncio.TaskGroup() as pool:
-            what = f"step {step.step}, proposal"
-            replies = [
-                pool.create_task(self.asker.ask("optimizer", text, f"{what} {number}", draw=number))
-                for number, (text, _) in zip(numbers, asked, strict=True)
-            ]
+        what = f"step {step.step}, proposal"
+        replies = await side_by_side(
+            self.asker.ask("optimizer", text, f"{what} {number}", draw=number)
+            for number, (text, _) in zip(numbers, asked, strict=True)
+        )
         for number, (_, shown), reply in zip(numbers, asked, replies, strict=True):
-            if reply.result().finish == "refusal":
+            if reply.finish == "refusal":
                 refused["refused by the model"] += 1
                 continue
-            found = self.optimizer.read(reply.result().text, self.history, taken, shown, number)
+            found = self.optimizer.read(reply.text, self.history, taken, shown, number)
             if isinstance(found, str):
                 refused[found] += 1
             else:
@@ -167,16 +163,17 @@ class Search:
 
     async def _try(self, new: Sequence[Candidate]) -> None:
         """Measure prompts on train, all at once; each is criticised as soon as its last row is in."""
+        bar = self.history.bar("train", self.cfg.top_k) if self.cfg.racing else None
 
         async def one(candidate: Candidate) -> None:
-            if self.cfg.racing:
-                await self.evaluator.race(candidate, self.history, "train", self.cfg.top_k)
+            if bar is not None:
+                await self.evaluator.race(candidate, "train", bar)
             else:
                 await self.evaluator.measure(candidate, "train")
             if self.cfg.arm == "crispo" and self.cfg.steps and not candidate.is_racing_loss:
                 candidate.critique = await self.critic.critique(candidate)
 
-        await together([one(candidate) for candidate in new])
+        await side_by_side([one(candidate) for candidate in new])
 
     async def _on_dev(self, candidates: Sequence[Candidate], *, must: bool = False) -> None:
         metric, floor = self.history.metrics[0], self.cfg.dev_floor
@@ -187,14 +184,14 @@ class Search:
             and not one.is_racing_loss
             and (must or floor is None or one.values["train"][metric.name] >= floor)
         }
-        await together([self.evaluator.measure(one, "dev") for one in waiting.values()])
+        await side_by_side([self.evaluator.measure(one, "dev") for one in waiting.values()])
 
     async def _choose(self) -> Candidate:
         """The best prompt on dev, after the best few were measured there once more."""
         few = self.history.ranked("dev")[::-1][: self.cfg.recheck]
         if len(few) < 2:
             return self.history.best("dev")
-        await together([self.evaluator.measure(one, "dev", first_draw=self.cfg.repeat) for one in few])
+        await side_by_side([self.evaluator.measure(one, "dev", first_draw=self.cfg.repeat) for one in few])
         there, numbers = self.history.on("dev"), {one.number for one in few}
         keys = self.history.keys("dev")
         left = [(key, one) for key, one in zip(keys, there, strict=True) if one.number in numbers]
@@ -210,31 +207,6 @@ class Search:
         self.asker.close_step()
         if self.on_step is not None:
             self.on_step(step, self.history, self.asker.calls)
-
-
-async def together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do all of it side by side; the first failure cancels the rest."""
-    async with asyncio.TaskGroup() as pool:
-        for one in work:
-            pool.create_task(one)
-
-
-async def plainly(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; of several failures side by side the first that a user can mend."""
-    try:
-        return await work
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaves = list(_leaves(group))
-    return next((one for one in leaves if isinstance(one, UserError)), leaves[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for one in group.exceptions:
-        yield from _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
 
 
 def _told(counts: Counter[str]) -> str:

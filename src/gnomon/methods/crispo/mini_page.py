@@ -10,6 +10,7 @@ from gnomon.core.report import Page
 from gnomon.core.run import Run
 from gnomon.methods.crispo import pages
 from gnomon.methods.crispo.config import AT_5, LATE, MODEL_AT_5
+from gnomon.methods.crispo.scoring import mean
 from gnomon.methods.crispo.store import Store, Told
 from gnomon.methods.crispo.task import Result
 from gnomon.methods.crispo.tree import draw_tree
@@ -123,5 +124,4 @@ def _interval(found: Findings, arm: str, metric: str) -> tuple[float, float, flo
 
 
 def _mean(found: Findings, arm: str, metric: str) -> float:
-    values = found.scores[arm][metric].values()
-    return sum(values) / len(values)
+    return mean(list(found.scores[arm][metric].values()))

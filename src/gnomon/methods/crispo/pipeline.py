@@ -18,7 +18,7 @@ from gnomon.methods.crispo.comparison import compare, evaluate
 from gnomon.methods.crispo.config import Measuring, SearchConfig, Searching
 from gnomon.methods.crispo.exports import dspy, promptfoo
 from gnomon.methods.crispo.neighbours import Neighbours
-from gnomon.methods.crispo.rows import Example, check_apart, read_examples
+from gnomon.methods.crispo.rows import Example, check_apart, check_slots, read_examples
 from gnomon.methods.crispo.scoring import Metric, open_metrics
 from gnomon.methods.crispo.search import optimize
 from gnomon.methods.crispo.slots import EXAMPLES, MADE, slots_in
@@ -41,11 +41,12 @@ class Data:
     """Empty when there are none."""
 
     @classmethod
-    def read(cls, cfg: Searching, slots: Sequence[str]) -> Data:
-        """The rows that the settings name, checked to have nothing in common."""
+    def read(cls, cfg: Searching, prompt: str) -> Data:
+        """The rows that the settings name, checked to fit the prompt and to have nothing in common."""
         train, dev = read_rows(cfg.train, cfg), read_rows(cfg.dev, cfg)
         test = [] if cfg.test is None else read_rows(cfg.test, cfg)
-        check_apart({"train": train, "dev": dev} | ({"test": test} if test else {}), slots)
+        check_slots(prompt, [*train, *dev, *test], has_encoder=cfg.encoder is not None)
+        check_apart({"train": train, "dev": dev} | ({"test": test} if test else {}), slots_in(prompt))
         return cls(train, dev, test)
 
 

@@ -135,22 +135,14 @@ class Optimizer:
         while len(shown) > 1 and count(text) > limit:
             shown = shown[1:]
             text = self._written(shown, pairs)
-        cut = None
-        for cut in TRIMMED:
+        note = ""
+        for length in TRIMMED:
             if count(text) <= limit:
                 break
-            shown = [replace(one, critique=one.critique and one.critique[:cut]) for one in shown]
-            text = self._written(shown, pairs)
-        log.info(
-            "attempt %d: too long for %d tokens; %d of %d prompts are shown%s.",
-            attempt,
-            limit,
-            len(shown),
-            before,
-            f", critiques cut to {cut} characters"
-            if any(one.critique and len(one.critique) == cut for one in shown)
-            else "",
-        )
+            shown = [replace(one, critique=one.critique and one.critique[:length]) for one in shown]
+            text, note = self._written(shown, pairs), f", critiques cut to {length} characters"
+        kept = f"{len(shown)} of {before} prompts are shown{note}"
+        log.info("attempt %d: too long for %d tokens; %s.", attempt, limit, kept)
         return text, tuple(one.number for one in shown)
 
     def _written(self, shown: Sequence[Shown], pairs: Sequence[dict[str, str]]) -> str:

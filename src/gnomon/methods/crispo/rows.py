@@ -9,7 +9,7 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.config import fingerprint
-from gnomon.errors import BadInput
+from gnomon.errors import BadInput, nearest
 from gnomon.methods.crispo.slots import EXAMPLES, KEYPHRASES, MADE, slot
 
 
@@ -67,9 +67,14 @@ def read_examples(
     """
     rows: list[Example] = []
     seen: set[str] = set()
-    for number, row in enumerate(records.read(source, Example, rename=columns)):
+    for number, (where, raw) in enumerate(records.read_raw(source)):
         if limit is not None and number >= limit:
             break
+        for column, field_name in (columns or {}).items():
+            # Rows of other kinds have no input but other fields; a column that was named must be there.
+            if column != field_name and column not in raw:
+                raise BadInput(f'{where}: there is no column "{column}". {nearest(column, raw)}')
+        row = records.parse(raw, Example, where, columns)
         name = str(number) if row.id == "" else str(row.id)
         if not any(text.strip() for text in row.references):
             raise BadInput(f'{source}, row "{name}": the output is empty. Every row needs a reference.')

@@ -12,12 +12,11 @@ from gnomon.methods.crispo import config
 def optimize(cfg: config.Optimize, run: Run) -> None:
     """Search for a better prompt."""
     from gnomon.methods.crispo.pipeline import Data, planned_calls, searched
-    from gnomon.methods.crispo.slots import slots_in
     from gnomon.methods.crispo.store import read_prompt
     from gnomon.methods.crispo.task import Task
 
     given = [read_prompt(path).text for path in (Path(cfg.prompt), *cfg.more_prompts)]
-    data = Data.read(cfg, slots_in(given[0]))
+    data = Data.read(cfg, given[0])
     run.plan(**planned_calls(cfg, len(given), data))
     run.page.title = "A prompt, optimised"
     task = Task(given, cfg.answer_tag, critic=cfg.critic_template, optimizer=cfg.optimizer_template)
@@ -27,13 +26,12 @@ def optimize(cfg: config.Optimize, run: Run) -> None:
 def suffix(cfg: config.Suffix, run: Run) -> None:
     """Tune a postscript behind a finished prompt, for several metrics at once."""
     from gnomon.methods.crispo.pipeline import Data, planned_calls, searched
-    from gnomon.methods.crispo.slots import slots_in
     from gnomon.methods.crispo.store import read_prompt
     from gnomon.methods.crispo.task import POSTSCRIPT, Task
 
     main = read_prompt(Path(cfg.main))
     first = POSTSCRIPT if cfg.postscript is None else read_prompt(cfg.postscript).text.strip()
-    data = Data.read(cfg, slots_in(main.text))
+    data = Data.read(cfg, main.text)
     run.plan(**planned_calls(cfg, 2, data))
     run.page.title = "A postscript, tuned"
     task = Task(["", first], cfg.answer_tag, main.text, cfg.critic_template, cfg.optimizer_template)

@@ -229,13 +229,16 @@ def _faithfulness(support: str | None) -> Metric:
 
 
 def _from_python(name: str) -> Metric:
-    from gnomon.lazy import function
+    from gnomon.lazy import function, resolve
 
-    module, _, attribute = name.partition(":")
-    found = function(module, attribute)
+    try:
+        found = resolve(name)
+    except (ModuleNotFoundError, AttributeError):
+        found = None
     if isinstance(found, Metric):
         return found
-    return metric_of(found, name)
+    module, _, attribute = name.partition(":")
+    return metric_of(function(module, attribute), name)
 
 
 def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None) -> Metric:

@@ -10,7 +10,7 @@ from gnomon.core.llm.loop import run_async
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Asker, LLMs
 from gnomon.methods.crispo.config import SearchConfig
-from gnomon.methods.crispo.loop import Search, plainly
+from gnomon.methods.crispo.loop import Search
 from gnomon.methods.crispo.neighbours import Neighbours
 from gnomon.methods.crispo.rows import Example
 from gnomon.methods.crispo.scoring import Metric
@@ -73,7 +73,7 @@ def optimize(
         neighbours,
         on_step,
     )
-    return run_async(plainly(search.run()))
+    return run_async(search.run())
 
 
 def tune_suffix(
