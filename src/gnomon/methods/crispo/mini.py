@@ -223,7 +223,8 @@ def _trained(scale: Scale, seed: int, run: Run, found: Findings) -> None:
     writer = Local(folder, batch_size=64)
     try:
         for arm in (OPRO, CRISPO):
-            ran = run_arm(arm, world, Rng(seed).child("trained"), steps=sizes.search_steps, task=writer)
+            rng, steps = Rng(seed).child("trained"), sizes.search_steps
+            ran = run_arm(arm, world, rng, steps=steps, task=writer, max_tokens=sizes.max_tokens)
             found.note("model", arm.name, seed, ran, run)
             found.add(arm.name, MODEL_AT_5, seed, ran.test[min(5, sizes.search_steps)])
     finally:

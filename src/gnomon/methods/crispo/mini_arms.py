@@ -97,6 +97,7 @@ def run_arm(
     prompt: str = PROMPT,
     metric: Metric | None = None,
     foreign: Sequence[str] = (),
+    max_tokens: int = 512,
 ) -> Ran:
     """One search, every arm with the same number of task calls.
 
@@ -110,6 +111,7 @@ def run_arm(
         prompt: to begin with.
         metric: None takes the style's.
         foreign: critiques of other tasks, for the arm that is shown those.
+        max_tokens: longest summary.
     """
     critic = open_llm(arm.critic) if arm.critic else Foreign(foreign)
     llms = LLMs(
@@ -126,12 +128,12 @@ def run_arm(
 
     cfg = SearchConfig(arm=arm.arm, critiques=arm.critiques, steps=steps, per_step=per_step, recheck=0)  # type: ignore[arg-type]
     result = optimize(
-        Task([prompt], TAG), world.train, world.dev, llms, metrics, cfg, rng=rng, max_tokens=160, on_step=on_step
+        Task([prompt], TAG), world.train, world.dev, llms, metrics, cfg, rng=rng, max_tokens=max_tokens, on_step=on_step
     )  # fmt: skip
     different = list({one.number: one for one in chosen.values()}.values())
     # Measured as copies: what a candidate did on test is no part of the search.
     copies = [replace(one, measured={}) for one in different]
-    found = evaluate(copies, world.test, llms.task, metrics, answer_tag=TAG, max_tokens=160)
+    found = evaluate(copies, world.test, llms.task, metrics, answer_tag=TAG, max_tokens=max_tokens)
     score = {
         one.number: metrics[0].aggregate(measured.scores[metrics[0].name])
         for one, measured in zip(different, found, strict=True)

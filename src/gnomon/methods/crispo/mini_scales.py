@@ -27,6 +27,8 @@ class ModelScale:
     lengths: int = 2
     """How many lengths of summaries it learns."""
     positions: int = 512
+    max_tokens: int = 120
+    """Longest summary."""
     precision: Literal["no", "bf16"] = "no"
     device: Literal["cpu", "cuda"] = "cpu"
 
@@ -47,7 +49,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(2, (6, 6, 6), 5, 5, ModelScale(2, 4, 32, 2, 2, 3e-3, (4, 4, 4), 1)),
+    "smoke": Scale(2, (6, 6, 6), 5, 5, ModelScale(2, 4, 32, 2, 2, 3e-3, (4, 4, 4), 1, max_tokens=8)),
     "mini": Scale(10, (50, 50, 100), 20, 10, ModelScale(240, 32, 96, 3, 4, 4e-3, (40, 40, 100), 8)),
     "gpu": Scale(
         10,
@@ -55,7 +57,21 @@ SCALES = {
         20,
         10,
         ModelScale(
-            4000, 256, 640, 10, 10, 6e-4, (1000, 500, 500), 10, 6, 8, 4, 1024, precision="bf16", device="cuda"
+            4000,
+            256,
+            640,
+            10,
+            10,
+            6e-4,
+            (1000, 500, 500),
+            8,
+            6,
+            8,
+            4,
+            1024,
+            200,
+            precision="bf16",
+            device="cuda",
         ),
     ),
 }

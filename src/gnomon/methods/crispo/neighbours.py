@@ -54,13 +54,15 @@ class Neighbours:
         """The first token's last hidden state of each text, scaled to length 1, [N, D]."""
         import torch
 
-        room = getattr(self.model.config, "max_position_embeddings", 512)
+        config = self.model.config
+        # RoBERTa counts positions from behind its padding id.
+        room = getattr(config, "max_position_embeddings", 512) - (config.pad_token_id or 0) - 1
         rows = []
         for start in range(0, len(texts), self.batch_size):
             batch = self.tokenizer(
                 list(texts[start : start + self.batch_size]),
                 truncation=True,
-                max_length=min(room - 2, self.tokenizer.model_max_length),
+                max_length=min(room, self.tokenizer.model_max_length),
                 padding=True,
                 padding_side="right",
                 return_tensors="pt",
