@@ -3,7 +3,8 @@
     python benchmarks/crispo.py      writes docs/results/bench-crispo.json; with --only it prints a part
 
 The server is a simulator in a process of its own that takes 200 ms for an answer. What it can give at concurrency 32 is
-measured with bare connections and ready-made bodies, and with the openai client alone. Times are wall-clock seconds, since waiting is what is saved.
+measured with bare connections and ready-made bodies, and with the openai client alone. Times are wall-clock seconds, since
+waiting is what is saved.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def bare_client(endpoint: str, texts: list[str]) -> float:
 
     async def work() -> float:
         gate = asyncio.Semaphore(CONCURRENCY)
-        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=5) as client:
 
             async def one(text: str) -> None:
                 async with gate:
