@@ -209,6 +209,8 @@ class Mini(Miniature):
     parts: tuple[str, ...] = PARTS
     """Which parts to run: search (CriSPO, OPRO and controls), doses (better and worse critics), suffix (AST), keyphrases (four
     arms), model (a trained task model)."""
+    checkpoint: Path | None = None
+    """Folder of an instruct model that plays all three roles in one more part, without claims: 10 steps on 100 rows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from gnomon.core import env
@@ -29,6 +30,7 @@ from gnomon.methods.crispo.task import Result
 
 INVENTION = 0.5
 """Chance of each kind of invention, where a postscript is tuned."""
+CHECKPOINT_ROWS, CHECKPOINT_STEPS = (34, 33, 33), 10
 OPRO, CRISPO = SEARCHES[:2]
 
 
@@ -89,6 +91,8 @@ def mini(cfg: Mini, run: Run) -> None:
     if "model" in cfg.parts:
         for seed in range(run.seed, run.seed + cfg.seeds):
             _trained(scale, seed, run, found)
+    if cfg.checkpoint is not None:
+        _checkpoint(cfg.checkpoint, run, found)
     verdicts = [
         judge(found.scores, claim)
         for claim in CLAIMS
@@ -229,3 +233,19 @@ def _trained(scale: Scale, seed: int, run: Run, found: Findings) -> None:
             found.add(arm.name, MODEL_AT_5, seed, ran.test[min(5, sizes.search_steps)])
     finally:
         close(writer)
+
+
+def _checkpoint(folder: Path, run: Run, found: Findings) -> None:
+    """CriSPO and OPRO with one model of the user's in all roles; nothing is simulated here, and nothing is claimed."""
+    from gnomon.core.llm import close
+    from gnomon.core.llm.local import Local
+
+    model = Local(folder, batch_size=32)
+    world = World.draw(Rng(run.seed).child("checkpoint"), CHECKPOINT_ROWS)
+    try:
+        for arm in (OPRO, CRISPO):
+            rng = Rng(run.seed).child("checkpoint")
+            ran = run_arm(arm, world, rng, steps=CHECKPOINT_STEPS, everyone=model, max_tokens=160)
+            found.note("checkpoint", arm.name, run.seed, ran, run)
+    finally:
+        close(model)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from gnomon.core.llm import Reply, Request, open_llm
+from gnomon.core.llm import LLM, Reply, Request, open_llm
 from gnomon.core.llm.stored import request_key
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Call, LLMs
@@ -93,7 +92,8 @@ def run_arm(
     *,
     steps: int,
     per_step: int = 3,
-    task: Any = None,
+    task: LLM | None = None,
+    everyone: LLM | None = None,
     prompt: str = PROMPT,
     metric: Metric | None = None,
     foreign: Sequence[str] = (),
@@ -108,16 +108,16 @@ def run_arm(
         steps: how long.
         per_step: prompts a step.
         task: the task model; None takes the simulated writer of the world.
+        everyone: one model in all three roles, in place of simulators.
         prompt: to begin with.
         metric: None takes the style's.
         foreign: critiques of other tasks, for the arm that is shown those.
         max_tokens: longest summary.
     """
-    critic = open_llm(arm.critic) if arm.critic else Foreign(foreign)
     llms = LLMs(
-        task or open_llm(f"sim:styler?{world.writer}"),
-        critic,
-        open_llm("sim:optimizer"),
+        everyone or task or open_llm(f"sim:styler?{world.writer}"),
+        everyone or (open_llm(arm.critic) if arm.critic else Foreign(foreign)),
+        everyone or open_llm("sim:optimizer"),
     )
     metrics = [metric or style_metric()]
     chosen: dict[int, Candidate] = {}
