@@ -40,3 +40,28 @@ def test_the_miniature_runs_and_says_that_it_is_simulated(tmp_path):
     assert report["simulated"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert set(summary["scores"]) >= {arm.name for arm in SEARCHES} | {"with postscript", "both"}
+
+
+def test_a_checkpoint_plays_all_roles_in_the_miniature(checkpoint, tmp_path, monkeypatch):
+    """A model that writes nonsense: nothing it says can be used, and the search says so and ends."""
+    from gnomon.methods.crispo import mini
+
+    monkeypatch.setattr(mini, "CHECKPOINT_ROWS", (3, 3, 3))
+    monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 1)
+    folder = checkpoint("llama", max_position_embeddings=4096)
+    crispo = Method("crispo", "2410.02748", "steer", "", verbs="mini")
+    words = [
+        "--scale",
+        "smoke",
+        "--parts",
+        "keyphrases",
+        "--checkpoint",
+        str(folder),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert run_verb(crispo, "mini", [*words, "--quiet"]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    rows = [row for row in summary["rows"] if row["part"] == "checkpoint"]
+    assert [row["arm"] for row in rows] == ["opro", "crispo"]
+    assert all(row["refused"] > 0 for row in rows)

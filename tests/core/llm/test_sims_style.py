@@ -13,6 +13,7 @@ from gnomon.core.worlds.house import (
     INVENTIONS,
     draw_documents,
     expected_score,
+    read_forbidden,
     read_requests,
     read_summary,
     style_score,
@@ -247,6 +248,26 @@ def test_it_starts_from_the_best_prompt_most_often():
     for i, rate in enumerate((0.16, 0.24, 0.6)):
         low, high = interval(rate, 400)
         assert low <= share[i] <= high
+
+
+@pytest.mark.parametrize("unruly", [0.0, 0.2, 1.0])
+def test_ideas_for_a_postscript_work_against_the_main_prompt_at_the_planted_rate(unruly):
+    text = "<main>\nSummarise.\n</main>\n" + optimizer_prompt([("Stay faithful.", "40", None)])
+    replies = complete(open_llm(f"sim:optimizer?unruly={unruly}"), [ask(text, draw=i) for i in range(400)])
+    found = [tagged(reply.text, "instruction") for reply in replies]
+    low, high = interval(unruly, 400)
+    assert low <= sum(bool(read_requests(one)) for one in found) / 400 <= high
+    assert sum(len(read_forbidden(one)) for one in found) == sum(not read_requests(one) for one in found)
+
+
+def test_an_idea_for_a_postscript_may_take_a_sentence_back():
+    every = "Stay true. " + " ".join(sentence for _, sentence in INVENTIONS.values())
+    text = "<main>\nSummarise.\n</main>\n" + optimizer_prompt([(every, "40", None)])
+    replies = complete(open_llm("sim:optimizer?unruly=0"), [ask(text, draw=i) for i in range(50)])
+    for reply in replies:
+        found = tagged(reply.text, "instruction")
+        assert found.startswith("Stay true. ")
+        assert len(read_forbidden(found)) == 3
 
 
 def test_faults_of_format_come_at_their_rates():

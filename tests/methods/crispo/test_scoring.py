@@ -137,3 +137,46 @@ def test_rouge_advises_only_where_key_phrases_can_be_moved():
     (metric,) = open_metrics(["rouge1"], slots=["input", "keyphrases"])
     assert "recall (25.00) is lower than precision (100.00): cover more" in metric.advise(["one"], rows)
     assert "leave out" in metric.advise(["one two three four five six"], rows)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_measures_faithfulness_under_its_own_name(tiny_tokenizer, tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from gnomon.core.metrics.support import SupportScorer
+    from gnomon.core.rng import Rng, seeded
+
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        pad_token_id=tiny_tokenizer.pad_token_id, id2label={0: "contradiction", 1: "entailment"},
+        label2id={"contradiction": 0, "entailment": 1},
+    )  # fmt: skip
+    with seeded(Rng(0)):
+        BertForSequenceClassification(config).save_pretrained(tmp_path / "nli")
+    tiny_tokenizer.save_pretrained(tmp_path / "nli")
+    (metric,) = open_metrics(["faithfulness"], support=str(tmp_path / "nli"))
+    assert metric.name == "NLI nli"
+    rows = [Example("a", "", "y"), Example("b", "", "y")]
+    found = metric.score(["A text.", ""], rows, ["A source.", "A source."])
+    assert found == [pytest.approx(SupportScorer(tmp_path / "nli").score("A text.", "A source.")), 0.0]
+
+
+@pytest.mark.slow
+def test_real_dialogues_are_read_and_scored_as_the_reference_does(shared_data):
+    """Columns of a published file; the lead of each dialogue against its summary, as rouge-score has it."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    from gnomon.methods.crispo.rows import read_examples
+
+    columns = {"dialogue": "input", "summary": "output"}
+    rows = read_examples(str(shared_data / "dialogue" / "dialogsum.dev.jsonl"), columns=columns, limit=60)
+    lead = ["\n".join(row.input.split("\n")[:2]) for row in rows]
+    reference = RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
+    for metric in open_metrics(["rouge1", "rougeL"]):
+        found = metric.score(lead, rows, [row.input for row in rows])
+        theirs = [
+            reference.score(row.references[0], text)[metric.name].fmeasure
+            for row, text in zip(rows, lead, strict=True)
+        ]
+        assert found == pytest.approx(theirs, abs=1e-12)
+    assert len(rows) == 60

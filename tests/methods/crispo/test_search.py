@@ -434,3 +434,39 @@ def test_a_search_logs_nothing_by_itself(caplog):
     caplog.set_level(logging.WARNING)
     counted()
     assert not [record for record in caplog.records if record.name.startswith("gnomon.methods")]
+
+
+def test_a_spent_budget_waits_for_what_is_under_way():
+    """Three are being answered when the budget ends: their answers are not lost, and only then is it told."""
+    import asyncio
+
+    from gnomon.core.llm.loop import run_async
+    from gnomon.methods.crispo.together import side_by_side
+
+    done = []
+
+    async def slow(i):
+        await asyncio.sleep(0.01)
+        done.append(i)
+
+    async def broke():
+        raise BudgetSpent("spent")
+
+    async def failed():
+        await asyncio.sleep(0.001)
+        raise LLMFailure("gone")
+
+    with pytest.raises(BudgetSpent):
+        run_async(side_by_side([slow(1), broke(), slow(2), broke(), slow(3)]))
+    assert sorted(done) == [1, 2, 3]
+    done.clear()
+    with pytest.raises(LLMFailure):  # another failure cancels, and is told before the budget
+        run_async(side_by_side([slow(1), broke(), failed(), slow(2)]))
+    assert done == []
+
+    async def value(i):
+        await asyncio.sleep(0.003 - i / 1000)
+        return i
+
+    assert run_async(side_by_side(value(i) for i in range(3))) == [0, 1, 2]
+    assert run_async(side_by_side([])) == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write(run: Run, found: Findings, shown: Result | None, tuned: Result | None) -> None:
+def write(run: Run, found: Findings, shown: Result | None) -> None:
     """Everything, in order."""
     page = run.page
     page.text(
@@ -31,7 +31,7 @@ def write(run: Run, found: Findings, shown: Result | None, tuned: Result | None)
     )
     if shown is not None:
         _searches(page, found, shown, run)
-    if tuned is not None:
+    if "without" in found.scores:
         _suffix(page, found, run)
     if "both" in found.scores:
         page.section("Key phrases in the prompt")
@@ -82,7 +82,8 @@ def _suffix(page: Page, found: Findings, run: Run) -> None:
     page.section("A postscript for a second metric")
     page.text(
         "The writer invents reasons, praise, guests and places. A prompt tuned for style is frozen, and a postscript is searched "
-        "by mean rank over the style and the support by the notes. The second metric is the share of content words that the "
+        "by mean rank over the style and the support by the notes, or under the constraint to lose at most 0.02 of the style. "
+        "The second metric is the share of content words that the "
         "notes hold, a stand-in for faithfulness."
     )
     rows = [
@@ -90,7 +91,7 @@ def _suffix(page: Page, found: Findings, run: Run) -> None:
             "prompt": arm,
             **{metric: _interval(found, arm, metric) for metric in ("first metric", "second metric")},
         }
-        for arm in ("without", "with postscript")
+        for arm in ("without", "with postscript", "with constrained postscript")
     ]
     page.table(rows, caption="on test, means over worlds")
     pages.front(page, Told.read(run.folder / "suffix"))

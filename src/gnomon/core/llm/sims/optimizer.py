@@ -31,14 +31,16 @@ class Optimizer:
 
     The truth: it starts from the best prompt with chance `best`, from the next best with that chance of what is left, and so on.
     It applies each suggestion of that prompt's critique with chance `apply`; when it has applied none, it has an idea of its own:
-    it changes one aspect to any level. Behind a main prompt that is fixed, half of its ideas forbid some invention. Then the faults
-    of format.
+    it changes one aspect to any level. Behind a main prompt that is fixed it does so with chance `unruly`, and else forbids one
+    kind of invention, or takes that back. Then the faults of format.
     """
 
     apply: float = 0.8
     """Chance that a suggestion is applied."""
     best: float = 0.5
     """Chance to start from the best prompt shown rather than from a worse one."""
+    unruly: float = 0.2
+    """Chance that an idea for a postscript works against the main prompt."""
     unformatted: float = 0.0
     """Share of answers without the closing tag."""
     copied: float = 0.0
@@ -47,7 +49,7 @@ class Optimizer:
     """Share of answers that lose the slots."""
 
     def __post_init__(self) -> None:
-        for name in ("apply", "best", "unformatted", "copied", "slotless"):
+        for name in ("apply", "best", "unruly", "unformatted", "copied", "slotless"):
             check(0 <= getattr(self, name) <= 1, name, "between 0 and 1", getattr(self, name))
 
     def answer(self, request: Request, noise: random.Random) -> str:
@@ -89,7 +91,10 @@ class Optimizer:
         return text, applied
 
     def _own_idea(self, text: str, noise: random.Random, is_postscript: bool) -> str:
-        left = [sentence for kind, (_, sentence) in INVENTIONS.items() if kind not in read_forbidden(text)]
-        if is_postscript and left and noise.random() < 0.5:
-            return with_sentence(text, noise.choice(left))
+        if is_postscript and noise.random() >= self.unruly:
+            kind = noise.choice(list(INVENTIONS))
+            sentence = INVENTIONS[kind][1]
+            if kind in read_forbidden(text):
+                return " ".join(text.replace(sentence, "").split())
+            return with_sentence(text, sentence)
         return with_request(text, noise.randrange(len(ASPECTS)), noise.randrange(LEVELS))
