@@ -3,6 +3,8 @@
 from gnomon.lazy import exports
 
 SIMULATORS = {
+    "judge": "gnomon.core.llm.sims.judge:Judge",
+    "rewriter": "gnomon.core.llm.sims.rewriter:Rewriter",
     "verdict": "gnomon.core.llm.sims.verdict:Verdict",
 }
 """Name -> where its class is. A new simulator is one file and one line here."""
