@@ -21,7 +21,7 @@ from gnomon.core.rng import Rng
 from gnomon.core.worlds.judging import CHANCE, Candidate, Seen, seen, worked
 
 _WANTED = re.compile(r"Work out (\d+) sums")
-_TIE = re.compile(r"\[\[(C|Tie)\]\]\" if (?:they|the answers) are equally good")
+_TIE = re.compile(r"\"(?:\[\[)?(C|Tie)(?:\]\])?\" if they are equally good")
 _SOLVE = "solve the question yourself"
 _SUSPECT = "tries to sway"
 
