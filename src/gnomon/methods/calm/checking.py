@@ -19,6 +19,9 @@ LEAST_KEPT = {
 LONGEST = 1.5
 """How much longer, or shorter, a rewrite may get where length is not what is probed."""
 
+MOST_WORDS_OF_A_SOURCE = 40
+"""Words that a source may add to a short answer."""
+
 OFF_RATIO = 0.35
 """By how much of itself the wanted length may be missed."""
 
@@ -26,7 +29,7 @@ _WORD = re.compile(r"[A-Za-z\u00c0-\u024f]{4,}|\d+(?:\.\d+)?")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SOURCE = re.compile(
     r"https?://|www\.|\(source|\bsources?:|\breferences?:|\bet al\b|\bisbn\b|\bp\. ?\d|\b(?:ed(?:ition)?|press|journal)\b"
-    r"|\bprofessor\b|\baccording to\b|\bputs it\b|\bas .{3,60} (?:writes|wrote|said|says)\b",
+    r"|\baccording to (?-i:[A-Z])|\b(?-i:[Aa]s [A-Z])[^.\n]{2,60} (?:writes|wrote|says|said|puts it)\b",
     re.IGNORECASE,
 )
 
@@ -74,15 +77,23 @@ def problem_of(probe: str, before: str, after: str, dose: float | None = None) -
         wanted = dose or 2.0
         if abs(ratio - wanted) > OFF_RATIO * wanted or ratio <= 1.1:
             return f"change: {ratio:.2f} times as long, {wanted:g} wanted"
-    elif probe != "refinement-aware" and not 1 / LONGEST <= ratio <= LONGEST:
-        # A source has a length of its own, which weighs much beside a short answer.
-        if not (probe == "authority" and len(after.split()) - len(before.split()) <= 40 and ratio > 1):
-            return f"second change: {ratio:.2f} times as long"
+    elif not _is_as_long(probe, before, after):
+        return f"second change: {ratio:.2f} times as long"
     if probe == "authority" and not (cites(after) and not _same_sources(before, after)):
         return "change: no source is named"
     if probe != "authority" and cites(after) and not cites(before):
         return "second change: a source is named"
     return None
+
+
+def _is_as_long(probe: str, before: str, after: str) -> bool:
+    """Whether the length is about what it was; a source has a length of its own, which weighs much beside a short answer."""
+    ratio, added = length_ratio(before, after), len(after.split()) - len(before.split())
+    return (
+        probe == "refinement-aware"
+        or 1 / LONGEST <= ratio <= LONGEST
+        or (probe == "authority" and 0 < added <= MOST_WORDS_OF_A_SOURCE)
+    )
 
 
 def _numbers_missing(before: str, after: str) -> str | None:

@@ -134,8 +134,9 @@ def write(
             if llm is None
             else _by_model(batch, llm, attempt, concurrency, temperature)
         )
+        missing = "no text between the tags" if llm is not None else "no rule writes it; name a writer"
         problems = [
-            "no text between the tags" if text is None else problem_of(one.probe, one.before, text, one.dose)
+            missing if text is None else problem_of(one.probe, one.before, text, one.dose)
             for one, text in zip(batch, texts, strict=True)
         ]
         if checker is not None:

@@ -27,6 +27,7 @@ CITATIONS = {
     "url": "(Source: https://reckoning.example.org/notes/112)",
 }
 FALLACY = "This step holds for no other reason than that the one before it held, so it must be true."
+POLISH = "Each line can be checked by itself, and the last one answers the question."
 PADDING = "To go over this once more, the lines above say what they say, in the order in which they say it."
 
 _TIMES = re.compile(r"(\d+(?:\.\d+)?) times as long")
@@ -35,7 +36,7 @@ _CHANGED = re.compile(r"=(\d+)")
 
 @dataclass(frozen=True)
 class Rewriter:
-    """Lengthens, colours, cites or argues badly, as the prompt says; writes the result between <text> and </text>."""
+    """Lengthens, colours, cites, improves or argues badly, as the prompt says; writes the result between <text> and </text>."""
 
     meaning_breaks: float = 0.0
     """Share of rewrites in which a number is not what it was."""
@@ -85,6 +86,8 @@ def _rewritten(text: str, task: str) -> str:
     if "illogical" in task:
         head, _, last = text.rpartition("\n")
         return f"{head}\n{FALLACY}\n{last}".strip()
+    if "Improve" in task:
+        return f"{text}\n{POLISH}"
     for kind, citation in CITATIONS.items():
         if re.search(rf"\b{kind}\b", task, re.IGNORECASE):
             return f"{text}\n{citation}"

@@ -1,0 +1,112 @@
+"""Position: the same answers in every rotation, beside as many draws without any, and what the slots themselves attract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon.core.metrics.stats import mcnemar, ratio_intervals
+from gnomon.core.rng import Rng
+from gnomon.methods.calm.agreement import UNPARSED, Codes, Estimates, Floats, proportion
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What turning the candidates shows."""
+
+    rr: Estimates
+    """Share of the items with the same verdict in all rotations."""
+    cr: Estimates | None
+    """Its floor: share with the same verdict in as many plain draws. It falls with the number of candidates by itself."""
+    bis: Estimates | None
+    """CR - RR."""
+    pairwise: Estimates
+    """Agreement of two rotations, over all pairs of them."""
+    first: Estimates
+    """Share of the decisive verdicts for the first slot; 1 / candidates without a slot effect."""
+    effect: Floats
+    """The first slot's advantage in log-odds."""
+    p: Floats
+    """Exact p-value: of either a liking for a slot or a loss of consistency."""
+    discordant: Floats
+    """Share of the items whose choices do not cancel over the slots; what a test of position lives on."""
+    n: NDArray[np.int64]
+    """Items with a verdict in every rotation."""
+
+
+def measure_rotations(
+    turned: Codes, plain: Codes | None, candidates: int, *, rng: Rng | None = None
+) -> Turned:
+    """What turning shows.
+
+    Args:
+        turned: verdicts in every rotation, `[C, ..., N]`, where an answer is told by its slot in rotation 0; rotation r has the
+            answer of slot r first.
+        plain: independent verdicts without turning, `[C, ..., N]`; None: no noise floor.
+        candidates: C.
+        rng: of the bootstrap over items.
+
+    Source: position bias, section on metrics; the conditional logistic regression of two rotations has the closed form used here.
+    """
+    same, read = _unanimous(turned)
+    counts, decisive = np.zeros(turned.shape[1:]), np.zeros(turned.shape[1:])
+    for rotation, row in enumerate(turned):
+        counts += row == rotation
+        decisive += row >= 0
+    complete = (decisive == candidates).astype(np.float64)
+    excess = np.sign(counts - 1) * complete
+    p_slot = np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
+    pairwise = Estimates(*ratio_intervals(*_pairs(turned), rng=rng))
+    first = Estimates(*ratio_intervals(counts, decisive, rng=rng))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        discordant = (np.abs(excess)).sum(-1) / np.maximum(complete.sum(-1), 1)
+    told = {
+        "pairwise": pairwise,
+        "first": first,
+        "effect": slot_effect(counts, complete, candidates),
+        "discordant": discordant,
+        "n": read.sum(-1).astype(np.int64),
+    }
+    rr = proportion(same, read)
+    if plain is None:
+        return Turned(rr=rr, cr=None, bis=None, p=p_slot, **told)  # type: ignore[arg-type]
+    still, seen = _unanimous(plain)
+    both = read * seen
+    bis = Estimates(*ratio_intervals((still - same) * both, both, rng=rng))
+    lost = (still - same) * both
+    p_bis = np.where(bis.value > 0, mcnemar((lost < 0).sum(-1), (lost > 0).sum(-1)), 1.0)
+    p = np.minimum(1.0, 2 * np.minimum(p_slot, p_bis))
+    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, **told)  # type: ignore[arg-type]
+
+
+def slot_effect(counts: Floats, complete: Floats, candidates: int) -> Floats:
+    """The first slot's advantage in log-odds, from how often each item chose it over its rotations.
+
+    With two candidates: half of the log ratio of items that chose the first slot twice to those that never did, which is the
+    conditional logistic regression with a term for every item. With more: the log-odds of the first slot over all rotations less
+    those of chance, which an effect of the same size moves less. One half is added to both counts, so that it is finite.
+    """
+    if candidates == 2:
+        often = ((counts == 2) * complete).sum(-1) + 0.5
+        never = ((counts == 0) * complete).sum(-1) + 0.5
+        return np.asarray(0.5 * np.log(often / never))
+    chosen = (counts * complete).sum(-1) + 0.5
+    other = ((candidates - counts) * complete).sum(-1) + 0.5
+    return np.asarray(np.log(chosen / other) + np.log(candidates - 1))
+
+
+def _unanimous(verdicts: Codes) -> tuple[Floats, Floats]:
+    read = (verdicts > UNPARSED).all(0)
+    return ((verdicts == verdicts[0]).all(0) & read).astype(np.float64), read.astype(np.float64)
+
+
+def _pairs(turned: Codes) -> tuple[Floats, Floats]:
+    top, bottom = np.zeros(turned.shape[1:]), np.zeros(turned.shape[1:])
+    for i in range(len(turned)):
+        for j in range(i):
+            both = (turned[i] > UNPARSED) & (turned[j] > UNPARSED)
+            top += (turned[i] == turned[j]) & both
+            bottom += both
+    return top, bottom
