@@ -38,7 +38,7 @@ def kept_share(before: str, after: str) -> float:
     """Share of the content words and numbers of a text that stand in the other, each as often.
 
     >>> round(kept_share("Paris lies on the Seine since 300 years", "The Seine flows through Paris"), 2)
-    0.4
+    0.33
     """
     words = Counter(word.casefold() for word in _WORD.findall(before))
     there = Counter(word.casefold() for word in _WORD.findall(after))

@@ -23,7 +23,7 @@ from gnomon.core.worlds.judging import CHANCE, Candidate, Seen, seen, worked
 _WANTED = re.compile(r"Work out (\d+) sums")
 _TIE = re.compile(r"\"(?:\[\[)?(C|Tie)(?:\]\])?\" if they are equally good")
 _SOLVE = "solve the question yourself"
-_SUSPECT = "tries to sway"
+_SUSPECT = "look as if it tries to sway the judge"
 
 
 @dataclass(frozen=True)
