@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,6 +234,13 @@ def benjamini_hochberg(p_values: Sequence[float] | NDArray[np.float64]) -> NDArr
     return adjusted
 
 
+@lru_cache(maxsize=8)
+def _unit_counts(rng: Rng, n_units: int, n_resamples: int) -> NDArray[np.float32]:
+    """How often each unit was drawn in each resample, `[N, R]`."""
+    counts = rng.numpy().multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples)
+    return np.ascontiguousarray(counts.T, dtype=np.float32)
+
+
 def ratio_intervals(
     numerators: NDArray[np.float64],
     denominators: NDArray[np.float64],
@@ -257,8 +265,7 @@ def ratio_intervals(
         Estimate, low and high, each `[...]`; NaN where nothing was measured.
     """
     n_units = numerators.shape[-1]
-    draw = (rng or Rng(0)).child("units", n_units).numpy()
-    counts = draw.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples).T.astype(np.float32)
+    counts = _unit_counts((rng or Rng(0)).child("units", n_units), n_units, n_resamples)
     with np.errstate(invalid="ignore", divide="ignore"):
         estimate = numerators.sum(-1) / denominators.sum(-1)
         tops, bottoms = (part.astype(np.float32) @ counts for part in (numerators, denominators))  # [..., R]

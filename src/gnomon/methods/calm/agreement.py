@@ -78,8 +78,10 @@ def agreement(a: Codes, b: Codes, *, half_ties: bool = False) -> tuple[Floats, F
 
 def preference(a: Codes, cued: Codes | int, *, half_ties: bool = False) -> Floats:
     """1 where the cued response is preferred; a tie counts 0, or one half."""
-    liked = (a == cued).astype(np.float64)
-    return liked + 0.5 * (a == TIE) if half_ties else liked
+    liked: Floats = (a == cued).astype(np.float64)
+    if half_ties:
+        liked = liked + 0.5 * (a == TIE)
+    return liked
 
 
 def measure(

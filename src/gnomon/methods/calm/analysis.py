@@ -96,11 +96,14 @@ def _profile(
         elif name == "chain-of-thought":
             add(*accuracy_cell(table, keys[0], options.version, rng))
         else:
+            # Where every item has one of the conditions only, all of them together are the test, and none is too small alone.
+            split = len(keys) > 1 and _are_apart(table, keys)
             for key in keys:
-                add(*_pair_cell(table, [key], key[2], options, rng))
+                cell, share = _pair_cell(table, [key], key[2], options, rng)
+                add(cell, None if split else share)
             if len(keys) > 1:
-                cell, _ = _pair_cell(table, keys, ALL, options, rng)
-                add(cell, None)
+                cell, share = _pair_cell(table, keys, ALL, options, rng)
+                add(cell, share if split else None)
     profile.cells = adjusted(cells, options.smallest, discordant)
     if any(cell.bis is None and cell.rr is not None for cell in cells):
         profile.notes.append(
@@ -128,7 +131,7 @@ def _about_set(table: Table, name: str, options: Options) -> dict[str, object]:
     first = np.array([bool(row.slots) and code_of(row) == row.slots[0] for row in rows], dtype=np.float64)
     about["first slot"] = proportion(first * decisive, decisive).one()
     about["better answer preferred"] = proportion(
-        (draws[0] == 0).astype(np.float64), (draws[0] > UNPARSED) * 1.0
+        (draws[0] == 0).astype(np.float64), (draws[0] > UNPARSED).astype(np.float64)
     ).one()
     return about
 
@@ -147,8 +150,8 @@ def _pair_cell(
             f'The verdicts on "{name}" in the set "{set_name}" have no plain ones to be held against.'
         )
     flips_to = 1 if probe is not None and probe.expected == "flips" else None
-    if len(parts) == 1:
-        changed, cued = parts[0]
+    if len(parts) == 1 or _are_apart(table, keys):
+        changed, cued = (np.max(side, axis=0) for side in zip(*parts, strict=True))
         found = measure(
             plain[0], plain[1:], changed, cued, flips_to=flips_to, half_ties=options.half_ties, rng=rng
         )
@@ -173,6 +176,13 @@ def _pair_cell(
         more=_more(rows, plain[0], parts, items, probe.mention if probe is not None else "", rng),
     )
     return cell, float(np.nan_to_num(found.discordant))
+
+
+def _are_apart(table: Table, keys: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether no item has two of these conditions."""
+    return sum(len(table.items(key)) for key in keys) == len(
+        {item for key in keys for item in table.items(key)}
+    )
 
 
 def _arrays(table: Table, key: tuple[str, str, str], items: Sequence[str]) -> tuple[Codes, Codes]:

@@ -115,7 +115,7 @@ class PairwiseJudge:
             ask(prompt, temperature=self.temperature, max_tokens=self.max_tokens, draw=draw)
             for prompt, draw in zip(prompts, draws, strict=True)
         ]
-        replies = complete(self.llm, requests, concurrency=self.concurrency, on_reply=on_reply)
+        replies: list[Reply] = complete(self.llm, requests, concurrency=self.concurrency, on_reply=on_reply)
         unasked = [reply for reply in replies if reply.finish == "budget"]
         if unasked:
             raise BudgetSpent(f"{unasked[0].error} {len(replies) - len(unasked)} replies are kept.")

@@ -210,9 +210,7 @@ class RewardModelJudge:
             batch = pad([tokens[i] for i in part], padding_id(self.tokenizer), side="right").to(
                 self.model.device
             )
-            values = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).logits[
-                :, 0
-            ]
+            values = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits[:, 0]
             for i, value in zip(part, values.tolist(), strict=True):
                 rewards[i] = value
         opinions, at = [], 0

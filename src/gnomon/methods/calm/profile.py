@@ -100,7 +100,7 @@ class Profile:
         order = ("biased", "cannot tell", "no bias seen")
         found: dict[str, str] = {}
         for cell in self.cells:
-            if cell.condition != ALL and cell.word:
+            if cell.word:
                 best = found.get(cell.probe, order[-1])
                 found[cell.probe] = min(best, cell.word, key=order.index)
         return found
@@ -166,7 +166,7 @@ def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, fl
     from gnomon.methods.calm.power import smallest_effect, word_of
 
     tested = sorted(discordant)
-    q_values = benjamini_hochberg([cells[i].p for i in tested]) if tested else []
+    q_values = benjamini_hochberg([cells[i].p for i in tested]).tolist() if tested else []
     found = list(cells)
     for i, q in zip(tested, q_values, strict=True):
         cell = cells[i]

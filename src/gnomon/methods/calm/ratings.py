@@ -75,10 +75,10 @@ def self_effect(scores: Floats, *, rng: Rng | None = None) -> Estimates:
         rng: of the bootstrap over items.
     """
     judges = scores.shape[-1]
-    whole = np.isfinite(scores).all((-2, -1))
+    whole = np.asarray(np.isfinite(scores).all((-2, -1)))
     filled = np.where(whole[..., None, None], scores, 0.0)
     trace = np.trace(filled, axis1=-2, axis2=-1)
-    effect = (trace - filled.sum((-2, -1)) / judges) / (judges - 1)
+    effect = np.asarray((trace - filled.sum((-2, -1)) / judges) / (judges - 1))
     return Estimates(*ratio_intervals(effect, whole.astype(np.float64), rng=rng))
 
 

@@ -71,14 +71,14 @@ def measure_rotations(
     }
     rr = proportion(same, read)
     if plain is None:
-        return Turned(rr=rr, cr=None, bis=None, p=p_slot, **told)  # type: ignore[arg-type]
+        return Turned(rr=rr, cr=None, bis=None, p=p_slot, **told)
     still, seen = _unanimous(plain)
     both = read * seen
     bis = Estimates(*ratio_intervals((still - same) * both, both, rng=rng))
     lost = (still - same) * both
     p_bis = np.where(bis.value > 0, mcnemar((lost < 0).sum(-1), (lost > 0).sum(-1)), 1.0)
     p = np.minimum(1.0, 2 * np.minimum(p_slot, p_bis))
-    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, **told)  # type: ignore[arg-type]
+    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, **told)
 
 
 def slot_effect(counts: Floats, complete: Floats, candidates: int) -> Floats:
@@ -98,15 +98,17 @@ def slot_effect(counts: Floats, complete: Floats, candidates: int) -> Floats:
 
 
 def _unanimous(verdicts: Codes) -> tuple[Floats, Floats]:
-    read = (verdicts > UNPARSED).all(0)
-    return ((verdicts == verdicts[0]).all(0) & read).astype(np.float64), read.astype(np.float64)
+    read = np.asarray((verdicts > UNPARSED).all(0))
+    same = np.asarray((verdicts == verdicts[0]).all(0))
+    return (same & read).astype(np.float64), read.astype(np.float64)
 
 
 def _pairs(turned: Codes) -> tuple[Floats, Floats]:
-    top, bottom = np.zeros(turned.shape[1:]), np.zeros(turned.shape[1:])
+    top: Floats = np.zeros(turned.shape[1:])
+    bottom: Floats = np.zeros(turned.shape[1:])
     for i in range(len(turned)):
         for j in range(i):
             both = (turned[i] > UNPARSED) & (turned[j] > UNPARSED)
-            top += (turned[i] == turned[j]) & both
-            bottom += both
-    return top, bottom
+            top = top + ((turned[i] == turned[j]) & both)
+            bottom = bottom + both
+    return np.asarray(top), np.asarray(bottom)

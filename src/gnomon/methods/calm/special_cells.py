@@ -59,7 +59,9 @@ def position_cell(table: Table, key: tuple[str, str, str], rng: Rng) -> tuple[Ce
             "first slot": first,
             "slot effect (log-odds)": float(found.effect),
             "two rotations agree": found.pairwise.one(),
-            "better answer preferred": proportion((chosen == 0) * 1.0, (chosen > UNPARSED) * 1.0).one(),
+            "better answer preferred": proportion(
+                (chosen == 0).astype(np.float64), (chosen > UNPARSED).astype(np.float64)
+            ).one(),
         },
     )
     return cell, float(found.discordant)

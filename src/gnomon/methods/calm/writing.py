@@ -217,7 +217,8 @@ def request_of(one: Order, draw: int, temperature: float) -> Request:
     head, _, tail = template.partition("<text>\n{text}")
     prompt = head.format(**values) + f"<text>\n{one.before}" + tail  # an answer may hold braces
     longest = 200 + round(4 * (one.dose or 1.5) * len(one.before.split()))
-    return ask(prompt, temperature=temperature, max_tokens=longest, draw=draw)
+    request: Request = ask(prompt, temperature=temperature, max_tokens=longest, draw=draw)
+    return request
 
 
 def _by_model(
