@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
@@ -36,8 +36,8 @@ class Items:
     """Which items and which biases."""
 
     source: Positional[str]
-    """Items: a file or folder of rows with question, answer1 (the better) and answer2; a preference set with chosen and rejected; the
-    released layout; a run of `perturb`; or hf://name."""
+    """Items: a file or folder of rows with question, answer1 (the better) and answer2; a preference set with chosen and
+    rejected; the released layout; a run of `perturb`; or hf://name."""
     bias: tuple[str, ...] = ("all",)
     """Biases: position, verbosity, compassion-fade, bandwagon, distraction, fallacy-oversight, authority, sentiment, diversity,
     chain-of-thought, self-enhancement, refinement-aware; or all."""
@@ -93,7 +93,8 @@ class Audit(Items, Counting):
     ties: bool = False
     """Let the judge say that answers are equally good."""
     note: Literal["after", "instruction"] = "after"
-    """Where remarks about answers stand: after the answers, as in the released prompts, or in the instruction, as the paper says."""
+    """Where remarks about answers stand: after the answers, as in the released prompts, or in the instruction, as the paper
+    says."""
     template: Path | None = None
     """Your own prompt of a comparison, with $question, $answers and $ending. None: the room's."""
     mitigate: tuple[str, ...] = ()
@@ -158,7 +159,7 @@ class Compare(Counting):
 class Validate:
     """Plant biases of known size and see whether the audit finds them, and finds nothing where there is nothing."""
 
-    audits: int = 200
+    audits: int = 1000
     """Simulated audits of each bias."""
     n: int = 439
     """Items of each audit; the paper's alignment set has 439."""
@@ -216,7 +217,7 @@ class Mini(Miniature):
 
 CLAIMS = (
     Claim(
-        "Planted biases are recovered: every probe's interval covers its truth in at least 92% of 200 audits",
+        "Planted biases are recovered: every probe's interval covers its truth in at least 92% of the audits",
         "specification: calibration",
         "smallest coverage: planted judges >= 0.92",
     ),
@@ -250,7 +251,7 @@ CLAIMS = (
     Claim(
         "A judge trained on data in which half of the labels follow a cue leans to the cue by 0.15 more than one that was not",
         f"{PAPER}: bias from training data",
-        "smallest shift by its own cue: f = 0.5 >= f = 0",
+        "smallest shift by its own cue: half of the labels >= no label",
         margin=0.15,
     ),
     Claim(
@@ -266,7 +267,7 @@ CLAIMS = (
     Claim(
         "The judge trained without a cue can judge",
         "specification: layer 2",
-        "accuracy: f = 0 >= 0.8",
+        "accuracy: no label >= 0.8",
     ),
     Claim(
         "A liking for the first slot costs consistency beyond chance with two candidates",

@@ -31,8 +31,8 @@ def open_judge(
     """The judge that a reference names.
 
     Args:
-        ref: a language model as in `gnomon.core.llm.open_llm`; for `logit` and `reward` a folder or hub id, with or without `hf:`; for
-            `function` `module:function`.
+        ref: a language model as in `gnomon.core.llm.open_llm`; for `logit` and `reward` a folder or hub id, with or without
+            `hf:`; for `function` `module:function`.
         kind: how it judges.
         style: how its verdicts are written.
         ties: whether it may prefer none.

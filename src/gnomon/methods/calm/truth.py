@@ -119,7 +119,9 @@ def score_truth(mean: float, spread: float) -> float:
 
 def sigmoid(x: float | Floats) -> Floats:
     """1 / (1 + exp(-x))."""
-    return np.asarray(1 / (1 + np.exp(-np.asarray(x, dtype=np.float64))))
+    from scipy.special import expit
+
+    return np.asarray(expit(np.asarray(x, dtype=np.float64)))
 
 
 @cache
