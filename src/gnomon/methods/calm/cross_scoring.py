@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gnomon.methods.calm.items import Item
 from gnomon.methods.calm.planning import CHANGED_DRAW
@@ -11,7 +11,7 @@ from gnomon.methods.calm.trials import Trial
 
 
 def scoring_trials(
-    items: Sequence[Item], answers: dict[str, Sequence[str | None]]
+    items: Sequence[Item], answers: Mapping[str, Sequence[str | None]]
 ) -> tuple[list[Trial], dict[str, int]]:
     """The trials that every judge is given, and the items left out: two authors gave the same answer, or one gave none.
 

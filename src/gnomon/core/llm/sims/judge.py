@@ -50,6 +50,8 @@ class Judge:
     """Weight of a tone of feeling."""
     group: float = 0.0
     """Weight of an author who is said to belong to a group."""
+    sharpness: float = 1.0
+    """Factor on quality: how little chance decides."""
     reasoning: float = 1.0
     """Factor on quality when asked to solve the question first."""
     level: float = 2.3
@@ -82,7 +84,7 @@ class Judge:
 
     def utility(self, one: Candidate) -> float:
         """What is laid on the scales for an answer, its slot included."""
-        return one.quality + self.position * (one.slot == 0) + self._cues(one)
+        return self.sharpness * one.quality + self.position * (one.slot == 0) + self._cues(one)
 
     def answer(self, request: Request, noise: random.Random) -> str:
         """A reason that may name another verdict, and the verdict in the format that the prompt asks for."""
@@ -112,7 +114,9 @@ class Judge:
 
     def _chosen(self, found: Seen, prompt: str, noise: random.Random) -> str:
         factor = self.reasoning if _SOLVE in prompt else 1.0
-        utilities = [self.utility(one) + (factor - 1) * one.quality for one in found.candidates]
+        utilities = [
+            self.utility(one) + (factor - 1) * self.sharpness * one.quality for one in found.candidates
+        ]
         top = max(utilities)
         weights = [math.exp(value - top) for value in utilities]
         (chosen,) = noise.choices(found.candidates, weights)
