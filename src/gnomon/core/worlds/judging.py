@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from gnomon.core.config import check
 from gnomon.core.rng import Rng
@@ -130,27 +131,39 @@ class Candidate:
     @property
     def quality(self) -> float:
         """As `quality` of its text."""
-        return quality(self.text)
+        return _read(self.text)[0]
 
     @property
     def words(self) -> int:
         """Its length."""
-        return max(1, len(self.text.split()))
+        return _read(self.text)[1]
 
     @property
     def is_cited(self) -> bool:
         """Whether it names a source."""
-        return bool(_CITATION.search(self.text))
+        return _read(self.text)[2]
 
     @property
     def has_tone(self) -> bool:
         """Whether it shows a feeling."""
-        return bool(_TONE.search(self.text))
+        return _read(self.text)[3]
 
     @property
     def fallacies(self) -> int:
         """Places where it argues badly."""
-        return len(_FALLACY.findall(self.text))
+        return _read(self.text)[4]
+
+
+@lru_cache(maxsize=4096)  # an audit shows the same answers again and again
+def _read(text: str) -> tuple[float, int, bool, bool, int]:
+    """Quality, words, whether it names a source, whether it shows a feeling, fallacies."""
+    return (
+        quality(text),
+        max(1, len(text.split())),
+        bool(_CITATION.search(text)),
+        bool(_TONE.search(text)),
+        len(_FALLACY.findall(text)),
+    )
 
 
 @dataclass(frozen=True)
