@@ -185,9 +185,8 @@ def dots(
         for i, (arm, row) in enumerate(groups.items()):
             colour, marker = arm_colour(slots[arm]), MARKERS[slots[arm] % len(MARKERS)][0]
             for j, category in enumerate(categories):
-                if category not in row:
+                if (dot := row.get(category)) is None:
                     continue
-                dot = row[category]
                 what = f'Chart "{title}", dot "{arm}", "{category}"'
                 values = _finite([dot] if is_number(dot) else dot, (1, 3), what)  # type: ignore[list-item, arg-type]
                 if not values:

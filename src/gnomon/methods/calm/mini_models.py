@@ -60,7 +60,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(40, 20, 20, 400, 1, 30, 5, 32, 2, 2, 64, 3e-3, ("authority",)),
+    "smoke": Scale(20, 8, 8, 200, 1, 20, 5, 32, 2, 2, 64, 3e-3, ("authority",)),
     "mini": Scale(1000, 120, 200, 9600, 1, 300, 5, 64, 2, 4, 48, 3e-3),
     "gpu": Scale(
         2000, 439, 439, 200_000, 6, 1000, 8, 768, 12, 12, 512, 3e-4, precision="bf16", device="cuda"
@@ -205,8 +205,9 @@ def _train(
         precision=scale.precision,
         checkpoint_every=0,
     )
-    fit(model.to(scale.device), batches, causal_loss, cfg, run=_Named(part, folder.name))
-    model.eval().save_pretrained(folder)
+    trained: Any = model
+    fit(trained.to(scale.device), batches, causal_loss, cfg, run=_Named(part, folder.name))
+    trained.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -28,8 +28,8 @@ def write(page: Page, shown: Mapping[str, Any], rows: Mapping[str, Rows]) -> Non
 def _coverage(page: Page, first: Validation, rows: Rows) -> None:
     page.section("Planted biases, many audits each")
     page.text(
-        "A judge whose choice is logistic in a margin and its cues; what RR, BIS, shift and error rates must be follows by quadrature. "
-        "Each bias is audited many times with 439 items; the intervals should cover the truth 95 times in 100."
+        "A judge whose choice is logistic in a margin and its cues; what RR, BIS, shift and error rates must be follows by "
+        "quadrature. Each bias is audited many times with 439 items; intervals should cover the truth 95 times in 100."
     )
     table = []
     for key in dict.fromkeys((row["probe"], row["quantity"]) for row in rows):
@@ -86,13 +86,13 @@ def _trained(page: Page, study: Trained, rows: Rows) -> None:
 def _claims(page: Page, study: Qualitative, rows: Mapping[str, Rows]) -> None:
     page.section("What the paper says in words, with noise floors")
     page.text(
-        "**More candidates.** RR over all rotations falls with their number also for a judge without any liking for a slot: the floor "
-        "falls with it. What a slot costs is CR - RR at each number."
+        "**More candidates.** RR over all rotations falls with their number also for a judge without any liking for a slot: the "
+        "floor falls with it. What a slot costs is CR - RR at each number."
     )
     page.table(study.candidates, caption="first seed")
     page.text(
-        "**Smaller gaps.** The shift of a cue of one weight grows as the gap in quality shrinks, as the paper says; BIS does not, since "
-        "agreement cannot tell a bias from a coin where the judge tosses one."
+        "**Smaller gaps.** The shift of a cue of one weight grows as the gap in quality shrinks, as the paper says; BIS does not, "
+        "since agreement cannot tell a bias from a coin where the judge tosses one."
     )
     page.table(study.gaps, caption="first seed")
     for name in ("RR", "BIS", "shift"):

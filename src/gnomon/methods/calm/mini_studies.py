@@ -44,7 +44,7 @@ class Trained:
 
     def smallest(self, share: float) -> float:
         """Smallest shift by the own cue over the cues."""
-        return min(self.shift(row["cue"], share) for row in self.rows if row["share"] == share)
+        return min(self.shift(str(row["cue"]), share) for row in self.rows if row["share"] == share)
 
     def growing(self) -> float:
         """Share of the cues whose shift grows with every step of the share."""
@@ -56,7 +56,7 @@ class Trained:
     def others(self) -> float:
         """Largest shift, either way, by a cue that a judge was not trained on."""
         return max(
-            abs(row[cue][0])
+            abs(float(row[cue][0]))
             for row in self.rows
             for cue in CUES
             if cue in row and (cue != row["cue"] or row["share"] == 0)
