@@ -29,9 +29,9 @@ class Turned:
     effect: Floats
     """The first slot's advantage in log-odds."""
     p: Floats
-    """Exact p-value: of either a liking for a slot or a loss of consistency."""
+    """p-value of either a liking for a slot or a loss of consistency; exact with two candidates."""
     discordant: Floats
-    """Share of the items whose choices do not cancel over the slots; what a test of position lives on."""
+    """Variance of an item's share of choices for the first slot when slots do not matter: what a test of position lives on."""
     n: NDArray[np.int64]
     """Items with a verdict in every rotation."""
 
@@ -56,12 +56,11 @@ def measure_rotations(
         counts += row == rotation
         decisive += row >= 0
     complete = (decisive == candidates).astype(np.float64)
-    excess = np.sign(counts - 1) * complete
-    p_slot = np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
+    excess, spread = (counts - 1) * complete, _shuffled_variance(turned) * complete
+    p_slot = _slot_test(excess, spread, candidates)
     pairwise = Estimates(*ratio_intervals(*_pairs(turned), rng=rng))
     first = Estimates(*ratio_intervals(counts, decisive, rng=rng))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        discordant = (np.abs(excess)).sum(-1) / np.maximum(complete.sum(-1), 1)
+    discordant = spread.sum(-1) / np.maximum(complete.sum(-1), 1) / candidates**2
     told = {
         "pairwise": pairwise,
         "first": first,
@@ -95,6 +94,31 @@ def slot_effect(counts: Floats, complete: Floats, candidates: int) -> Floats:
     chosen = (counts * complete).sum(-1) + 0.5
     other = ((candidates - counts) * complete).sum(-1) + 0.5
     return np.asarray(np.log(chosen / other) + np.log(candidates - 1))
+
+
+def _shuffled_variance(turned: Codes) -> Floats:
+    """Variance of an item's number of choices of the first slot, were its verdicts dealt to the rotations at random; the mean is 1.
+
+    With k of C verdicts for each answer it is (C^2 - sum of k^2) / (C (C - 1)).
+    """
+    candidates = len(turned)
+    squares = sum((turned == slot).sum(0).astype(np.float64) ** 2 for slot in range(candidates))
+    return np.asarray((candidates**2 - squares) / (candidates * (candidates - 1)))
+
+
+def _slot_test(excess: Floats, spread: Floats, candidates: int) -> Floats:
+    """p-value of choices of the first slot beyond one an item, if slots do not matter.
+
+    With two candidates McNemar's exact test. With more an item's number of such choices is skewed, so that signs tell nothing;
+    verdicts may then be dealt to the rotations at random, and the sum over items is about normal.
+    """
+    if candidates == 2:
+        return np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
+    from scipy.stats import norm
+
+    width = np.sqrt(spread.sum(-1))
+    z = np.divide(excess.sum(-1), width, out=np.zeros_like(width), where=width > 0)
+    return np.asarray(2 * norm.sf(np.abs(z)))
 
 
 def _unanimous(verdicts: Codes) -> tuple[Floats, Floats]:
