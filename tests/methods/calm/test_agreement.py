@@ -181,7 +181,7 @@ def test_the_slot_effect_is_that_of_conditional_logistic_regression():
     chosen = np.concatenate([turned[0, 0][varies] == 0, turned[1, 0][varies] == 0]).astype(int)
     stood = np.concatenate([np.ones(n), -np.ones(n)])
     fitted = models.ConditionalLogit(chosen, stood[:, None], groups=np.tile(np.arange(n), 2)).fit(disp=0)
-    assert float(found) == pytest.approx(fitted.params[0], abs=0.01)
+    assert float(found) == pytest.approx(fitted.params[0], abs=0.02)  # one half is added to each count
     assert abs(float(found) - 1.0) < 0.35
 
 

@@ -25,7 +25,7 @@ from gnomon.methods.calm.writing import write
 GAPS = (1.0, 2.0, 3.0, 4.0)
 """Mean margins of the study of quality gaps."""
 
-QUIET, NOISY = {"sharpness": 2.0, "authority": 2.0}, {"sharpness": 0.2}
+QUIET, NOISY = {"sharpness": 4.0, "authority": 4.0}, {"sharpness": 0.2}
 """A judge that is sure of itself and biased, and one that is neither."""
 
 
