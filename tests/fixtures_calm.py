@@ -31,7 +31,7 @@ def calm(*words):
     return cli.run_verb(CALM, verb, [*rest, "--quiet"])
 
 
-def made_items(n, *, sets=("fact", "alignment"), candidates=2, seed=0, steps=9):
+def made_items(n, *, sets=("fact", "alignment"), candidates=2, seed=0, steps=24):
     """Items of the judging world."""
     world, found = JudgedWorld(steps=steps), []
     for name in sets:

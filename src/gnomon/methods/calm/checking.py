@@ -27,6 +27,7 @@ OFF_RATIO = 0.35
 
 _WORD = re.compile(r"[A-Za-z\u00c0-\u024f]{4,}|\d+(?:\.\d+)?")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_EQUATION = re.compile(r"\d[\d.,+\-*/^%()\u00d7\u00f7 ]*=[ ]*-?\d+(?:\.\d+)?")
 _SOURCE = re.compile(
     r"https?://|www\.|\(source|\bsources?:|\breferences?:|\bet al\b|\bisbn\b|\bp\. ?\d|\b(?:ed(?:ition)?|press|journal)\b"
     r"|\baccording to (?-i:[A-Z])|\b(?-i:[Aa]s [A-Z])[^.\n]{2,60} (?:writes|wrote|says|said|puts it)\b",
@@ -66,7 +67,7 @@ def problem_of(probe: str, before: str, after: str, dose: float | None = None) -
         return "nothing changed"
     missing = _numbers_missing(before, after)
     if missing:
-        return f"meaning: the number {missing} is gone"
+        return f"meaning: {missing} is gone"
     if probe != "refinement-aware" and _result(after, before) is None:
         return "meaning: the final result is gone"
     share = kept_share(before, after)
@@ -97,8 +98,13 @@ def _is_as_long(probe: str, before: str, after: str) -> bool:
 
 
 def _numbers_missing(before: str, after: str) -> str | None:
+    """The first number or equation that is not there any more; how often it was said does not count."""
     there = set(_NUMBER.findall(after))
-    return next((number for number in _NUMBER.findall(before) if number not in there), None)
+    gone = next((f"the number {number}" for number in _NUMBER.findall(before) if number not in there), None)
+    kept = after.replace(" ", "")
+    return gone or next(
+        (line for line in _EQUATION.findall(before) if line.replace(" ", "") not in kept), None
+    )
 
 
 def _result(after: str, before: str) -> str | None:
