@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gnomon.core.metrics.stats import ratio_intervals
 from gnomon.core.rng import Rng
@@ -43,8 +44,6 @@ def error_rate(
 
     Source: ErrorRate of self-enhancement and refinement-aware bias.
     """
-    from scipy.stats import ttest_rel
-
     both = np.isfinite(left) & np.isfinite(right)
     top, bottom = np.where(both, left, 0.0), np.where(both, right, 0.0)
     value, low, high = (part - 1 for part in ratio_intervals(top, bottom, rng=rng))
@@ -55,13 +54,20 @@ def error_rate(
     count = both.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = top.sum(-1) / count, bottom.sum(-1) / count
-        shown = np.where(both, left - right, np.nan)
-        p = ttest_rel(
-            np.where(both, left, np.nan), np.where(both, right, np.nan), axis=-1, nan_policy="omit"
-        ).pvalue
-        still = np.nanmax(np.abs(shown), -1, initial=0.0) == 0  # not a single score differs
-    p = np.where(still | np.isnan(p), 1.0, p)
-    return Ratio(Estimates(value, low, high), *means, np.asarray(p), int(np.max(count)))
+    return Ratio(Estimates(value, low, high), *means, _paired_t(left, right, both), int(np.max(count)))
+
+
+def _paired_t(left: Floats, right: Floats, both: NDArray[np.bool_]) -> Floats:
+    """Two-sided p-values of paired t-tests; 1 where fewer than two pairs are known, or none of them differs."""
+    from scipy.stats import t
+
+    n = both.sum(-1)
+    moved = np.where(both, left - right, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = moved.sum(-1) / n
+        spread = np.sqrt((np.where(both, moved - mean[..., None], 0.0) ** 2).sum(-1) / (n - 1) / n)
+        p = 2 * t.sf(np.abs(mean) / spread, np.maximum(n - 1, 1))
+    return np.asarray(np.where((n < 2) | (mean == 0) | np.isnan(p), 1.0, p))
 
 
 def self_effect(scores: Floats, *, rng: Rng | None = None) -> Estimates:
