@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
 
 def test_planted_biases_come_back_through_prompts_and_replies():
-    study = through_text(60, Rng(31))
-    assert study.largest_error < 0.17  # 60 items: three standard errors of about 0.055
+    study = through_text(100, Rng(31))
+    assert study.largest_error < 0.17  # 100 items: four standard errors of about 0.043
     assert study.unread == pytest.approx(0.1, abs=0.03)
     assert study.self_bonus[0] == pytest.approx(0.5, abs=0.25)
     assert study.over_http["verdicts that differ"] == 0 and study.over_http["requests"] > 50

@@ -114,10 +114,10 @@ def world_items(
     return found
 
 
-def simulated_judge(ref: str, meter: Meter | None = None) -> PairwiseJudge:
+def simulated_judge(ref: str, meter: Meter | None = None, *, concurrency: int = CONCURRENCY) -> PairwiseJudge:
     """A judge behind a reference, asked with no memory."""
     return PairwiseJudge(
-        connect(ref, LLMConfig(concurrency=CONCURRENCY), meter=meter), concurrency=CONCURRENCY
+        connect(ref, LLMConfig(concurrency=concurrency), meter=meter), concurrency=concurrency
     )
 
 
@@ -220,7 +220,7 @@ def _over_http(items: Sequence[Item], cues: Cues, rng: Rng) -> dict[str, Any]:
     with serving(ref) as endpoint:
         for name in (ref, endpoint):
             meters.append(Meter())
-            judge = simulated_judge(name, meters[-1])
+            judge = simulated_judge(name, meters[-1], concurrency=4)
             found.append(audit(judge, items, probes, cues=cues, rng=rng.child("http")))
             close(judge.llm)
     differ = sum((a.choice, a.text) != (b.choice, b.text) for a, b in zip(*found, strict=True))
