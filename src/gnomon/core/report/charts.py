@@ -209,6 +209,7 @@ def dots(
         axes.set_yticks(range(len(categories)), [_short(category, 44) for category in categories])
         axes.set_ylim(len(categories) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         if zero is not None:
             axes.axvline(zero, color=SOFT, linewidth=0.8)
