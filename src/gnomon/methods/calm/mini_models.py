@@ -62,9 +62,7 @@ class Scale:
 SCALES = {
     "smoke": Scale(20, 8, 8, 200, 1, 20, 5, 32, 2, 2, 64, 3e-3, ("authority",)),
     "mini": Scale(2000, 120, 200, 9600, 1, 300, 5, 64, 2, 4, 48, 3e-3),
-    "gpu": Scale(
-        2000, 439, 439, 200_000, 6, 1000, 8, 768, 12, 12, 512, 3e-4, precision="bf16", device="cuda"
-    ),
+    "gpu": Scale(2000, 439, 439, 60_000, 4, 1000, 8, 768, 12, 12, 512, 3e-4, precision="bf16", device="cuda"),
 }
 
 
