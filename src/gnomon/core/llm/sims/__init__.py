@@ -4,6 +4,8 @@ from gnomon.lazy import exports
 
 SIMULATORS = {
     "summariser": "gnomon.core.llm.sims.summariser:Summariser",
+    "judge": "gnomon.core.llm.sims.judge:Judge",
+    "rewriter": "gnomon.core.llm.sims.rewriter:Rewriter",
     "verdict": "gnomon.core.llm.sims.verdict:Verdict",
     "styler": "gnomon.core.llm.sims.styler:Styler",
     "critic": "gnomon.core.llm.sims.critic:Critic",
