@@ -143,10 +143,10 @@ def test_batches_change_nothing(llama, logit):
 
 def test_draws_at_a_temperature_follow_the_probabilities(llama):
     judge = LogitJudge(llama, prompting=TOKEN, device="cpu", temperature=1.0)
-    found = judge.judge([trial(draw=i) for i in range(300)])
+    found = judge.judge([trial(draw=i) for i in range(120)])
     a, b = (float(part.split()[1]) for part in found[0].text.split(", "))
     share = 1 / (1 + math.exp(b - a))
-    assert abs(fmean(one.slot == 0 for one in found) - share) < 0.12
+    assert abs(fmean(one.slot == 0 for one in found) - share) < 0.18
     cold = LogitJudge(llama, prompting=TOKEN, device="cpu").judge([trial(draw=i) for i in range(5)])
     assert len({one.slot for one in cold}) == 1
 
