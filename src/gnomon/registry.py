@@ -6,6 +6,7 @@ A room keeps to fixed doors, so one line here is all a room needs: verb `train` 
 
 from __future__ import annotations
 
+import keyword
 from dataclasses import dataclass
 
 from gnomon.errors import BadConfig, nearest
@@ -52,8 +53,9 @@ class Method:
         return f"{self.package}.config:{verb.title().replace('-', '')}"
 
     def function(self, verb: str) -> str:
-        """Reference of the verb's function, `module:function`."""
-        return f"{self.package}.{'mini' if verb == 'mini' else 'run'}:{verb.replace('-', '_')}"
+        """Reference of the verb's function, `module:function`; a keyword of Python has a `_` behind it."""
+        name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
+        return f"{self.package}.{'mini' if verb == 'mini' else 'run'}:{name}"
 
 
 # fmt: off
@@ -76,7 +78,7 @@ METHODS = (
     Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases"),
     Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions"),
     Method("adaptive-sampling", "2410.02725", "steer", "spend samples only where the model says more will help"),
-    Method("calm", "2410.02736", "audit", "measure twelve biases of an LLM judge"),
+    Method("calm", "2410.02736", "audit", "measure twelve biases of an LLM judge", verbs="perturb audit import analyze compare validate power mini"),
     Method("fakeshield", "2410.02761", "audit", "detect, localise and explain image forgeries"),
 )
 # fmt: on
