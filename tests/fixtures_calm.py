@@ -2,33 +2,19 @@
 
 import json
 
-from gnomon import cli
+from gnomon import cli, registry
 from gnomon.core.llm import open_llm
 from gnomon.core.rng import Rng
 from gnomon.core.worlds.judging import JudgedWorld
 from gnomon.methods.calm.items import Item
 from gnomon.methods.calm.judges import PairwiseJudge
 from gnomon.methods.calm.trials import Verdict
-from gnomon.registry import Method
-
-
-class Room(Method):
-    """The room before it is in the table; the verb `import` is the function `import_`."""
-
-    def function(self, verb):
-        return super().function(verb) + ("_" if verb == "import" else "")
-
-
-CALM = Room(
-    "calm", "2410.02736", "audit", "measure twelve biases of an LLM judge",
-    verbs="perturb audit import analyze compare validate power mini",
-)  # fmt: skip
 
 
 def calm(*words):
     """Runs a verb in this process; returns its exit code."""
     verb, *rest = map(str, words)
-    return cli.run_verb(CALM, verb, [*rest, "--quiet"])
+    return cli.run_verb(registry.method("calm"), verb, [*rest, "--quiet"])
 
 
 def made_items(n, *, sets=("fact", "alignment"), candidates=2, seed=0, steps=24):

@@ -147,7 +147,7 @@ def _narrow(verdicts: Sequence[Verdict], width: float) -> set[tuple[str, str, st
             or row.kind != "pair"
             or row.choice is None
             or before is None
-            or row.condition.startswith("3")
+            or len(row.slots) > 2
         ):
             continue
         counts.setdefault(_cell(row), []).append(row.choice == before)
