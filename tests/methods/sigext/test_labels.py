@@ -15,7 +15,9 @@ from gnomon.methods.sigext.rows import Columns, Reading, label_figures, read_row
 DIALOGUES = Path(__file__).resolve().parents[4] / "shared" / "data" / "dialogue" / "dialogsum.dev.jsonl"
 SCORER = RougeScorer(["rouge1"], use_stemmer=True)
 
-WORD = st.sampled_from(["budget", "Budgets", "vote", "voting", "new", "bridge", "bridges", "40", "a", "\u00e9t\u00e9"])
+WORD = st.sampled_from(
+    ["budget", "Budgets", "vote", "voting", "new", "bridge", "bridges", "40", "a", "\u00e9t\u00e9"]
+)
 PHRASE = st.lists(WORD, min_size=1, max_size=5).map(" ".join)
 PHRASES = st.lists(PHRASE, max_size=6)
 
@@ -86,7 +88,9 @@ def test_label_rates_of_sixty_real_dialogues():
     assert code["phrases per document"] == pytest.approx(31.4, abs=0.1)
     assert code["positive rate"] == pytest.approx(0.26, abs=0.01)
     assert paper["positive rate"] == pytest.approx(0.18, abs=0.01)
-    pairs = [(a, b) for x, y in zip(*rows.values(), strict=True) for a, b in zip(x.labels, y.labels, strict=True)]
+    pairs = [
+        (a, b) for x, y in zip(*rows.values(), strict=True) for a, b in zip(x.labels, y.labels, strict=True)
+    ]
     assert sum(a == b for a, b in pairs) / len(pairs) == pytest.approx(0.88, abs=0.01)
     raw = [json.loads(line) for line in DIALOGUES.read_text("utf-8").splitlines()[:3]]
     for one, row in zip(raw, rows["code"], strict=False):

@@ -23,7 +23,10 @@ def texts(text, **options):
         ("a wrapped\n  line of text", ["wrapped\n  line", "text"]),
         ("New York, new york and NEW\nYORK", ["New York"]),
         ("don't, it\u2019s, WON'T", []),
-        ("see http://a.b/c?d=e, mail x@y.org, #tag @me", ["see http://a.b/c?d=e", "mail x@y.org", "#tag @me"]),
+        (
+            "see http://a.b/c?d=e, mail x@y.org, #tag @me",
+            ["see http://a.b/c?d=e", "mail x@y.org", "#tag @me"],
+        ),
         ("Z\u00fcrich f\u00f6rdert den Caf\u00e9-Bau", ["Z\u00fcrich f\u00f6rdert den Caf\u00e9-Bau"]),
         ("the U.S. Senate voted", ["U.S. Senate voted"]),
         ("!!! ... ???", []),
@@ -44,7 +47,9 @@ def test_every_phrase_stands_where_it_says_in_any_text(text):
     assert len({p.key for p in found}) == len(found)
 
 
-WORDS = st.sampled_from(["the", "new", "Bridge", "bridge", "of", "art", "party", ".", ",", "\n\n", "40", "vote's"])
+WORDS = st.sampled_from(
+    ["the", "new", "Bridge", "bridge", "of", "art", "party", ".", ",", "\n\n", "40", "vote's"]
+)
 
 
 @given(st.lists(WORDS, max_size=25), st.lists(st.sampled_from([" ", "  ", "\n"]), min_size=25, max_size=25))

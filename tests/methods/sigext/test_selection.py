@@ -20,7 +20,9 @@ from gnomon.methods.sigext.selection import (
     threshold,
 )
 
-TEXT = "The new bridge costs a lot. The mayor is at the old mill, and the school is closed. Votes were counted."
+TEXT = (
+    "The new bridge costs a lot. The mayor is at the old mill, and the school is closed. Votes were counted."
+)
 PHRASES = extract_phrases(TEXT)
 SCORES = [-1.0, -0.5, -3.0, -2.0, -0.1, math.nan, -4.0][: len(PHRASES)]
 
@@ -60,7 +62,16 @@ def test_phrases_without_a_score_have_no_rank_and_broken_rows_are_named():
 
 
 def test_words_and_sentences_have_as_many_words_as_the_phrases():
-    assert [p.text for p in PHRASES] == ["new bridge costs", "lot", "mayor", "old mill", "school", "closed", "Votes", "counted"]
+    assert [p.text for p in PHRASES] == [
+        "new bridge costs",
+        "lot",
+        "mayor",
+        "old mill",
+        "school",
+        "closed",
+        "Votes",
+        "counted",
+    ]
     scores = [-1.0, -0.5, -3.0, -2.0, -0.1, math.nan, -4.0, -5.0]
     kept = [4, 1, 0]  # school, lot, new bridge costs: five words
     assert as_granularity(TEXT, PHRASES, scores, kept, "phrases") == [PHRASES[i] for i in kept]
