@@ -111,6 +111,6 @@ def test_documents_without_words_have_no_phrases(arm):
 
 
 def test_a_misspelt_arm_is_named():
-    with pytest.raises(BadConfig, match='no arm "rack".*Did you mean "rake"'):
+    with pytest.raises(BadConfig, match=r'no arm "rack".*Did you mean "rake"'):
         rank_phrases("rack", ROWS)
     assert np.isclose(sum(page_rank(["a"]).values()), 1)

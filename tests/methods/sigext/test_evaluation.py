@@ -85,10 +85,10 @@ def test_comparisons_are_paired_by_document():
 
 
 def test_documents_without_a_summary_in_every_arm_are_left_out_and_counted():
-    refused = made("sigext", 5, HINTED[:1] + ["", ""], faults=(None, "refusal", "budget"))
+    refused = made("sigext", 5, [HINTED[0], "", ""], faults=(None, "refusal", "budget"))
     found = evaluate(ROWS, made("none", 0, PLAIN) + refused)
     assert (found.documents, found.faults) == (1, {"refusal": 1, "budget": 1})
-    with pytest.raises(BadInput, match="No document has a summary in every arm .faults: refusal"):
+    with pytest.raises(BadInput, match=r"No document has a summary in every arm \(faults: refusal"):
         evaluate(ROWS, made("none", 0, [""] * 3, faults=("refusal",) * 3))
 
 

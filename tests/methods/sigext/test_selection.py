@@ -1,6 +1,7 @@
 """From scores to phrases: ranking, threshold, top K, words and sentences of the same size, and how rankings are measured."""
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_ranks_are_those_counted_one_by_one(documents):
     assert found.precision[3] == pytest.approx(np.mean(precision))
     assert found.recall[3] == pytest.approx(np.mean(recall))
     assert found.r_precision == pytest.approx(np.mean(r_precision))
-    flat, values = sum(labels, []), sum(scores, [])
+    flat, values = list(chain(*labels)), list(chain(*scores))
     assert found.auc is None if all(flat) else found.auc == pytest.approx(roc_auc_score(flat, values))
 
 
