@@ -64,6 +64,11 @@ def rows(n, seed=0, facts=5, name="row"):
     return as_rows(raw_rows(n, seed, facts, name))
 
 
+def echo(request):
+    """A language model that says its prompt again."""
+    return request.messages[-1].content
+
+
 def train(folder, base, die_at=None):
     """A training of 24 steps with a checkpoint every 5; dies at a step when asked to."""
     import torch

@@ -71,7 +71,10 @@ def test_draws_are_independent_and_repeat():
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("Also the amber ferry 40 had open hand count then. Consider Amber Ferry.", "They approved the amber ferry 40."),
+        (
+            "Also the amber ferry 40 had open hand count then. Consider Amber Ferry.",
+            "They approved the amber ferry 40.",
+        ),
         ("Also the amber ferry 40 had open hand count then. Consider amber ferryman.", "Nothing of note."),
         ("Also the amber ferry 40 had open hand count then. Consider 40.", "Nothing of note."),
         ("Consider the amber ferry 40.", "There is nothing here to summarise."),

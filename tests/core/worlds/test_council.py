@@ -23,7 +23,11 @@ from gnomon.core.worlds.council import (
 )
 
 
-@given(st.integers(0, 200), st.integers(0, 12), st.sampled_from(["", "Please summarise.\n", "The amber ferry 40!"]))
+@given(
+    st.integers(0, 200),
+    st.integers(0, 12),
+    st.sampled_from(["", "Please summarise.\n", "The amber ferry 40!"]),
+)
 def test_a_document_is_read_back_as_it_was_written(seed, n, around):
     noise = Random(seed)
     facts = draw_facts(n, noise)

@@ -15,7 +15,10 @@ from gnomon.methods.sigext.phrases import Phrase, extract_phrases
 from gnomon.methods.sigext.pooling import phrase_scores
 
 BPE = train_bpe(["the new bridge costs forty million, the old bridge is closed"] * 3, 300)
-TEXT = st.lists(st.sampled_from(["the", "new bridge", "costs", "forty", ",", "z\u00fcrich", "\n\n", "old", "."]), max_size=14)
+TEXT = st.lists(
+    st.sampled_from(["the", "new bridge", "costs", "forty", ",", "z\u00fcrich", "\n\n", "old", "."]),
+    max_size=14,
+)
 
 
 @pytest.mark.parametrize("mode", ["offsets", "pieces"])
@@ -32,12 +35,17 @@ def test_the_tokens_of_a_phrase_say_the_phrase(mode, text, length):
     whole = DocumentEncoder(BPE, mode, 4096).encode(text, phrases)
     assert whole.n_missing == 0
     kept = [span for span in whole.spans if span[1] <= length - 1]
-    assert [span for span in encoded.spans if span != (0, 0)] == kept  # a phrase that the cut goes through has none
+    assert [
+        span for span in encoded.spans if span != (0, 0)
+    ] == kept  # a phrase that the cut goes through has none
 
 
 def test_special_tokens_are_the_tokenizer_s_own():
     encoded = DocumentEncoder(BPE, max_length=20).encode("bridge", [Phrase("bridge", 0, 6)])
-    assert (encoded.input_ids[0], encoded.input_ids[-1]) == (0, 1)  # here; the released code writes 0 and 2 everywhere
+    assert (encoded.input_ids[0], encoded.input_ids[-1]) == (
+        0,
+        1,
+    )  # here; the released code writes 0 and 2 everywhere
     bare = train_bpe(["bridge"], 270)
     bare.bos_token = bare.eos_token = None
     assert DocumentEncoder(bare, max_length=20).encode("bridge", []).input_ids == bare("bridge")["input_ids"]

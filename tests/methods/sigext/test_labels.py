@@ -1,7 +1,6 @@
 """Both label rules against the packages they come from, and the label rates of real dialogues."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +11,11 @@ from gnomon.errors import BadConfig
 from gnomon.methods.sigext.labels import label, matches
 from gnomon.methods.sigext.rows import Columns, Reading, label_figures, read_rows
 
-DIALOGUES = Path(__file__).resolve().parents[4] / "shared" / "data" / "dialogue" / "dialogsum.dev.jsonl"
 SCORER = RougeScorer(["rouge1"], use_stemmer=True)
 
-WORD = st.sampled_from(["budget", "Budgets", "vote", "voting", "new", "bridge", "bridges", "40", "a", "\u00e9t\u00e9"])
+WORD = st.sampled_from(
+    ["budget", "Budgets", "vote", "voting", "new", "bridge", "bridges", "40", "a", "\u00e9t\u00e9"]
+)
 PHRASE = st.lists(WORD, min_size=1, max_size=5).map(" ".join)
 PHRASES = st.lists(PHRASE, max_size=6)
 
@@ -77,18 +77,22 @@ def test_nothing_to_compare_is_negative_and_a_wrong_rule_is_named():
         label(["a"], ["a"], "fuzzy")
 
 
-@pytest.mark.skipif(not DIALOGUES.exists(), reason="the dialogues are not here")
-def test_label_rates_of_sixty_real_dialogues():
+def test_label_rates_of_sixty_real_dialogues(shared_data):
+    dialogues = shared_data / "dialogue" / "dialogsum.dev.jsonl"
+    if not dialogues.exists():
+        pytest.skip("the dialogues are not there")
     columns = Columns("dialogue", "summary", "fname")
-    rows = {rule: read_rows(DIALOGUES, Reading(rule=rule), columns, limit=60) for rule in ("code", "paper")}
+    rows = {rule: read_rows(dialogues, Reading(rule=rule), columns, limit=60) for rule in ("code", "paper")}
     code, paper = (label_figures(found) for found in rows.values())
     # Our stop list finds 31 phrases a document; smaller lists leave more phrases and lower rates.
     assert code["phrases per document"] == pytest.approx(31.4, abs=0.1)
     assert code["positive rate"] == pytest.approx(0.26, abs=0.01)
     assert paper["positive rate"] == pytest.approx(0.18, abs=0.01)
-    pairs = [(a, b) for x, y in zip(*rows.values(), strict=True) for a, b in zip(x.labels, y.labels, strict=True)]
+    pairs = [
+        (a, b) for x, y in zip(*rows.values(), strict=True) for a, b in zip(x.labels, y.labels, strict=True)
+    ]
     assert sum(a == b for a, b in pairs) / len(pairs) == pytest.approx(0.88, abs=0.01)
-    raw = [json.loads(line) for line in DIALOGUES.read_text("utf-8").splitlines()[:3]]
+    raw = [json.loads(line) for line in dialogues.read_text("utf-8").splitlines()[:3]]
     for one, row in zip(raw, rows["code"], strict=False):
         wanted = [p.text for p in Reading().phrases(one["summary"])]
         assert list(row.labels) == [released(p.text, wanted) for p in row.phrases]

@@ -1,6 +1,7 @@
 """From scores to phrases: ranking, threshold, top K, words and sentences of the same size, and how rankings are measured."""
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from gnomon.methods.sigext.selection import (
     threshold,
 )
 
-TEXT = "The new bridge costs a lot. The mayor is at the old mill, and the school is closed. Votes were counted."
+TEXT = (
+    "The new bridge costs a lot. The mayor is at the old mill, and the school is closed. Votes were counted."
+)
 PHRASES = extract_phrases(TEXT)
 SCORES = [-1.0, -0.5, -3.0, -2.0, -0.1, math.nan, -4.0][: len(PHRASES)]
 
@@ -60,7 +63,16 @@ def test_phrases_without_a_score_have_no_rank_and_broken_rows_are_named():
 
 
 def test_words_and_sentences_have_as_many_words_as_the_phrases():
-    assert [p.text for p in PHRASES] == ["new bridge costs", "lot", "mayor", "old mill", "school", "closed", "Votes", "counted"]
+    assert [p.text for p in PHRASES] == [
+        "new bridge costs",
+        "lot",
+        "mayor",
+        "old mill",
+        "school",
+        "closed",
+        "Votes",
+        "counted",
+    ]
     scores = [-1.0, -0.5, -3.0, -2.0, -0.1, math.nan, -4.0, -5.0]
     kept = [4, 1, 0]  # school, lot, new bridge costs: five words
     assert as_granularity(TEXT, PHRASES, scores, kept, "phrases") == [PHRASES[i] for i in kept]
@@ -100,7 +112,7 @@ def test_ranks_are_those_counted_one_by_one(documents):
     assert found.precision[3] == pytest.approx(np.mean(precision))
     assert found.recall[3] == pytest.approx(np.mean(recall))
     assert found.r_precision == pytest.approx(np.mean(r_precision))
-    flat, values = sum(labels, []), sum(scores, [])
+    flat, values = list(chain(*labels)), list(chain(*scores))
     assert found.auc is None if all(flat) else found.auc == pytest.approx(roc_auc_score(flat, values))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -139,9 +138,9 @@ def page_rank(words: Sequence[str], window: int = WINDOW) -> dict[str, float]:
     ('a', 1.0)
     """
     links: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for i in range(len(words)):
-        for one, other in combinations(words[i : i + window], 2):
-            if one != other and one == words[i]:
+    for i, one in enumerate(words):
+        for other in words[i + 1 : i + window]:
+            if one != other:
                 links[one, other] += 1
                 links[other, one] += 1
     names = list(dict.fromkeys(words))

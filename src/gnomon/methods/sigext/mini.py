@@ -65,7 +65,9 @@ def mini(cfg: Mini, run: Run) -> None:
     )
     env.check_scale(cfg.scale, scale.device)
     run.page.title = "sigext in miniature: phrases that the references care about"
-    run.page.simulated = "simulated" in cfg.parts
+    if "simulated" in cfg.parts:
+        run.page.simulated = True
+        run.page.title += " (one of the writers is SIMULATED)"
     found = Findings()
     for seed in seeds:
         if writers:

@@ -37,7 +37,9 @@ def docstrings(n: int, rng: Rng) -> list[Row]:
     """
     from pydoc_data.topics import topics
 
-    texts = list(topics.items()) if n < FEW else [(piece.name, piece.text) for piece in stdlib_documentation()]
+    texts = (
+        list(topics.items()) if n < FEW else [(piece.name, piece.text) for piece in stdlib_documentation()]
+    )
     found = []
     for name, text in texts:
         head, _, body = text.partition("\n\n")

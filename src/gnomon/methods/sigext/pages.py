@@ -110,6 +110,11 @@ def scored(page: Page, rows: Iterable[Mapping[str, Any]], document_field: str, i
     colours.show_scores(page, shown)
 
 
+def _source(page: Page) -> str:
+    """What a title begins with when a simulator wrote the summaries."""
+    return "SIMULATED: " if page.simulated else ""
+
+
 def arm_rows(found: Evaluation) -> list[dict[str, Any]]:
     """One table row per arm."""
     rows = []
@@ -134,7 +139,9 @@ def summaries(page: Page, rows: Sequence[Row], made: Sequence[Summary], found: E
     """Table of arms, differences, K curve and coloured documents."""
     base = "none" if "none" in found.arms else next(iter(found.arms))
     best = max(found.arms.values(), key=lambda arm: arm.mean("ROUGE-1 F") or 0)
-    page.title = f"Summaries of {found.documents:,} documents: {best.name} has the best ROUGE-1 F, {best.mean('ROUGE-1 F'):.1f}"
+    page.title = (
+        f"{_source(page)}Summaries of {found.documents:,} documents: best by ROUGE-1 F is {best.name}"
+    )
     page.figures(
         {
             "documents": found.documents,
@@ -209,7 +216,7 @@ def _checks(page: Page, found: Evaluation) -> None:
 
 def tuned(page: Page, found: Tuned, judge: str) -> None:
     """What was tried and what was chosen."""
-    page.title = f"K = {found.k} with percentile {found.percentile:g} has the best ROUGE-1 F"
+    page.title = f"{_source(page)}K = {found.k} with percentile {found.percentile:g} has the best ROUGE-1 F"
     page.figures({"K": found.k, "percentile": found.percentile, "threshold": found.tau})
     page.table(found.tried, caption=f"ROUGE-1 in points, by {judge}", best={"F": "max"})
     for what in ("precision", "recall", "F"):

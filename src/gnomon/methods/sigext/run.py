@@ -12,7 +12,7 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig, BadInput, BudgetSpent
+from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sigext import config
 
 
@@ -239,11 +239,6 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
             context_tokens=cfg.context_tokens or limit,
             count=count,
             concurrency=cfg.asking.concurrency,
-        )
-    if unasked := sum(one.fault == "budget" for one in made):
-        raise BudgetSpent(
-            f"The budget is spent: {unasked} of {len(made)} summaries were not asked for. "
-            "Raise it and repeat the command; what was answered is kept and not paid for again."
         )
     by_id = {row.id: row for row in rows}
     written = (_prediction(one, by_id[one.id]) for one in made)

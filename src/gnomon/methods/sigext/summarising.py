@@ -12,7 +12,7 @@ from gnomon.core.llm import LLM, LLMConfig, Meter, Reply, Request, ask, close, c
 from gnomon.core.llm.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
-from gnomon.errors import BadConfig, BadInput, LLMFailure, nearest
+from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure, nearest
 from gnomon.methods.sigext.baselines import ARMS, rank_phrases
 from gnomon.methods.sigext.model import SigExtModel
 from gnomon.methods.sigext.phrases import Phrase
@@ -170,6 +170,7 @@ def summarise(
         Summaries by arm, then by document. One that was not written says why.
 
     Raises:
+        BudgetSpent: the budget had no room for all of them.
         LLMFailure: nothing was written for any document.
     """
     sampling = sampling or Sampling()
@@ -189,6 +190,11 @@ def summarise(
             )
             asked.append((arm, row, phrases, is_cut))
     replies = complete(llm, requests, concurrency=concurrency)
+    if unasked := sum(reply.finish == "budget" for reply in replies):
+        raise BudgetSpent(
+            f"The budget is spent: {unasked} of {len(replies)} summaries were not asked for. "
+            "Raise it and repeat the command; what was answered is kept and not paid for again."
+        )
     if replies and all(reply.error is not None for reply in replies):
         raise LLMFailure(f"{llm.name} wrote no summary. {replies[0].error}")
     return [
