@@ -115,7 +115,7 @@ def test_score_adds_phrases_in_the_order_of_the_rows(data, model, tmp_path):
     rows, made = fixtures_sigext.rows(24, 3), SigExtModel.from_pretrained(model, device="cpu")
     scored = [raw for _, raw in records.read_raw(tmp_path / "run")]
     assert [raw["id"] for raw in scored] == [row.id for row in rows]
-    for raw, row, values in zip(scored, rows, made.score_rows(rows), strict=True):
+    for raw, _row, values in zip(scored, rows, made.score_rows(rows), strict=True):
         assert [p["score"] for p in raw["phrases"]] == pytest.approx(values, abs=1e-4)
         best = raw["phrases"][ranking(values)[0]]
         assert best["rank"] == 1 and sum(p["kept"] for p in raw["phrases"]) <= 3
@@ -270,7 +270,11 @@ def test_other_columns_parquet_and_languages(tmp_path):
         ([{"document": "a b", "text": "c"}], [], 'rows.jsonl, line 1: field "summary" is missing; the row has "document", "text". Name the column with --summary-field.'),
         ([{"document": "a b", "summary": " "}], [], 'line 1: field "summary" is empty'),
         ([{"document": ["a"], "summary": "b"}], [], 'line 1: field "document" must be a string; got list'),
-        ([{"id": 1, "document": "a", "summary": "b"}, {"id": "1", "document": "c", "summary": "d"}], [], 'line 2: id "1" is that of'),
+        (
+            [{"id": i, "document": "a", "summary": "b"} for i in (1, "1")],
+            [],
+            'line 2: id "1" is that of',
+        ),
         ([{"document": "a", "summary": "b"}], ["-k", "0"], "k must be >= 1"),
         ([{"document": "a", "summary": "b"}], ["--arms", "sigext"], "need an extractor. Name one with --extractor"),
         ([{"document": "a", "summary": "b"}], ["--arms", "keybert"], "Name one with --encoder"),

@@ -153,7 +153,7 @@ def _rouge_points(
     }
     return {
         f"{names[kind]} {what}": 100 * table[:, i]
-        for kind, table in scores.items()
+        for kind, table in ((kind, scores[kind]) for kind in KINDS)
         for i, what in enumerate(("precision", "recall", "F"))
     }
 

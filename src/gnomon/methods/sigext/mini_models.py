@@ -80,7 +80,7 @@ def tokenizer(template: Template = TEMPLATE) -> Any:
     inner = Tokenizer(models.WordLevel(table, unk_token=UNK))
     inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=inner,
         bos_token=BOS,
         eos_token=EOS,
@@ -94,7 +94,7 @@ def save_encoder(scale: Scale, words: Any, folder: Path, rng: Rng) -> Path:
     """An untrained Longformer of the scale's size with its tokenizer, as `sigext train` would be given one."""
     from transformers import LongformerConfig, LongformerForTokenClassification
 
-    config = LongformerConfig(
+    config = LongformerConfig(  # type: ignore[call-arg]
         vocab_size=len(words),
         hidden_size=scale.hidden,
         num_hidden_layers=scale.layers,
@@ -133,7 +133,7 @@ def train_writer(scale: Scale, words: Any, part: PartOfRun, folder: Path) -> Pat
 
     if (folder / "model.safetensors").exists():
         return folder
-    config = T5Config(
+    config = T5Config(  # type: ignore[call-arg]
         vocab_size=len(words),
         d_model=scale.width,
         d_kv=scale.width // 4,
@@ -147,7 +147,7 @@ def train_writer(scale: Scale, words: Any, part: PartOfRun, folder: Path) -> Pat
         eos_token_id=words.eos_token_id,
     )
     with seeded(part.rng.child("writer")):
-        model = T5ForConditionalGeneration(config)
+        model: Any = T5ForConditionalGeneration(config)
     start_as_copier(model)
     model.to(scale.device)
     cfg = TrainConfig(
