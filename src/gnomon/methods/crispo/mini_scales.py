@@ -50,7 +50,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(2, (6, 6, 6), 5, 5, ModelScale(2, 4, 32, 2, 2, 3e-3, (4, 4, 4), 1, max_tokens=8)),
-    "mini": Scale(10, (50, 50, 100), 20, 10, ModelScale(240, 32, 96, 3, 4, 4e-3, (40, 40, 100), 8)),
+    "mini": Scale(10, (50, 50, 100), 20, 10, ModelScale(560, 16, 96, 3, 4, 3e-3, (40, 40, 100), 8)),
     "gpu": Scale(
         10,
         (50, 50, 100),
