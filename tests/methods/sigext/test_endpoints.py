@@ -125,7 +125,7 @@ def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, ser
     llm = Counting(SIM)
     endpoint = serve(llm)
     with pytest.raises(
-        BudgetSpent, match=r"14 of 24 summaries were not asked for. Raise it and repeat the command"
+        BudgetSpent, match=r"14 of 24 summaries were not asked for\. Raise it and repeat the command"
     ):
         summarize(data, endpoint, tmp_path / "run", "--asking.budget-calls", 10)
     assert sum(llm.seen.values()) == 10 and not (tmp_path / "run" / "report.json").exists()
