@@ -269,7 +269,7 @@ def test_other_columns_parquet_and_languages(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words", "message"),
     [
-        ([{"document": "a b", "text": "c"}], [], 'rows.jsonl, line 1: field "summary" is missing; the row has "document", "text". Name'),
+        ([{"document": "a b", "text": "c"}], [], 'rows.jsonl, line 1: field "summary" is missing; the row has "document", "text". Name'),  # noqa: E501
         ([{"document": "a b", "summary": " "}], [], 'line 1: field "summary" is empty'),
         ([{"document": ["a"], "summary": "b"}], [], 'line 1: field "document" must be a string; got list'),
         ([{"id": i, "document": "a", "summary": "b"} for i in (1, "1")], [], 'line 2: id "1" is that of'),
