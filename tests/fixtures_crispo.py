@@ -114,3 +114,16 @@ def two_scores():
         return int(prediction or 0) / 50
 
     return [as_number(), metric_of(other, "other")]
+
+
+def counted(llms=None, *, task=None, metrics=None, rows=6, **cfg):
+    """A small search among numbers."""
+    settings = SearchConfig(**({"steps": 4, "per_step": 2, "few_shot": 1} | cfg))
+    return optimize(
+        task or Task([COUNT_PROMPT]),
+        numbered(rows),
+        numbered(rows, "d"),
+        llms or counting_llms(),
+        metrics or [as_number()],
+        settings,
+    )
