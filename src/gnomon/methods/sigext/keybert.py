@@ -53,7 +53,7 @@ class Encoder:
 
     def rank(self, rows: Sequence[Row]) -> list[list[Phrase]]:
         """The phrases of each document, the most alike to it first."""
-        found = []
+        found: list[list[Phrase]] = []
         for row in rows:
             if not row.phrases:
                 found.append([])

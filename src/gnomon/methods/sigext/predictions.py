@@ -74,6 +74,6 @@ def summary_judge(rows: Sequence[Row], llm: LLM, cfg: TuneK, seed: int, language
         if all(one.fault for one in made):
             return None
         arm: Any = next(iter(evaluate(rows, made, language=language).arms.values()))
-        return tuple(arm.mean(f"ROUGE-1 {what}") for what in ("precision", "recall", "F"))  # type: ignore[return-value]
+        return tuple(arm.mean(f"ROUGE-1 {what}") for what in ("precision", "recall", "F"))
 
     return judge

@@ -69,7 +69,7 @@ def measure(
         n_positive = sum(wanted)
         if not n_positive:
             continue
-        found = np.cumsum([wanted[i] for i in ranking(values)] or [0])
+        found = np.cumsum([int(wanted[i]) for i in ranking(values)] or [0])
         hits = [int(found[min(k, len(found)) - 1]) for k in (*ks, n_positive)]
         row = [hit / min(k, len(wanted)) for hit, k in zip(hits, ks, strict=False)]
         rows.append([*row, *(hit / n_positive for hit in hits)])

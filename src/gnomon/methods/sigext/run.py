@@ -62,7 +62,7 @@ def labels(cfg: config.Labels, run: Run) -> None:
     run.plan(rows=cfg.limit, rules=["code", "paper"])
     reading = _reading(cfg)
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
-    by_rule = {cfg.rule: rows}
+    by_rule: dict[str, list[Any]] = {cfg.rule: rows}
     other = "paper" if cfg.rule == "code" else "code"
     second = replace(reading, rule=other)
     by_rule[other] = [replace(row, labels=tuple(second.labels(row.phrases, row.summary))) for row in rows]

@@ -118,7 +118,8 @@ def as_granularity(
     if granularity == "words":
         return _words([phrases[i] for i in ranking(scores)], budget, language)
     ranked = _sentences(document, phrases, scores)
-    taken, used = [], 0
+    taken: list[Phrase] = []
+    used = 0
     for sentence in ranked:
         size = sum(any(map(str.isalnum, token.text)) for token in tokens(sentence.text))
         if not taken or used + size <= budget:

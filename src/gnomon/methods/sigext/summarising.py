@@ -18,7 +18,7 @@ from gnomon.methods.sigext.model import SigExtModel
 from gnomon.methods.sigext.phrases import Phrase
 from gnomon.methods.sigext.prompting import Template, fitted_prompt
 from gnomon.methods.sigext.rows import Row
-from gnomon.methods.sigext.selection import GRANULARITIES, as_granularity, select
+from gnomon.methods.sigext.selection import GRANULARITIES, Granularity, as_granularity, select
 
 TRAINED = ("sigext", "words", "sentences")
 """Arms that need an extractor."""
@@ -121,7 +121,7 @@ class Hints:
             ]
         scores = self.scores
         low = self.extractor.settings.tau if tau is None else tau  # type: ignore[union-attr]
-        granularity = next((one for one in GRANULARITIES if one == arm), "phrases")
+        granularity: Granularity = next((one for one in GRANULARITIES if one == arm), "phrases")
         found = []
         for row, values in zip(self.rows, scores, strict=True):
             kept = select(row.phrases, values, k, tau=low)
@@ -215,9 +215,9 @@ def summarise(
 def fault_of(reply: Reply) -> str | None:
     """Why a reply holds no summary; None when it holds one."""
     if reply.finish in ("refusal", "budget"):
-        return reply.finish
+        return str(reply.finish)
     if reply.error is not None:
-        return reply.fault or "failed"
+        return str(reply.fault or "failed")
     return None if reply.text.strip() else "empty"
 
 
