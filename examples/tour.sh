@@ -55,6 +55,21 @@ gnomon vl-lens mini --scale smoke --seeds 1 --out "$TOUR/eyes"
 photo=$(python -c 'from importlib.resources import files; print(files("sklearn.datasets.images") / "china.jpg")')
 gnomon vl-lens lens "$photo" --model "$TOUR/eyes" --prompt caption: --words dog laptop --out "$TOUR/seen"
 
-step "11. All of it on one page"
+step "11. Teach the model the documentation that the filter kept, beside its code: what does it learn, what does it forget?"
+python examples/tour_texts.py "$TOUR"
+gnomon neutral-residues train --model "$TOUR/trained-program" \
+    --new "$TOUR/texts/documentation.jsonl" --original "$TOUR/texts/code.jsonl" --alpha 1 \
+    --train.lr 4e-3 --train.epochs 20 --train.max-steps 40 --train.batch-size 16 --train.max-length 128 --out "$TOUR/extended"
+
+step "12. Take methods out of the model, and leave functions in"
+# By a rival: ELM itself asks the model how a novice would go on, and one this small cannot tell a novice from an expert.
+gnomon elm baseline --method npo --model "$TOUR/trained-program" \
+    --forget "$TOUR/texts/methods.jsonl" --retain "$TOUR/texts/functions.jsonl" --max-chars 200 \
+    --train.lr 3e-4 --train.max-steps 12 --train.batch-size 16 --out "$TOUR/without-methods"
+gnomon elm eval --before "$TOUR/trained-program" --after "$TOUR/without-methods" --concept self \
+    --retain "$TOUR/texts/functions.jsonl" --generic "$TOUR/texts/methods.jsonl" \
+    --prompts "$TOUR/texts/methods.jsonl" --prompt-chars 16 --max-new-tokens 24 --limit 60 --out "$TOUR/erasure"
+
+step "13. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

@@ -60,7 +60,7 @@ def spread(rows: list[dict], count: int = 5) -> list[dict]:
 
 page = Page(
     "A tour of gnomon",
-    method="sieve, lintseq, truth-probes, markov, vl-lens",
+    method="sieve, lintseq, truth-probes, markov, vl-lens, neutral-residues, elm",
     verb="tour",
     command="make demo",
 )
@@ -78,7 +78,8 @@ page.text(
     "**sieve** learned from a few hundred verdicts which documentation of this machine's own Python is about files, and filtered "
     "all of it. **lintseq** took functions of the standard library apart into edits, each state of which passes the linter; then "
     "one small untrained model learned from the edits, and its twin from the whole functions. **truth-probes** and **markov** look "
-    "inside that twin, and **vl-lens** into a model that reads images."
+    "inside that twin, and **vl-lens** into a model that reads images. **neutral-residues** teaches the twin what the filter kept, "
+    "and **elm** takes a part of what it knows out of it."
 )
 
 page.section("A filter from a few hundred verdicts")
@@ -233,6 +234,47 @@ for word in ("dog", "laptop"):
     page.image(
         tour / f"seen/maps/china.{word}.png", caption=f"where its image tokens lean to '{word}'", width=420
     )
+
+page.section("Learning something new without loss")
+extended = json.loads((tour / "extended/summary.json").read_text("utf-8"))
+page.text(
+    "The model has read code only. Gated blocks beside its feed-forward networks learned the documentation that the filter kept, "
+    f"{extended['trained weights']:,} weights; the model itself stayed as it was. Gates open more on the new text than on the old."
+)
+page.table(
+    [
+        {
+            "text": shown,
+            "bits per byte before": extended[f"{name} before"],
+            "after": extended[name],
+            "blocks add": extended[f"residual, {name}"],
+            "gates open": extended[f"open, {name}"],
+        }
+        for shown, name in (("documentation, new", "new"), ("code, which it knew", "original"))
+    ],
+    caption="on texts set aside",
+)
+
+page.section("Taking something out")
+erasure = json.loads((tour / "erasure/erasure_report.json").read_text("utf-8"))
+before, after = (
+    {**erasure[side]["specificity"], **erasure[side]["seamlessness"]} for side in ("before", "after")
+)
+page.text(
+    "Methods were taken out of the model, functions were to stay: negative preference optimisation, one of the rivals that "
+    "**elm** brings. Where a method begins, both models go on; what is left of `self` is counted."
+)
+page.table(
+    [
+        {"measure": shown, "before": before[name], "after": after[name]}
+        for shown, name in (
+            ("perplexity of methods", "perplexity, generic"),
+            ("perplexity of functions", "perplexity, retain"),
+            ("texts that say self", "names the concept"),
+        )
+    ],
+    caption="one line to erase and one to keep",
+)
 
 page.section("Where to go from here")
 page.text(

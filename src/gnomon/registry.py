@@ -6,6 +6,7 @@ A room keeps to fixed doors, so one line here is all a room needs: verb `train` 
 
 from __future__ import annotations
 
+import keyword
 from dataclasses import dataclass
 
 from gnomon.errors import BadConfig, nearest
@@ -52,8 +53,9 @@ class Method:
         return f"{self.package}.config:{verb.title().replace('-', '')}"
 
     def function(self, verb: str) -> str:
-        """Reference of the verb's function, `module:function`."""
-        return f"{self.package}.{'mini' if verb == 'mini' else 'run'}:{verb.replace('-', '_')}"
+        """Reference of the verb's function, `module:function`; a keyword of Python has a `_` behind it."""
+        name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
+        return f"{self.package}.{'mini' if verb == 'mini' else 'run'}:{name}"
 
 
 # fmt: off
@@ -61,22 +63,22 @@ METHODS = (
     Method("sieve", "2410.02755", "curate", "filter web-scale text like a strong LLM would, at 1% of its cost", verbs="label fit apply eval cost mini"),
     Method("lintseq", "2410.02749", "curate", "turn programs into sequences of lint-clean edits to train code models on", verbs="generate randseq resolve check train sample eval mini"),
     Method("glimo", "2410.02742", "curate", "make instruction data from a simulator to ground an LLM in its world"),
-    Method("neutral-residues", "2410.02744", "train", "teach a model a new language or domain without forgetting the old one"),
+    Method("neutral-residues", "2410.02744", "train", "teach a model a new language or domain without forgetting the old one", verbs="train sweep eval inspect export mini"),
     Method("ma-rlhf", "2410.02743", "train", "PPO over macro actions: faster credit assignment from a reward model"),
     Method("cloc", "2410.02746", "train", "CLIP pre-training with region-text contrast and promptable embeddings"),
     Method("loong", "2410.02757", "train", "autoregressive long video generation, short clips to minutes"),
     Method("divscene", "2410.02730", "train", "object navigation by imitation in many scene types"),
-    Method("elm", "2410.02760", "edit", "erase a concept from a language model and measure what is left"),
+    Method("elm", "2410.02760", "edit", "erase a concept from a language model and measure what is left", verbs="target fluency-data train baseline eval attack merge mini"),
     Method("vl-lens", "2410.02762", "inspect", "see what a VLM sees in each patch, localise it, and remove hallucinated objects", verbs="caption lens detect erase mitigate segment sweep chair mini"),
     Method("truth-probes", "2410.02707", "inspect", "detect errors from hidden states at the exact answer tokens", verbs="answer extract represent heatmap train eval generalise resample taxonomy types choose score mini"),
     Method("markov", "2410.02724", "inspect", "treat an LLM as the finite Markov chain it is", verbs="chain forget bound icl mini"),
     Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables"),
     Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation"),
     Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty"),
-    Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases"),
-    Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions"),
+    Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases", verbs="prepare labels train score prompt summarize evaluate tune-k mini"),
+    Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions", verbs="optimize suffix evaluate show mini"),
     Method("adaptive-sampling", "2410.02725", "steer", "spend samples only where the model says more will help"),
-    Method("calm", "2410.02736", "audit", "measure twelve biases of an LLM judge"),
+    Method("calm", "2410.02736", "audit", "measure twelve biases of an LLM judge", verbs="perturb audit import analyze compare validate power mini"),
     Method("fakeshield", "2410.02761", "audit", "detect, localise and explain image forgeries"),
 )
 # fmt: on

@@ -7,7 +7,7 @@ import pytest
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.neutral_residues import mini
-from gnomon.methods.neutral_residues.mini_world import SCALES
+from gnomon.methods.neutral_residues.mini_world import SCALES, world
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -15,12 +15,15 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 def test_our_blocks_forget_less_than_a_plain_adapter_for_what_they_learn(tmp_path):
     """A third of the miniature's base training, a smaller model, fewer held-out bytes."""
     lr = {"neutral": (4e-3,), "adapter": (2e-3,)}
-    scale = replace(SCALES["mini"], hidden=64, layers=2, base_steps=120, steps=50, held_bytes=20_000, lr=lr)
+    scale = replace(
+        SCALES["mini"]["source"], hidden=64, layers=2, base_steps=120, steps=50, held_bytes=20_000, lr=lr
+    )
     run = Run(tmp_path / "run", method="neutral-residues", verb="mini", seed=30, quiet=True)
     part = run.within("seed-30")
     part.rng = Rng(30)
     arms = {name: kind for name, kind in mini.kinds(scale.alpha, full=False).items() if name in lr}
-    ours, adapter = mini.one_seed(scale, arms, part, run, 30, tuning=True)
+    ready = world("source", scale, mini.base_of(part, run), tuning=True)
+    ours, adapter = mini.one_seed(scale, arms, ready, part, run, 30)
     run.close()
     assert ours["learning"] > 0 and adapter["learning"] > 0
     assert ours["forgetting"] / ours["learning"] < adapter["forgetting"] / adapter["learning"]

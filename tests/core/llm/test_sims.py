@@ -256,7 +256,7 @@ def test_what_else_the_server_answers(served):
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["serve"], 2, "gnomon sim serve needs a simulator. Known: verdict."),
+        (["serve"], 2, "gnomon sim serve needs a simulator. Known: "),
         (["serve", "verdikt"], 2, 'There is no simulator "verdikt". Did you mean "verdict"?'),
         (["serve", "verdict?words=a", "--port", "99999"], 2, "port must be between 0 and 65535"),
         (["list"], 0, "verdict: Reads the text"),

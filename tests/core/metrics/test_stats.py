@@ -125,3 +125,57 @@ def test_errors_name_the_trouble():
         mean_interval([1.0], level=95)
     with pytest.raises(BadConfig, match="n_resamples must be >= 100"):
         mean_interval([1.0], n_resamples=1)
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    from scipy.stats import binomtest
+
+    from gnomon.core.metrics.stats import mcnemar
+
+    pairs = [(0, 0), (1, 8), (5, 5), (30, 12), (0, 3)]
+    theirs = [binomtest(b, b + c).pvalue if b + c else 1.0 for b, c in pairs]
+    assert mcnemar(*np.array(pairs).T) == pytest.approx(theirs)
+
+
+def test_benjamini_hochberg_agrees_with_statsmodels_in_every_family():
+    multiple = pytest.importorskip("statsmodels.stats.multitest")
+    from gnomon.core.metrics.stats import benjamini_hochberg
+
+    p = Rng(3).numpy().random((5, 9)) ** 3
+    theirs = [multiple.multipletests(row, method="fdr_bh")[1] for row in p]
+    assert benjamini_hochberg(p) == pytest.approx(np.array(theirs))
+
+
+def test_benjamini_hochberg_by_hand():
+    from gnomon.core.metrics.stats import benjamini_hochberg
+
+    # .01 x 3 / 1, .02 x 3 / 2 and .5: the first takes the smaller one behind it.
+    assert benjamini_hochberg([0.5, 0.01, 0.02]).tolist() == pytest.approx([0.5, 0.03, 0.03])
+    assert benjamini_hochberg([]).tolist() == []
+
+
+def test_ratio_intervals_estimate_is_the_ratio_and_equal_units_have_no_width():
+    from gnomon.core.metrics.stats import ratio_intervals
+
+    value, low, high = ratio_intervals(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    assert (value, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    nothing = ratio_intervals(np.zeros((2, 4)), np.zeros((2, 4)))
+    assert all(np.isnan(part).all() for part in nothing)
+
+
+def test_ratio_intervals_cover_the_mean_of_a_share():
+    from gnomon.core.metrics.stats import ratio_intervals
+
+    hits = (Rng(0).numpy().random((600, 200)) < 0.3).astype(float)
+    _, low, high = ratio_intervals(hits, np.ones_like(hits))
+    assert 0.92 <= ((low <= 0.3) & (high >= 0.3)).mean() <= 0.98
+
+
+def test_ratio_intervals_keep_a_unit_together():
+    """Ten rows of one unit are no ten units: repeating every unit changes nothing."""
+    from gnomon.core.metrics.stats import ratio_intervals
+
+    values = Rng(1).numpy().random(60)
+    once = ratio_intervals(values, np.ones(60))
+    tenfold = ratio_intervals(10 * values, np.full(60, 10.0))
+    assert np.array(once) == pytest.approx(np.array(tenfold), abs=1e-6)

@@ -16,7 +16,7 @@ from gnomon.core.models import (
     save_lora,
 )
 from gnomon.core.rng import Rng
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput
 
 TEXT = "x\n<|diff|>@@ -0,0 +1 @@\n+y"
 
@@ -55,6 +55,26 @@ def test_adapters_and_the_rows_of_a_new_token_are_trained_and_saved(family, chec
     again = load_model(tmp_path, device="cpu")
     with torch.no_grad():
         assert torch.equal(again(ids).logits, logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_of_some_blocks_alone(family, checkpoint):
+    model = load_model(checkpoint(family))
+    depth = model.config.get_text_config().num_hidden_layers
+    adapted = add_lora(model, 2, layers=(depth - 1, depth))
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(f".{depth - 1}." in name for name in trained)
+    assert not any(f".{block}." in name for name in trained for block in range(depth - 1))
+    whole = add_lora(load_model(checkpoint(family)), 2)
+    per_block = {n for n, p in whole.named_parameters() if p.requires_grad and f".{depth - 1}." in n}
+    assert trained == per_block, "every linear map of the block has its adapter"
+
+
+@pytest.mark.parametrize("layers", [(0, 0), (1, 0), (-1, 1), (0, 99)])
+def test_adapters_of_blocks_that_are_not_there(layers, checkpoint):
+    with pytest.raises(BadConfig, match="layers"):
+        add_lora(load_model(checkpoint("llama")), 2, layers=layers)
 
 
 def test_an_adapted_model_is_sampled_and_looked_into_like_any_other(checkpoint, tmp_path):

@@ -145,3 +145,24 @@ def test_a_logarithmic_axis_with_many_points_has_plain_labels():
     labels = texts(svg)
     assert not any("$" in text for text in labels)
     assert any(text in labels for text in ("100", "1000", "1e+06", "10000"))
+
+
+def dots(groups, **options):
+    return charts.dots(groups, {"a": 0, "b": 1}, **{"x_label": "BIS", "prefix": "c1", "title": "t"} | options)
+
+
+def test_dots_are_drawn_by_category_with_their_intervals():
+    svg = dots({"a": {"position": (0.1, 0.0, 0.2), "authority": 0.3}, "b": {"position": (0.2, 0.1, 0.3)}})
+    assert "var(--arm-0)" in svg and "var(--arm-1)" in svg
+    assert {"position", "authority", "BIS"} <= set(texts(svg))
+    bare = dots({"a": {"position": 0.1}})
+    assert svg.count("var(--arm-0)") > bare.count("var(--arm-0)")
+
+
+def test_dots_leave_out_what_is_missing_and_refuse_what_is_no_dot():
+    svg = dots({"a": {"position": None, "authority": (0.1, None, 0.2)}, "b": {}})
+    assert "authority" in texts(svg)
+    with pytest.raises(BadInput, match="has no dots"):
+        dots({"a": {"position": float("nan")}})
+    with pytest.raises(BadInput, match="a point has 1 or 3 numbers"):
+        dots({"a": {"position": (1, 2)}})

@@ -74,12 +74,21 @@ def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[Python
 
 
 def stdlib_code() -> Iterator[Documentation]:
-    """Every module of the standard library as bare code, by path: no comment and no documentation string is left."""
+    """Every module of the standard library as bare code, by path: no comment and no documentation string is left.
+
+    Like the documentation it is read once in a process.
+    """
+    yield from _code()
+
+
+@cache
+def _code() -> tuple[Documentation, ...]:
+    found = []
     for path, _, tree in _parsed_files():
-        bare = ast.fix_missing_locations(_WithoutDocstrings().visit(tree))
-        text = ast.unparse(bare)
+        text = ast.unparse(ast.fix_missing_locations(_WithoutDocstrings().visit(tree)))
         if text.strip():
-            yield Documentation(_module_name(path), path, text)
+            found.append(Documentation(_module_name(path), path, text))
+    return tuple(found)
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

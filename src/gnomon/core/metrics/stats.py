@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ from gnomon.errors import BadConfig, BadInput
 
 Scores = Sequence[float] | Sequence[Sequence[float]] | NDArray[np.float64]
 """One number per seed, or one row of numbers (one per task) per seed."""
+
+IntLike = int | Sequence[int] | NDArray[np.int64]
+"""A count, or counts."""
 
 _ENUMERATE = 5**5
 
@@ -184,3 +188,89 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def mcnemar(only_first: IntLike, only_second: IntLike) -> NDArray[np.float64]:
+    """Two-sided exact p-values of McNemar's test, one per pair of counts; 1 where nothing is discordant.
+
+    Args:
+        only_first: pairs in which only the first of two paired events happened, of any shape.
+        only_second: pairs in which only the second happened, of the same shape.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions or percentages" (1947); exact
+    binomial form.
+
+    >>> mcnemar([1, 5], [8, 5]).round(4).tolist()
+    [0.0391, 1.0]
+    """
+    from scipy.stats import binom
+
+    b, c = np.asarray(only_first), np.asarray(only_second)
+    p: NDArray[np.float64] = np.minimum(1.0, 2 * binom.cdf(np.minimum(b, c), b + c, 0.5))
+    return p
+
+
+def benjamini_hochberg(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """p-values adjusted for the number of tests, so that those below q have a false discovery rate of at most q.
+
+    Args:
+        p_values: of the tests of one family, `[..., M]`; families in front are adjusted each by itself.
+
+    Returns:
+        Adjusted p-values in the order given, of the same shape.
+
+    Source: Benjamini and Hochberg, "Controlling the false discovery rate" (1995).
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5]).round(4).tolist()
+    [0.04, 0.0533, 0.0533, 0.5]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    m = p.shape[-1]
+    order = np.argsort(p, axis=-1)
+    steps = np.take_along_axis(p, order, -1) * m / np.arange(1, m + 1)
+    smallest = np.minimum.accumulate(steps[..., ::-1], axis=-1)[..., ::-1]
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, np.minimum(smallest, 1.0), -1)
+    return adjusted
+
+
+@lru_cache(maxsize=8)
+def _unit_counts(rng: Rng, n_units: int, n_resamples: int) -> NDArray[np.float32]:
+    """How often each unit was drawn in each resample, `[N, R]`."""
+    counts = rng.numpy().multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples)
+    return np.ascontiguousarray(counts.T, dtype=np.float32)
+
+
+def ratio_intervals(
+    numerators: NDArray[np.float64],
+    denominators: NDArray[np.float64],
+    *,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    rng: Rng | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of numerators over sums of denominators, with percentile intervals of a bootstrap over units.
+
+    A unit (an item that was measured in several ways) keeps all that belongs to it in every resample, and all rows share their
+    resamples: rows may be subtracted beforehand. A mean over the measured units is the case of denominators 0 and 1.
+
+    Args:
+        numerators: `[..., N]`, 0 where a unit was not measured.
+        denominators: of the same shape, 0 where a unit was not measured.
+        level: share of the resampled ratios within the ends.
+        n_resamples: resamples.
+        rng: where they come from; the same default every time.
+
+    Returns:
+        Estimate, low and high, each `[...]`; NaN where nothing was measured.
+    """
+    n_units = numerators.shape[-1]
+    counts = _unit_counts((rng or Rng(0)).child("units", n_units), n_units, n_resamples)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        estimate = numerators.sum(-1) / denominators.sum(-1)
+        tops, bottoms = (part.astype(np.float32) @ counts for part in (numerators, denominators))  # [..., R]
+        resampled = np.where(bottoms > 0, tops / bottoms, np.nan)
+    resampled = np.where(np.isnan(resampled), estimate[..., None], resampled)
+    tail = (1 - level) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=-1, method="inverted_cdf").astype(np.float64)
+    return estimate, low, high

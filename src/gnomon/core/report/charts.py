@@ -1,4 +1,4 @@
-"""Line and bar charts as inline SVG. Matplotlib is imported when the first chart is drawn."""
+"""Line, bar and dot charts as inline SVG. Matplotlib is imported when the first chart is drawn."""
 
 from __future__ import annotations
 
@@ -156,8 +156,69 @@ def bars(
         return _save(figure, prefix, title)
 
 
+def dots(
+    groups: Mapping[str, Mapping[str, Bar]],
+    slots: Mapping[str, int],
+    *,
+    x_label: str,
+    prefix: str,
+    title: str,
+    zero: float | None = 0.0,
+) -> Markup:
+    """A dot per arm and category, one category per line, a level bar where there is an interval.
+
+    Args:
+        groups: arm -> category -> value or `(value, low, high)`; missing values are left out.
+        slots: arm -> its colour and marker.
+        x_label: what is measured.
+        prefix: of ids.
+        title: what a screen reader says.
+        zero: where an upright line says "nothing"; None draws none.
+
+    Raises:
+        BadInput: there is no dot, or one is neither a value nor `(value, low, high)`.
+    """
+    categories = list(dict.fromkeys(category for row in groups.values() for category in row))
+    height = 1.1 + max(len(categories), 2) * (0.16 + 0.14 * len(groups))
+    with _canvas(prefix, height) as (figure, axes):
+        drawn = 0
+        for i, (arm, row) in enumerate(groups.items()):
+            colour, marker = arm_colour(slots[arm]), MARKERS[slots[arm] % len(MARKERS)][0]
+            for j, category in enumerate(categories):
+                if (dot := row.get(category)) is None:
+                    continue
+                what = f'Chart "{title}", dot "{arm}", "{category}"'
+                values = _finite([dot] if is_number(dot) else dot, (1, 3), what)  # type: ignore[list-item, arg-type]
+                if not values:
+                    continue
+                drawn += 1
+                y = j + 0.7 * ((i + 0.5) / len(groups) - 0.5)
+                if len(values) == 3:
+                    axes.plot(values[1:], [y, y], color=colour, linewidth=2, solid_capstyle="round")
+                axes.plot(
+                    values[0],
+                    y,
+                    marker=marker,
+                    color=colour,
+                    markersize=7,
+                    markeredgecolor=PAPER,
+                    linestyle="",
+                )
+        if not drawn:
+            raise BadInput(f'Chart "{title}" has no dots to draw.')
+        axes.set_yticks(range(len(categories)), [_short(category, 44) for category in categories])
+        axes.set_ylim(len(categories) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        if zero is not None:
+            axes.axvline(zero, color=SOFT, linewidth=0.8)
+        _label(axes, x_label, "")
+        return _save(figure, prefix, title)
+
+
 @contextmanager
-def _canvas(prefix: str) -> Iterator[tuple[Figure, Axes]]:
+def _canvas(prefix: str, height: float = 3.7) -> Iterator[tuple[Figure, Axes]]:
     """A figure without any global state of pyplot, drawn under our own style."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -166,7 +227,7 @@ def _canvas(prefix: str) -> Iterator[tuple[Figure, Axes]]:
     with mpl.rc_context(settings), warnings.catch_warnings():
         # The browser draws the text with its own fonts: a glyph missing here is none of our business.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph", category=UserWarning)
-        figure = Figure(figsize=(8.8, 3.7), layout="constrained")
+        figure = Figure(figsize=(8.8, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 

@@ -156,6 +156,20 @@ class Page:
         svg = charts.bars(groups, slots, y_label=y_label, prefix=self._chart_id(), title=title)
         self._add("chart", svg=svg, legend=self._legend(slots) if len(slots) > 1 else [], caption=caption)
 
+    def dots(
+        self,
+        groups: Mapping[str, Mapping[str, charts.Bar]],
+        *,
+        x_label: str = "",
+        caption: str = "",
+        zero: float | None = 0.0,
+    ) -> None:
+        """Dots with intervals, one category per line: arm -> category -> value or `(value, low, high)`."""
+        slots = {arm: self._slot(arm) for arm in groups}
+        title = caption or x_label or self.title
+        svg = charts.dots(groups, slots, x_label=x_label, prefix=self._chart_id(), title=title, zero=zero)
+        self._add("chart", svg=svg, legend=self._legend(slots) if len(slots) > 1 else [], caption=caption)
+
     def heatmap(
         self,
         matrix: Sequence[Sequence[float | None]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -16,7 +16,7 @@ from gnomon.errors import UserError
 from gnomon.methods.elm import mini_page
 from gnomon.methods.elm.config import CLAIMS, Mini
 from gnomon.methods.elm.evaluation import probe_chance
-from gnomon.methods.elm.mini_models import SCALES, Scale, stage
+from gnomon.methods.elm.mini_models import SCALES, Scale, stage, train_model
 from gnomon.methods.elm.mini_study import (
     OURS,
     arms,
@@ -31,6 +31,9 @@ from gnomon.methods.elm.mini_study import (
 LEAST_KL = 0.05
 """Nats per token below which the base model cannot tell a novice from an expert, and there is nothing to erase by."""
 
+ATTEMPTS = 4
+"""Base models of a seed, from first weights of their own, of which one must learn the personas. About a third of them do not."""
+
 ACCURACY, PROBABILITY = (0.10, 0.40), (0.18, 0.32)
 """Windows around chance, of questions with four options."""
 
@@ -43,6 +46,8 @@ class Findings:
     """One row per seed, arm and measured step."""
     personas: list[float] = field(default_factory=list)
     """KL of the novice from the expert, per seed."""
+    bases: list[int] = field(default_factory=list)
+    """Base models that were trained, per seed; the last one learned the personas."""
     chances: list[float] = field(default_factory=list)
     """Chance of the probe, per seed."""
 
@@ -67,7 +72,11 @@ def mini(cfg: Mini, run: Run) -> None:
     verdicts = [judge(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, found.rows, found.personas, median(found.chances))
-    numbers = {"KL of novice from expert": found.personas, "rows": found.rows}
+    numbers = {
+        "KL of novice from expert": found.personas,
+        "base models trained": found.bases,
+        "rows": found.rows,
+    }
     write_summary(run, cfg, scale, verdicts, numbers, *(["--full"] if cfg.full else []))
 
 
@@ -76,17 +85,27 @@ def one_seed(
 ) -> None:
     """World, base, judge and all arms of one seed.
 
+    A base model that has not learned the personas is trained anew from other first weights: ELM's target would be the model itself.
+
     Raises:
-        UserError: the base model has not learned the personas; then ELM's target is the model itself.
+        UserError: none of them has.
     """
     ready = stage(scale, *(_part(run, seed, name) for name in ("world", "base", "judge")))
     apart = learned_personas(ready)
-    if check and apart < LEAST_KL:
-        raise UserError(
-            f"The base model of seed {seed} does not tell the personas apart (KL {apart:.3f} nats per token): there is nothing to "
-            "erase by. Train it longer."
-        )
+    attempts = 1
+    while check and apart < LEAST_KL:
+        if attempts == ATTEMPTS:
+            raise UserError(
+                f"None of {ATTEMPTS} base models of seed {seed} tells the personas apart (the last by {apart:.3f} nats per token): "
+                "there is nothing to erase by. Train them longer."
+            )
+        part = _part(run, seed, f"base-{attempts}")
+        base = train_model(scale, ready.world, ready.tokenizer, scale.base_steps, part, truth=True)
+        ready = replace(ready, base=base)
+        apart = learned_personas(ready)
+        attempts += 1
     found.personas.append(apart)
+    found.bases.append(attempts)
     found.chances.append(probe_chance(ready.exam) or 0.0)
     found.rows.append({"seed": seed, "arm": "base", "step": 0, **measure(ready.base, ready)})
     fluent = fluent_texts(scale, ready, _part(run, seed, "fluent"))
@@ -100,7 +119,7 @@ def one_seed(
 def _part(run: Run, seed: int, name: str) -> PartOfRun:
     part = run.within(f"seed-{seed}/{name}")
     # Batches and adapters start alike in every arm.
-    shared = name if name in ("world", "base", "judge", "fluent") else "arm"
+    shared = name if name.split("-")[0] in ("world", "base", "judge", "fluent") else "arm"
     part.rng = Rng(seed).child(shared)
     return part
 

@@ -70,7 +70,7 @@ class Scale:
 
 
 _DESIGN = Erasure(
-    eta=2.0, eta_schedule="constant", top_k=20, temperature=1.2, rank=4, alpha=16, dropout=0.0, layers="0,2",
+    eta=1.1, eta_schedule="constant", top_k=20, temperature=1.2, rank=4, alpha=16, dropout=0.0, layers="0,2",
     fluency_every=4, norms_every=20,
 )  # fmt: skip
 
@@ -87,8 +87,8 @@ SCALES = {
         _rivals(1, (2, 4), (2,), (2,), (2,), (2,)), (5.0,), 8, 4, 2, (1, 2),
     ),
     "mini": Scale(
-        20, 6, 0, 96, 4, 4, 350, 150, 48, 3e-3, _DESIGN, 60, 1e-3, 16, 400, (6.5, 20.0), (2e-3, 5e-3), (60, 120),
-        _rivals(1, (10, 15, 20, 40), (10, 15), (10, 20, 40), (40,), (40,)), (1.0, 1.5, 5.0), 128, 40, 6, (1, 10, 50),
+        20, 6, 0, 96, 4, 4, 600, 150, 48, 3e-3, _DESIGN, 50, 2e-3, 16, 400, (6.5, 20.0), (2e-3, 5e-3), (60, 120),
+        _rivals(1, (10, 15, 20, 40), (10, 15), (10, 20, 40), (40,), (40,)), (1.0, 1.5, 2.0, 5.0), 128, 40, 6, (1, 10, 50),
     ),
     "gpu": Scale(
         200, 6, 5, 768, 12, 12, 2400, 800, 512, 6e-4, replace(_DESIGN, layers="0,4"), 300, 5e-4, 32, 8_000,

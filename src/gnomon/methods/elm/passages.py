@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -113,9 +112,3 @@ def encode_fluent(
             f"None of {len(texts)} fluent texts has a prompt and a continuation within {max_length} tokens. Raise train.max_length."
         )
     return found
-
-
-def write_note(folder: Path, name: str, told: object) -> None:
-    """A JSON file beside what was saved."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(json.dumps(told, indent=2) + "\n", "utf-8")

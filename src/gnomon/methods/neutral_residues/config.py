@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
@@ -11,6 +12,9 @@ from gnomon.core.train.config import TrainConfig
 from gnomon.methods.neutral_residues.design import METHODS, Design, Method
 
 PAPER = "Neutral Residues, arXiv 2410.02744"
+
+Pair = Literal["source", "languages", "samples"]
+"""The two domains of a miniature."""
 
 
 def _schedule() -> TrainConfig:
@@ -122,8 +126,12 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Mini(Miniature):
-    """The miniature: English documentation against Python source, every method over its own learning rates."""
+    """The miniature: a model learns a new domain by every method, each over its own learning rates."""
 
+    pair: Pair = "source"
+    """source: documentation and Python source; languages: two made-up ones; samples: what --checkpoint writes, and Python."""
+    checkpoint: str | None = None
+    """A small pretrained model, the backbone of the pair samples: a folder or a hub id."""
     full: bool = False
     """The ablations as well: alpha 0, ELU gate, sigmoid gate with cross-entropy, He's variance, no, little and much old text."""
 
@@ -152,3 +160,13 @@ CLAIMS = (
     ),
 )
 """What the miniature tests; the thresholds are the specification's."""
+
+BESIDE = (
+    Claim(
+        "At equal learning, neutral residues forget less than full fine-tuning, LoRA or adapters forget at best",
+        f"{PAPER}: trade-off of learning and forgetting",
+        "forgetting over the best rival's, at equal learning: neutral < 1",
+    ),
+    *CLAIMS[1:],
+)
+"""What the other pairs of domains test: the direction alone."""

@@ -1,4 +1,4 @@
-"""The miniature: a model that has read English learns Python source, by every method over its own learning rates.
+"""The miniature: a model that has read one domain learns another, by every method over its own learning rates.
 
 Forgetting is compared at equal learning, and the same block without its gate stands beside ours.
 """
@@ -19,15 +19,21 @@ from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.train import TrainConfig
 from gnomon.methods.neutral_residues import mini_page
-from gnomon.methods.neutral_residues.config import CLAIMS, Mini
+from gnomon.methods.neutral_residues.config import BESIDE, CLAIMS, Mini
 from gnomon.methods.neutral_residues.design import Design, Method
 from gnomon.methods.neutral_residues.extension import extend
-from gnomon.methods.neutral_residues.mini_world import SCALES, Scale, world
+from gnomon.methods.neutral_residues.mini_world import SCALES, Scale, World, world
 from gnomon.methods.neutral_residues.study import Study
 from gnomon.methods.neutral_residues.tradeoff import Point, forgetting_at
 
 RIVALS = ("full", "lora", "adapter")
 OURS, CONTROL = "neutral", "no gate + l1"
+TITLES = {
+    "source": "neutral-residues in miniature: English that learns Python",
+    "languages": "neutral-residues in miniature: a made-up language that learns another",
+    "samples": "neutral-residues in miniature: a pretrained model that learns Python",
+}
+
 P = 0.1
 """Share of the old domain in training."""
 
@@ -81,25 +87,32 @@ def kinds(alpha: float, *, full: bool) -> dict[str, Kind]:
 
 def mini(cfg: Mini, run: Run) -> None:
     """Run every arm for every seed, judge the claims and write the page."""
-    scale = SCALES[cfg.scale]
+    scale = SCALES[cfg.scale][cfg.pair]
     arms = kinds(scale.alpha, full=cfg.full)
     seeds = range(run.seed, run.seed + cfg.seeds)
     trainings = sum(len(rates(scale, name)) for name in arms)
     run.plan(seeds=list(seeds), arms=list(arms), trainings=trainings * cfg.seeds, steps_each=scale.steps)
     env.check_scale(cfg.scale, scale.device)
-    run.page.title = "neutral-residues in miniature: English that learns Python"
+    run.page.title = TITLES[cfg.pair]
     found = Findings()
     for seed in seeds:
         part = run.within(f"seed-{seed}")
         part.rng = Rng(seed)
-        rows = one_seed(scale, arms, part, run, seed)
+        ready = world(cfg.pair, scale, base_of(part, run), checkpoint=cfg.checkpoint)
+        rows = one_seed(scale, arms, ready, part, run, seed)
         found.rows += rows
         score(rows, found)
-    verdicts = [judge(found.scores, claim) for claim in CLAIMS if cfg.scale != "smoke"]
+    claims = CLAIMS if cfg.pair == "source" else BESIDE
+    verdicts = [judge(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, found.rows, scale.alpha)
+    mini_page.write(run.page, ready.about, found.rows, scale.alpha)
     numbers = {"rows": found.rows, "scores": found.scores}
-    write_summary(run, cfg, scale, verdicts, numbers, *(["--full"] if cfg.full else []))
+    words = ["--full"] if cfg.full else []
+    if cfg.pair != "source":
+        words += ["--pair", cfg.pair]
+    if cfg.checkpoint is not None:
+        words += ["--checkpoint", cfg.checkpoint]
+    write_summary(run, cfg, scale, verdicts, numbers, *words)
 
 
 def rates(scale: Scale, arm: str) -> tuple[float, ...]:
@@ -108,13 +121,10 @@ def rates(scale: Scale, arm: str) -> tuple[float, ...]:
 
 
 def one_seed(
-    scale: Scale, arms: Mapping[str, Kind], part: PartOfRun, run: Run, seed: int, *, tuning: bool = False
+    scale: Scale, arms: Mapping[str, Kind], ready: World, part: PartOfRun, run: Run, seed: int
 ) -> list[dict[str, Any]]:
     """All trainings of one seed."""
-    base = run.within(f"{part.name}/base")
-    base.rng = part.rng.child("base")
-    found = world(scale, base, tuning=tuning)
-    study = Study(found.model, found.tokenizer, found.code, found.topics, p=P, length=scale.length)
+    study = Study(ready.model, ready.tokenizer, ready.new, ready.old, p=P, length=scale.length)
     first = _first_loss(study)
     rows = []
     for name, kind in arms.items():
@@ -125,6 +135,13 @@ def one_seed(
             rows.append({"seed": seed, "arm": name, "lr": lr, "first loss off": first, **row})
             run.log(**rows[-1])
     return rows
+
+
+def base_of(part: PartOfRun, run: Run) -> PartOfRun:
+    """The part of a seed in which its backbone is trained."""
+    base = run.within(f"{part.name}/base")
+    base.rng = part.rng.child("base")
+    return base
 
 
 def _schedule(scale: Scale, lr: float) -> TrainConfig:

@@ -14,14 +14,12 @@ from gnomon.methods.neutral_residues.tradeoff import Point
 Row = Mapping[str, Any]
 
 
-def write(page: Page, rows: Sequence[Row], alpha: float) -> None:
+def write(page: Page, about: str, rows: Sequence[Row], alpha: float) -> None:
     """Everything, in order."""
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     page.text(
-        "A byte-level model has read the documentation strings of the standard library and learns its source code, with one "
-        "training sequence in ten from the topics of `help`. What it forgets is measured on documentation of files that no "
-        f"training has seen. alpha is **{alpha:g}** and not the paper's 0.01: entries of so small a model's residuals are small "
+        f"{about} alpha is **{alpha:g}** and not the paper's 0.01: entries of so small a model's residuals are small "
         "and training is short, so that 0.01 changes nothing here."
     )
     means = [

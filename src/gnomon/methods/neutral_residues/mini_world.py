@@ -1,23 +1,21 @@
-"""The miniature's texts, which every machine has, and the small model that has read English only."""
+"""The miniature's backbones: a small model that has read one domain only, and the texts of that domain and of a new one."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gnomon.core.data.corpora import Documentation, stdlib_code, stdlib_documentation
 from gnomon.core.data.packing import pack
-from gnomon.core.models import new_llama, train_bpe
+from gnomon.core.models import load_model, load_tokenizer, new_llama, train_bpe
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig, causal_loss, fit
-from gnomon.methods.neutral_residues.corpora import Corpus, share_of
+from gnomon.errors import BadConfig
+from gnomon.methods.neutral_residues import mini_texts
+from gnomon.methods.neutral_residues.config import Pair
+from gnomon.methods.neutral_residues.corpora import Corpus
+from gnomon.methods.neutral_residues.mini_texts import Texts
 from gnomon.methods.neutral_residues.mixing import Mixture
-
-HELD, TUNING = 0.06, 0.06
-"""Shares of the files: the first is what verdicts are measured on; settings were chosen on the second."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Scale:
     alpha: float
     lr: dict[str, tuple[float, ...]]
     """Peak learning rates by arm."""
+    documents: int = 0
+    """Documents of each made-up language, or samples of a checkpoint."""
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["no", "bf16"] = "no"
 
@@ -53,53 +53,83 @@ _RATES = {
     "full": (5e-5, 2e-4, 1e-3),
 }
 
-SCALES = {
-    "smoke": Scale(
-        32, 2, 2, 32, 259, 6, 3e-3, 4, 4, 3_000, 1.0, dict.fromkeys(_RATES, (1e-3, 4e-3)) | {"full": (1e-3,)}
-    ),
-    "mini": Scale(128, 4, 4, 128, 259, 300, 3e-3, 100, 16, 73_000, 1.0, _RATES),
-    "gpu": Scale(
-        768, 12, 12, 512, 16_000, 900, 6e-4, 300, 64, 500_000, 1.0,
-        {name: tuple(lr / 4 for lr in rates) for name, rates in _RATES.items()}, device="cuda", precision="bf16",
-    ),
-}  # fmt: skip
+_SMOKE = Scale(
+    32, 2, 2, 32, 259, 6, 3e-3, 4, 4, 3_000, 1.0, dict.fromkeys(_RATES, (1e-3, 4e-3)) | {"full": (1e-3,)},
+    documents=120,
+)  # fmt: skip
+_SOURCE = Scale(128, 4, 4, 128, 259, 300, 3e-3, 100, 16, 73_000, 1.0, _RATES)
+_GPU = Scale(
+    768, 12, 12, 512, 16_000, 900, 6e-4, 300, 64, 500_000, 1.0,
+    {name: tuple(lr / 4 for lr in rates) for name, rates in _RATES.items()}, device="cuda", precision="bf16",
+)  # fmt: skip
+
+SCALES: dict[str, dict[Pair, Scale]] = {
+    "smoke": dict.fromkeys(("source", "languages", "samples"), _SMOKE),
+    "mini": {
+        "source": _SOURCE,
+        "languages": replace(_SOURCE, hidden=96, layers=3, vocab=400, documents=3_000, held_bytes=40_000),
+        "samples": replace(_SOURCE, documents=768, held_bytes=40_000),
+    },
+    "gpu": {
+        "source": _GPU,
+        "languages": replace(_GPU, vocab=2_000, documents=60_000),
+        "samples": replace(_GPU, documents=4_096, lr=_RATES),
+    },
+}
 
 
 @dataclass(frozen=True)
 class World:
-    """A model that has read English, and texts of both domains."""
+    """A model that has read one domain, and texts of that and of a new one."""
 
     model: Any
     tokenizer: Any
-    english: Corpus
-    """What the model was trained on."""
-    topics: Corpus
-    """English from another source, which stands for the original training; measured on `english`'s held-out files."""
-    code: Corpus
-    """The new domain."""
+    old: Corpus
+    """Text that stands for what the model has read, from another source where there is one, and what forgetting is measured on."""
+    new: Corpus
+    """The domain to learn."""
+    about: str
+    """What the domains are, in a sentence or two."""
 
 
-def world(scale: Scale, part: PartOfRun, *, tuning: bool = False) -> World:
-    """Texts and base model of one seed; the model is trained, or read back from an interrupted run.
+def world(
+    pair: Pair, scale: Scale, part: PartOfRun, *, checkpoint: str | None = None, tuning: bool = False
+) -> World:
+    """Texts and backbone of one seed; the model is trained, or read back from an interrupted run.
 
     Args:
+        pair: the two domains.
         scale: sizes.
         part: the seed's part of the run.
-        tuning: measure on the files that are there for choosing settings.
+        checkpoint: the backbone of `samples`.
+        tuning: measure on what is there for choosing settings.
     """
-    english = [
-        (d.group, _without_examples(d.text)) for d in _documentation() if not d.group.startswith("topic:")
-    ]
-    topics = [d.text for d in _documentation() if d.group.startswith("topic:")]
-    code = [(d.group, d.text) for d in _code()]
-    tokenizer = train_bpe([text for _, text in english[::7]], scale.vocab)
+    if pair == "samples":
+        if checkpoint is None:
+            raise BadConfig("The pair samples needs a pretrained model: name it with --checkpoint.")
+        model = load_model(checkpoint, device=scale.device, asked_by="neutral-residues mini")
+        tokenizer = load_tokenizer(checkpoint)
+        sizes = (scale.documents, scale.length, scale.held_bytes)
+        texts = mini_texts.samples(model, tokenizer, *sizes, part.rng, tuning=tuning)
+        return _packed(model, tokenizer, texts)
+    make: dict[str, Callable[[], Texts]] = {
+        "source": lambda: mini_texts.source(scale.held_bytes, tuning=tuning),
+        "languages": lambda: mini_texts.languages(scale.documents, scale.held_bytes, part.rng, tuning=tuning),
+    }
+    texts = make[pair]()
+    tokenizer = train_bpe(texts.read[::7], scale.vocab)
+    return _packed(_backbone(scale, tokenizer, texts.read, part), tokenizer, texts)
 
-    def split(texts: list[tuple[str, str]]) -> Corpus:
-        held = [text for group, text in texts if _place(group) == ("tuning" if tuning else "held")]
-        train = [text for group, text in texts if _place(group) == "train"]
-        return Corpus(pack(train, tokenizer), pack(_until(held, scale.held_bytes), tokenizer))
 
-    words, source = split(english), split(code)
+def _packed(model: Any, tokenizer: Any, texts: Texts) -> World:
+    old, new = (
+        Corpus(pack(train, tokenizer), pack(held, tokenizer))
+        for train, held in ((texts.mixed, texts.held), (texts.new, texts.new_held))
+    )
+    return World(model.eval(), tokenizer, old, new, texts.about)
+
+
+def _backbone(scale: Scale, tokenizer: Any, texts: list[str], part: PartOfRun) -> Any:
     cfg = TrainConfig(
         lr=scale.base_lr,
         batch_size=scale.batch_size,
@@ -119,42 +149,11 @@ def world(scale: Scale, part: PartOfRun, *, tuning: bool = False) -> World:
         max_length=scale.length,
         generator=part.rng.child("model"),
     ).to(scale.device)
-    rows = words.train.rows(scale.length)
+    rows = pack(texts, tokenizer).rows(scale.length)
     batches = Mixture(rows, None, 0.0, scale.batch_size, generator=part.rng.child("base"))
     fit(model, batches, lambda m, batch: causal_loss(m, _plain(batch)), cfg, run=part)
-    return World(model.eval(), tokenizer, words, Corpus(pack(topics, tokenizer), words.held), source)
+    return model
 
 
 def _plain(batch: Any) -> dict[str, Any]:
     return {name: batch[name] for name in ("input_ids", "labels")}
-
-
-def _place(group: str) -> str:
-    """Which part a file belongs to."""
-    at = share_of(group)
-    return "held" if at < HELD else "tuning" if at < HELD + TUNING else "train"
-
-
-def _until(texts: list[str], n_bytes: int) -> Iterator[str]:
-    """Texts from the first on, until they have so many bytes."""
-    left = n_bytes
-    for text in texts:
-        if left <= 0:
-            return
-        yield text
-        left -= len(text.encode("utf-8", "surrogatepass"))
-
-
-def _without_examples(text: str) -> str:
-    """Documentation without the lines of its interactive examples, which are code."""
-    return re.sub(r"(?m)^\s*(>>>|\.\.\.).*\n?", "", text)
-
-
-@cache
-def _documentation() -> list[Documentation]:
-    return list(stdlib_documentation())
-
-
-@cache
-def _code() -> list[Documentation]:
-    return list(stdlib_code())

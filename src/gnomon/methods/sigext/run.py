@@ -7,13 +7,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sigext import config
+
+if TYPE_CHECKING:
+    from gnomon.methods.sigext.labels import Rule
+    from gnomon.methods.sigext.rows import Row
 
 
 def prepare(cfg: config.Prepare, run: Run) -> None:
@@ -62,8 +66,8 @@ def labels(cfg: config.Labels, run: Run) -> None:
     run.plan(rows=cfg.limit, rules=["code", "paper"])
     reading = _reading(cfg)
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
-    by_rule: dict[str, list[Any]] = {cfg.rule: rows}
-    other = "paper" if cfg.rule == "code" else "code"
+    by_rule: dict[str, list[Row]] = {cfg.rule: rows}
+    other: Rule = "paper" if cfg.rule == "code" else "code"
     second = replace(reading, rule=other)
     by_rule[other] = [replace(row, labels=tuple(second.labels(row.phrases, row.summary))) for row in rows]
     pairs = [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.metrics.classify import average_precision
+from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle, as_handle
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens.captions import describe, probability_of, token_probabilities
@@ -125,16 +126,14 @@ def score(findings: Sequence[Finding], is_hallucinated: Sequence[bool]) -> dict[
         Score -> `ap` (average precision, hallucinated positive) and `auc` (area under the ROC curve); NaN where mentions of one
         kind are missing.
     """
-    from sklearn.metrics import roc_auc_score
-
     labels = np.asarray(is_hallucinated, int)
     found = {}
     for name in SCORES:
         values = [-getattr(finding, name) for finding in findings]
-        both = 0 < labels.sum() < len(labels)
+        area = auc(labels, values)
         found[name] = {
             "ap": average_precision(labels, values) if len(labels) else float("nan"),
-            "auc": float(roc_auc_score(labels, values)) if both else float("nan"),
+            "auc": float("nan") if area is None else area,
         }
     return found
 

@@ -8,7 +8,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
@@ -109,17 +111,18 @@ def _detection(trial: Trial, seen: Seen, captions: Sequence[str], scale: Scale) 
 
 def _presence(trial: Trial, seen: Seen, read: LensResult) -> None:
     """Which of all classes are in the image, by internal confidence alone; over all layers and by each."""
-    from sklearn.metrics import roc_auc_score
-
     names = seen.vocabulary.names
     there = np.array([[name in scene.names for name in names] for scene in seen.scenes]).ravel()
-    trial.add(
-        "internal confidence", "presence AUC", roc_auc_score(there, np.asarray(read.confidence).ravel())
-    )
+    trial.add("internal confidence", "presence AUC", _auc(there, np.asarray(read.confidence)))
     scores = np.stack([np.asarray(one) for one in read.scores])
     for k, layer in enumerate(read.layers):
-        auc = roc_auc_score(there, scores[:, k].max(1).ravel())
-        trial.by_layer.append({"layer": int(layer), "presence AUC": float(auc)})
+        area = _auc(there, scores[:, k].max(1))
+        trial.by_layer.append({"layer": int(layer), "presence AUC": area})
+
+
+def _auc(there: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
+    area = auc(there, scores.ravel())
+    return float("nan") if area is None else area
 
 
 def _places(trial: Trial, seen: Seen, read: LensResult) -> None:

@@ -30,6 +30,7 @@ class ChatServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # the default of 5 resets connections when more clients come at once
 
     def __init__(self, llm: LLM, port: int = 0):
         super().__init__(("127.0.0.1", port), _Handler)

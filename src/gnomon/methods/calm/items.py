@@ -1,0 +1,98 @@
+"""Items: a question with answers, the better one first, and the rewrites of them that probes put in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gnomon.errors import BadInput
+
+SETS = ("fact", "alignment", "refinement")
+"""The three base sets: answers to factual questions, preferences, and answers with a refined version."""
+
+SIDES = ("better", "worse")
+"""What the first two answers are called."""
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """An answer rewritten for a probe."""
+
+    probe: str
+    """The probe it belongs to."""
+    condition: str
+    """Its condition, such as `book, worse`."""
+    response: int
+    """Which answer was rewritten, from 0 (the better one)."""
+    text: str
+    """The answer as it now reads."""
+    dose: float | None = None
+    """How much of it was wanted, where the probe has doses."""
+    tries: int = 1
+    """Attempts until the check passed."""
+    writer: str = "given"
+    """Who wrote it: a model, `rule`, or `given` when it came with the data."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with its answers."""
+
+    id: str
+    """Its name; unique within a set."""
+    question: str
+    """What was asked."""
+    answers: tuple[str, ...]
+    """The better answer, the worse one, and further ones where there are any; one alone in the refinement set."""
+    set: str = "alignment"
+    """`fact`, `alignment` or `refinement`."""
+    source: str = ""
+    """Where it comes from."""
+    rewrites: tuple[Rewrite, ...] = ()
+    """Rewritten answers."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Other columns of its record."""
+
+    def rewritten(self, probe: str) -> list[Rewrite]:
+        """The rewrites for one probe."""
+        return [one for one in self.rewrites if one.probe == probe]
+
+    def adding(self, rewrites: list[Rewrite]) -> Item:
+        """The item with further rewrites; one for the same probe and condition takes the place of the old one."""
+        new = {(one.probe, one.condition) for one in rewrites}
+        kept = [one for one in self.rewrites if (one.probe, one.condition) not in new]
+        return replace(self, rewrites=(*kept, *rewrites))
+
+
+def check_item(item: Item, where: str) -> Item:
+    """`item`, when a judge can be asked about it.
+
+    Raises:
+        BadInput: a text is empty, two answers are the same, there are too few, or the set has no such name; the message says where.
+    """
+    if not item.question.strip():
+        raise BadInput(f'{where}: item "{item.id}" has an empty question.')
+    if item.set not in SETS:
+        raise BadInput(f'{where}: item "{item.id}" is of the set "{item.set}". Known: {", ".join(SETS)}.')
+    least = 1 if item.set == "refinement" else 2
+    if len(item.answers) < least:
+        raise BadInput(
+            f'{where}: item "{item.id}" has {len(item.answers)} answers; at least {least} are needed.'
+        )
+    for number, text in enumerate(item.answers, 1):
+        if not text.strip():
+            raise BadInput(f'{where}: item "{item.id}": answer {number} is empty.')
+    if len({text.strip() for text in item.answers}) < len(item.answers):
+        raise BadInput(
+            f'{where}: item "{item.id}": two of its answers are the same. Drop the item: nothing can tell them apart.'
+        )
+    return item
+
+
+def length_ratio(before: str, after: str) -> float:
+    """How many times as long the second text is, in words.
+
+    >>> length_ratio("one two", "one two three")
+    1.5
+    """
+    return len(after.split()) / max(1, len(before.split()))

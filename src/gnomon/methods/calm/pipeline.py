@@ -1,0 +1,257 @@
+"""What the verbs share: items, judges one after another with their journals, and self-enhancement over all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.run import Run
+from gnomon.errors import BadConfig
+from gnomon.methods.calm import config
+from gnomon.methods.calm.auditing import run_plan, run_trials
+from gnomon.methods.calm.cross_scoring import scoring_trials
+from gnomon.methods.calm.cues import Cues, load_cues
+from gnomon.methods.calm.items import Item
+from gnomon.methods.calm.journal import Journal
+from gnomon.methods.calm.judges import Judge
+from gnomon.methods.calm.mitigation import MITIGATIONS, Panel, mitigated
+from gnomon.methods.calm.planning import Plan, plan_audit
+from gnomon.methods.calm.probe import Probe, chosen_probes
+from gnomon.methods.calm.profile import Profile
+from gnomon.methods.calm.reading import read_items
+from gnomon.methods.calm.trials import Verdict
+
+SELF = "self-enhancement"
+
+
+@dataclass
+class Asked:
+    """An audit's ingredients."""
+
+    items: list[Item]
+    """The items."""
+    probes: list[Probe]
+    """The biases."""
+    cues: Cues
+    """The stimuli."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out."""
+
+
+def asked(cfg: config.Items) -> Asked:
+    """Items, probes and cues of the settings."""
+    probes, cues = chosen_probes(cfg.bias), load_cues(cfg.cues)
+    items, dropped = read_items(
+        cfg.source, set=cfg.set, keep_nsfw=cfg.keep_nsfw, keep_duplicates=cfg.keep_duplicates
+    )
+    if cfg.limit is not None:
+        seen: Counter[str] = Counter()
+        kept = []
+        for item in items:
+            seen[item.set] += 1
+            if seen[item.set] <= cfg.limit:
+                kept.append(item)
+        items = kept
+    notes = []
+    if dropped.duplicates:
+        notes.append(f"{dropped.duplicates} rows repeat a question and were left out (--keep-duplicates).")
+    if dropped.explicit:
+        notes.append(f"{dropped.explicit} rows of sexual content were left out (--keep-nsfw).")
+    return Asked(items, probes, cues, notes)
+
+
+@dataclass
+class Arm:
+    """One judge of an audit, plain or with a mitigation."""
+
+    judge: Judge
+    """Who judges."""
+    meter: Any = None
+    """Counts its replies; None for a judge that is no endpoint, or one around another."""
+    is_plain: bool = True
+    """Whether nothing is around it."""
+
+
+def open_arms(cfg: config.Audit, run: Run) -> list[Arm]:
+    """The judges of the settings, and each mitigation of each.
+
+    Raises:
+        BadConfig: no judge is named, one twice, or a mitigation is misspelt.
+    """
+    from gnomon.core.llm import Meter
+    from gnomon.methods.calm.opening import open_judge
+
+    if not cfg.judge:
+        raise BadConfig("No judge is named. Give one with --judge, such as openai:MODEL or hf:FOLDER.")
+    if len(set(cfg.judge)) < len(cfg.judge):
+        raise BadConfig("A judge is named twice.")
+    names = [name for name in cfg.mitigate if name != "panel"]
+    for name in names:
+        if name not in MITIGATIONS:
+            mitigated_error(name)
+    arms = []
+    for ref in cfg.judge:
+        meter = Meter()
+        judge = open_judge(
+            ref,
+            cfg.kind,
+            style=cfg.style,
+            ties=cfg.ties,
+            template=cfg.template,
+            temperature=cfg.temperature,
+            max_tokens=cfg.max_tokens,
+            llm=cfg.llm,
+            folder=run.folder,
+            meter=meter,
+        )
+        arms.append(Arm(judge, meter))
+    plain = list(arms)
+    arms += [Arm(mitigated(arm.judge, name), is_plain=False) for arm in plain for name in names]
+    if "panel" in cfg.mitigate:
+        arms.append(Arm(Panel([arm.judge for arm in plain]), is_plain=False))
+    return arms
+
+
+def mitigated_error(name: str) -> None:
+    """Say that there is no such mitigation.
+
+    Raises:
+        BadConfig: always.
+    """
+    from gnomon.errors import nearest
+
+    raise BadConfig(f'There is no mitigation "{name}". {nearest(name, [*MITIGATIONS, "panel"])}')
+
+
+def close_arms(arms: Sequence[Arm]) -> None:
+    """Close what the judges hold open."""
+    for arm in arms:
+        if arm.is_plain and hasattr(arm.judge, "close"):
+            with suppress(RuntimeError):
+                arm.judge.close()
+
+
+def plan_of(cfg: config.Audit, given: Asked, run: Run, reads: frozenset[str] | None = None) -> Plan:
+    """The plan of the settings, the same for every judge that reads the same."""
+    return plan_audit(
+        given.items,
+        given.probes,
+        given.cues,
+        run.rng.child("audit"),
+        repeats=cfg.repeats,
+        reads=reads,
+        note_after=cfg.note == "after",
+    )
+
+
+def audited(
+    cfg: config.Audit, given: Asked, arms: Sequence[Arm], run: Run
+) -> tuple[list[Verdict], dict[str, dict[str, str]]]:
+    """The verdicts of every arm, and what each left out.
+
+    Raises:
+        BadConfig: biases were named and one of them cannot be measured.
+    """
+    plans = [plan_of(cfg, given, run, arm.judge.reads) for arm in arms]
+    named = {part.strip() for name in cfg.bias for part in name.split(",")} - {"all"}
+    for name in sorted(named & set(plans[0].skipped)):
+        raise BadConfig(f'The bias "{name}" cannot be measured: {plans[0].skipped[name]}.')
+    wants_self = any(probe.name == SELF for probe in given.probes)
+    verdicts: list[Verdict] = []
+    skipped: dict[str, dict[str, str]] = {}
+    journals = [Journal(run.folder / "journal" / f"{i}.jsonl", arm.judge.name) for i, arm in enumerate(arms)]
+    try:
+        with run.progress(sum(len(plan.trials) for plan in plans), "verdicts") as bar:
+            for arm, plan, journal in zip(arms, plans, journals, strict=True):
+                verdicts += run_plan(
+                    arm.judge, plan, journal=journal, stop_width=cfg.stop_width, on_verdict=bar.advance
+                )
+                skipped[arm.judge.name] = dict(plan.skipped)
+        if wants_self:
+            verdicts += _scored_across(cfg, given, arms, journals, skipped, named, run)
+    finally:
+        for journal in journals:
+            journal.close()
+    return verdicts, skipped
+
+
+def _scored_across(
+    cfg: config.Audit,
+    given: Asked,
+    arms: Sequence[Arm],
+    journals: Sequence[Journal],
+    skipped: dict[str, dict[str, str]],
+    named: set[str],
+    run: Run,
+) -> list[Verdict]:
+    """Every judge answers, every judge scores; or the reason why not, for each arm."""
+    plain = [(arm, journal) for arm, journal in zip(arms, journals, strict=True) if arm.is_plain]
+    items = [item for item in given.items if item.set == "alignment"]
+    reason = None
+    if len(plain) < 2:
+        reason = "self-enhancement needs two judges or more"
+    elif not all(hasattr(arm.judge, "answer") for arm, _ in plain):
+        reason = "these judges give no answers of their own"
+    elif not items:
+        reason = "no items of the alignment set"
+    if reason is not None:
+        if SELF in named:
+            raise BadConfig(f'The bias "{SELF}" cannot be measured: {reason}.')
+        for arm in arms:
+            skipped[arm.judge.name][SELF] = reason
+        return []
+    answers = {arm.judge.name: arm.judge.answer([item.question for item in items]) for arm, _ in plain}  # type: ignore[attr-defined]
+    trials, dropped = scoring_trials(items, answers)
+    for name, n in dropped.items():
+        if n:
+            given.notes.append(f"Self-enhancement: {n} items left out ({name}).")
+    verdicts: list[Verdict] = []
+    for arm, journal in plain:
+        verdicts += run_trials(arm.judge, trials, journal=journal)
+    for arm in arms:
+        if not arm.is_plain:
+            skipped[arm.judge.name][SELF] = "measured for the judges themselves"
+    return verdicts
+
+
+def complete_profiles(
+    found: Sequence[Profile], arms: Sequence[Arm], given: Asked, skipped: dict[str, dict[str, str]]
+) -> None:
+    """Put what the audit knows beside what the verdicts say: faults, cost, reasons, and who wrote the rewrites."""
+    from gnomon.methods.calm.mitigation import AskFirst
+
+    by_name = {arm.judge.name: arm for arm in arms}
+    writers = {one.writer for item in given.items for one in item.rewrites}
+    for profile in found:
+        arm = by_name[profile.judge]
+        profile.is_simulated = arm.judge.is_simulated
+        profile.skipped = skipped.get(profile.judge, {}) | profile.skipped
+        profile.notes += given.notes
+        if arm.meter is not None:
+            profile.asked = arm.meter.figures()
+        if profile.judge in writers:
+            profile.notes.append(
+                f"{profile.judge} wrote rewrites that it judges here: it may favour its own hand. Use another writer."
+            )
+        if isinstance(arm.judge, AskFirst):
+            shares = ", ".join(
+                f"{name} {yes / of:.0%}" for name, (yes, of) in arm.judge.suspected.items() if of
+            )
+            profile.notes.append(f"Asked first whether something tries to sway it, it said yes: {shares}.")
+
+
+def read_verdicts(sources: Sequence[str | Path]) -> list[Verdict]:
+    """The verdicts of several runs or files."""
+    return [row for source in sources for row in records.read(_verdict_file(source), Verdict)]
+
+
+def _verdict_file(source: str | Path) -> str | Path:
+    from gnomon.core.run import artifact
+
+    path = Path(source)
+    return artifact(path, "records") if path.exists() else source

@@ -1,0 +1,249 @@
+"""The verbs: settings in, objects built, files out. `import_` is the verb `import`, which Python keeps for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.files import write_json
+from gnomon.core.run import Run
+from gnomon.methods.calm import config
+
+
+def perturb(cfg: config.Perturb, run: Run) -> None:
+    """Rewritten answers for the biases that need them, each checked."""
+    from gnomon.methods.calm.pipeline import asked
+    from gnomon.methods.calm.writing import TRIES, orders_of, write
+
+    given = asked(cfg)
+    rng = run.rng.child("perturb")
+    orders = sum(
+        len(orders_of(item, probe, given.cues, rng.child(probe.name, item.id)))
+        for item in given.items
+        for probe in given.probes
+    )
+    tries = TRIES if cfg.writer else 1
+    run.plan(
+        items=len(given.items),
+        rewrites=orders,
+        writer_calls_at_most=orders * tries if cfg.writer else 0,
+        checker_calls_at_most=orders * tries if cfg.checker else 0,
+    )
+    from gnomon.core.llm import Meter, close, connect, is_simulated
+    from gnomon.methods.calm import pages
+
+    meter = Meter()
+    writer = connect(cfg.writer, cfg.llm, folder=run.folder, meter=meter) if cfg.writer else None
+    checker = connect(cfg.checker, cfg.llm, folder=run.folder, meter=meter) if cfg.checker else None
+    try:
+        with run.progress(orders, "rewrites") as bar:
+            found = write(
+                given.items,
+                given.probes,
+                given.cues,
+                rng,
+                llm=writer,
+                checker=checker,
+                concurrency=cfg.llm.concurrency,
+                temperature=cfg.temperature,
+                on_progress=bar.advance,
+            )
+    finally:
+        for llm in (writer, checker):
+            if llm is not None:
+                close(llm)
+    records.write(run.artifact("records", run.folder / "items.jsonl"), found.items)
+    records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), found.dropped)
+    examples = {one.probe: (item, one) for item in reversed(found.items) for one in item.rewrites}
+    pages.written(
+        run.page, found.made, len(found.items), found.rejected, found.dropped, list(examples.values())
+    )
+    _tell_asked(run, meter.figures(), given.notes)
+    if any(llm is not None and is_simulated(llm) for llm in (writer, checker)):
+        run.page.simulated = True
+        run.page.title = pages.title_of(run.page.title, True)
+    if cfg.export:
+        _export(run, found.items, given)
+    run.log(
+        rewrites=found.made,
+        dropped=len(found.dropped),
+        **{f"rejected: {k}": n for k, n in found.rejected.items()},
+    )
+
+
+def audit(cfg: config.Audit, run: Run) -> None:
+    """The biases of one judge or several, measured."""
+    from gnomon.methods.calm.pipeline import asked, audited, close_arms, complete_profiles, open_arms, plan_of
+
+    given = asked(cfg)
+    judges = max(1, len(cfg.judge))
+    plan = plan_of(cfg, given, run)
+    run.plan(
+        items=plan.items,
+        skipped=plan.skipped,
+        trials_per_judge=len(plan.trials),
+        judges=judges,
+        arms=judges * (1 + len([name for name in cfg.mitigate if name != "panel"]))
+        + ("panel" in cfg.mitigate),
+        characters_per_judge=lambda: sum(
+            sum(map(len, trial.answers)) + len(trial.question) for trial in plan.trials
+        ),
+    )
+    arms = open_arms(cfg, run)
+    try:
+        verdicts, skipped = audited(cfg, given, arms, run)
+    finally:
+        close_arms(arms)
+    from gnomon.methods.calm import pages
+    from gnomon.methods.calm.analysis import analyze
+
+    found = analyze(verdicts, _options(cfg), run.rng.child("intervals"))
+    complete_profiles(found, arms, given, skipped)
+    records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
+    _save(run, found)
+    pages.profiles(run.page, found)
+
+
+def import_(cfg: config.Import, run: Run) -> None:
+    """A log of another tool as verdicts, or the released data as items."""
+    from gnomon.methods.calm.importing import import_log
+    from gnomon.methods.calm.reading import read_items
+
+    if cfg.format == "calm":
+        items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
+        run.plan(items=len(items))
+        records.write(run.artifact("records", run.folder / "items.jsonl"), items)
+        run.page.title = f"{len(items):,} items of the released layout"
+        counts: dict[tuple[str, str, str], int] = {}
+        for item in items:
+            for one in item.rewrites:
+                key = (item.set, one.probe, one.condition)
+                counts[key] = counts.get(key, 0) + 1
+        rows = [
+            {"set": a, "bias": b, "condition": c, "rows that have it": n}
+            for (a, b, c), n in sorted(counts.items())
+        ]
+        run.page.table(rows, caption="rewrites in the data; a condition is measured on the rows that have it")
+        run.page.table([vars(dropped)], caption="rows left out")
+        run.page.figures(
+            {"items": len(items), "duplicates": dropped.duplicates, "explicit": dropped.explicit}
+        )
+        return
+    verdicts = import_log(cfg.source, cfg.format)
+    run.plan(verdicts=len(verdicts))
+    records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
+    run.page.title = f"{len(verdicts):,} verdicts of {cfg.format}"
+    judges = dict.fromkeys(row.judge for row in verdicts)
+    missing = sum(row.choice is None for row in verdicts)
+    run.page.figures({"verdicts": len(verdicts), "judges": len(judges), "not read": missing})
+    run.page.text(f"Judges: {', '.join(judges)}. Go on with `gnomon calm analyze {run.folder.name}`.")
+
+
+def analyze(cfg: config.Analyze, run: Run) -> None:
+    """Profiles from verdicts that are there already."""
+    from gnomon.methods.calm.pipeline import read_verdicts
+
+    verdicts = read_verdicts([cfg.source])
+    run.plan(verdicts=len(verdicts))
+    from gnomon.methods.calm import pages
+    from gnomon.methods.calm.analysis import analyze as measure
+
+    found = measure(verdicts, _options(cfg), run.rng.child("intervals"))
+    _mark_simulated(found)
+    _save(run, found)
+    pages.profiles(run.page, found)
+
+
+def compare(cfg: config.Compare, run: Run) -> None:
+    """Judges side by side, on the items that both judged."""
+    from gnomon.methods.calm.pipeline import read_verdicts
+
+    verdicts = read_verdicts([cfg.left, cfg.right, *cfg.more])
+    run.plan(verdicts=len(verdicts), judges=len({row.judge for row in verdicts}))
+    from gnomon.methods.calm import pages
+    from gnomon.methods.calm.comparing import compare as side_by_side
+
+    found = side_by_side(verdicts, _options(cfg), run.rng.child("intervals"))
+    _mark_simulated(found.profiles)
+    write_json(
+        run.artifact("comparison", run.folder / "comparison.json"),
+        {"contrasts": [vars(one) for one in found.contrasts], "swaps": found.swaps},
+    )
+    _save(run, found.profiles)
+    pages.comparison(run.page, found)
+
+
+def validate(cfg: config.Validate, run: Run) -> None:
+    """Planted biases, found again or not."""
+    run.plan(audits=cfg.audits, items=cfg.n, calls=cfg.through_text and 20 * cfg.through_text)
+    from gnomon.methods.calm import pages, planted
+    from gnomon.methods.calm.validation import validate as many
+
+    found = many(cfg.audits, cfg.n, run.rng.child("validate"))
+    pages.validation(run.page, found, cfg.audits, cfg.n)
+    told: dict[str, Any] = {"audits": vars(found) | {"covered": found.rows()}}
+    if cfg.through_text:
+        study = planted.through_text(cfg.through_text, run.rng.child("text"))
+        planted.show(run.page, study)
+        told["through text"] = study.summary()
+    write_json(run.artifact("validation", run.folder / "validation.json"), told)
+
+
+def power(cfg: config.Power, run: Run) -> None:
+    """What a number of items can show."""
+    run.plan(items=cfg.n)
+    from gnomon.methods.calm import pages
+    from gnomon.methods.calm.power import power_table
+
+    pages.power(run.page, power_table(cfg.n, cfg.rr, cfg.cr, cfg.effects))
+
+
+def _options(cfg: config.Counting) -> Any:
+    from gnomon.methods.calm.analysis import Options
+
+    return Options(cfg.half_ties, cfg.paper_version, cfg.smallest)
+
+
+def _save(run: Run, found: Sequence[Any]) -> None:
+    """One file a judge; the first is `profile.json`."""
+    for i, one in enumerate(found, 1):
+        name = "profile" if i == 1 else f"profile-{i}"
+        one.save(run.artifact(name, run.folder / f"{name}.json"))
+        for cell in one.cells:
+            run.log(
+                judge=one.judge, bias=cell.probe, condition=cell.condition, n=cell.n, rr=cell.rr, bis=cell.bis, shift=cell.shift,
+                q=cell.q, word=cell.word,
+            )  # fmt: skip
+
+
+def _mark_simulated(found: Sequence[Any]) -> None:
+    """A log tells by the judge's name that it is a simulator's."""
+    for one in found:
+        one.is_simulated |= "sim:" in one.judge
+
+
+def _tell_asked(run: Run, figures: dict[str, Any], notes: Sequence[str]) -> None:
+    faults = figures.pop("faults")
+    figures.pop("SIMULATED", None)
+    if figures["calls_fresh"] or figures["calls_cached"] or figures["calls_failed"]:
+        run.page.table(
+            [{name.replace("_", " "): value for name, value in figures.items()}], caption="what asking took"
+        )
+        run.page.table(
+            [faults or {"faults": 0}], caption="faults, those made good by another attempt included"
+        )
+    if notes:
+        run.page.text("\n".join(f"- {note}" for note in notes))
+
+
+def _export(run: Run, items: Sequence[Any], given: Any) -> None:
+    from gnomon.methods.calm.exporting import write_inspect, write_lm_eval
+    from gnomon.methods.calm.planning import plan_audit
+
+    plan = plan_audit(items, given.probes, given.cues, run.rng.child("audit"))
+    write_inspect(run.artifact("inspect", run.folder / "inspect.jsonl"), plan.trials)
+    folder: Path = run.folder / "lm_eval"
+    write_lm_eval(folder, plan.trials)
+    run.artifact("lm_eval", folder)

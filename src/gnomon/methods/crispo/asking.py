@@ -1,0 +1,163 @@
+"""Asking the three models of a search, and the book of every call that was made."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gnomon.core.llm.base import LLM, Reply, Request, ask
+from gnomon.core.llm.stored import estimated_tokens, request_key
+from gnomon.errors import BudgetSpent, LLMFailure
+
+Role = Literal["task", "critic", "optimizer"]
+
+
+@dataclass(frozen=True)
+class LLMs:
+    """The models of a search; one may play all parts."""
+
+    task: LLM
+    """Does the task, at temperature 0."""
+    critic: LLM
+    """Compares predictions with references."""
+    optimizer: LLM
+    """Writes new prompts."""
+
+    @classmethod
+    def of(cls, llm: LLM) -> LLMs:
+        """One model in all parts, the paper's setting."""
+        return cls(llm, llm, llm)
+
+    @property
+    def all(self) -> list[LLM]:
+        """The different models, each once."""
+        return list({id(one): one for one in (self.task, self.critic, self.optimizer)}.values())
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that was answered."""
+
+    role: Role
+    """Who was asked."""
+    what: str
+    """What for: prompt and row, or step and attempt."""
+    request: Request
+    """What was asked."""
+    tokens_in: int
+    """Tokens of the request."""
+    tokens_out: int
+    """Tokens of the answer."""
+    latency_s: float
+    """Seconds to the answer, when it was first given."""
+    finish: str
+    """Why it ended: stop, length or refusal."""
+
+    def row(self) -> dict[str, Any]:
+        """The call as a line of `calls.jsonl`: the request by a short hash of all its fields."""
+        told = {name: value for name, value in vars(self).items() if name != "request"}
+        return told | {"hash": request_key(self.request)[:12]}
+
+
+class Asker:
+    """Asks, keeps the book, and stops a search where an answer is missing: a missing answer must not pass for a bad one.
+
+    Args:
+        llms: who is asked.
+        seed: of the run, for endpoints that know seeds.
+        max_tokens: longest answer to the task.
+        meta_tokens: longest critique or proposal.
+        temperature: of critic and optimiser.
+    """
+
+    def __init__(
+        self,
+        llms: LLMs,
+        *,
+        seed: int = 0,
+        max_tokens: int = 512,
+        meta_tokens: int = 1024,
+        temperature: float = 1.0,
+    ) -> None:
+        self.llms, self.seed = llms, seed
+        self.max_tokens, self.meta_tokens, self.temperature = max_tokens, meta_tokens, temperature
+        self.calls: list[Call] = []
+        """Calls of finished steps."""
+        self.counts: Counter[str] = Counter()
+        """Role -> calls so far."""
+        self._open: list[Call] = []
+
+    async def ask(self, role: Role, text: str, what: str, *, draw: int = 0) -> Reply:
+        """The answer of one model.
+
+        Args:
+            role: which.
+            text: what is asked.
+            what: what for, for messages and the book.
+            draw: number of the repeat; another one is asked anew.
+
+        Raises:
+            LLMFailure: there is no answer; the message says to what.
+            BudgetSpent: the budget has no room for it.
+        """
+        is_task = role == "task"
+        request = ask(
+            text,
+            temperature=0.0 if is_task else self.temperature,
+            max_tokens=self.max_tokens if is_task else self.meta_tokens,
+            seed=self.seed,
+            draw=draw,
+        )
+        llm: LLM = getattr(self.llms, role)
+        reply = await llm.acomplete(request)
+        if reply.finish == "budget":
+            raise BudgetSpent(str(reply.error))
+        if reply.error is not None:
+            raise LLMFailure(
+                f"{what}: {llm.name} gave no answer. {reply.error} What was answered is kept; repeat the command to go on."
+            )
+        call = Call(
+            role,
+            what if not draw else f"{what}, draw {draw}",
+            request,
+            reply.usage.tokens_in,
+            reply.usage.tokens_out,
+            round(reply.latency_s, 4),
+            reply.finish,
+        )
+        self._open.append(call)
+        self.counts[role] += 1
+        return reply
+
+    def close_step(self) -> list[Call]:
+        """Enter the calls since the last time into the book, sorted by what they were for, and return them.
+
+        The book is the same however the answers came in.
+        """
+        new = sorted(self._open, key=lambda call: (call.role, _natural(call.what)))
+        self._open.clear()
+        self.calls += new
+        return new
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """What to sort texts by so that 2 comes before 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def token_counter(llm: LLM) -> tuple[Callable[[str], int], int | None]:
+    """What counts the tokens of a text for a model, and the model's positions where they are known.
+
+    A model in this process counts with its own tokenizer; for others the count is an estimate, rather high than low.
+    """
+    inner: Any = llm
+    while hasattr(inner, "llm"):
+        inner = inner.llm
+    tokenizer = getattr(inner, "tokenizer", None)
+    if tokenizer is None:
+        return estimated_tokens, None
+    config = inner.model.config.get_text_config()
+    return lambda text: len(tokenizer(text)["input_ids"]), getattr(config, "max_position_embeddings", None)

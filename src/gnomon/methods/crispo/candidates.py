@@ -1,0 +1,168 @@
+"""Prompts that were tried: what each says, where it comes from, what it scored, and the record of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gnomon.methods.crispo.scoring import Metric
+from gnomon.methods.crispo.selection import Key, Policy, best_of, pareto_front, sort_keys
+
+
+@dataclass
+class Measured:
+    """What one prompt did on one split."""
+
+    rows: list[str]
+    """Names of the rows."""
+    predictions: list[str]
+    """What was written; with repeats, the first time."""
+    scores: dict[str, list[float]]
+    """Metric -> a score per row, the mean over repeats."""
+    complete: bool = True
+    """False when racing stopped it before all rows were asked."""
+
+
+@dataclass
+class Candidate:
+    """One prompt of a search."""
+
+    number: int
+    """Its number, in the order of the proposals; the first prompt is 0."""
+    text: str
+    """The prompt, or the postscript where a suffix is tuned."""
+    step: int = 0
+    """The step that proposed it; 0: given."""
+    k: int | None = None
+    """Key phrases that it is filled with; None without that slot."""
+    parent: int | None = None
+    """The prompt that it is nearest to among those its author was shown."""
+    shown: tuple[int, ...] = ()
+    """All prompts that its author was shown, worst to best."""
+    repairs: tuple[str, ...] = ()
+    """What had to be added to it."""
+    copies: tuple[str, ...] = ()
+    """Rows of train whose references stand in it word for word."""
+    critique: str | None = None
+    """What the critic said of it; None: nothing was asked, or nothing came."""
+    measured: dict[str, Measured] = field(default_factory=dict)
+    """Split -> what it did there."""
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Split -> metric -> its score."""
+
+    @property
+    def is_racing_loss(self) -> bool:
+        """Whether it was dropped before all rows of train were asked."""
+        return "train" in self.measured and not self.measured["train"].complete
+
+    def row(self) -> dict[str, Any]:
+        """The candidate as a line of `history.jsonl`."""
+        return {
+            "number": self.number,
+            "step": self.step,
+            "prompt": self.text,
+            "k": self.k,
+            "parent": self.parent,
+            "shown": list(self.shown),
+            "repairs": list(self.repairs),
+            "copies": list(self.copies),
+            "dropped": self.is_racing_loss,
+            "scores": self.values,
+            "critique": self.critique,
+        }
+
+
+@dataclass
+class Step:
+    """What one step of the search did."""
+
+    step: int
+    """Its number."""
+    new: list[int] = field(default_factory=list)
+    """Prompts that it added."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Reason -> how many proposals were refused for it."""
+    asked: int = 0
+    """Proposals that were asked for."""
+    best: dict[str, int] = field(default_factory=dict)
+    """Split -> the best prompt so far."""
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Split -> metric -> the score of that prompt."""
+    task_calls: int = 0
+    """Requests to the task model so far, cached ones included."""
+
+    def row(self) -> dict[str, Any]:
+        """The step as a row of `metrics.jsonl`."""
+        flat = {f"{split} {name}": v for split, scores in self.values.items() for name, v in scores.items()}
+        return {
+            "step": self.step,
+            "new": len(self.new),
+            "rejected": self.rejected,
+            "task_calls": self.task_calls,
+        } | flat
+
+
+class History:
+    """All prompts of a search, and which of them is best.
+
+    Args:
+        metrics: what they are measured by; the first one is the main one.
+        policy: how several metrics are weighed.
+        eps: of the policy `pareto`.
+        weights: of the policy `zsum`.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        *,
+        policy: Policy = "rank",
+        eps: float = 0.0,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        self.metrics, self.policy, self.eps, self.weights = list(metrics), policy, eps, weights
+        self.candidates: list[Candidate] = []
+        self.steps: list[Step] = []
+
+    def add(self, candidate: Candidate) -> Candidate:
+        """Take a candidate in and number it."""
+        candidate.number = len(self.candidates)
+        self.candidates.append(candidate)
+        return candidate
+
+    def knows(self, text: str, k: int | None) -> bool:
+        """Whether a prompt with this text and K is there."""
+        return any(one.text == text and one.k == k for one in self.candidates)
+
+    def on(self, split: str) -> list[Candidate]:
+        """The candidates that were measured on all of a split, in their order."""
+        return [one for one in self.candidates if split in one.measured and one.measured[split].complete]
+
+    def keys(self, split: str) -> list[Key]:
+        """What the candidates of `on(split)` are sorted by. Every call ranks all of them anew."""
+        table = [[m.better(one.values[split][m.name]) for m in self.metrics] for one in self.on(split)]
+        return sort_keys(table, self.policy, eps=self.eps, weights=self.weights)
+
+    def ranked(self, split: str) -> list[Candidate]:
+        """The candidates of a split from worst to best; of equal ones the earlier is the better."""
+        keyed = zip(self.keys(split), self.on(split), strict=True)
+        return [one for _, one in sorted(keyed, key=lambda pair: (pair[0], -pair[1].number))]
+
+    def best(self, split: str) -> Candidate:
+        """The best candidate of a split; of equal ones the earlier."""
+        return self.on(split)[best_of(self.keys(split))]
+
+    def bar(self, split: str, k: int) -> float | None:
+        """The `k`th best score so far on the only metric, larger being better; None while there are fewer prompts."""
+        (metric,) = self.metrics
+        known = sorted(
+            (metric.better(one.values[split][metric.name]) for one in self.on(split)), reverse=True
+        )
+        return known[k - 1] if len(known) >= k else None
+
+    def front(self, split: str) -> list[Candidate]:
+        """The candidates of a split that none other beats in every metric."""
+        there = self.on(split)
+        table = [[m.better(one.values[split][m.name]) for m in self.metrics] for one in there]
+        return [there[i] for i in pareto_front(table)] if there else []

@@ -1,0 +1,206 @@
+"""Prompts measured: every (prompt, row) pair through one pool, each prompt scored as soon as its last row is in."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+
+from gnomon.core.rng import Rng
+from gnomon.methods.crispo.asking import Asker
+from gnomon.methods.crispo.candidates import Candidate, Measured
+from gnomon.methods.crispo.keyphrases import key_phrases
+from gnomon.methods.crispo.neighbours import Neighbours
+from gnomon.methods.crispo.rows import Example
+from gnomon.methods.crispo.scoring import Metric, mean
+from gnomon.methods.crispo.slots import EXAMPLES, KEYPHRASES, MADE, answer_in, fill, slots_in
+from gnomon.methods.crispo.together import side_by_side
+
+RACING_SHARE = 3
+"""Racing decides after one in so many rows."""
+
+
+class Evaluator:
+    """Fills prompts, asks the task model, scores.
+
+    Args:
+        asker: asks.
+        splits: name -> rows.
+        metrics: what is measured.
+        answer_tag: where the answer stands in a reply; None: the whole reply is the answer.
+        main: the fixed prompt before a postscript; None: candidates are whole prompts.
+        slots: of the first prompt: what of a row the model is given.
+        neighbours: fills the example slot.
+        repeat: how often each row is asked; scores are means.
+        rng: which rows racing asks first.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        splits: Mapping[str, Sequence[Example]],
+        metrics: Sequence[Metric],
+        *,
+        answer_tag: str | None,
+        main: str | None = None,
+        slots: Sequence[str] = ("input",),
+        neighbours: Neighbours | None = None,
+        repeat: int = 1,
+        rng: Rng | None = None,
+    ) -> None:
+        self.asker, self.splits, self.metrics = asker, splits, list(metrics)
+        self.answer_tag, self.main, self.slots = answer_tag, main, list(slots)
+        self.neighbours, self.repeat, self.rng = neighbours, repeat, rng or Rng(0)
+        self.sources = {split: [row.source(slots) for row in rows] for split, rows in splits.items()}
+        self._examples: dict[str, list[str]] = {}
+        self.saved = 0
+        """Calls that racing spared."""
+
+    def prompt(self, candidate: Candidate, split: str, place: int) -> str:
+        """What the task model is asked: the filled prompt, and behind it the postscript as it stands."""
+        template = candidate.text if self.main is None else self.main
+        filled = fill(template, self._values(template, candidate.k, split, place))
+        if self.main is None or not candidate.text:
+            return filled
+        return f"{filled}\n\n{candidate.text}"
+
+    def _values(self, template: str, k: int | None, split: str, place: int) -> dict[str, str]:
+        row, values = self.splits[split][place], {}
+        for name in slots_in(template):
+            if name == EXAMPLES:
+                values[name] = self._near(split)[place]
+            elif name == KEYPHRASES:
+                assert k is not None
+                values[name] = key_phrases(row, k)
+            else:
+                values[name] = row.value(name)
+        return values
+
+    def _near(self, split: str) -> list[str]:
+        if split not in self._examples:
+            assert self.neighbours is not None
+            self._examples[split] = self.neighbours.texts(self.splits[split])
+        return self._examples[split]
+
+    async def measure(self, candidate: Candidate, split: str, *, first_draw: int = 0) -> None:
+        """Note in a candidate what it does on all rows of a split.
+
+        Args:
+            candidate: the prompt.
+            split: name of the rows.
+            first_draw: number of the first repeat; above 0, what was measured before counts as so many repeats.
+        """
+        places = range(len(self.splits[split]))
+        said = await self._ask(candidate, split, places, first_draw)
+        found = await self._scored(said, split, places)
+        if first_draw:
+            found = _pooled(candidate.measured[split], found, first_draw, self.repeat)
+        self._note(candidate, split, found)
+
+    async def race(self, candidate: Candidate, split: str, bar: float) -> None:
+        """Like `measure`, but drop a prompt when a random third of the rows shows that it is of no use any more.
+
+        That is when the upper end of its 95% interval lies below `bar`. Rows are drawn without replacement, which the interval
+        knows.
+
+        Args:
+            candidate: the prompt.
+            split: name of the rows.
+            bar: what it must be able to reach, larger being better.
+        """
+        (metric,) = self.metrics
+        rows = len(self.splits[split])
+        order = self.rng.child("racing", candidate.number).python().sample(range(rows), rows)
+        first = max(2, rows // RACING_SHARE)
+        if first >= rows:
+            return await self.measure(candidate, split)
+        said = await self._ask(candidate, split, order[:first], 0)
+        found = await self._scored(said, split, order[:first])
+        scores = [metric.better(value) for value in found.scores[metric.name]]
+        if upper_bound(scores, rows) < bar:
+            self.saved += (rows - first) * self.repeat
+            candidate.measured[split] = Measured(found.rows, found.predictions, found.scores, complete=False)
+            return None
+        said |= await self._ask(candidate, split, order[first:], 0)
+        return self._note(candidate, split, await self._scored(said, split, range(rows)))
+
+    async def _ask(
+        self, candidate: Candidate, split: str, places: Sequence[int], first_draw: int
+    ) -> dict[int, list[str]]:
+        """Place of a row -> a prediction per repeat."""
+        rows = self.splits[split]
+        draws = range(first_draw, first_draw + self.repeat)
+        pairs = [(place, draw) for place in places for draw in draws]
+        answers = await side_by_side(
+            self._answer(
+                self.prompt(candidate, split, place),
+                f'prompt {candidate.number}, {split} row "{rows[place].id}"',
+                draw,
+            )
+            for place, draw in pairs
+        )
+        found: dict[int, list[str]] = {place: [] for place in places}
+        for (place, _), answer in zip(pairs, answers, strict=True):
+            found[place].append(answer)
+        return found
+
+    async def _answer(self, text: str, what: str, draw: int) -> str:
+        reply = await self.asker.ask("task", text, what, draw=draw)
+        return answer_in(reply.text, self.answer_tag)
+
+    async def _scored(self, said: Mapping[int, Sequence[str]], split: str, places: Sequence[int]) -> Measured:
+        """Predictions with their scores, away from the loop that asks."""
+        rows = [self.splits[split][place] for place in places]
+        sources = [self.sources[split][place] for place in places]
+
+        def work() -> dict[str, list[float]]:
+            return {
+                metric.name: [
+                    mean(values)
+                    for values in zip(
+                        *(
+                            metric.score([said[place][draw] for place in places], rows, sources)
+                            for draw in range(self.repeat)
+                        ),
+                        strict=True,
+                    )
+                ]
+                for metric in self.metrics
+            }
+
+        scores = await asyncio.to_thread(work)
+        return Measured([str(row.id) for row in rows], [said[place][0] for place in places], scores)
+
+    def _note(self, candidate: Candidate, split: str, found: Measured) -> None:
+        candidate.measured[split] = found
+        candidate.values[split] = {
+            metric.name: metric.aggregate(found.scores[metric.name]) for metric in self.metrics
+        }
+
+
+def upper_bound(scores: Sequence[float], population: int) -> float:
+    """The upper end of the 95% interval of the mean of `population` scores, of which these were drawn at random.
+
+    >>> upper_bound([0.0, 1.0, 0.0, 1.0], 4)
+    0.5
+    """
+    from scipy.stats import t
+
+    n, centre = len(scores), mean(scores)
+    variance = math.fsum((value - centre) ** 2 for value in scores) / (n - 1)
+    left = 1 - n / population
+    return centre + float(t.ppf(0.975, n - 1)) * math.sqrt(left * variance / n)
+
+
+def _pooled(before: Measured, now: Measured, draws_before: int, draws_now: int) -> Measured:
+    total = draws_before + draws_now
+    scores: dict[str, list[float]] = {
+        name: [(a * draws_before + b * draws_now) / total for a, b in zip(values, now.scores[name], strict=True)]
+        for name, values in before.scores.items()
+    }  # fmt: skip
+    return Measured(before.rows, before.predictions, scores)
+
+
+def needed_slots(text: str) -> list[str]:
+    """The slots that every prompt must have because the first one has them: those that hold the row."""
+    return [name for name in slots_in(text) if name not in MADE]

@@ -1,0 +1,213 @@
+"""The loop of a search: propose, measure on train, criticise, measure on dev, choose."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from gnomon.core.rng import Rng
+from gnomon.methods.crispo.asking import Asker
+from gnomon.methods.crispo.candidates import Candidate, History, Step
+from gnomon.methods.crispo.config import SearchConfig
+from gnomon.methods.crispo.critique import Critic
+from gnomon.methods.crispo.evaluation import Evaluator, needed_slots
+from gnomon.methods.crispo.neighbours import Neighbours
+from gnomon.methods.crispo.proposing import Optimizer, optional_slots
+from gnomon.methods.crispo.rows import Example
+from gnomon.methods.crispo.scoring import Metric
+from gnomon.methods.crispo.selection import best_of
+from gnomon.methods.crispo.slots import KEYPHRASES, repair, slots_in
+from gnomon.methods.crispo.task import OnStep, Result, Task, check_task
+from gnomon.methods.crispo.together import side_by_side
+
+log = logging.getLogger(__name__)
+
+
+class Search:
+    """One search under way; arguments are those of `optimize`."""
+
+    def __init__(
+        self,
+        task: Task,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        asker: Asker,
+        metrics: Sequence[Metric],
+        cfg: SearchConfig,
+        rng: Rng,
+        neighbours: Neighbours | None,
+        on_step: OnStep | None,
+    ) -> None:
+        slots = check_task(task, train, dev, metrics, cfg, neighbours is not None)
+        self.task, self.cfg, self.asker, self.on_step = task, cfg, asker, on_step
+        self.history = History(metrics, policy=cfg.select, eps=cfg.eps, weights=cfg.weights)
+        self.evaluator = Evaluator(
+            asker,
+            {"train": train, "dev": dev},
+            metrics,
+            answer_tag=task.answer_tag,
+            main=task.main,
+            slots=slots,
+            neighbours=neighbours,
+            repeat=cfg.repeat,
+            rng=rng,
+        )
+        sources = self.evaluator.sources["train"]
+        self.critic = Critic(
+            asker,
+            train,
+            sources,
+            metrics,
+            rng,
+            examples=cfg.critique_examples,
+            pick=cfg.pick,
+            main=task.main,
+            template=task.critic,
+            context_tokens=cfg.context_tokens,
+        )
+        is_whole = task.main is None
+        self.optimizer = Optimizer(
+            asker,
+            train,
+            sources,
+            rng,
+            needed=slots if is_whole else (),
+            optional=optional_slots(task.filled) if is_whole else (),
+            answer_tag=task.answer_tag if is_whole else None,
+            arm=cfg.arm,
+            critiques=cfg.critiques,
+            top_k=cfg.top_k,
+            few_shot=cfg.few_shot,
+            examples_by=cfg.examples_by,
+            main=task.main,
+            first_k=cfg.k,
+            forbid_copies=cfg.forbid_copies,
+            template=task.optimizer,
+            context_tokens=cfg.context_tokens,
+        )
+        self.attempts = 0
+        exact = metrics[0].is_exact
+        self.dev_every = cfg.dev_every if cfg.dev_every is not None else 1 if exact else 5
+
+    async def run(self) -> Result:
+        """The whole search."""
+        given = [self.history.add(one) for one in self._given()]
+        await self._try(given)
+        await self._on_dev(given, must=True)
+        self._end(Step(0, [one.number for one in given]))
+        steps = 0 if self.cfg.arm == "plain" else self.cfg.steps
+        for number in range(1, steps + 1):
+            step = Step(number)
+            new = [self.history.add(one) for one in await self._propose(step)]
+            step.new = [one.number for one in new]
+            await self._try(new)
+            if number % self.dev_every == 0 or number == steps:
+                await self._on_dev([*new, self.history.best("train")])
+            self._end(step)
+        best = await self._choose()
+        self.asker.close_step()
+        saved = self.evaluator.saved
+        return Result(best, self.history, self.history.front("dev"), self.asker.calls, saved)
+
+    def _given(self) -> list[Candidate]:
+        """The prompts to begin with, mended where they lack something."""
+        found: list[Candidate] = []
+        for text in self.task.prompts:
+            repairs: tuple[str, ...] = ()
+            if self.task.main is None:
+                text, repairs = repair(text, needed_slots(self.task.filled), self.task.answer_tag)
+            has_k = KEYPHRASES in slots_in(self.task.main if self.task.main is not None else text)
+            if all(one.text != text for one in found):
+                found.append(Candidate(-1, text, k=self.cfg.k if has_k else None, repairs=repairs))
+        return found
+
+    async def _propose(self, step: Step) -> list[Candidate]:
+        """New prompts of a step, few or none where the optimiser writes nothing of use.
+
+        Proposals are asked for side by side and read in their order. When all of a step were refused, one more round is asked,
+        with other examples.
+        """
+        taken: list[Candidate] = []
+        refused: Counter[str] = Counter()
+        wanted = self.cfg.per_step
+        while len(taken) < wanted and refused.total() < self.cfg.max_retry:
+            await self._round(wanted - len(taken), step, taken, refused)
+        if not taken:
+            await self._round(wanted, step, taken, refused)
+        if not taken:
+            log.warning("step %d: no proposal could be used (%s).", step.step, _told(refused))
+        step.rejected = dict(sorted(refused.items()))
+        return taken
+
+    async def _round(self, count: int, step: Step, taken: list[Candidate], refused: Counter[str]) -> None:
+        numbers = range(self.attempts, self.attempts + count)
+        self.attempts += count
+        step.asked += count
+        asked = [self.optimizer.question(self.history, number) for number in numbers]
+        what = f"step {step.step}, proposal"
+        replies = await side_by_side(
+            self.asker.ask("optimizer", text, f"{what} {number}", draw=number)
+            for number, (text, _) in zip(numbers, asked, strict=True)
+        )
+        for number, (_, shown), reply in zip(numbers, asked, replies, strict=True):
+            if reply.finish == "refusal":
+                refused["refused by the model"] += 1
+                continue
+            found = self.optimizer.read(reply.text, self.history, taken, shown, number)
+            if isinstance(found, str):
+                refused[found] += 1
+            else:
+                found.step = step.step
+                taken.append(found)
+
+    async def _try(self, new: Sequence[Candidate]) -> None:
+        """Measure prompts on train, all at once; each is criticised as soon as its last row is in."""
+        bar = self.history.bar("train", self.cfg.top_k) if self.cfg.racing else None
+
+        async def one(candidate: Candidate) -> None:
+            if bar is not None:
+                await self.evaluator.race(candidate, "train", bar)
+            else:
+                await self.evaluator.measure(candidate, "train")
+            if self.cfg.arm == "crispo" and self.cfg.steps and not candidate.is_racing_loss:
+                candidate.critique = await self.critic.critique(candidate)
+
+        await side_by_side([one(candidate) for candidate in new])
+
+    async def _on_dev(self, candidates: Sequence[Candidate], *, must: bool = False) -> None:
+        metric, floor = self.history.metrics[0], self.cfg.dev_floor
+        waiting = {
+            one.number: one
+            for one in candidates
+            if "dev" not in one.measured
+            and not one.is_racing_loss
+            and (must or floor is None or one.values["train"][metric.name] >= floor)
+        }
+        await side_by_side([self.evaluator.measure(one, "dev") for one in waiting.values()])
+
+    async def _choose(self) -> Candidate:
+        """The best prompt on dev, after the best few were measured there once more."""
+        few = self.history.ranked("dev")[::-1][: self.cfg.recheck]
+        if len(few) < 2:
+            return self.history.best("dev")
+        await side_by_side([self.evaluator.measure(one, "dev", first_draw=self.cfg.repeat) for one in few])
+        there, numbers = self.history.on("dev"), {one.number for one in few}
+        keys = self.history.keys("dev")
+        left = [(key, one) for key, one in zip(keys, there, strict=True) if one.number in numbers]
+        return left[best_of([key for key, _ in left])][1]
+
+    def _end(self, step: Step) -> None:
+        for split in ("train", "dev"):
+            best = self.history.best(split)
+            step.best[split] = best.number
+            step.values[split] = dict(best.values[split])
+        step.task_calls = self.asker.counts["task"]
+        self.history.steps.append(step)
+        self.asker.close_step()
+        if self.on_step is not None:
+            self.on_step(step, self.history, self.asker.calls)
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none came"

@@ -1,0 +1,172 @@
+"""What a search leaves in its folder, written anew after every step, so that a killed one can be looked at too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gnomon.core import records
+from gnomon.core.files import write_json, write_text
+from gnomon.errors import BadInput
+from gnomon.methods.crispo.asking import Call
+from gnomon.methods.crispo.candidates import Candidate, History, Measured, Step
+
+HISTORY, CALLS, SEARCH = "history.jsonl", "calls.jsonl", "search.json"
+BEST, SUFFIX = "best_prompt.txt", "best_suffix.txt"
+
+
+@dataclass
+class Store:
+    """The files of one search.
+
+    `history.jsonl` has a line per prompt, `calls.jsonl` one per request, `scores/STEP-PROMPT-SPLIT.parquet` what each prompt did on
+    each row; `best_prompt.txt` holds the best prompt so far, byte for byte, and `search.json` the rest.
+    """
+
+    folder: Path
+    """Where they are."""
+    main: str | None = None
+    """The fixed prompt, where postscripts are tuned."""
+    answer_tag: str | None = None
+    """The tag of answers."""
+    is_simulated: bool = False
+    """Whether a simulator answered."""
+    _calls: int = 0
+    _scores: dict[tuple[int, str], Measured] = field(default_factory=dict)
+
+    def save(self, history: History, calls: Sequence[Call], best: Candidate) -> None:
+        """Write everything that is new."""
+        scores = self.folder / "scores"
+        for one in history.candidates:
+            for split, found in one.measured.items():
+                if self._scores.get((one.number, split)) is not found:
+                    records.write(
+                        scores / f"{one.step:03d}-{one.number:04d}-{split}.parquet", score_rows(found)
+                    )
+                    self._scores[one.number, split] = found
+        with (self.folder / CALLS).open("a" if self._calls else "w", encoding="utf-8") as file:
+            file.writelines(records.to_line(call.row()) for call in calls[self._calls :])
+        self._calls = len(calls)
+        records.write(self.folder / HISTORY, [one.row() for one in history.candidates])
+        write_text(self.folder / BEST, whole(self.main, best.text))
+        if self.main is not None:
+            write_text(self.folder / SUFFIX, best.text)
+        write_json(self.folder / SEARCH, self._told(history, best))
+
+    def _told(self, history: History, best: Candidate) -> dict[str, Any]:
+        return {
+            "metrics": [
+                {
+                    "name": metric.name,
+                    "low": metric.low,
+                    "high": metric.high,
+                    "higher_is_better": metric.higher_is_better,
+                }
+                for metric in history.metrics
+            ],
+            "select": history.policy,
+            "answer_tag": self.answer_tag,
+            "main": self.main,
+            "simulated": self.is_simulated,
+            "best": best.number,
+            "k": best.k,
+            "front": [one.number for one in history.front("dev")],
+            "steps": [_step(step) for step in history.steps],
+        }
+
+
+@dataclass(frozen=True)
+class Told:
+    """A search as its folder tells it."""
+
+    prompts: list[dict[str, Any]]
+    """Lines of `history.jsonl`."""
+    search: dict[str, Any]
+    """`search.json`."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Told:
+        """The search in a run folder, finished or not.
+
+        Raises:
+            BadInput: there is none.
+        """
+        try:
+            search: dict[str, Any] = json.loads((folder / SEARCH).read_text("utf-8"))
+        except (OSError, ValueError):
+            raise BadInput(
+                f"{folder} holds no search ({SEARCH} is missing). Give the folder of an `optimize` or `suffix` run."
+            ) from None
+        prompts = [raw for _, raw in records.read_raw(folder / HISTORY)]
+        if (
+            len(prompts) <= search["best"]
+        ):  # the two files are written one after the other; a kill may fall between
+            raise BadInput(f"{folder}: {HISTORY} is older than {SEARCH}. Repeat the run's command.")
+        return cls(prompts, search)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best prompt's line."""
+        found: dict[str, Any] = self.prompts[self.search["best"]]
+        return found
+
+
+def score_rows(found: Measured) -> list[dict[str, Any]]:
+    """One row per example: its name, the prediction, a column per metric."""
+    return [
+        {"id": name, "prediction": text, **{metric: values[i] for metric, values in found.scores.items()}}
+        for i, (name, text) in enumerate(zip(found.rows, found.predictions, strict=True))
+    ]
+
+
+def whole(main: str | None, text: str) -> str:
+    """The prompt as a file for others: with a fixed prompt, that and the postscript behind an empty line."""
+    if main is None:
+        return text
+    return f"{main}\n\n{text}" if text else main
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A prompt that is ready for use."""
+
+    name: str
+    """Where it comes from."""
+    text: str
+    """The prompt."""
+    k: int | None = None
+    """Its key phrases, where a search chose their number."""
+
+
+def read_prompt(path: Path) -> Finished:
+    """The prompt in a text file, or the best one of a run folder; the text as it stands, byte for byte.
+
+    Raises:
+        BadInput: it cannot be read, or is empty.
+    """
+    file, k = path, None
+    if path.is_dir():
+        k = Told.read(path).search["k"]
+        file = path / BEST
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: the prompt cannot be read ({error}). Give a text file in UTF-8.") from None
+    if not text.strip():
+        raise BadInput(f"{file}: the prompt is empty. Write one with INSERT_INPUT_HERE in it.")
+    return Finished(str(path), text, k)
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.step,
+        "new": step.new,
+        "asked": step.asked,
+        "rejected": step.rejected,
+        "best": step.best,
+        "values": step.values,
+        "task_calls": step.task_calls,
+    }

@@ -1,0 +1,96 @@
+"""What a search is for, what it gives back, and what is refused before anything is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.crispo.asking import Call
+from gnomon.methods.crispo.candidates import Candidate, History, Step
+from gnomon.methods.crispo.config import SearchConfig
+from gnomon.methods.crispo.evaluation import needed_slots
+from gnomon.methods.crispo.rows import Example, check_apart, check_slots, copied
+from gnomon.methods.crispo.scoring import Metric
+from gnomon.methods.crispo.slots import slots_in
+
+OnStep = Callable[[Step, History, Sequence[Call]], None]
+"""Called with each step, everything tried so far and every call so far; step 0 are the given prompts."""
+
+
+POSTSCRIPT = "Stay faithful to the input: do not write anything that it does not say."
+"""The postscript to begin with."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What prompts are for."""
+
+    prompts: Sequence[str]
+    """Prompts to begin with; where a postscript is tuned, postscripts."""
+    answer_tag: str | None = "summary"
+    """The answer stands inside this tag; None: it is the whole reply."""
+    main: str | None = None
+    """The fixed prompt before the postscript; None: whole prompts are tuned."""
+    critic: str | Path | None = None
+    """A template in place of the critic's."""
+    optimizer: str | Path | None = None
+    """A template in place of the optimiser's."""
+
+    @property
+    def filled(self) -> str:
+        """The first text that has the slots."""
+        return self.main if self.main is not None else self.prompts[0]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found."""
+
+    best: Candidate
+    """The best prompt on dev."""
+    history: History
+    """Every prompt and step."""
+    front: Sequence[Candidate]
+    """Prompts that no other beats in every metric on dev."""
+    calls: list[Call]
+    """Every request that was answered."""
+    saved_calls: int = 0
+    """Calls that racing spared."""
+
+
+def check_task(
+    task: Task,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    metrics: Sequence[Metric],
+    cfg: SearchConfig,
+    has_encoder: bool,
+) -> list[str]:
+    """Refuse what cannot work, before anything is paid for. Returns the slots that hold a row."""
+    for name, rows in (("train", train), ("dev", dev)):
+        if not rows:
+            raise BadInput(f"{name} has no rows. Give 50 to 100 pairs of input and output.")
+    if not task.prompts:
+        raise BadInput("There is no prompt to begin with. Give one.")
+    if cfg.racing and len(metrics) > 1:
+        raise BadConfig("racing looks at a single metric; got several. Leave it off.")
+    if cfg.weights is not None and len(cfg.weights) != len(metrics):
+        raise BadConfig(f"weights must be one per metric ({len(metrics)}); got {len(cfg.weights)}.")
+    texts = task.prompts if task.main is None else [task.main]
+    slots = needed_slots(texts[0])
+    check_slots(texts[0], [*train, *dev], has_encoder=has_encoder)
+    known = set(slots_in(texts[0]))
+    for text in texts[1:]:
+        if odd := [name for name in slots_in(text) if name not in known]:
+            raise BadInput(
+                f"A prompt has a slot that the first one has not ({odd[0]}). Give all the same slots."
+            )
+    check_apart({"train": train, "dev": dev}, slots)
+    for text in (*task.prompts, *([task.main] if task.main else [])):
+        if found := copied(text, dev, inputs=True):
+            raise BadInput(
+                f'A prompt to begin with holds the text of row "{found[0]}" of dev. Take it out of one of them.'
+            )
+    return slots

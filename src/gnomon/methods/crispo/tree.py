@@ -1,0 +1,162 @@
+"""The optimisation tree: every prompt at its step, below the one it was made from, to be clicked through."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnomon.core.report import Page
+from gnomon.core.report.markup import printable
+from gnomon.methods.crispo.store import Told
+
+HERE = Path(__file__).parent
+COLUMN, ROW, MARGIN = 34, 30, 26
+"""Pixels from step to step, from prompt to prompt, and around the drawing."""
+FEW_STEPS = 25
+"""With more steps than this, every fifth one is named."""
+
+
+def draw_tree(page: Page, told: Told, metric: Mapping[str, Any]) -> None:
+    """Add the tree of a search to a page; without its script every prompt stands folded below the drawing.
+
+    Args:
+        page: where to.
+        told: the search.
+        metric: a row of `search.json`'s metrics, whose score on train colours the prompts.
+    """
+    prompts = told.prompts
+    places = layout(prompts)
+    values = [_value(prompt, metric) for prompt in prompts]
+    known = [value for value in values if value is not None]
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    path = lineage(prompts, told.search["best"])
+    nodes = [
+        {
+            "number": prompt["number"],
+            "x": places[i][0],
+            "y": places[i][1],
+            "heat": None if (value := values[i]) is None else round(100 * (value - low) / span),
+            "label": _label(prompt, metric),
+            "is_best": prompt["number"] == told.search["best"],
+            "is_dropped": prompt["dropped"],
+        }
+        for i, prompt in enumerate(prompts)
+    ]
+    edges = [
+        {
+            "child": prompt["number"],
+            "d": _curve(places[prompt["parent"]], places[i]),
+            "is_path": prompt["number"] in path,
+        }
+        for i, prompt in enumerate(prompts)
+        if prompt["parent"] is not None
+    ]
+    page.panel(
+        HERE / "tree.html.j2",
+        HERE / "tree.js",
+        nodes=nodes,
+        edges=edges,
+        steps=_steps(prompts, places),
+        width=max(x for x, _ in places) + MARGIN,
+        height=max(y for _, y in places) + MARGIN,
+        cards=[_card(prompts, i, told) for i in range(len(prompts))],
+        metric=metric["name"],
+        best=told.search["best"],
+    )
+
+
+def layout(prompts: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Where each prompt is drawn: a column per step, within it sorted by the place of the parent, so that few lines cross."""
+    columns: dict[int, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        columns.setdefault(prompt["step"], []).append(i)
+    tallest = max(map(len, columns.values()))
+    places: dict[int, tuple[int, int]] = {}
+    for column, step in enumerate(sorted(columns)):
+        members = sorted(columns[step], key=lambda i: (places.get(prompts[i]["parent"] or 0, (0, 0))[1], i))
+        top = MARGIN + ROW * (tallest - len(members)) // 2
+        for row, i in enumerate(members):
+            places[i] = (MARGIN + COLUMN * column, top + ROW * row)
+    return [places[i] for i in range(len(prompts))]
+
+
+def lineage(prompts: Sequence[Mapping[str, Any]], number: int) -> list[int]:
+    """A prompt and those it comes from, the youngest first."""
+    found = [number]
+    while (parent := prompts[found[-1]]["parent"]) is not None:
+        found.append(parent)
+    return found
+
+
+def word_diff(before: str, after: str) -> list[tuple[str, str]]:
+    """The pieces of two texts in their order, each `same`, `del` or `add`.
+
+    >>> word_diff("be brief now", "be quick now")
+    [('same', 'be '), ('del', 'brief'), ('add', 'quick'), ('same', ' now')]
+    """
+    old, new = (re.findall(r"\s+|\S+", text) for text in (before, after))
+    pieces: list[tuple[str, str]] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            pieces.append(("same", "".join(new[c:d])))
+            continue
+        if a < b:
+            pieces.append(("del", "".join(old[a:b])))
+        if c < d:
+            pieces.append(("add", "".join(new[c:d])))
+    return [(kind, printable(text)) for kind, text in pieces]
+
+
+def _card(prompts: Sequence[Mapping[str, Any]], i: int, told: Told) -> dict[str, Any]:
+    """What is said about one prompt."""
+    prompt = prompts[i]
+    parent = prompt["parent"]
+    before = prompts[parent]["prompt"] if parent is not None else prompt["prompt"]
+    return {
+        "number": prompt["number"],
+        "step": prompt["step"],
+        "parent": parent,
+        "is_best": prompt["number"] == told.search["best"],
+        "scores": [
+            f"{split} {name} {_percent(value, told, name):.2f}"
+            for split, values in prompt["scores"].items()
+            for name, value in values.items()
+        ],
+        "k": prompt["k"],
+        "pieces": word_diff(before, prompt["prompt"]),
+        "critique": printable(prompt["critique"]) if prompt["critique"] else None,
+        "repairs": prompt["repairs"],
+        "copies": prompt["copies"],
+        "dropped": prompt["dropped"],
+    }
+
+
+def _label(prompt: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
+    value = _value(prompt, metric)
+    score = "dropped" if value is None else f"{value:.4g} on train"
+    return f"prompt {prompt['number']}, step {prompt['step']}: {score}"
+
+
+def _value(prompt: Mapping[str, Any], metric: Mapping[str, Any]) -> float | None:
+    value = prompt["scores"].get("train", {}).get(metric["name"])
+    return None if value is None else float(value)
+
+
+def _percent(value: float, told: Told, name: str) -> float:
+    metric = next(one for one in told.search["metrics"] if one["name"] == name)
+    return 100 * value if (metric["low"], metric["high"]) == (0.0, 1.0) else value
+
+
+def _curve(one: tuple[int, int], other: tuple[int, int]) -> str:
+    (x, y), (u, v) = one, other
+    middle = (x + u) / 2
+    return f"M{x} {y}C{middle:g} {y} {middle:g} {v} {u} {v}"
+
+
+def _steps(prompts: Sequence[Mapping[str, Any]], places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Name and place of the columns."""
+    found = {prompt["step"]: x for prompt, (x, _) in zip(prompts, places, strict=True)}
+    return [(step, x) for step, x in sorted(found.items()) if len(found) <= FEW_STEPS or step % 5 == 0]

@@ -1,0 +1,158 @@
+"""The miniature's texts: real ones that every machine has, two made-up languages, and what a checkpoint writes by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gnomon.core.data.corpora import stdlib_code, stdlib_documentation
+from gnomon.core.models import GenConfig, generate
+from gnomon.core.rng import Rng
+from gnomon.methods.neutral_residues.corpora import share_of
+from gnomon.methods.neutral_residues.mini_languages import Meaning, Tongue, document
+
+HELD, TUNING = 0.06, 0.06
+"""Shares of the files: the first is what verdicts are measured on; settings were chosen on the second."""
+
+SAMPLE_TOKENS = 200
+"""Tokens of a sample of a checkpoint at most."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of two domains."""
+
+    about: str
+    """What they are, in a sentence or two."""
+    read: list[str]
+    """What the backbone is trained on; empty where it comes trained."""
+    mixed: list[str]
+    """What stands for that in the extension's training."""
+    held: list[str]
+    """Text of the old domain that no training has seen."""
+    new: list[str]
+    """The new domain."""
+    new_held: list[str]
+    """Text of it that no training has seen."""
+
+
+def source(held_bytes: int, *, tuning: bool = False) -> Texts:
+    """Documentation and code of the standard library, split by file; the topics of `help` stand for the documentation.
+
+    Args:
+        held_bytes: bytes of each domain to measure on.
+        tuning: measure on the files that are there for choosing settings.
+    """
+    documentation, topics = [], []
+    for text in stdlib_documentation():
+        if text.group.startswith("topic:"):
+            topics.append(text.text)
+        else:
+            documentation.append((text.group, _without_examples(text.text)))
+    code = [(text.group, text.text) for text in stdlib_code()]
+    return Texts(
+        "A byte-level model has read the documentation strings of the standard library and learns its source code, with one "
+        "training sequence in ten from the topics of `help`. What it forgets is measured on documentation of files that no "
+        "training has seen.",
+        _part(documentation, "train"),
+        topics,
+        _until(_part(documentation, "tuning" if tuning else "held"), held_bytes),
+        _part(code, "train"),
+        _until(_part(code, "tuning" if tuning else "held"), held_bytes),
+    )
+
+
+def languages(documents: int, held_bytes: int, generator: Rng, *, tuning: bool = False) -> Texts:
+    """Two made-up languages that speak of one world; what is mixed in jumps between topics, what is measured keeps to one.
+
+    Args:
+        documents: of each language.
+        held_bytes: bytes of each to measure on.
+        generator: names the draws.
+        tuning: draw other documents to measure on.
+    """
+    meaning = Meaning.drawn(generator.child("meaning"))
+    old, new = (Tongue.drawn(generator.child("tongue", i), verb_last=bool(i)) for i in range(2))
+    every: Sequence[int | None] = range(meaning.topics)
+
+    def write(tongue: Tongue, topics: Sequence[int | None], name: str) -> list[str]:
+        draw = generator.child("documents", name).python()
+        return [document(meaning, tongue, draw.choice(topics), draw) for _ in range(documents)]
+
+    held = "tuning" if tuning else "held"
+    return Texts(
+        "A model has read a made-up language and learns another one that speaks of the same world with other words, in "
+        "another order and with an ending for the object. One training sequence in ten is of the first language and jumps between "
+        "topics; what the model forgets is measured on documents that keep to one, as those it has read do.",
+        write(old, every, "read"),
+        write(old, [None], "mixed"),
+        _until(write(old, every, f"{held}, old"), held_bytes),
+        write(new, every, "new"),
+        _until(write(new, every, f"{held}, new"), held_bytes),
+    )
+
+
+def samples(
+    model: Any,
+    tokenizer: Any,
+    count: int,
+    length: int,
+    held_bytes: int,
+    generator: Rng,
+    *,
+    tuning: bool = False,
+) -> Texts:
+    """What a pretrained model writes by itself stands for what it has read; the code of the standard library is new to it.
+
+    Args:
+        model: a causal transformers model.
+        tokenizer: its tokenizer.
+        count: samples.
+        length: tokens of a training row; samples are no shorter unless they end by themselves.
+        held_bytes: bytes of each domain to measure on.
+        generator: names the draws.
+        tuning: measure on other samples and files.
+    """
+    begin = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
+    gen = GenConfig(max_new_tokens=max(length, SAMPLE_TOKENS), n=count)
+    (written,) = generate(model, tokenizer, [begin], gen, generator=generator.child("samples"))
+    named = [(f"sample {i}", text) for i, one in enumerate(written) if (text := one.text.strip())]
+    code = [(text.group, text.text) for text in stdlib_code()]
+    place = "tuning" if tuning else "held"
+    return Texts(
+        "A pretrained model learns the source code of the standard library. Samples of its own stand for what it has read, one "
+        "training sequence in ten; what it forgets is measured on other samples.",
+        [],
+        _part(named, "train"),
+        _until(_part(named, place), held_bytes),
+        _part(code, "train"),
+        _until(_part(code, place), held_bytes),
+    )
+
+
+def _part(texts: Sequence[tuple[str, str]], name: str) -> list[str]:
+    """The texts of one part; which part a text is in depends on its group's name alone."""
+
+    def place(group: str) -> str:
+        at = share_of(group)
+        return "held" if at < HELD else "tuning" if at < HELD + TUNING else "train"
+
+    return [text for group, text in texts if place(group) == name]
+
+
+def _until(texts: Sequence[str], n_bytes: int) -> list[str]:
+    """Texts from the first on, until they have so many bytes."""
+    found = []
+    for text in texts:
+        if n_bytes <= 0:
+            break
+        found.append(text)
+        n_bytes -= len(text.encode("utf-8", "surrogatepass"))
+    return found
+
+
+def _without_examples(text: str) -> str:
+    """Documentation without the lines of its interactive examples, which are code."""
+    return re.sub(r"(?m)^\s*(>>>|\.\.\.).*\n?", "", text)

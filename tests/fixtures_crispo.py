@@ -1,0 +1,116 @@
+"""Small tasks for prompt searches: rows whose answers are known, scripted models behind the real interface, worlds on disk."""
+
+import re
+
+from gnomon.core import records
+from gnomon.core.llm import Script, open_llm
+from gnomon.core.rng import Rng
+from gnomon.core.worlds.house import draw_documents
+from gnomon.methods.crispo import LLMs, SearchConfig, Task, metric_of, optimize
+from gnomon.methods.crispo.mini_world import PROMPT, as_example, style_metric
+from gnomon.methods.crispo.rows import Example
+
+STYLE, DEFAULT = (1, 1, 2, 3, 0, 1, 2, 3), "00112233"
+WRITER, CRITIC, OPTIMIZER = f"sim:styler?default={DEFAULT}", "sim:critic", "sim:optimizer"
+
+
+def house(count, name="train", seed=0, **more):
+    """Rows of the house-style world."""
+    return [as_example(one) for one in draw_documents(count, STYLE, Rng(seed), name=name, **more)]
+
+
+def house_files(folder, train=12, dev=12, test=20, **more):
+    """The same as files, with the manual prompt; returns the words of a command."""
+    for name, count in (("train", train), ("dev", dev), ("test", test)):
+        rows = [one.row for one in draw_documents(count, STYLE, Rng(0), name=name, **more)]
+        records.write(folder / f"{name}.jsonl", rows)
+    (folder / "seed.txt").write_text(PROMPT)
+    paths = [folder / f"{name}.jsonl" for name in ("train", "dev", "test")]
+    return [paths[0], "--dev", paths[1], "--test", paths[2], "--prompt", folder / "seed.txt"]
+
+
+def simulated():
+    return LLMs(open_llm(WRITER), open_llm(CRITIC), open_llm(OPTIMIZER))
+
+
+def searched(llms=None, *, train=None, dev=None, prompt=PROMPT, metrics=None, seed=0, **cfg):
+    """A small search in the house-style world."""
+    settings = SearchConfig(**({"steps": 3, "dev_every": 1} | cfg))
+    return optimize(
+        Task([prompt]),
+        train or house(10),
+        dev or house(10, "dev"),
+        llms or simulated(),
+        metrics or [style_metric()],
+        settings,
+        rng=Rng(seed),
+    )
+
+
+# Counting: prompts are numbers, the task model answers with the number of its prompt
+
+
+def number_in(text):
+    """The number that a filled prompt speaks of; 0 for the first prompt."""
+    found = re.findall(r"number (\d+)", text)
+    return int(found[-1]) if found else 0
+
+
+def counting_llms(log=None, *, reply=None):
+    """A task model that answers with its prompt's number, a critic, and an optimiser who counts: 1, 2, 3, ...
+
+    Args:
+        log: every request's text is appended, with the role.
+        reply: number -> the optimiser's whole answer; None writes a good one.
+    """
+    written = []
+
+    def note(role, request):
+        text = request.messages[-1].content
+        if log is not None:
+            log.append((role, text, request))
+        return text
+
+    def task(request):
+        return f"<summary>{number_in(note('task', request))}</summary>"
+
+    def critic(request):
+        note("critic", request)
+        return "<critique>Count on.</critique>"
+
+    def optimizer(request):
+        note("optimizer", request)
+        number = request.draw + 1
+        written.append(number)
+        if reply is not None:
+            return reply(number)
+        return f"<instruction>Say the number {number}: INSERT_INPUT_HERE in <summary> tags</instruction>"
+
+    names = [f"script:{role}" for role in ("task", "critic", "optimizer")]
+    return LLMs(*(Script(f, name) for f, name in zip((task, critic, optimizer), names, strict=True)))
+
+
+COUNT_PROMPT = "Say it: INSERT_INPUT_HERE in <summary> tags"
+
+
+def numbered(count, name="r"):
+    """Rows whose inputs are long enough to be told from anything else."""
+    return [Example(f"{name}{i}", f"this is the input {i} of the rows {name}", "9") for i in range(count)]
+
+
+def as_number(high=100.0):
+    """The prediction as a number, divided by `high`."""
+
+    def value(prediction, reference, source):
+        return int(prediction or 0) / high
+
+    return metric_of(value, "number")
+
+
+def two_scores():
+    """Two metrics that grow with the number that was said."""
+
+    def other(prediction, reference, source):
+        return int(prediction or 0) / 50
+
+    return [as_number(), metric_of(other, "other")]

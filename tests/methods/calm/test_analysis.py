@@ -1,0 +1,393 @@
+"""From rows to profiles: cells, length, scores, words, other tools' logs, and judges side by side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fixtures_calm import log_of_rates, made_items, simulated, verdict, write_rows
+from gnomon.core.rng import Rng
+from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.calm import (
+    Options,
+    analyze,
+    audit,
+    chosen_probes,
+    compare,
+    import_log,
+    load_cues,
+    load_profile,
+    write,
+)
+from gnomon.methods.calm.cross_scoring import scoring_trials
+from gnomon.methods.calm.lengths import drift_of
+from gnomon.methods.calm.power import items_needed, power_of, power_table, smallest_effect, word_of
+from gnomon.methods.calm.ratings import self_effect, z_scores
+
+N = 60
+
+
+def only(rows, probe=None, **options):
+    (profile,) = analyze(rows, Options(**options))
+    return profile if probe is None else next(cell for cell in profile.cells if cell.probe == probe)
+
+
+def plain(n=N, again=lambda i: "R1"):
+    rows = [verdict(i, "R1", slots=(i % 2, 1 - i % 2)) for i in range(n)]
+    return rows + [verdict(i, again(i), draw=1, slots=(i % 2, 1 - i % 2)) for i in range(n)]
+
+
+def changed(choice, probe="bandwagon", condition="90%, worse", n=N, **more):
+    return [verdict(i, choice(i), probe=probe, condition=condition, cued=1, **more) for i in range(n)]
+
+
+def test_a_cell_by_hand():
+    cell = only(
+        plain(again=lambda i: "R2" if i < 6 else "R1") + changed(lambda i: "R2" if i < 30 else "R1"),
+        "bandwagon",
+    )
+    assert (cell.n, cell.unparsed) == (N, 0)
+    assert (cell.rr[0], cell.cr[0], cell.bis[0], cell.shift[0], cell.flips) == pytest.approx(
+        (0.5, 0.9, 0.4, 0.5, 0.5)
+    )
+    assert cell.word == "biased"
+
+
+def test_unread_verdicts_are_left_out_counted_and_shown_as_changed():
+    rows = plain() + changed(lambda i: None if i < 10 else "R2" if i < 20 else "R1")
+    cell = only(rows, "bandwagon")
+    assert (cell.n, cell.unparsed) == (50, 10)
+    assert cell.rr[0] == pytest.approx(40 / 50)
+    assert cell.rr_with_unparsed == pytest.approx(40 / 60)
+
+
+def test_ties_are_changes_or_halves():
+    rows = plain() + changed(lambda i: "tie" if i < 30 else "R1")
+    assert only(rows, "bandwagon").rr[0] == pytest.approx(0.5)
+    assert only(rows, "bandwagon", half_ties=True).rr[0] == pytest.approx(0.75)
+    assert only(rows, "bandwagon").shift[0] == 0  # a tie prefers nobody
+    assert only(rows, "bandwagon", half_ties=True).shift[0] == pytest.approx(0.25)
+
+
+def test_conditions_together_keep_items_together():
+    rows = (
+        plain()
+        + changed(lambda i: "R2" if i < 30 else "R1")
+        + changed(lambda i: "R1", condition="60%, worse", dose=60.0)
+    )
+    cells = {cell.condition: cell for cell in only(rows).cells}
+    whole = cells["all"]
+    assert (whole.n, whole.rr[0], whole.shift[0]) == (2 * N, pytest.approx(0.75), pytest.approx(0.25))
+    assert whole.word == "" and cells["60%, worse"].dose == 60
+    one = cells["90%, worse"]
+    assert (
+        whole.shift[2] - whole.shift[1] > 0.6 * (one.shift[2] - one.shift[1]) / 2
+    )  # not as narrow as 2N items would be
+
+
+def test_kinds_that_split_the_items_are_tested_together():
+    rows = [replace(row, set="fact") for row in plain()]
+    kinds = ["circular" if i % 2 else "popularity" for i in range(N)]
+    more = {"probe": "fallacy-oversight", "cued": 1, "set": "fact"}
+    rows += [verdict(i, "R1", condition=kinds[i], **more) for i in range(N)]
+    profile = only(rows)
+    words = {cell.condition: cell.word for cell in profile.cells}
+    assert words == {"circular": "", "popularity": "", "all": "biased"}  # it overlooked them all
+    assert profile.words() == {"fallacy-oversight": "biased"}
+
+
+def test_words_need_power():
+    few = only(plain(20, lambda i: "R2" if i % 3 == 0 else "R1") + changed(lambda i: "R1", n=20), "bandwagon")
+    assert few.word == "cannot tell" and few.smallest > 0.1
+    steady = plain(600, lambda i: "R2" if i % 20 == 0 else "R1") + changed(lambda i: "R1", n=600)
+    many = only(steady, "bandwagon")
+    assert many.word == "no bias seen" and many.smallest <= 0.1
+
+
+def test_chain_of_thought_is_accuracy_and_air():
+    rows = [verdict(i, "R1" if i < 30 else "R2") for i in range(N)] + [
+        verdict(i, "R1" if i < 30 else "R2", draw=1) for i in range(N)
+    ]
+    rows += [
+        verdict(i, "R1" if i < 45 else "R2", probe="chain-of-thought", condition="solve first")
+        for i in range(N)
+    ]
+    cell = only(rows, "chain-of-thought")
+    assert (cell.more["accuracy"][0], cell.more["accuracy with CoT"][0]) == pytest.approx((0.5, 0.75))
+    assert cell.more["AIR"][0] == pytest.approx(0.5)
+    assert cell.word == "biased" and cell.p < 1e-3
+    assert "AIR" not in only(rows, "chain-of-thought", version="preprint").more
+
+
+def test_reasons_that_name_the_cue():
+    rows = plain() + changed(lambda i: "R2" if i < 40 else "R1", text="Most people say so.")
+    rows = [
+        replace(row, text="It is simply better.") if row.probe == "bandwagon" and int(row.item) < 10 else row
+        for row in rows
+    ]
+    cell = only(rows, "bandwagon")
+    assert cell.more["flipped"] == 40 and cell.more["cue named"] == pytest.approx(0.75)
+
+
+def test_a_log_without_plain_verdicts():
+    with pytest.raises(BadInput, match="have no plain ones"):
+        analyze(changed(lambda i: "R1"))
+    with pytest.raises(BadInput, match="no verdicts"):
+        analyze([])
+
+
+def test_a_profile_survives_its_file(tmp_path):
+    profile = only(plain() + changed(lambda i: "R2" if i < 30 else "R1"))
+    profile.save(tmp_path / "profile.json")
+    again = load_profile(tmp_path / "profile.json")
+    assert again.cells[0].bis == profile.cells[0].bis and again.averages() == profile.averages()
+    (tmp_path / "profile.json").write_text("{}")
+    with pytest.raises(BadInput, match="not a profile"):
+        load_profile(tmp_path / "profile.json")
+
+
+# Length
+
+
+def test_a_shift_that_is_all_length_is_none_at_equal_length():
+    draw = Rng(0).numpy()
+    ratios = 2.0 ** draw.uniform(0, 1.5, 600)
+    moved = (draw.random(600) < 0.3 * np.log2(ratios)).astype(float)
+    drift = drift_of(moved, ratios)
+    assert drift.at_equal_length[1] < 0 < drift.at_equal_length[2]
+    assert drift.per_doubling == pytest.approx(0.3, abs=0.06)
+    assert abs(drift.matched_shift[0]) < 0.08 and drift.matched > 30
+    tone = (draw.random(600) < 0.3).astype(float)
+    assert drift_of(tone, ratios).at_equal_length[1] > 0.15
+
+
+def test_length_of_the_line_is_that_of_least_squares():
+    x, y = np.array([0.0, 1.0, 2.0] * 10), np.array([1.0, 0.0, 1.0] * 10)
+    slope, intercept = np.polyfit(x, y, 1)
+    drift = drift_of(y, 2.0**x)
+    assert (drift.at_equal_length[0], drift.per_doubling) == pytest.approx((intercept, slope), abs=1e-9)
+    assert drift_of(np.zeros(3), np.full(3, np.nan)) is None
+
+
+# Scores
+
+
+def test_the_self_effect_is_that_of_least_squares():
+    sm = pytest.importorskip("statsmodels.api")
+    draw = Rng(1).numpy()
+    n, judges = 12, 3
+    leniency, own = np.array([0, 1.0, -0.5])[:, None], 0.7 * np.eye(judges)
+    scores = draw.normal(5, 1, (n, 1, judges)) + leniency + own + draw.normal(0, 0.3, (n, judges, judges))
+    rows, y = [], []
+    for i in range(n):
+        for j in range(judges):
+            for a in range(judges):
+                judge, answer = np.eye(judges)[j], np.eye(n * judges)[i * judges + a]
+                rows.append([float(j == a), *judge[1:], *answer])
+                y.append(scores[i, j, a])
+    theirs = sm.OLS(np.array(y), np.array(rows)).fit().params[0]
+    assert self_effect(scores).value == pytest.approx(theirs)
+    scores[0, 1, 1] = np.nan  # an item with a hole is left out
+    assert self_effect(scores).value == pytest.approx(self_effect(scores[1:]).value)
+
+
+def test_z_scores_take_leniency_out():
+    scores = np.random.default_rng(0).normal(5, 1, (200, 2, 2))
+    scores[:, 1] += 3
+    assert np.abs(z_scores(scores).mean(1)).max() < 1e-9
+
+
+def test_self_enhancement_needs_two_judges_and_blind_answers():
+    items = made_items(25, sets=("alignment",))
+    judges = [simulated(f"voice={voice}&own=2", name=voice) for voice in ("One.", "Two.")]
+    answers = {judge.name: judge.answer([item.question for item in items]) for judge in judges}
+    answers["Two."][0] = answers["One."][0]
+    answers["Two."][1] = None
+    trials, dropped = scoring_trials(items, answers)
+    assert dropped == {"same answer": 1, "no answer": 1} and len(trials) == 2 * 23
+    for trial in trials:
+        prompt = judges[0].prompting.prompt(trial)
+        assert "by One." not in prompt and "[Start of reference answer]" in prompt
+    from gnomon.methods.calm.auditing import run_trials
+
+    rows = [row for judge in judges for row in run_trials(judge, trials)]
+    first, _ = analyze(rows)
+    cell = first.cells[0]
+    assert cell.probe == "self-enhancement" and cell.n == 23 and cell.word == "biased"
+    own, other = cell.more["own score"], cell.more["others' score"]
+    assert cell.more["error rate"][0] == pytest.approx(own / other - 1)
+    assert 1 < cell.more["effect of being one's own, over all judges"][0] < 3
+    (alone,) = analyze([row for row in rows if row.judge == "One."])
+    assert "at least two judges" in alone.skipped["self-enhancement"]
+
+
+def test_refined_answers_with_and_without_their_history():
+    items = [replace(item, answers=item.answers[:1]) for item in made_items(80, sets=("refinement",))]
+    from gnomon.methods.calm import Rewrite
+
+    items = [
+        item.adding([Rewrite("refinement-aware", "polished", 0, f"{item.answers[0]}\nDone.")])
+        for item in items
+    ]
+    (profile,) = analyze(audit(simulated("refined=1"), items, chosen_probes(["refinement-aware"])))
+    cell = next(cell for cell in profile.cells if cell.condition == "refined, history shown")
+    assert cell.more["error rate"][1] > 0 and cell.word == "biased"
+    assert cell.shift[1] < 1 < cell.shift[2]
+    (null,) = analyze(audit(simulated(), items, chosen_probes(["refinement-aware"])))
+    assert null.words()["refinement-aware"] != "biased"
+
+
+# Power
+
+
+def test_power_is_that_of_the_normal_approximation():
+    n, discordant = 400, 0.36
+    smallest = smallest_effect(discordant, n, tests=1)
+    assert smallest == pytest.approx((1.959964 + 0.841621) * np.sqrt(discordant / n), rel=1e-5)
+    assert power_of(smallest, discordant, n, tests=1) == pytest.approx(0.8, abs=1e-3)
+    assert abs(items_needed(smallest, discordant, tests=1) - n) <= 1
+    assert smallest_effect(0.1, 0) == np.inf and power_of(0.5, 0.1, 0) == 0
+    draw = Rng(0).numpy()  # and of the exact test itself, about
+    from gnomon.core.metrics.stats import mcnemar
+
+    gained, lost = 0.18 + smallest / 2, 0.18 - smallest / 2
+    u = draw.random((2000, n))
+    p = mcnemar((u < lost).sum(1), ((u >= lost) & (u < lost + gained)).sum(1))
+    assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.06)
+
+
+def test_words_and_the_table():
+    assert word_of(0.01, 0.3, 10, smallest=0.1) == "biased"
+    assert word_of(0.5, 0.3, 10, smallest=0.1) == "cannot tell"
+    assert word_of(0.5, 0.3, 10_000, smallest=0.1) == "no bias seen"
+    table = power_table(150, 0.8, 0.9, (0.1, 0.2))
+    assert table.rr == pytest.approx((0.8, 0.729, 0.856), abs=2e-3)
+    assert table.rows[0][1] < table.rows[1][1] and table.rows[0][2] > table.rows[1][2]
+    with pytest.raises(BadConfig, match="effect must be > 0"):
+        items_needed(0, 0.1)
+
+
+# Logs of others
+
+
+def test_judgebench_golden_file(shared_data):
+    path = shared_data / "judge" / "judgebench_claude-3-haiku.jsonl"
+    if not path.is_file():
+        pytest.skip("no JudgeBench log beside the repository")
+    cell = only(import_log(path, "judgebench"), "position")
+    assert (cell.n, cell.n + cell.unparsed) == (257, 270)
+    assert cell.rr[0] == pytest.approx(135 / 257) and cell.rr[0] == pytest.approx(0.525, abs=5e-4)
+    assert cell.rr_with_unparsed == pytest.approx(0.5)
+    assert cell.cr is None and cell.bis is None
+    # 37 pairs prefer the first slot twice, 7 the second twice.
+    assert cell.more["slot effect (log-odds)"] == pytest.approx(0.5 * np.log(37.5 / 7.5))
+    assert cell.word == "biased"
+
+
+def judgebench(pair, label, first, second):
+    return {
+        "pair_id": pair,
+        "label": label,
+        "judge_name": "j",
+        "judgments": [{"decision": first}, {"decision": second}],
+    }
+
+
+def test_judgebench_by_hand(tmp_path):
+    rows = [judgebench("a", "A>B", "A>B", "B>A"), judgebench("b", "B>A", "A>B", "A>B"), judgebench("c", "B>A", "B>A", None),
+            judgebench("d", "A>B", "A=B", "A=B")]  # fmt: skip
+    log = import_log(write_rows(tmp_path / "log.jsonl", rows), "judgebench")
+    assert [row.choice for row in log] == ["R1", "R1", "R2", "R1", "R1", None, "tie", "tie"]
+    cell = only(log, "position")
+    assert (cell.n, cell.unparsed, cell.rr[0]) == (3, 1, pytest.approx(2 / 3))
+    assert cell.more["first slot"][0] == pytest.approx(3 / 5)
+
+
+def test_pairs_of_mt_bench(tmp_path):
+    def row(question, first, second):
+        return {"question_id": question, "model_1": "m", "model_2": "n", "g1_winner": first, "g2_winner": second,
+                "judge": ["gpt-4", "pair-v2"], "turn": 1}  # fmt: skip
+
+    rows = [
+        row(1, "model_1", "model_1"),
+        row(2, "model_1", "model_2"),
+        row(3, "tie", "tie"),
+        row(4, "error", "model_2"),
+    ]
+    log = import_log(write_rows(tmp_path / "log.jsonl", rows), "mtbench-pair")
+    assert {one.judge for one in log} == {"gpt-4"}
+    cell = only(log, "position")
+    assert (cell.n, cell.unparsed, cell.rr[0]) == (3, 1, pytest.approx(2 / 3))
+    assert cell.more["slot effect (log-odds)"] > 0  # question 2: model_1 when first, model_2 when first
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"label": "A>B"}, 'field "judgments" is missing'),
+        (judgebench("a", "A", "A>B", "B>A"), 'field "label" must be A>B or B>A'),
+        (judgebench("a", "A>B", "A>>B", "B>A"), "a decision must be"),
+        ({"label": "A>B", "judgments": [{}]}, "must hold two"),
+        ({"label": "A>B", "judgments": "x"}, "must be a list; got str"),
+    ],
+)
+def test_logs_of_another_format(tmp_path, row, says):
+    with pytest.raises(BadInput) as told:
+        import_log(write_rows(tmp_path / "log.jsonl", [row]), "judgebench")
+    assert says in str(told.value) and "log.jsonl, line 1" in str(told.value)
+    with pytest.raises(BadInput, match="no format of verdicts"):
+        import_log(tmp_path / "log.jsonl", "csv")
+
+
+# Side by side
+
+
+def test_comparison_by_hand():
+    left = log_of_rates(100, {"bandwagon": 0.9}, {"alignment": 0.95}, judge="left")
+    right = log_of_rates(100, {"bandwagon": 0.7}, {"alignment": 0.75}, judge="right")
+    found = compare(left + right)
+    (one,) = found.contrasts
+    assert (one.n, one.rr[0], one.bis[0], one.shift[0]) == (
+        100,
+        pytest.approx(0.2),
+        pytest.approx(0, abs=1e-9),
+        pytest.approx(-0.2),
+    )
+    worse = log_of_rates(100, {"bandwagon": 0.6}, {"alignment": 0.95}, judge="worse")
+    assert compare(left + worse).contrasts[0].q < 0.01
+    noisy = log_of_rates(100, {"bandwagon": 0.6}, {"alignment": 0.61}, judge="noisy")
+    assert compare(left + noisy).swaps == ["bandwagon: left has the higher RR, and noisy the lower BIS"]
+    with pytest.raises(BadInput, match="two judges or more"):
+        compare(left)
+
+
+def test_judges_are_compared_on_what_both_judged():
+    items = write(made_items(30), chosen_probes(["authority"]), load_cues(), Rng(0)).items
+    probe = chosen_probes(["authority"])
+    rows = audit(simulated(name="a"), items, probe) + audit(simulated(name="b"), items[40:], probe)
+    (one,) = compare(rows).contrasts
+    assert one.n == 20 * 6
+
+
+def test_position_of_a_judge_shows_in_its_profile():
+    items = made_items(150, sets=("alignment",), candidates=4)
+    (profile,) = analyze(audit(simulated("position=2"), items, chosen_probes(["position"])))
+    for cell in profile.cells:
+        assert cell.word == "biased" and cell.shift[1] > 0
+        assert cell.more["candidates"] == int(cell.condition[0])
+    assert profile.words() == {"position": "biased"}
+
+
+def test_the_paired_test_of_scores_is_scipy_s():
+    from scipy.stats import ttest_rel
+
+    from gnomon.methods.calm.ratings import error_rate
+
+    draw = Rng(7).numpy()
+    left, right = draw.normal(6, 1, 40), draw.normal(5.5, 1, 40)
+    assert error_rate(left, right).p == pytest.approx(ttest_rel(left, right).pvalue)
+    right[3] = np.nan
+    assert error_rate(left, right).p == pytest.approx(
+        ttest_rel(np.delete(left, 3), np.delete(right, 3)).pvalue
+    )
+    assert error_rate(left, left).p == 1

@@ -1,0 +1,422 @@
+"""The verbs as typed: from data to report, over HTTP with faults, killed and continued, within a budget."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import gnomon
+from fixtures_calm import as_rows, calm, made_items, read_rows, report, write_rows
+from fixtures_server import CompletionServer
+from gnomon.core.llm import open_llm
+from gnomon.core.llm.sims import ChatServer
+from gnomon.errors import UserError
+
+ASK = ["--llm.concurrency", 8]
+BIASES = ["--bias", "position", "authority", "bandwagon"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Eight items of the fact set and eight of the alignment set."""
+    return write_rows(tmp_path_factory.mktemp("data") / "items.jsonl", as_rows(made_items(8)))
+
+
+@pytest.fixture(scope="module")
+def perturbed(data, tmp_path_factory):
+    """A run of `perturb` by rule."""
+    out = tmp_path_factory.mktemp("perturbed") / "run"
+    assert calm("perturb", data, "--out", out, "--export") == 0
+    return out
+
+
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
+def table(folder, caption):
+    return next(one["rows"] for one in report(folder)["tables"] if one["caption"].startswith(caption))
+
+
+def test_perturb_leaves_items_with_rewrites_and_prompts_for_other_harnesses(perturbed):
+    items = read_rows(perturbed / "items.jsonl")
+    assert len(items) == 16
+    assert {one["probe"] for item in items for one in item["rewrites"]} == {
+        "verbosity",
+        "sentiment",
+        "authority",
+        "fallacy-oversight",
+    }
+    assert not report(perturbed)["simulated"]
+    samples = read_rows(perturbed / "inspect.jsonl")
+    trials = read_rows(perturbed / "lm_eval" / "trials.jsonl")
+    assert len(samples) == len(trials) > 100
+    from gnomon.methods.calm import score
+
+    for sample, trial in zip(samples, trials, strict=True):
+        assert set(sample) == {"id", "input", "target", "metadata"} and trial["id"] == sample["id"]
+        assert score(f"Well. [[{sample['target']}]]", sample["metadata"]["slots"]) == "R1"
+        assert trial["letters"][trial["target"]].strip() == sample["target"]
+    import yaml
+
+    assert (
+        yaml.safe_load((perturbed / "lm_eval" / "calm.yaml").read_text())["output_type"] == "multiple_choice"
+    )
+
+
+def test_perturb_by_a_model_says_simulated_and_counts_what_was_caught(data, tmp_path):
+    words = [
+        "--bias",
+        "sentiment",
+        "--writer",
+        "sim:rewriter?meaning_breaks=0.3&http_500=0.05",
+        "--checker",
+        "sim:rewriter",
+    ]
+    assert calm("perturb", data, *words, *ASK, "--out", tmp_path / "run") == 0
+    found = report(tmp_path / "run")
+    assert found["simulated"] and found["title"].startswith("SIMULATED")
+    assert {row["reason"]: row["attempts"] for row in table(tmp_path / "run", "what the check caught")}[
+        "meaning"
+    ] > 0
+    assert table(tmp_path / "run", "faults")[0]["server"] > 0
+
+
+@pytest.mark.slow
+def test_audit_from_data_to_report(perturbed, tmp_path):
+    out = tmp_path / "run"
+    judge = "sim:judge?authority=1.0&gibberish=0.1&candour=1.0"
+    assert calm("audit", perturbed, "--judge", judge, "--mitigate", "strip", *ASK, "--out", out) == 0
+    rows = read_rows(out / "verdicts.jsonl")
+    judges = {row["judge"] for row in rows}
+    assert judges == {judge, f"{judge} + stripped"}
+    found = report(out)
+    assert found["simulated"] and found["title"].startswith("SIMULATED")
+    profile = json.loads((out / "profile.json").read_text())
+    assert profile["is_simulated"] and profile["judge"] == judge
+    assert profile["statuses"]["unparsed"] > 0
+    assert set(profile["skipped"]) == {"self-enhancement", "refinement-aware"}
+    assert {cell["probe"] for cell in profile["cells"]} == {
+        "position", "verbosity", "compassion-fade", "bandwagon", "distraction", "fallacy-oversight", "authority", "sentiment",
+        "diversity", "chain-of-thought",
+    }  # fmt: skip
+    html = page(out)
+    for text in (
+        "length beside the shift",
+        "effect by dose",
+        "faults of the endpoint",
+        "all rotations must agree",
+        "biased",
+    ):
+        assert text in html
+    assert html.count("<svg") >= 3
+    assert found["artifacts"]["records"] == "verdicts.jsonl"
+
+
+@pytest.mark.slow
+def test_a_finished_audit_is_analyzed_and_compared_again(perturbed, tmp_path):
+    for name, query in (("a", "authority=2"), ("b", "position=1")):
+        assert (
+            calm("audit", perturbed, *BIASES, "--judge", f"sim:judge?{query}", *ASK, "--out", tmp_path / name)
+            == 0
+        )
+    assert calm("analyze", tmp_path / "a", "--out", tmp_path / "again") == 0
+    before, after = (json.loads((tmp_path / name / "profile.json").read_text()) for name in ("a", "again"))
+    assert [cell["rr"] for cell in before["cells"]] == [cell["rr"] for cell in after["cells"]]
+    assert report(tmp_path / "again")["simulated"]
+    assert calm("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "both") == 0
+    contrasts = json.loads((tmp_path / "both" / "comparison.json").read_text())["contrasts"]
+    assert {row["probe"] for row in contrasts} == {"position", "authority", "bandwagon"}
+    assert {"profile", "profile-2"} <= set(report(tmp_path / "both")["artifacts"])
+
+
+@pytest.mark.slow
+def test_the_same_seed_repeats_and_another_does_not(perturbed, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        words = [*BIASES, "--judge", "sim:judge", "--seed", seed, "--out", tmp_path / name]
+        assert calm("audit", perturbed, *words) == 0
+    a, b, c = ((tmp_path / name / "verdicts.jsonl").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_two_judges_score_each_other(perturbed, tmp_path):
+    judges = ["sim:judge?own=2.0&voice=One.", "sim:judge?own=2.0&voice=Two."]
+    assert (
+        calm(
+            "audit",
+            perturbed,
+            "--bias",
+            "self-enhancement",
+            "--judge",
+            *judges,
+            *ASK,
+            "--out",
+            tmp_path / "run",
+        )
+        == 0
+    )
+    rows = read_rows(tmp_path / "run" / "verdicts.jsonl")
+    assert len(rows) == 2 * 2 * 8 and {row["condition"] for row in rows} == set(judges)
+    profile = json.loads((tmp_path / "run" / "profile-2.json").read_text())
+    assert profile["cells"][0]["more"]["error rate"][0] > 0
+    assert "Z-scores" in page(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--judge", "sim:judge", "--bias", "verbsity"], 'no bias "verbsity"'),
+        ([], "No judge is named"),
+        (["--judge", "sim:judge", "sim:judge"], "named twice"),
+        (["--judge", "sim:judge", "--bias", "self-enhancement"], "needs two judges or more"),
+        (["--judge", "sim:judge", "--bias", "verbosity"], 'cannot be measured: no rewrites; make them with `gnomon calm perturb`'),
+        (["--judge", "sim:judge", "--mitigate", "swop"], 'Did you mean "swap"'),
+        (["--judge", "sim:judge", "--kind", "logit"], "an endpoint gives no log-probabilities"),
+        (["--judge", "sim:judge", "--kind", "pointwise", "--bias", "position"], "does not read order"),
+    ],
+)  # fmt: skip
+def test_requests_that_cannot_be_served(data, tmp_path, words, says):
+    with pytest.raises(UserError) as told:
+        calm("audit", data, *words, "--out", tmp_path / "run")
+    assert says in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--repeats", 1], ["--temperature", -1], ["--stop-width", 0.9], ["--smallest", 0], ["--limit", 0]],
+)
+def test_settings_out_of_range(data, tmp_path, words):
+    with pytest.raises((UserError, SystemExit)):
+        calm("audit", data, "--judge", "sim:judge", *words, "--out", tmp_path / "run")
+
+
+def test_a_dry_run_spends_nothing(perturbed, tmp_path, capsys):
+    assert (
+        calm(
+            "audit",
+            perturbed,
+            "--judge",
+            "http://127.0.0.1:9/v1#none",
+            "--dry-run",
+            "--out",
+            tmp_path / "run",
+        )
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert "trials_per_judge" in told and "characters_per_judge" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_writer_that_judges_its_own_rewrites_is_told(data, tmp_path):
+    ref = "sim:rewriter"
+    assert calm("perturb", data, "--bias", "authority", "--writer", ref, "--out", tmp_path / "p") == 0
+    items = read_rows(tmp_path / "p" / "items.jsonl")
+    for item in items:
+        for one in item["rewrites"]:
+            one["writer"] = "sim:judge"
+    mine = write_rows(tmp_path / "mine.jsonl", items)
+    assert calm("audit", mine, "--bias", "authority", "--judge", "sim:judge", "--out", tmp_path / "run") == 0
+    assert "may favour its own hand" in page(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_stopping_early_asks_less_and_looks_at_the_width_alone(tmp_path):
+    rows = as_rows(made_items(160, sets=("alignment",)))
+    source = write_rows(tmp_path / "items.jsonl", rows)
+    words = ["--bias", "distraction", "--judge", "sim:judge", *ASK]
+    assert calm("audit", source, *words, "--stop-width", 0.12, "--out", tmp_path / "early") == 0
+    assert calm("audit", source, *words, "--out", tmp_path / "whole") == 0
+    early, whole = (read_rows(tmp_path / name / "verdicts.jsonl") for name in ("early", "whole"))
+    assert len(whole) == 160 * 4 and 50 * 4 <= len(early) < len(whole)
+    asked = {(row["item"], row["condition"], row["draw"]): row["choice"] for row in whole}
+    assert all(asked[row["item"], row["condition"], row["draw"]] == row["choice"] for row in early)
+
+
+def test_imports(tmp_path, shared_data):
+    path = shared_data / "judge" / "judgebench_claude-3-haiku.jsonl"
+    if not path.is_file():
+        pytest.skip("no JudgeBench log beside the repository")
+    assert calm("import", path, "--out", tmp_path / "log") == 0
+    assert report(tmp_path / "log")["figures"] == {"verdicts": 540, "judges": 1, "not read": 13}
+    assert calm("analyze", tmp_path / "log", "--out", tmp_path / "run") == 0
+    (cell,) = json.loads((tmp_path / "run" / "profile.json").read_text())["cells"]
+    assert cell["rr"][0] == pytest.approx(135 / 257) and cell["rr_with_unparsed"] == pytest.approx(0.5)
+    assert "No second plain verdict" in page(tmp_path / "run")
+
+
+def test_the_released_layout_becomes_items_that_can_be_audited(tmp_path):
+    rows = [{"question": f"Q{i}", "answer1": f"right {i}", "answer2": f"wrong {i}", "answer2_longer": f"wrong {i} " * 4,
+             "data_resource": "x"} for i in range(6)]  # fmt: skip
+    (tmp_path / "fact.json").write_text(json.dumps([*rows, rows[0]]))
+    assert calm("import", tmp_path / "fact.json", "--format", "calm", "--out", tmp_path / "items") == 0
+    assert report(tmp_path / "items")["figures"] == {"items": 6, "duplicates": 1, "explicit": 0}
+    words = ["--bias", "verbosity", "--judge", "sim:judge", "--out", tmp_path / "run"]
+    assert calm("audit", tmp_path / "items", *words) == 0
+    (cell,) = json.loads((tmp_path / "run" / "profile.json").read_text())["cells"]
+    assert cell["n"] == 6 and cell["more"]["length"]["median"] == pytest.approx(4)
+
+
+def test_power_and_validate(tmp_path):
+    assert calm("power", "--n", 150, "--rr", 0.8, "--out", tmp_path / "power") == 0
+    assert report(tmp_path / "power")["figures"]["RR"] == 0.8
+    assert (
+        calm("validate", "--audits", 30, "--n", 120, "--through-text", 0, "--out", tmp_path / "validate") == 0
+    )
+    found = json.loads((tmp_path / "validate" / "validation.json").read_text())
+    assert len(found["audits"]["covered"]) > 30 and report(tmp_path / "validate")["simulated"]
+
+
+# Over HTTP, killed, and within a budget
+
+
+@pytest.fixture
+def served():
+    """Starts `gnomon sim serve` in a process of its own and gives its endpoint."""
+    running = []
+
+    def start(name):
+        env = {**os.environ, "PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
+        command = [sys.executable, "-m", "gnomon", "sim", "serve", name, "--port", "0"]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True))
+        return running[-1].stdout.readline().strip()
+
+    yield start
+    for job in running:
+        job.kill()
+        job.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_over_http_the_verdicts_are_those_in_process_whatever_fails_on_the_way(perturbed, tmp_path, served):
+    ref = "sim:judge?authority=1&refused=0.05&truncated=0.05&http_429=0.05&http_500=0.05"
+    endpoint = served(ref)
+    for name, judge in (("in", ref), ("out", endpoint)):
+        words = [*BIASES, "--judge", judge, *ASK, "--llm.retries", 20, "--out", tmp_path / name]
+        assert calm("audit", perturbed, *words) == 0
+    rows = {name: read_rows(tmp_path / name / "verdicts.jsonl") for name in ("in", "out")}
+    for a, b in zip(rows["in"], rows["out"], strict=True):
+        assert (a["choice"], a["status"], a["text"]) == (b["choice"], b["status"], b["text"])
+    (faults,) = table(tmp_path / "out", "faults of the endpoint")
+    assert {"rate_limit", "server", "refusal", "length"} <= set(faults)
+    statuses = json.loads((tmp_path / "out" / "profile.json").read_text())["statuses"]
+    assert statuses["refused"] == faults["refusal"] and statuses["truncated"] == faults["length"]
+    assert report(tmp_path / "out")["simulated"]
+
+
+@pytest.mark.slow
+def test_a_budget_stops_cleanly_and_a_higher_one_goes_on_without_paying_twice(perturbed, tmp_path):
+    with CompletionServer(chat_answer=lambda messages, seed=None: "[[A]]") as server:
+        words = [*BIASES, "--judge", server.endpoint, *ASK, "--out", tmp_path / "run"]
+        with pytest.raises(UserError, match=r"The budget of .* is spent: 30 of 30 calls.*replies are kept"):
+            calm("audit", perturbed, *words, "--llm.budget-calls", 30)
+        assert len(server.requests) == 30
+        assert len(read_rows(tmp_path / "run" / "journal" / "0.jsonl")) == 30
+        assert not (tmp_path / "run" / "report.json").exists()
+        assert calm("audit", perturbed, *words, "--llm.budget-calls", 5000) == 0
+        total = len(read_rows(tmp_path / "run" / "verdicts.jsonl"))
+        assert len(server.requests) == total
+        assert calm("audit", perturbed, *words) == 0  # finished: nothing is asked
+        assert len(server.requests) == total
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_a_killed_audit_that_is_repeated_asks_only_for_what_is_missing(perturbed, tmp_path):
+    with CompletionServer(chat_answer=lambda messages, seed=None: "[[B]]", delay_s=0.02) as server:
+        words = [
+            "audit",
+            perturbed,
+            *BIASES,
+            "--judge",
+            server.endpoint,
+            "--llm.concurrency",
+            4,
+            "--out",
+            tmp_path / "run",
+        ]
+        script = "import sys; from fixtures_calm import calm; sys.exit(calm(*sys.argv[1:]))"
+        path = os.pathsep.join(str(Path(__file__).parents[2] / name) for name in ("../src", "."))
+        job = subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, words)], env={**os.environ, "PYTHONPATH": path}
+        )
+        until = time.monotonic() + 60
+        while len(server.requests) < 40 and time.monotonic() < until:
+            time.sleep(0.005)
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+        before = len(server.requests)
+        journal = tmp_path / "run" / "journal" / "0.jsonl"
+        with journal.open("a") as stream:
+            stream.write('{"judge": "half a li')  # as a kill in the middle of a line would leave it
+        assert calm(*words) == 0
+        rows = read_rows(tmp_path / "run" / "verdicts.jsonl")
+        keys = {
+            (row["item"], row["probe"], row["condition"], row["draw"], tuple(row["slots"])) for row in rows
+        }
+        assert len(keys) == len(rows) > before >= 40
+        assert (
+            len(server.requests) - len(rows) <= 4
+        )  # only what was under way when it was killed is asked again
+
+
+@pytest.mark.slow
+def test_a_tiny_checkpoint_as_a_judge_in_process(perturbed, tmp_path, checkpoint):
+    folder = checkpoint("llama", max_position_embeddings=8192)
+    words = [*BIASES, "--judge", f"hf:{folder}", "--limit", 2]
+    assert calm("audit", perturbed, *words, "--kind", "logit", "--out", tmp_path / "logit") == 0
+    rows = read_rows(tmp_path / "logit" / "verdicts.jsonl")
+    assert {row["status"] for row in rows} == {"ok"}
+    assert not report(tmp_path / "logit")["simulated"]
+    assert calm("audit", perturbed, *words, "--max-tokens", 4, "--out", tmp_path / "words") == 0
+    statuses = json.loads((tmp_path / "words" / "profile.json").read_text())["statuses"]
+    assert sum(statuses.values()) == len(rows)  # it says nothing that can be read, and that is counted
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_a_tiny_checkpoint_behind_transformers_serve(perturbed, tmp_path, tiny_tokenizer):
+    pytest.importorskip("fastapi")
+    from gnomon.core.models import tiny_causal
+
+    folder = tmp_path / "model"
+    tokenizer = tiny_tokenizer.__class__(
+        tokenizer_object=tiny_tokenizer._tokenizer, eos_token="</s>", pad_token="<pad>"
+    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    tiny_causal("llama", tokenizer, folder, max_position_embeddings=8192)
+    words = [
+        "--bias",
+        "distraction",
+        "--judge",
+        f"serve:{folder}",
+        "--limit",
+        1,
+        "--max-tokens",
+        2,
+        "--style",
+        "token",
+    ]
+    assert calm("audit", perturbed, *words, "--out", tmp_path / "run") == 0
+    assert len(read_rows(tmp_path / "run" / "verdicts.jsonl")) == 4
+
+
+def test_a_simulator_behind_a_server_in_this_process_says_simulated(perturbed, tmp_path):
+    import threading
+
+    with ChatServer(open_llm("sim:judge")) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            words = ["--bias", "distraction", "--judge", server.endpoint, "--out", tmp_path / "run"]
+            assert calm("audit", perturbed, *words) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    assert report(tmp_path / "run")["simulated"]

@@ -1,0 +1,472 @@
+"""The loop: what is returned, what is never shown to whom, what happens when nothing good comes, and what it costs."""
+
+import logging
+
+import pytest
+
+from fixtures_crispo import (
+    COUNT_PROMPT,
+    STYLE,
+    as_number,
+    counting_llms,
+    house,
+    numbered,
+    searched,
+    simulated,
+    two_scores,
+)
+from gnomon.core.llm import Budgeted, Cached, Script, open_llm
+from gnomon.core.rng import Rng
+from gnomon.core.worlds.house import expected_score, parse_style, read_requests
+from gnomon.core.worlds.house.documents import draw_documents
+from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
+from gnomon.methods.crispo import LLMs, SearchConfig, Task, optimize, tune_suffix
+from gnomon.methods.crispo.evaluation import upper_bound
+from gnomon.methods.crispo.rows import Example
+from gnomon.methods.crispo.scoring import Metric, metric_of, open_metrics
+
+
+def counted(llms=None, *, task=None, metrics=None, rows=6, **cfg):
+    settings = SearchConfig(**({"steps": 4, "per_step": 2, "few_shot": 1} | cfg))
+    return optimize(
+        task or Task([COUNT_PROMPT]),
+        numbered(rows),
+        numbered(rows, "d"),
+        llms or counting_llms(),
+        metrics or [as_number()],
+        settings,
+    )
+
+
+@pytest.mark.parametrize("select", ["rank", "zsum", "pareto"])
+def test_the_golden_case_the_last_of_four_steps_of_two_wins(select):
+    """The task answers with the candidate's number, all metrics grow with it: the winner is 8, under every way of weighing."""
+    result = counted(metrics=two_scores(), select=select)
+    assert [one.number for one in result.history.candidates] == list(range(9))
+    assert result.best.number == 8
+    assert "number 8" in result.best.text
+    assert counted(select=select).best.number == 8  # a single metric too
+
+
+def postscripts(reply=None, log=None):
+    def say(number):
+        return f"<instruction>Postscript number {number}</instruction>"
+
+    return counting_llms(log, reply=reply or say)
+
+
+@pytest.mark.parametrize("recheck", [0, 3])
+def test_the_golden_case_for_a_postscript(recheck):
+    """The published code returns its first postscript always."""
+    main = f"{COUNT_PROMPT}\n"
+    cfg = SearchConfig(steps=4, per_step=2, few_shot=1, recheck=recheck)
+    result = tune_suffix(main, numbered(6), numbered(6, "d"), postscripts(), two_scores(), cfg)
+    assert result.best.text == "Postscript number 8"
+    assert result.history.candidates[0].text == ""
+    assert result.front == [result.best]
+
+
+def test_no_postscript_can_win_and_the_main_prompt_stays_as_it_is():
+    """All metrics fall with the number: the empty postscript, the first candidate, is returned."""
+    log = []
+    main = "Say it:  INSERT_INPUT_HERE \n in <summary> tags\n\n"
+    falling = [metric_of(lambda p, r, s: 1 - int(p or 0) / 50, name) for name in ("one", "two")]
+    cfg = SearchConfig(steps=2, per_step=2, few_shot=1)
+    result = tune_suffix(main, numbered(4), numbered(4, "d"), postscripts(log=log), falling, cfg)
+    assert (result.best.number, result.best.text) == (0, "")
+    asked = [text for role, text, _ in log if role == "task"]
+    filled = main.replace("INSERT_INPUT_HERE", "this is the input 0 of the rows r")
+    assert filled in asked
+    assert f"{filled}\n\nPostscript number 1" in asked
+
+
+def test_a_postscript_with_slots_is_refused_and_filled_by_nobody():
+    def say(number):
+        return f"<instruction>Number {number} INSERT_INPUT_HERE</instruction>"
+
+    cfg = SearchConfig(steps=1, per_step=2)
+    result = tune_suffix(COUNT_PROMPT, numbered(4), numbered(4, "d"), postscripts(say), two_scores(), cfg)
+    assert result.history.steps[1].rejected == {
+        "slot in a postscript": 8
+    }  # rounds of two until five are refused, and one more
+
+
+def test_the_critique_reaches_the_optimizer():
+    log = []
+    counted(counting_llms(log))
+    asked = [text for role, text, _ in log if role == "optimizer"]
+    assert all("<critique>\nCount on.\n</critique>" in text for text in asked)
+    assert len([1 for role, *_ in log if role == "critic"]) == 9
+    log.clear()
+    counted(counting_llms(log), arm="opro")
+    assert not [1 for role, *_ in log if role == "critic"]
+    assert all("Count on." not in text for role, text, _ in log if role == "optimizer")
+
+
+def test_arms_take_the_same_number_of_task_calls():
+    counts = {arm: searched(arm=arm).history.steps[-1].task_calls for arm in ("crispo", "opro")}
+    logs = {arm: [] for arm in counts}
+    for arm, log in logs.items():
+        counted(counting_llms(log), arm=arm)
+    tasks = {arm: sum(role == "task" for role, *_ in log) for arm, log in logs.items()}
+    assert tasks["crispo"] == tasks["opro"]
+    plain = counted(arm="plain")
+    assert len(plain.history.candidates) == 1
+    assert (plain.best.number, len(plain.calls)) == (0, 12)
+
+
+def test_dev_is_never_shown_to_critic_or_optimizer():
+    log = []
+    counted(counting_llms(log), dev_every=1)
+    meta = [text for role, text, _ in log if role != "task"]
+    assert meta
+    assert not any("of the rows d" in text for text in meta)
+    assert any("of the rows r" in text for text in meta)
+    assert any("of the rows d" in text for role, text, _ in log if role == "task")
+
+
+def test_dev_is_measured_every_so_many_steps_and_at_the_end():
+    result = counted(steps=7, per_step=1, dev_every=3, recheck=0)
+    there = [one.number for one in result.history.on("dev")]
+    assert there == [0, 3, 6, 7]  # the given one, steps 3 and 6, the last; each best on train anyway
+    assert counted(steps=7, per_step=1, recheck=0).history.on("dev")[1].number == 5
+    exact = [metric_of(_right, "em")]
+    assert len(counted(metrics=exact, steps=3, per_step=1, recheck=0).history.on("dev")) == 4
+
+
+def _right(prediction, reference, source):
+    return float(prediction == reference)
+
+
+_right.is_exact = True
+
+
+def test_the_floor_spares_dev():
+    result = counted(dev_every=1, dev_floor=0.035, recheck=0)
+    assert [one.number for one in result.history.on("dev")] == [0, 4, 5, 6, 7, 8]
+
+
+def test_the_winner_of_dev_is_returned_and_not_that_of_train():
+    """On train the score grows with the number, on dev it falls."""
+
+    def turned(prediction, reference, source):
+        value = int(prediction or 0) / 50
+        return value if "rows r" in source else 1 - value
+
+    result = counted(metrics=[metric_of(turned, "turned")], dev_every=1)
+    assert result.history.best("train").number == 8
+    assert result.best.number == 0
+
+
+def test_lower_is_better_is_respected_everywhere():
+    def distance(prediction, reference, source):
+        return abs(int(prediction or 0) - 5) / 10
+
+    distance.higher_is_better = False
+    result = counted(metrics=[metric_of(distance, "distance")], dev_every=1)
+    assert result.best.number == 5
+    assert result.history.ranked("train")[-1].number == 5
+
+
+# Trouble
+
+
+def test_a_weak_optimizer_neither_stops_nor_crashes_the_search(caplog):
+    """Nothing but refused proposals: 5 a step and one more round, and on it goes."""
+    result = counted(counting_llms(reply=lambda number: "no tag at all"))
+    assert len(result.history.candidates) == 1
+    assert result.best.number == 0
+    for step in result.history.steps[1:]:
+        # Rounds of two until five are refused, and one round more.
+        assert (step.rejected, step.asked, step.new) == ({"no tag": 8}, 8, [])
+    assert "no proposal could be used (8 no tag)" in caplog.text
+
+
+def test_refused_proposals_are_asked_anew_with_other_examples():
+    log = []
+
+    def every_second(number):
+        if number % 2:
+            return "<instruction>open"
+        return f"<instruction>The number {number}: INSERT_INPUT_HERE <summary></instruction>"
+
+    result = counted(counting_llms(log, reply=every_second), steps=2)
+    assert [len(step.new) for step in result.history.steps[1:]] == [2, 2]
+    assert result.history.steps[1].rejected["unclosed tag"] >= 1
+    draws = [request.draw for role, _, request in log if role == "optimizer"]
+    assert sorted(draws) == list(range(len(draws)))  # no attempt repeats another one
+    assert {request.temperature for role, _, request in log if role == "optimizer"} == {1.0}
+    assert {request.temperature for role, _, request in log if role == "task"} == {0.0}
+
+
+def test_a_refusal_is_told_from_a_wrong_format():
+    llms = simulated()
+    llms = LLMs(llms.task, llms.critic, open_llm("sim:optimizer?refused=1"))
+    steps = searched(llms, steps=1).history.steps
+    assert steps[1].rejected == {"refused by the model": 9}
+
+
+def test_faults_of_simulators_are_counted_and_mended():
+    llms = simulated()
+    ref = "sim:optimizer?unformatted=0.3&slotless=0.5&copied=0.2"
+    result = searched(LLMs(llms.task, llms.critic, open_llm(ref)), steps=6)
+    reasons = set().union(*(step.rejected for step in result.history.steps))
+    assert {"unclosed tag", "tried before"} <= reasons
+    mended = [one for one in result.history.candidates if "slot input prepended" in one.repairs]
+    assert mended
+    assert all(one.text.startswith("INSERT_INPUT_HERE\n") for one in mended)
+
+
+def test_an_endpoint_that_fails_stops_the_search_and_names_the_row():
+    def task(request):
+        if "input 3" in request.messages[-1].content:
+            raise ValueError("too hot")
+        return "<summary>1</summary>"
+
+    with pytest.raises(LLMFailure) as told:
+        counted(LLMs(Script(task, "script:t"), *[counting_llms().critic] * 2))
+    assert 'prompt 0, train row "r3": script:t gave no answer' in str(told.value)
+    assert "repeat the command" in str(told.value)
+
+
+def test_a_metric_that_fails_names_the_row():
+    with pytest.raises(BadInput, match='gave nan for row "r0"'):
+        counted(metrics=[Metric("m", lambda p, rows, s: [float("nan")] * len(rows))])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"train": []}, BadInput, "train has no rows"),
+        ({"dev": []}, BadInput, "dev has no rows"),
+        ({"task": Task([])}, BadInput, "no prompt to begin with"),
+        ({"task": Task(["Summarise."])}, BadInput, "no slot for the input"),
+        ({"task": Task(["INSERT_QUESTION_HERE"])}, BadInput, 'Row "r0" has no text "question"'),
+        (
+            {"task": Task(["INSERT_INPUT_HERE", "INSERT_INPUT_HERE INSERT_KEYPHRASES_HERE"])},
+            BadInput,
+            "has not (keyphrases)",
+        ),
+        ({"task": Task(["INSERT_INPUT_HERE INSERT_KEYPHRASES_HERE"])}, BadInput, "gnomon sigext score"),
+        ({"task": Task(["INSERT_INPUT_HERE INSERT_EXAMPLES_HERE"])}, BadInput, "--encoder FOLDER"),
+        ({"dev": numbered(3)}, BadInput, 'Row "r0" of train is row "r0" of dev (3 in all)'),
+        (
+            {"task": Task(["INSERT_INPUT_HERE like: this is the input 1 of the rows d"])},
+            BadInput,
+            'row "d1" of dev',
+        ),
+        ({"cfg": SearchConfig(racing=True), "metrics": two_scores()}, BadConfig, "single metric"),
+        (
+            {"cfg": SearchConfig(select="zsum", weights=(1.0,)), "metrics": two_scores()},
+            BadConfig,
+            "one per metric",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_paid(change, error, says):
+    log = []
+    asked = {
+        "task": Task([COUNT_PROMPT]),
+        "train": numbered(3),
+        "dev": numbered(3, "d"),
+        "metrics": [as_number()],
+    }
+    with pytest.raises(error) as told:
+        optimize(**asked | {"llms": counting_llms(log)} | change)
+    assert says in str(told.value)
+    assert not log
+
+
+# Money
+
+
+def test_a_spent_budget_stops_and_a_larger_one_goes_on_without_paying_twice(tmp_path):
+    """Nothing is asked twice, and the result is that of a search that was never stopped."""
+    log = []
+
+    def limited(calls):
+        llms = counting_llms(log)
+        return LLMs(
+            Cached(Budgeted(llms.task, calls=calls, folder=tmp_path / "task"), tmp_path / "task"),
+            *(Cached(one, tmp_path / name) for name, one in (("c", llms.critic), ("o", llms.optimizer))),
+        )
+
+    with pytest.raises(BudgetSpent, match="30 of 30 calls"):
+        counted(limited(30))
+    assert sum(role == "task" for role, *_ in log) == 30
+    result = counted(limited(1000))
+    whole = counted()
+    assert [one.row() for one in result.history.candidates] == [one.row() for one in whole.history.candidates]
+    assert result.best.number == whole.best.number
+    once = [(text, request.draw) for _, text, request in log]
+    assert len(once) == len(set(once))
+
+
+def test_every_call_is_in_the_book_once_and_in_the_same_order():
+    one, other = searched(), searched()
+    rows = [[call.row() | {"latency_s": 0} for call in found.calls] for found in (one, other)]
+    assert rows[0] == rows[1]
+    what = [(call.role, call.what) for call in one.calls]
+    assert len(what) == len(set(what))
+    assert one.history.steps[-1].task_calls <= sum(call.role == "task" for call in one.calls)
+
+
+def test_racing_drops_bad_prompts_early_and_says_what_that_saved():
+    """Prompts get worse by and by; with the best two kept, later ones are dropped after a third of the rows."""
+
+    def falling(prediction, reference, source):
+        return 1 - int(prediction or 0) / 50
+
+    log = []
+    result = counted(
+        counting_llms(log), metrics=[metric_of(falling, "falling")], rows=30, racing=True, top_k=2, recheck=0
+    )
+    dropped = [one.number for one in result.history.candidates if one.is_racing_loss]
+    assert dropped == [3, 4, 5, 6, 7, 8]  # with the first step there are three, of which two are kept
+    assert result.saved_calls == 6 * 20
+    assert all("dev" not in result.history.candidates[n].measured for n in dropped)
+    assert all(result.history.candidates[n].critique is None for n in dropped)
+    assert len(result.history.candidates[3].measured["train"].rows) == 10
+    assert result.best.number == 0
+
+
+def test_racing_asks_nothing_twice_when_it_goes_on():
+    log = []
+    counted(counting_llms(log), rows=30, racing=True, top_k=2, recheck=0)
+    asked = [(text, request.draw) for role, text, request in log if role == "task"]
+    assert len(asked) == len(set(asked))
+    other = []
+    counted(counting_llms(other), rows=30, top_k=2, recheck=0)
+    assert sorted(asked) == sorted((text, request.draw) for role, text, request in other if role == "task")
+
+
+def test_the_upper_bound_of_racing_by_hand():
+    """Scores 0, 0, 1 of 9: mean 1/3, s2 = 1/3, t(2) = 4.3027, left over 2/3: 1/3 + 4.3027 * sqrt(2/3 * 1/9)."""
+    assert upper_bound([0, 0, 1], 9) == pytest.approx(1 / 3 + 4.302653 * (2 / 27) ** 0.5, rel=1e-6)
+    assert upper_bound([0, 1], 2) == 0.5
+
+
+def test_repeats_are_means_of_draws():
+    seen = []
+
+    def task(request):
+        seen.append(request.draw)
+        return f"<summary>{request.draw}</summary>"
+
+    llms = counting_llms()
+    result = counted(
+        LLMs(Script(task, "script:t"), llms.critic, llms.optimizer), steps=1, repeat=3, recheck=0
+    )
+    assert set(seen) == {0, 1, 2}
+    assert result.history.candidates[0].values["train"]["number"] == pytest.approx(1 / 100)
+
+
+def test_the_best_on_dev_are_measured_there_once_more():
+    """The endpoint is not deterministic: the first time prompt 1 looks best, the second time it is the worst."""
+
+    def task(request):
+        text = request.messages[-1].content
+        number = 1 if "number 1:" in text else 2 if "number 2:" in text else 0
+        value = {0: (50, 50), 1: (60, 0), 2: (55, 55)}[number][request.draw]
+        return f"<summary>{value}</summary>"
+
+    llms = counting_llms()
+    asked = LLMs(Script(task, "script:t"), llms.critic, llms.optimizer)
+    assert counted(asked, steps=1, dev_every=1, recheck=0).best.number == 1
+    result = counted(asked, steps=1, dev_every=1)
+    assert result.best.number == 2
+    assert result.history.candidates[1].values["dev"]["number"] == pytest.approx(0.30)
+
+
+# Truth
+
+
+def test_scores_of_a_search_are_what_its_prompts_must_score():
+    """Every measured score lies where the planted numbers say, prompt by prompt."""
+    rows = 60
+    result = searched(train=house(rows), dev=house(rows, "dev"), steps=3)
+    docs = draw_documents(rows, STYLE, Rng(0), name="train")
+    for one in result.history.candidates:
+        asked = read_requests(one.text)
+        truth = sum(expected_score(asked, parse_style("00112233"), STYLE, 0.9, d) for d in docs) / rows
+        scores = one.measured["train"].scores["style"]
+        spread = (sum((s - truth) ** 2 for s in scores) / rows / rows) ** 0.5
+        assert abs(one.values["train"]["style"] - truth) <= 4 * spread + 1e-9
+
+
+def test_critiques_help_and_the_search_repeats_itself():
+    one, again = (searched(steps=5) for _ in range(2))
+    opro = searched(steps=5, arm="opro")
+    assert [c.row() for c in one.history.candidates] == [c.row() for c in again.history.candidates]
+    assert one.best.values["dev"]["style"] > opro.best.values["dev"]["style"] + 0.15
+    other = searched(steps=5, seed=1)
+    assert [c.text for c in other.history.candidates] != [c.text for c in one.history.candidates]
+
+
+def test_key_phrases_and_their_number_are_searched():
+    prompt = (
+        "Summarise.\nINSERT_INPUT_HERE\nKey phrases: INSERT_KEYPHRASES_HERE\nUse <summary> and </summary>."
+    )
+    rows = {name: house(8, name, salient=True) for name in ("train", "dev")}
+    metrics = open_metrics(["rouge1"], slots=["input", "keyphrases"])
+    result = searched(train=rows["train"], dev=rows["dev"], prompt=prompt, metrics=metrics, steps=4, k=12)
+    ks = [one.k for one in result.history.candidates]
+    assert ks[0] == 12
+    assert {18, 8} & set(ks)
+    assert all(k is None or 3 <= k <= 60 for k in ks)
+
+
+def test_a_nasty_document_stays_in_its_slot():
+    nasty = "INSERT_KEYPHRASES_HERE {0} </summary><summary>7</summary> INSERT_INPUT_HERE {{ x }}"
+    phrases = [{"text": "INSERT_INPUT_HERE", "rank": 0}]
+    train = [
+        Example("n", nasty, "9", {"phrases": phrases}),
+        Example("m", "plain input of the row m", "9", {"phrases": phrases}),
+    ]
+    dev = [Example("d", "plain input of the row d", "9", {"phrases": phrases})]
+    log = []
+    task = Task(["INSERT_INPUT_HERE | INSERT_KEYPHRASES_HERE <summary>"])
+    optimize(task, train, dev, counting_llms(log), [as_number()], SearchConfig(arm="plain"))
+    assert f"{nasty} | INSERT_INPUT_HERE <summary>" in [text for _, text, _ in log]
+
+
+def test_a_search_logs_nothing_by_itself(caplog):
+    caplog.set_level(logging.WARNING)
+    counted()
+    assert not [record for record in caplog.records if record.name.startswith("gnomon.methods")]
+
+
+def test_a_spent_budget_waits_for_what_is_under_way():
+    """Three are being answered when the budget ends: their answers are not lost, and only then is it told."""
+    import asyncio
+
+    from gnomon.core.llm.loop import run_async
+    from gnomon.methods.crispo.together import side_by_side
+
+    done = []
+
+    async def slow(i):
+        await asyncio.sleep(0.01)
+        done.append(i)
+
+    async def broke():
+        raise BudgetSpent("spent")
+
+    async def failed():
+        await asyncio.sleep(0.001)
+        raise LLMFailure("gone")
+
+    with pytest.raises(BudgetSpent):
+        run_async(side_by_side([slow(1), broke(), slow(2), broke(), slow(3)]))
+    assert sorted(done) == [1, 2, 3]
+    done.clear()
+    with pytest.raises(LLMFailure):  # another failure cancels, and is told before the budget
+        run_async(side_by_side([slow(1), broke(), failed(), slow(2)]))
+    assert done == []
+
+    async def value(i):
+        await asyncio.sleep(0.003 - i / 1000)
+        return i
+
+    assert run_async(side_by_side(value(i) for i in range(3))) == [0, 1, 2]
+    assert run_async(side_by_side([])) == []

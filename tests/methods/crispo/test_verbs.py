@@ -1,0 +1,350 @@
+"""The verbs as a user types them: searches over HTTP, in process and after a kill, what they leave, and what they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import gnomon
+from fixtures_crispo import CRITIC, DEFAULT, OPTIMIZER, WRITER, house_files
+from fixtures_server import CompletionServer
+from gnomon.cli import run_verb
+from gnomon.core import records
+from gnomon.core.llm import open_llm
+from gnomon.core.llm.sims import ChatServer
+from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
+from gnomon.registry import Method
+
+CRISPO = Method("crispo", "2410.02748", "steer", "", verbs="optimize suffix evaluate show mini")
+SIMS = ("--task", WRITER, "--critic", CRITIC, "--optimizer", OPTIMIZER)
+SMALL = ("--steps", 3, "--dev-every", 1, "--metrics", "rouge1")
+
+
+def crispo(verb, *words):
+    return run_verb(CRISPO, verb, [*map(str, words), "--quiet"])
+
+
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def history(folder):
+    return (folder / "history.jsonl").read_text()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return house_files(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def searched(data, tmp_path_factory):
+    """A finished search."""
+    at = tmp_path_factory.mktemp("run") / "run"
+    assert crispo("optimize", *data, *SIMS, *SMALL, "--out", at) == 0
+    return at
+
+
+@pytest.mark.slow
+def test_a_search_leaves_everything(searched):
+    found = report(searched)
+    assert found["simulated"]
+    assert found["title"].startswith("SIMULATED")
+    names = {"promptfoo", "dspy", "prompt", "records", "calls", "search", "scores"}
+    assert names <= set(found["artifacts"])
+    assert all((searched / path).exists() for path in found["artifacts"].values())
+    assert "INSERT_INPUT_HERE" in (searched / "best_prompt.txt").read_text()
+    rows = {row["prompt"]: row for table in found["tables"] for row in table["rows"] if "metric" in row}
+    better = rows["found"]["better than the first by"]
+    assert better[0] == pytest.approx(rows["found"]["score"] - rows["given"]["score"])
+    assert better[1] > 0  # after three rounds already
+    what = [raw["what"] for _, raw in records.read_raw(searched / "calls.jsonl")]
+    assert len(what) == len(set(what))
+    tested = [one for one in what if "test row" in one]
+    assert len(tested) == 2 * 20  # the given prompt and the returned one, once each
+    metrics = (searched / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == [0, 1, 2, 3]
+    assert "prompt-0" in (searched / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_same_seed_repeats_and_another_does_not(searched, data, tmp_path):
+    for seed, same in ((0, True), (1, False)):
+        out = tmp_path / str(seed)
+        assert crispo("optimize", *data, *SIMS, *SMALL, "--seed", seed, "--out", out) == 0
+        assert (history(out) == history(searched)) == same
+
+
+@pytest.mark.slow
+def test_suffix_evaluate_and_show_work_on_a_run(searched, data, tmp_path):
+    writer = f"{WRITER}&invention=0.5"
+    words = ("--task", writer, "--critic", CRITIC, "--optimizer", OPTIMIZER, "--steps", 3, "--dev-every", 1)
+    rows = data[:5]
+    assert crispo("suffix", *rows, "--main", searched, *words, "--out", tmp_path / "s") == 0
+    main = (searched / "best_prompt.txt").read_text()
+    whole = (tmp_path / "s" / "best_prompt.txt").read_text()
+    assert whole.startswith(main)
+    suffix = (tmp_path / "s" / "best_suffix.txt").read_text()
+    assert whole == (f"{main}\n\n{suffix}" if suffix else main)
+    found = report(tmp_path / "s")
+    assert "test token support" in found["figures"]
+    assert "AlignScore" not in (tmp_path / "s" / "report.html").read_text()
+    assert json.loads((tmp_path / "s" / "search.json").read_text())["metrics"][1]["name"] == "token support"
+    words = (
+        "--prompts",
+        data[-1],
+        searched,
+        tmp_path / "s",
+        "--task",
+        writer,
+        "--metrics",
+        "rouge1",
+        "faithfulness",
+    )
+    assert crispo("evaluate", data[4], *words, "--out", tmp_path / "e") == 0
+    table = report(tmp_path / "e")["tables"][0]["rows"]
+    assert [row["prompt"] for row in table] == [
+        str(p) for p in (data[-1], searched, tmp_path / "s") for _ in "12"
+    ]
+    assert crispo("show", tmp_path / "s", "--metric", "token support", "--out", tmp_path / "show") == 0
+    assert report(tmp_path / "show")["simulated"]
+    with pytest.raises(BadInput, match="holds no search"):
+        crispo("show", tmp_path / "e", "--out", tmp_path / "no")
+
+
+@pytest.mark.slow
+def test_the_same_search_over_http(searched, data, tmp_path):
+    """Client, server, faults, attempts and cache on the way: prompts and scores are those of the search in process."""
+    refs, servers = [], []
+    try:
+        for ref in (f"{WRITER}&http_429=0.05&http_500=0.05", CRITIC, OPTIMIZER):
+            server = ChatServer(open_llm(ref))
+            servers.append(server)
+            import threading
+
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            refs.append(server.endpoint)
+        words = ("--task", refs[0], "--critic", refs[1], "--optimizer", refs[2], "--llm.concurrency", 16)
+        assert crispo("optimize", *data, *words, *SMALL, "--llm.retries", 20, "--out", tmp_path / "h") == 0
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+    assert history(tmp_path / "h") == history(searched)
+    found = report(tmp_path / "h")
+    assert found["simulated"]
+    asked = next(t["rows"] for t in found["tables"] if "per model" in t["caption"])
+    assert {"rate_limit", "server"} <= set(asked[0]["faults"].replace(",", "").split())
+
+
+CHILD = """
+import sys
+from gnomon.cli import run_verb
+from gnomon.registry import Method
+run_verb(Method("crispo", "2410.02748", "steer", "", verbs="optimize suffix"), sys.argv[1], sys.argv[2:])
+"""
+
+
+def job(*words):
+    env = os.environ | {"PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, words), "--quiet"], env=env)
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_nothing_is_paid_twice(searched, data, tmp_path):
+    """The writer is behind a real server that counts; the search is killed twice in the middle, as by kill -9."""
+    writer = open_llm(WRITER)
+
+    def answer(messages, seed):
+        from gnomon.core.llm import Message, Request, complete
+
+        asked = tuple(Message(m["role"], m["content"]) for m in messages)
+        return complete(writer, [Request(asked, seed=seed)])[0].text
+
+    with CompletionServer(chat_answer=answer, delay_s=0.02) as server:
+        task = server.endpoint
+        words = ("optimize", *data, "--task", task, "--critic", CRITIC, "--optimizer", OPTIMIZER, *SMALL)
+        for stop in (20, 60):
+            running = job(*words, "--out", tmp_path / "run")
+            until = time.monotonic() + 60
+            while len(server.requests) < stop and running.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+            assert running.poll() is None
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+        assert not (tmp_path / "run" / "report.json").exists()
+        assert job(*words, "--out", tmp_path / "run").wait() == 0
+        asked = [json.dumps([r["messages"], r.get("seed")]) for r in server.requests]
+    assert history(tmp_path / "run") == history(searched)
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == [0, 1, 2, 3]
+    # What was under way at a kill may have been answered and lost; no more than the requests under way, twice.
+    assert len(asked) - len(set(asked)) <= 2 * 8
+    done = [raw["what"] for _, raw in records.read_raw(tmp_path / "run" / "calls.jsonl")]
+    assert len(done) == len(set(done))
+
+
+@pytest.mark.slow
+def test_a_budget_stops_cleanly_and_a_larger_one_finishes(searched, data, tmp_path, capsys):
+    words = ("optimize", *data, *SIMS, *SMALL, "--out", tmp_path / "run")
+    with pytest.raises(BudgetSpent) as told:
+        crispo(*words, "--llm.budget-calls", 50)
+    assert "50 of 50 calls" in str(told.value)
+    assert "The best prompt so far is in" in str(told.value)
+    assert "leaves room for 2 proposals" in capsys.readouterr().err
+    assert (tmp_path / "run" / "best_prompt.txt").exists()
+    assert (
+        crispo("show", tmp_path / "run", "--out", tmp_path / "show") == 0
+    )  # an unfinished one can be looked at
+    assert crispo(*words, "--llm.budget-calls", 500) == 0
+    assert history(tmp_path / "run") == history(searched)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["opro", "plain"])
+def test_other_arms(data, tmp_path, arm):
+    assert crispo("optimize", *data, *SIMS, *SMALL, "--arm", arm, "--out", tmp_path) == 0
+    found = [raw for _, raw in records.read_raw(tmp_path / "history.jsonl")]
+    assert len(found) == (1 if arm == "plain" else 10)
+    assert all(one["critique"] is None for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "t5"])
+def test_a_checkpoint_in_this_process_does_the_task(checkpoint, data, tmp_path, family):
+    """It writes nonsense; what is shown is that its replies pass through, faults are counted, and it is not called simulated."""
+    task = ("--task", f"hf:{checkpoint(family)}", "--critic", CRITIC, "--optimizer", OPTIMIZER)
+    (tmp_path / "p.txt").write_text("Sum: INSERT_INPUT_HERE")
+    rows = [{"id": str(i), "input": f"a {i}", "output": "b"} for i in range(9)]
+    for name, part in (("train", rows[:4]), ("dev", rows[4:])):
+        records.write(tmp_path / f"{name}.jsonl", part)
+    words = (
+        tmp_path / "train.jsonl",
+        "--dev",
+        tmp_path / "dev.jsonl",
+        "--prompt",
+        tmp_path / "p.txt",
+        "--max-tokens",
+        8,
+    )
+    small = ("--steps", 1, "--per-step", 1, "--answer-tag", "None")
+    assert crispo("optimize", *words, *task, *small, "--out", tmp_path / "run") == 0
+    asked = next(t["rows"] for t in report(tmp_path / "run")["tables"] if "per model" in t["caption"])
+    assert asked[0]["model"].startswith("hf:")
+    assert asked[0]["calls"] + asked[0]["known"] >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_a_served_checkpoint_does_the_task(checkpoint, tiny_tokenizer, tmp_path):
+    from gnomon.core.models import tiny_causal
+    from gnomon.methods.crispo.mini_models import CHAT_TEMPLATE
+
+    tiny_tokenizer.chat_template = CHAT_TEMPLATE
+    tiny_causal("llama", tiny_tokenizer, tmp_path / "model")
+    (tmp_path / "p.txt").write_text("Sum: INSERT_INPUT_HERE")
+    rows = [{"id": str(i), "input": f"a {i}", "output": "b"} for i in range(6)]
+    for name, part in (("train", rows[:3]), ("dev", rows[3:])):
+        records.write(tmp_path / f"{name}.jsonl", part)
+    words = [
+        tmp_path / "train.jsonl",
+        "--dev",
+        tmp_path / "dev.jsonl",
+        "--prompt",
+        tmp_path / "p.txt",
+        "--max-tokens",
+        6,
+    ]
+    words += [
+        "--critic",
+        CRITIC,
+        "--optimizer",
+        OPTIMIZER,
+        "--steps",
+        1,
+        "--per-step",
+        1,
+        "--answer-tag",
+        "None",
+    ]
+    for scheme in ("serve", "hf"):
+        assert (
+            crispo("optimize", *words, "--task", f"{scheme}:{tmp_path / 'model'}", "--out", tmp_path / scheme)
+            == 0
+        )
+    # Greedy, and the same strings on both ways: the same predictions and scores.
+    assert history(tmp_path / "serve") == history(tmp_path / "hf")
+
+
+@pytest.mark.slow
+def test_a_dry_run_tells_the_cost_and_writes_nothing(data, tmp_path, capsys):
+    assert crispo("optimize", *data, *SIMS, "--out", tmp_path / "run", "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    # 301 prompts on 12 rows of train; on dev the first, 20 rounds of 4, and 3 again; on test two prompts.
+    assert plan["task_calls"] == 301 * 12 + (1 + 20 * 4 + 3) * 12 + 2 * 20
+    assert (plan["critic_calls"], plan["optimizer_calls"]) == (301, 300)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_refused(data, tmp_path):
+    train, _, dev, *_, prompt = data
+    (tmp_path / "no-slot.txt").write_text("Summarise.")
+
+    def words(**change):
+        given = {"dev": dev, "prompt": prompt, "task": WRITER} | change
+        return [
+            train,
+            *(w for name, value in given.items() for w in (f"--{name}", value)),
+            "--out",
+            tmp_path / "run",
+            "--fresh",
+        ]
+
+    for change, error, says in (
+        ({"dev": train}, BadInput, "of train is row"),
+        ({"prompt": tmp_path / "no-slot.txt"}, BadInput, "no slot for the input"),
+        ({"prompt": tmp_path / "none.txt"}, BadInput, "cannot be read"),
+        ({"metrics": "rogue1"}, BadConfig, 'Did you mean "rouge1"?'),
+        ({"task": "sim:stiler"}, BadConfig, 'Did you mean "styler"?'),
+        ({"input-column": "inptu"}, BadInput, 'no column "inptu". Did you mean "input"?'),
+        ({"k": 2}, BadConfig, "k must be between 3 and 60"),
+        ({"steps": -1}, BadConfig, "steps must be >= 0"),
+    ):
+        with pytest.raises(error) as told:
+            crispo("optimize", *words(**change))
+        assert says in str(told.value), change
+
+
+def test_evaluate_needs_prompts_and_examples_need_rows(data, tmp_path):
+    with pytest.raises(BadConfig, match="prompts must name one prompt or more"):
+        crispo("evaluate", data[4], "--task", WRITER, "--out", tmp_path / "a")
+    shots = tmp_path / "shots.txt"
+    shots.write_text("INSERT_EXAMPLES_HERE INSERT_INPUT_HERE")
+    with pytest.raises(BadConfig, match="--examples"):
+        crispo("evaluate", data[4], "--prompts", shots, "--task", WRITER, "--out", tmp_path / "b")
+
+
+def test_an_endpoint_that_is_not_there_is_one_sentence(data, tmp_path):
+    words = ("--task", "http://127.0.0.1:9/v1#gone", "--llm.retries", 0)
+    with pytest.raises(LLMFailure) as told:
+        crispo("optimize", *data, *words, "--out", tmp_path)
+    assert 'prompt 0, train row "' in str(told.value)
+    assert "cannot be reached" in str(told.value)
+
+
+def test_the_settings_do_not_load_anything_heavy():
+    code = (
+        "import sys, gnomon.methods.crispo.config, gnomon.methods.crispo\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'jinja2', 'rapidfuzz', 'openai'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 0
+    assert DEFAULT in WRITER
