@@ -173,6 +173,7 @@ def checkpoint(data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_a_checkpoint_in_this_process_writes_the_same_one_by_one(family, data, checkpoint, tmp_path):
     folder = checkpoint

@@ -179,6 +179,7 @@ def test_prompts_of_scored_rows(data, model, tmp_path):
         run_verb(METHOD, "prompt", [str(data), "--quiet", "--out", str(tmp_path / "bad")])
 
 
+@pytest.mark.slow
 def test_summarize_measures_both_ways_and_evaluate_says_the_same(data, model, tmp_path):
     words = [
         "--extractor",
@@ -234,6 +235,7 @@ def test_long_documents_are_cut_and_counted(data, model, tmp_path):
     assert "prompts with a cut document" in page(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_tune_k_by_proxy_and_by_summaries(data, trained, tmp_path):
     import shutil
 
@@ -269,7 +271,7 @@ def test_other_columns_parquet_and_languages(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words", "message"),
     [
-        ([{"document": "a b", "text": "c"}], [], 'rows.jsonl, line 1: field "summary" is missing; the row has "document", "text". Name'),  # noqa: E501
+        ([{"document": "a b", "text": "c"}], [], 'line 1: field "summary" is missing; the row has "document", "text". Name'),
         ([{"document": "a b", "summary": " "}], [], 'line 1: field "summary" is empty'),
         ([{"document": ["a"], "summary": "b"}], [], 'line 1: field "document" must be a string; got list'),
         ([{"id": i, "document": "a", "summary": "b"} for i in (1, "1")], [], 'line 2: id "1" is that of'),

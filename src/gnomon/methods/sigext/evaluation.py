@@ -152,8 +152,8 @@ def _rouge_points(
         "rougeLsum": "ROUGE-Lsum",
     }
     return {
-        f"{names[kind]} {what}": 100 * table[:, i]
-        for kind, table in ((kind, scores[kind]) for kind in KINDS)
+        f"{names[kind]} {what}": 100 * scores[kind][:, i]
+        for kind in KINDS
         for i, what in enumerate(("precision", "recall", "F"))
     }
 

@@ -57,7 +57,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(16, 8, 8, 4, 3, hidden=16, layers=1, width=16, depth=1, batch_size=4, writer_batch=4, docstrings=24),
+    "smoke": Scale(16, 4, 4, 4, 3, hidden=16, layers=1, width=16, depth=1, batch_size=4, writer_batch=4, docstrings=24),
     "mini": Scale(400, 100, 200, 250, 550),
     "gpu": Scale(
         20_000, 500, 500, 4000, 20_000, facts=180, hidden=768, layers=12, heads=12, window=512, positions=4098,
@@ -80,7 +80,8 @@ def tokenizer(template: Template = TEMPLATE) -> Any:
     inner = Tokenizer(models.WordLevel(table, unk_token=UNK))
     inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast: Any = PreTrainedTokenizerFast
+    return fast(
         tokenizer_object=inner,
         bos_token=BOS,
         eos_token=EOS,
@@ -94,7 +95,8 @@ def save_encoder(scale: Scale, words: Any, folder: Path, rng: Rng) -> Path:
     """An untrained Longformer of the scale's size with its tokenizer, as `sigext train` would be given one."""
     from transformers import LongformerConfig, LongformerForTokenClassification
 
-    config = LongformerConfig(  # type: ignore[call-arg]
+    new_config: Any = LongformerConfig
+    config = new_config(
         vocab_size=len(words),
         hidden_size=scale.hidden,
         num_hidden_layers=scale.layers,
@@ -133,7 +135,8 @@ def train_writer(scale: Scale, words: Any, part: PartOfRun, folder: Path) -> Pat
 
     if (folder / "model.safetensors").exists():
         return folder
-    config = T5Config(  # type: ignore[call-arg]
+    new_config: Any = T5Config
+    config = new_config(
         vocab_size=len(words),
         d_model=scale.width,
         d_kv=scale.width // 4,

@@ -16,6 +16,9 @@ from gnomon.methods.sigext.summarising import pair_up
 if TYPE_CHECKING:
     from gnomon.methods.sigext.mini import Findings
 
+SHOWN = ("none", "random", "sigext", "oracle")
+"""Arms among the key figures."""
+
 METRICS = (
     "ROUGE-1 recall", "ROUGE-1 precision", "ROUGE-1 F", "ROUGE-L F", "words", "hints", "hint uptake",
     "added recall per hint", "copy rate",
@@ -88,10 +91,5 @@ def _figures(page: Page, found: Findings) -> None:
     if writer is None:
         return
     means = {row["arm"]: row for row in _means(found.arms[writer])}
-    chosen = {
-        "none": "none",
-        "random phrases": "random, K=4",
-        "sigext": "sigext, K=4",
-        "oracle": "oracle, K=4",
-    }
-    page.figures({f"ROUGE-1 F, {shown}": means[name]["ROUGE-1 F"] for shown, name in chosen.items()})
+    chosen = {arm: next(name for name in means if name.split(",")[0] == arm) for arm in SHOWN}
+    page.figures({f"ROUGE-1 F, {arm}": means[name]["ROUGE-1 F"] for arm, name in chosen.items()})

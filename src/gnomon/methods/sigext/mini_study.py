@@ -40,7 +40,7 @@ from gnomon.methods.sigext.training import train_extractor
 from gnomon.methods.sigext.tuning import Tuned, tune
 
 K = 4
-"""Phrases shown in every arm: the mean number of facts that a reference tells is 3."""
+"""Phrases shown in every arm, for every nine facts of a document: a reference tells 3 of them in the mean."""
 KS = (1, 2, 3, 4, 6, 8)
 """Of the K curve, which shows phrases under the threshold too: the threshold would end it at about 4."""
 DIAL = "sigext without threshold"
@@ -74,6 +74,8 @@ class World:
     """K and percentile that `tune-k` would choose on the validation documents."""
     tau: float
     """The extractor's threshold."""
+    unit: int = 1
+    """Nines of facts in a document: what K is multiplied by."""
 
 
 def build_world(scale: Scale, seed: int, part: PartOfRun) -> World:
@@ -87,19 +89,20 @@ def build_world(scale: Scale, seed: int, part: PartOfRun) -> World:
     extractor = _extractor(scale, words, data, part, rng)
     rows = data["test"]
     hints = Hints(rows, extractor, rng=rng)
-    shown = {(arm, 0 if arm == "none" else K): hints.of(arm, K) for arm in ARMS}
-    shown |= {(DIAL, k): hints.of("sigext", k, tau=-math.inf) for k in KS}
+    unit = max(1, scale.facts // 9)
+    shown = {(arm, 0 if arm == "none" else K * unit): hints.of(arm, K * unit) for arm in ARMS}
+    shown |= {(DIAL, k * unit): hints.of("sigext", k * unit, tau=-math.inf) for k in KS}
     labels = [row.labels for row in rows]
-    ranks = {"sigext": measure(labels, hints.scores, ks=(K, 8))}
+    ranks = {"sigext": measure(labels, hints.scores, ks=(K * unit, 8 * unit))}
     for arm in ("random", "rake"):
         orders = rank_phrases(arm, rows, rng=rng)
         scores = [
             [-float(order.index(p)) for p in row.phrases] for row, order in zip(rows, orders, strict=True)
         ]
-        ranks[arm] = measure(labels, scores, ks=(K, 8))
+        ranks[arm] = measure(labels, scores, ks=(K * unit, 8 * unit))
     validation = data["validation"]
-    tuned = tune(validation, extractor.score_rows(validation), KS, (0.0, 50.0, 75.0))
-    return World(rows, shown, ranks, tuned, extractor.settings.tau)
+    tuned = tune(validation, extractor.score_rows(validation), [k * unit for k in KS], (0.0, 50.0, 75.0))
+    return World(rows, shown, ranks, tuned, extractor.settings.tau, unit)
 
 
 def _extractor(
@@ -139,7 +142,7 @@ def _extractor(
 def write_summaries(world: World, llm: LLM, seed: int, done: Path) -> list[Summary]:
     """A summary for every document and arm; those of a finished earlier attempt are read back."""
     if not done.exists():
-        sampling = Sampling(max_tokens=96, temperature=1.0, top_p=0.8, seed=seed)
+        sampling = Sampling(max_tokens=96 * world.unit, temperature=1.0, top_p=0.8, seed=seed)
         made = summarise(world.rows, world.shown, llm, TEMPLATE, sampling, concurrency=256)
         write_json(done, [asdict(one) for one in made])
     stored = json.loads(done.read_text("utf-8"))
@@ -158,7 +161,7 @@ def study(world: World, made: Sequence[Summary]) -> tuple[Evaluation, dict[str, 
     found = evaluate(world.rows, made)
     scores: dict[str, dict[str, Any]] = {}
     for arm in found.arms.values():
-        name = f"sigext, K={arm.k}" if arm.arm == DIAL else arm.arm
+        name = f"sigext, K={arm.k // world.unit}" if arm.arm == DIAL else arm.arm
         of_arm = {
             f"ROUGE-1 {what}": arm.values[f"ROUGE-1 {what}"].tolist() for what in ("recall", "precision", "F")
         }
@@ -167,7 +170,7 @@ def study(world: World, made: Sequence[Summary]) -> tuple[Evaluation, dict[str, 
             of_arm["shown phrases in the document"] = [float(v) / 100 for v in shares[~np.isnan(shares)]]
         scores[name] = of_arm
     _match_lengths(world, made, scores)
-    recalls = [found.arms[f"{DIAL}, K={k}"].mean("ROUGE-1 recall") for k in KS]
+    recalls = [found.arms[f"{DIAL}, K={k * world.unit}"].mean("ROUGE-1 recall") for k in KS]
     scores["sigext"]["rank correlation of K and recall"] = _spearman(KS, recalls)
     return found, scores
 

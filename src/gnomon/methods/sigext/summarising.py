@@ -217,7 +217,7 @@ def fault_of(reply: Reply) -> str | None:
     if reply.finish in ("refusal", "budget"):
         return str(reply.finish)
     if reply.error is not None:
-        return reply.fault or "failed"
+        return str(reply.fault or "failed")
     return None if reply.text.strip() else "empty"
 
 
