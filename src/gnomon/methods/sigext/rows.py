@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,11 +174,3 @@ def label_figures(rows: Sequence[Row]) -> dict[str, Any]:
         "positive rate": positive / phrases if phrases else None,
         "documents without a positive": sum(row.n_positive == 0 for row in rows),
     }
-
-
-def batches(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    """The rows, `size` at a time."""
-    from itertools import islice
-
-    while part := list(islice(rows, size)):
-        yield part
