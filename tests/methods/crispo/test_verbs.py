@@ -1,5 +1,6 @@
 """The verbs as a user types them: searches over HTTP, in process and after a kill, what they leave, and what they refuse."""
 
+import copy
 import json
 import os
 import signal
@@ -247,8 +248,9 @@ def test_a_served_checkpoint_does_the_task(checkpoint, tiny_tokenizer, tmp_path)
     from gnomon.core.models import tiny_causal
     from gnomon.methods.crispo.mini_models import CHAT_TEMPLATE
 
-    tiny_tokenizer.chat_template = CHAT_TEMPLATE
-    tiny_causal("llama", tiny_tokenizer, tmp_path / "model")
+    tokenizer = copy.deepcopy(tiny_tokenizer)  # the fixture is everybody's
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tiny_causal("llama", tokenizer, tmp_path / "model")
     (tmp_path / "p.txt").write_text("Sum: INSERT_INPUT_HERE")
     rows = [{"id": str(i), "input": f"a {i}", "output": "b"} for i in range(6)]
     for name, part in (("train", rows[:3]), ("dev", rows[3:])):
