@@ -262,7 +262,8 @@ before, after = (
 )
 page.text(
     "Methods were taken out of the model, functions were to stay: negative preference optimisation, one of the rivals that "
-    "**elm** brings. Where a method begins, both models go on; what is left of `self` is counted."
+    "**elm** brings. Where a method begins, both models go on; what is left of `self` is counted. So small a model, trained for "
+    "a minute, pays for it with some of its functions too."
 )
 page.table(
     [
