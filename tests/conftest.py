@@ -1,5 +1,6 @@
 """Settings for every test: no network beyond loopback, one torch thread, no hub."""
 
+import logging
 import os
 import socket
 
@@ -31,3 +32,11 @@ def _no_network():
     socket.socket.connect = _loopback_only
     yield
     socket.socket.connect = _connect
+
+
+@pytest.fixture(autouse=True)
+def _plain_log():
+    """Each test begins with a log that nobody has set up, whatever command ran before it."""
+    log = logging.getLogger("gnomon")
+    log.handlers[:], log.propagate = [], True
+    log.setLevel(logging.NOTSET)

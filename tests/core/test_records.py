@@ -1,4 +1,5 @@
 import gzip
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_read_each_goes_on_behind_bad_lines(tmp_path):
     path.write_bytes(b'{"text": "a"}\nnonsense\n{"text": "\xff"}\n{"text": "b"}\n')
     kinds = [type(raw).__name__ for _, raw in records.read_each(path)]
     assert kinds == ["dict", "BadInput", "BadInput", "dict"]
+
+
+def test_a_stream_is_read_line_by_line_and_stops_at_the_first_bad_one():
+    rows = records.read_stream(['{"a": 1}\n', " \n", '{"b": 2}', "[3]"])
+    assert next(rows) == ("stdin, line 1", {"a": 1})
+    assert next(rows) == ("stdin, line 3", {"b": 2})
+    with pytest.raises(BadInput, match="stdin, line 4: a record is a JSON object"):
+        next(rows)
+
+
+def test_what_is_sent_can_be_read_back_at_once(tmp_path):
+    first, second = io.StringIO(), io.StringIO()
+    records.send({"a": "ä"}, first, second)
+    assert first.getvalue() == second.getvalue()
+    assert [raw for _, raw in records.read_stream(first.getvalue().splitlines())] == [{"a": "ä"}]
 
 
 def test_damaged_archives(tmp_path):

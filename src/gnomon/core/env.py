@@ -61,6 +61,15 @@ def devices() -> list[str]:
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
 
 
+def device_for(asked: str) -> str:
+    """The torch device to compute on: as asked, where `"auto"` takes a GPU when there is one."""
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_scale(scale: str, device: str) -> None:
     """Refuse a scale of a miniature that this machine has no device for.
 

@@ -81,6 +81,30 @@ def read_each(source: str | Path) -> Iterator[tuple[str, dict[str, Any] | BadInp
             yield from _read_lines(path)
 
 
+def read_stream(lines: Iterable[str], where: str = "stdin") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of a stream of JSON lines, each as soon as its line is there, with its place ("stdin, line 3").
+
+    Blank lines are skipped.
+
+    Raises:
+        BadInput: at the first line that is no JSON object; the message has its number.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            place = f"{where}, line {number}"
+            raw = _loads(line, place)
+            if isinstance(raw, BadInput):
+                raise raw from None
+            yield place, raw
+
+
+def send(record: Any, *sinks: IO[str]) -> None:
+    """Write a record to streams as one JSON line that can be read at once."""
+    for sink in sinks:
+        sink.write(to_line(record))
+        sink.flush()
+
+
 def files(source: Path) -> list[Path]:
     """The record files behind a path, in name order.
 
@@ -142,9 +166,9 @@ def _read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | BadInput]]:
         ) from None
 
 
-def _loads(line: bytes, where: str) -> dict[str, Any] | BadInput:
+def _loads(line: bytes | str, where: str) -> dict[str, Any] | BadInput:
     try:
-        return _object(json.loads(line.decode("utf-8")), where)
+        return _object(json.loads(line.decode("utf-8") if isinstance(line, bytes) else line), where)
     except UnicodeDecodeError:
         return BadInput(f"{where}: not UTF-8. Convert the file to UTF-8 first.")
     except json.JSONDecodeError as error:

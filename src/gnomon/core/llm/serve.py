@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from gnomon.core.env import device_for
 from gnomon.core.llm.base import Reply, Request
 from gnomon.core.llm.chat import Chat
 from gnomon.core.llm.stored import folder_state
@@ -115,7 +116,7 @@ class Served:
         env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub.resolve())}
         model = str(self.folder.resolve())
         words = [sys.executable, "-m", "gnomon.core.llm.serve_child", "serve", model]
-        words += ["--device", _device(self.device), "--host", "127.0.0.1", "--port"]
+        words += ["--device", device_for(self.device), "--host", "127.0.0.1", "--port"]
         for _ in range(PORT_TRIES):
             port = _free_port()
             with log.open("ab") as out:
@@ -177,14 +178,6 @@ def _check_folder(folder: Path) -> None:
             f'The tokenizer in "{folder}" has no chat template, so no conversation can be served. '
             "Set tokenizer.chat_template and save it again, or use hf: in the place of serve:."
         )
-
-
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _free_port() -> int:

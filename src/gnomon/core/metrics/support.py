@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from gnomon.core.env import device_for
 from gnomon.core.text import sentences, stemmer, stopwords
 from gnomon.errors import BadInput, ModelMismatch
 
@@ -72,16 +73,12 @@ class SupportScorer:
     """
 
     def __init__(self, ref: str | Path, *, device: str = "auto", batch_size: int = 16):
-        import torch
-
         from gnomon.core.models import load_tokenizer
 
         self.is_align_score = is_align_score(ref)
         self.name = "AlignScore" if self.is_align_score else f"NLI {Path(ref).name}"
         self.tokenizer = load_tokenizer(ref)
-        self.device = (
-            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        )
+        self.device = device_for(device)
         self.batch_size = batch_size
         load = _load_align_score if self.is_align_score else _load_classifier
         self._forward, self.place, self.length = load(ref, self.device)

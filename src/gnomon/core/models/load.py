@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gnomon.core.env import device_for
 from gnomon.core.models.adapters import without_deprecations
 from gnomon.core.run import artifact, is_run_folder
 from gnomon.errors import BadInput, ModelMismatch, nearest
@@ -72,8 +73,7 @@ def load_model(
 
     if kind not in KINDS:
         raise BadInput(f'No kind of model is called "{kind}". {nearest(kind, KINDS)}')
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_for(device)
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise BadInput(f'dtype "{dtype}" is none of torch; try "auto", "float32" or "bfloat16".')
     ref = model_at(ref)

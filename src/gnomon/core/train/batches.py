@@ -49,6 +49,33 @@ class BatchSource(Protocol):
         """The share of `process` in the batch of `step`, counted over all epochs."""
 
 
+class Order:
+    """Which rows belong to a step: all of them once per epoch, in an order shuffled anew for each.
+
+    Args:
+        count: rows.
+        batch_size: rows per optimiser step; the last batch of an epoch may be smaller.
+        generator: names the shuffles.
+    """
+
+    def __init__(self, count: int, batch_size: int, generator: Rng):
+        self.count, self.batch_size, self.generator = count, batch_size, generator
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.count // self.batch_size)
+
+    def at(self, step: int) -> list[int]:
+        """Indices of the rows of a step, counted over all epochs."""
+        epoch, place = divmod(step, len(self))
+        if epoch != self._epoch:
+            shuffle = self.generator.child("shuffle", epoch).torch()
+            self._epoch, self._order = epoch, torch.randperm(self.count, generator=shuffle)
+        start = place * self.batch_size
+        return self._order[start : start + self.batch_size].tolist()
+
+
 class Batches:
     """Padded batches of examples, in an order shuffled anew for each epoch.
 
@@ -84,10 +111,10 @@ class Batches:
         )
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.pad_id, self.generator = pad_id, generator
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self._order = Order(len(self.examples), batch_size, generator)
 
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        return len(self._order)
 
     def at(self, step: int, process: int = 0, processes: int = 1) -> GlobalBatch:
         """The share of `process` in the batch of `step`."""
@@ -103,12 +130,7 @@ class Batches:
 
     def rows(self, step: int) -> list[int]:
         """Indices of the examples in the batch of `step`."""
-        epoch, place = divmod(step, len(self))
-        if epoch != self._epoch:
-            shuffle = self.generator.child("shuffle", epoch).torch()
-            self._epoch, self._order = epoch, torch.randperm(len(self.examples), generator=shuffle)
-        start = place * self.batch_size
-        return self._order[start : start + self.batch_size].tolist()
+        return self._order.at(step)
 
     def _collate(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         width = max(len(row.input_ids) for row in rows)

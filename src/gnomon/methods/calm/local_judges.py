@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gnomon.core.env import device_for
 from gnomon.core.llm.base import ask
 from gnomon.core.llm.local import pick
 from gnomon.core.llm.scoring import score_choices
@@ -182,8 +183,8 @@ class RewardModelJudge:
             from transformers import AutoModelForSequenceClassification
 
             tokenizer = load_tokenizer(model)
-            where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-            model = load_weights(AutoModelForSequenceClassification, model, dtype="auto").to(where).eval()
+            model = load_weights(AutoModelForSequenceClassification, model, dtype="auto")
+            model = model.to(device_for(device)).eval()
         if model.config.num_labels != 1:
             raise ModelMismatch(f"{self.name} has {model.config.num_labels} labels; a reward model has one.")
         self.model, self.tokenizer = model, tokenizer

@@ -5,6 +5,7 @@ A probe of your own is a subclass with `make`, given to `audit` beside or instea
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +52,7 @@ class Variant:
     """Whether one answer is scored alone, the first of `answers`."""
 
 
-class Probe:
+class Probe(ABC):
     """One bias.
 
     A subclass sets the class variables and defines `make`.
@@ -71,6 +72,7 @@ class Probe:
     mention: str = ""
     """A pattern of reasons that name the cue; case does not matter."""
 
+    @abstractmethod
     def make(self, item: Item, cues: Cues, rng: Rng) -> Sequence[Variant]:
         """The changed trials of one item; none where it cannot be changed.
 
@@ -79,7 +81,6 @@ class Probe:
             cues: the stimuli.
             rng: where choices are drawn, such as which remark is made.
         """
-        raise NotImplementedError
 
 
 class Position(Probe):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from gnomon.core.env import device_for
 from gnomon.core.models import load_tokenizer
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.sieve.judges import Verdict
@@ -28,7 +29,6 @@ class ClassifierJudge:
     """
 
     def __init__(self, ref: str, name: str | None = None) -> None:
-        import torch
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
         self.name = name or f"classifier:{ref}"
@@ -42,7 +42,7 @@ class ClassifierJudge:
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(
                 ref, use_safetensors=True, trust_remote_code=False
             ).eval()
-            self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+            self._model.to(device_for("auto"))
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise BadInput(f'"{ref}" is no sequence classifier with safetensors weights ({first}).') from None

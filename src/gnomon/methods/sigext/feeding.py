@@ -10,6 +10,7 @@ from torch import Tensor
 from gnomon.core.config import check
 from gnomon.core.rng import Rng
 from gnomon.core.train import Example, GlobalBatch
+from gnomon.core.train.batches import Order
 from gnomon.errors import BadInput
 
 IGNORED = -100
@@ -51,10 +52,10 @@ class DocumentBatches:
                 raise BadInput(f"Document {i} has no labelled token within train.max_length. Leave it out.")
         self.examples, self.batch_size, self.batch_tokens = list(examples), batch_size, batch_tokens
         self.pad_id, self.multiple, self.generator = pad_id, multiple, generator
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self._order = Order(len(self.examples), batch_size, generator)
 
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        return len(self._order)
 
     def at(self, step: int, process: int = 0, processes: int = 1) -> GlobalBatch:
         """The share of `process` in the batch of `step`; every process computes equally many micro-batches."""
@@ -69,12 +70,7 @@ class DocumentBatches:
 
     def rows(self, step: int) -> list[int]:
         """Indices of the documents in the batch of `step`."""
-        epoch, place = divmod(step, len(self))
-        if epoch != self._epoch:
-            shuffle = self.generator.child("shuffle", epoch).torch()
-            self._epoch, self._order = epoch, torch.randperm(len(self.examples), generator=shuffle)
-        start = place * self.batch_size
-        return self._order[start : start + self.batch_size].tolist()
+        return self._order.at(step)
 
     def _collate(self, rows: Sequence[Example]) -> Mapping[str, Tensor]:
         batch = padded([row.input_ids for row in rows], self.pad_id, self.multiple)

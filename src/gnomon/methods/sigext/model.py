@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gnomon.core.config import check
+from gnomon.core.env import device_for
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, ModelMismatch
 from gnomon.methods.sigext.encoding import DocumentEncoder, Encoded, Tokenisation
@@ -246,7 +247,6 @@ class SigExtModel:
 
 
 def _classifier(ref: str | Path, device: str, rng: Rng | None = None) -> Any:
-    import torch
     from transformers import AutoModelForTokenClassification
 
     from gnomon.core.models.load import load_config, load_weights, model_at
@@ -268,8 +268,7 @@ def _classifier(ref: str | Path, device: str, rng: Rng | None = None) -> Any:
             raise ModelMismatch(
                 f'Model "{ref}" is {config.model_type}, which has no token classifier. Use an encoder such as Longformer.'
             ) from error
-    place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    return model.to(place).eval()
+    return model.to(device_for(device)).eval()
 
 
 def _tokenizer(ref: str | Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -79,20 +78,9 @@ def stream(
         BadInput: a line is not a JSON object with a document; the message has its number.
     """
     count = 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{where}, line {number}"
-        try:
-            raw = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{place}: not valid JSON ({error.msg} at column {error.colno}).") from None
-        if not isinstance(raw, dict):
-            raise BadInput(f"{place}: a record is a JSON object; got {type(raw).__name__}.")
+    for place, raw in records.read_stream(lines, where):
         row = to_row(raw, model.settings.reading, columns, place, need_summary=False)
         for scored in score_raw(model, [raw], [row], columns, k):
-            for sink in sinks:
-                sink.write(records.to_line(scored))
-                sink.flush()
+            records.send(scored, *sinks)
         count += 1
     return count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
@@ -166,16 +165,7 @@ def parse_rows(lines: Iterable[str], where: str = "stdin") -> Iterator[Asked]:
     Raises:
         BadInput: a line is not a JSON object with a question; the message has its number.
     """
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{where}, line {number}"
-        try:
-            raw = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{place}: not valid JSON ({error.msg} at column {error.colno}).") from None
-        if not isinstance(raw, dict):
-            raise BadInput(f"{place}: a record is a JSON object; got {type(raw).__name__}.")
+    for place, raw in records.read_stream(lines, where):
         yield records.parse(raw, Asked, place)
 
 
@@ -184,8 +174,6 @@ def stream(scorer: Scorer, lines: Iterable[str], *sinks: IO[str]) -> int:
     count = 0
     for row in parse_rows(lines):
         (result,) = scorer.score([row])
-        for sink in sinks:
-            sink.write(records.to_line(result))
-            sink.flush()
+        records.send(result, *sinks)
         count += 1
     return count

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnomon.core.env import device_for
 from gnomon.core.models import load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.methods.sieve.students import networks
@@ -49,9 +49,7 @@ class TransformerStudent:
     ):
         self.name, self.kind, self.origin = name, kind, origin
         self.config = config or StudentConfig()
-        device = self.config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device_for(self.config.device)
         at = saved or origin
         tokenizer = load_tokenizer(at)
         self.model = networks.load_classifier(at, kind, self.config.dropout).to(device)
