@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from gnomon.errors import BadInput, MissingExtra, nearest
+from gnomon.errors import BadConfig, BadInput, MissingExtra, nearest
 
 
 def exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -34,23 +37,56 @@ def resolve(reference: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def function(module: str, name: str) -> Callable[..., Any]:
-    """The function `name` of a user's module.
+def function(reference: str) -> Callable[..., Any]:
+    """A user's function.
+
+    Args:
+        reference: `"module:name"` or `"path/to/file.py:name"`.
 
     Raises:
-        BadInput: there is no such module, or no such function in it.
+        BadConfig: the reference is written in another way.
+        BadInput: there is no such file or module, or no such function in it.
     """
-    try:
-        loaded = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise BadInput(f'There is no Python module "{module}". Put its folder on PYTHONPATH.') from None
-    found = getattr(loaded, name, None)
+    found = named(reference)
     if not callable(found):
-        names = [n for n, value in vars(loaded).items() if callable(value) and not n.startswith("_")]
-        raise BadInput(f'Module "{module}" has no function "{name}". {nearest(name, names)}')
+        raise BadInput(f'"{reference}" is no function but {type(found).__name__}.')
     return found
+
+
+def named(reference: str) -> Any:
+    """What a user's module or file holds under a name; as `function`, whatever it is."""
+    place, _, name = reference.rpartition(":")
+    if not place or not name:
+        raise BadConfig(
+            f'"{reference}" names no function. Write module:function or path/to/file.py:function.'
+        )
+    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    if not hasattr(module, name):
+        names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        what = place if place.endswith(".py") else f'Module "{place}"'
+        raise BadInput(f'{what} has no function "{name}". {nearest(name, names)}')
+    return getattr(module, name)
+
+
+def _file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # every .py file has a loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise BadInput(
+            f'There is no module "{name}". Put its folder on PYTHONPATH, or name the file: path/to/file.py:function.'
+        ) from None
 
 
 def optional(module: str, package: str, extra: str) -> Any:

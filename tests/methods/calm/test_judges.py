@@ -98,7 +98,7 @@ def test_judges_by_reference():
     assert open_judge("sim:judge").is_simulated
     assert isinstance(open_judge("sim:judge", "pointwise"), PointwiseJudge)
     assert open_judge("builtins:len", "function").name == "builtins:len"
-    with pytest.raises(BadConfig, match="must be written module:function"):
+    with pytest.raises(BadConfig, match="names no function"):
         open_judge("length", "function")
     for kind, what in (("logit", "log-probabilities"), ("reward", "rewards")):
         with pytest.raises(ModelMismatch, match=f"an endpoint gives no {what}"):

@@ -55,7 +55,7 @@ def test_rules_by_file_and_by_module(tmp_path, monkeypatch):
     assert labels(open_judge("rule:house_rules:has_cat", CATS)) == [1, 0, 0]
     with pytest.raises(BadInput, match=r'has no function "has_cats". Did you mean "has_cat"'):
         open_judge("rule:house_rules:has_cats", CATS)
-    with pytest.raises(BadInput, match='there is no module "house_rule"'):
+    with pytest.raises(BadInput, match='There is no module "house_rule"'):
         open_judge("rule:house_rule:has_cat", CATS)
     with pytest.raises(BadInput, match=r"nowhere\.py does not exist"):
         open_judge("rule:nowhere.py:has_cat", CATS)

@@ -92,7 +92,7 @@ def test_a_function_may_judge():
     assert [a.correct for a in label(answers, "rule:fixtures_truth_rules:is_long")] == [0, 1]  # fmt: skip
     with pytest.raises(BadInput, match=r'no function "is_lon".*"is_long"'):
         label(answers, "rule:fixtures_truth_rules:is_lon")
-    with pytest.raises(BadConfig, match="rule:module:function"):
+    with pytest.raises(BadConfig, match="names no function"):
         label(answers, "rule:nothing")
 
 

@@ -19,7 +19,7 @@ FORMS = {
     "serve": "serve:FOLDER, in a server of its own on this machine",
     "tape": "tape:FILE, recorded earlier",
     "sim": "sim:NAME?param=value, a simulator",
-    "script": "script:module:function, a Python function",
+    "script": "script:module:function or script:path/to/file.py:function",
 }
 """Scheme -> how a reference of it is written."""
 
@@ -114,10 +114,7 @@ def _open_simulator(rest: str, options: _Options) -> LLM:
 def _open_script(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.script import Script
 
-    module, _, name = rest.partition(":")
-    if not module or not name:
-        raise BadConfig(f'"script:{rest}" must be written {FORMS["script"]}.')
-    return Script(function(module, name), f"script:{rest}")
+    return Script(function(rest), f"script:{rest}")
 
 
 _OPENERS: dict[str, Callable[[str, _Options], LLM]] = {

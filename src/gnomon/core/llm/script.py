@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -35,9 +35,7 @@ class Script:
         self.function = function
         self.name = name or f"script:{function.__module__}:{getattr(function, '__qualname__', 'function')}"
         # Another state of the file is another model: its answers are not those in the cache.
-        file = getattr(sys.modules.get(function.__module__), "__file__", None)
-        content = Path(file).read_bytes().hex() if file and Path(file).is_file() else ""
-        self.identity = f"{self.name} {fingerprint(content)}"
+        self.identity = f"{self.name} {fingerprint(_source(function))}"
 
     async def acomplete(self, request: Request) -> Reply:
         """What the function answers."""
@@ -60,3 +58,11 @@ class Script:
             return Reply("", "error", error=said, fault="failed")
         usage = Usage(tokens_asked(request), estimated_tokens(answer), is_estimate=True)
         return Reply(until_stop(answer, request.stop), "stop", usage, latency_s=latency_s)
+
+
+def _source(function: Function) -> str:
+    """The text of the file that a function, or the class of an object that can be called, stands in."""
+    for thing in (function, type(function)):
+        with contextlib.suppress(TypeError, OSError):
+            return Path(inspect.getsourcefile(thing) or "").read_text("utf-8", "replace")
+    return ""

@@ -78,7 +78,7 @@ class Audit(Items, Counting):
 
     judge: tuple[str, ...] = ()
     """Judges: openai:MODEL, http://host:8000/v1#MODEL, hf:FOLDER ...; for logit and reward a folder or hub id; for function
-    module:function. Self-enhancement needs two or more."""
+    module:function or path/to/file.py:function. Self-enhancement needs two or more."""
     kind: Kind = "pairwise"
     """pairwise: sees all answers; pointwise: scores each alone; logit: a local model's log-probabilities of the letters; reward: a
     reward model; function: your own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnomon.errors import BadConfig, ModelMismatch
+from gnomon.errors import ModelMismatch
 from gnomon.methods.calm.judges import FunctionJudge, Judge, PairwiseJudge, PointwiseJudge
 from gnomon.methods.calm.prompting import Prompting, read_template
 
@@ -32,7 +32,8 @@ def open_judge(
 
     Args:
         ref: a language model as in `gnomon.core.llm.open_llm`; for `logit` and `reward` a folder or hub id, with or without
-            `hf:`; for `function` `module:function`.
+            `hf:`; for `function` `module:function` or
+            `path/to/file.py:function`.
         kind: how it judges.
         style: how its verdicts are written.
         ties: whether it may prefer none.
@@ -52,10 +53,7 @@ def open_judge(
     if kind == "function":
         from gnomon.lazy import function
 
-        module, _, name = ref.removeprefix("script:").partition(":")
-        if not module or not name:
-            raise BadConfig(f'Judge "{ref}" of the kind function must be written module:function.')
-        return FunctionJudge(function(module, name), ref)
+        return FunctionJudge(function(ref.removeprefix("script:")), ref)
     if kind in ("logit", "reward"):
         return _local(ref, kind, Prompting("token", ties, text), temperature)
     from gnomon.core.llm import connect

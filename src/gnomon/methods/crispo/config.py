@@ -88,7 +88,7 @@ class Measuring:
 
     metrics: tuple[str, ...] = ("rouge1",)
     """One or several of rouge1, rouge2, rougeL, rougeLsum (F; with .recall or .precision one side), em, f1, accuracy, faithfulness,
-    command:"PROGRAM ...", module:function."""
+    command:"PROGRAM ...", module:function or path/to/file.py:function."""
     support: str | None = None
     """Checkpoint for faithfulness: AlignScore's folder or an NLI classifier. None: token support, a stand-in, named so."""
     answer_tag: str | None = "summary"

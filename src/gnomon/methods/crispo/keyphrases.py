@@ -22,7 +22,7 @@ def phrases_of(row: Example) -> tuple[str, ...]:
         BadInput: the row has none, or in another form than `gnomon sigext score` writes.
     """
     found: Any = row.meta.get("phrases")
-    how = "Write them with: gnomon sigext score ROWS --model FOLDER"
+    how = "Write them with: gnomon sigext score EXTRACTOR ROWS --document-field input"
     if found is None:
         raise BadInput(f'Row "{row.id}" has no key phrases for the slot INSERT_KEYPHRASES_HERE. {how}')
     try:

@@ -229,16 +229,10 @@ def _faithfulness(support: str | None) -> Metric:
 
 
 def _from_python(name: str) -> Metric:
-    from gnomon.lazy import function, resolve
+    from gnomon.lazy import function, named
 
-    try:
-        found = resolve(name)
-    except (ModuleNotFoundError, AttributeError):
-        found = None
-    if isinstance(found, Metric):
-        return found
-    module, _, attribute = name.partition(":")
-    return metric_of(function(module, attribute), name)
+    found = named(name)
+    return found if isinstance(found, Metric) else metric_of(function(name), name)
 
 
 def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None) -> Metric:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, nearest
+from gnomon.lazy import function
 from gnomon.methods.sieve.snippets import Snippet
 
 if TYPE_CHECKING:
@@ -179,36 +178,7 @@ def open_judge(
 
 
 def _open_rule(rest: str, ref: str) -> Judge:
-    place, _, name = rest.rpartition(":")
-    if not place or not name:
-        raise BadConfig(f'Judge "{ref}" names no function. Write {OWN_FORMS["rule"]}.')
-    module = _load_file(Path(place), ref) if place.endswith(".py") else _load_module(place, ref)
-    function = getattr(module, name, None)
-    if not callable(function):
-        names = [n for n, value in vars(module).items() if inspect.isfunction(value)]
-        raise BadInput(f'Judge "{ref}": {place} has no function "{name}". {nearest(name, names)}')
-    return LocalJudge(function, ref)
-
-
-def _load_file(path: Path, ref: str) -> Any:
-    if not path.is_file():
-        raise BadInput(f'Judge "{ref}": {path} does not exist.')
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # every .py file has a loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _load_module(name: str, ref: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise BadInput(
-            f'Judge "{ref}": there is no module "{name}". Put its folder on PYTHONPATH, or name the file.'
-        ) from None
+    return LocalJudge(function(rest), ref)
 
 
 def _open_labels(rest: str, ref: str) -> Judge:

@@ -58,7 +58,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(16, 4, 4, 4, 3, hidden=16, layers=1, width=16, depth=1, batch_size=4, writer_batch=4, docstrings=24),
-    "mini": Scale(400, 100, 200, 250, 550),
+    "mini": Scale(400, 100, 200, 250, 550, docstrings=700),
     "gpu": Scale(
         20_000, 500, 500, 4000, 20_000, facts=180, hidden=768, layers=12, heads=12, window=512, positions=4098,
         width=512, depth=6, batch_size=8, writer_batch=16, lr=1e-4, writer_lr=3e-4, docstrings=1000,

@@ -27,7 +27,7 @@ LEAST_WORDS = 60
 """Of a body."""
 LONGEST_WORDS = 300
 FEW = 30
-PASSES = 6
+PASSES = 2
 
 
 def docstrings(n: int, rng: Rng) -> list[Row]:

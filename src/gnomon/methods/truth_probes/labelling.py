@@ -105,10 +105,9 @@ def load_rule(ref: str) -> Callable[..., object]:
         BadInput: there is no such module or function.
     """
     kind, _, rest = ref.partition(":")
-    module, _, name = rest.partition(":")
-    if kind != "rule" or not module or not name:
-        raise BadConfig(f'"{ref}" must be written rule:module:function.')
-    return function(module, name)
+    if kind != "rule":
+        raise BadConfig(f'"{ref}" must be written rule:module:function or rule:path/to/file.py:function.')
+    return function(rest)
 
 
 def _checked(found: object, answer: Answer) -> int:
