@@ -60,7 +60,10 @@ def named(reference: str) -> Any:
         raise BadConfig(
             f'"{reference}" names no function. Write module:function or path/to/file.py:function.'
         )
-    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    try:
+        module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    except SyntaxError as error:
+        raise BadInput(f"{error.filename}, line {error.lineno}: not valid Python ({error.msg}).") from None
     if not hasattr(module, name):
         names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
         what = place if place.endswith(".py") else f'Module "{place}"'

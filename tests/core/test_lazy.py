@@ -42,6 +42,12 @@ def test_a_module_that_fails_by_itself_is_not_called_missing(tmp_path):
         function(f"{tmp_path}/broken.py:f")
 
 
+def test_a_file_that_is_not_python_is_told_with_its_line(tmp_path):
+    (tmp_path / "house.py").write_text("x = 1\ndef f(:\n")
+    with pytest.raises(BadInput, match=r"house\.py, line 2: not valid Python"):
+        function(f"{tmp_path}/house.py:f")
+
+
 def test_a_file_as_a_model_is_another_model_once_it_changes(tmp_path):
     path = tmp_path / "house.py"
     path.write_text(FILE)
