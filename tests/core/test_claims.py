@@ -103,7 +103,9 @@ def test_reads_names_with_spaces_and_symbols():
     )
 
 
-@pytest.mark.parametrize("text", ["a > b", "m: a", "m: > b", "m: a =! b", "m: a > nan", ""])
+@pytest.mark.parametrize(
+    "text", ["a > b", "m: a", "m: > b", "m: a =! b", "m: a > nan", "part: m: a > b", "m: a: b > c", ""]
+)
 def test_unreadable_comparison(text):
     with pytest.raises(BadConfig, match="Claim comparison"):
         claim(text)

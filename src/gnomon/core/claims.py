@@ -39,7 +39,7 @@ MIN_SEEDS = 3
 """Seeds below which an inequality stays undecided."""
 
 _COMPARE = re.compile(
-    r"\s*(?P<metric>[^:]+?)\s*:\s*(?P<left>[^<>=\s].*?)\s*(?P<op>>=|<=|==|>|<)\s*(?P<right>[^<>=\s].*?)\s*"
+    r"\s*(?P<metric>[^:]+?)\s*:\s*(?P<left>[^<>=:\s][^:]*?)\s*(?P<op>>=|<=|==|>|<)\s*(?P<right>[^<>=:\s][^:]*?)\s*"
 )
 
 
@@ -70,7 +70,7 @@ class Comparison:
         if match is None:
             raise BadConfig(
                 f'Claim comparison "{text}" cannot be read. '
-                'Write "METRIC: ARM > ARM" or "METRIC: ARM >= NUMBER" with one of > >= < <= ==.'
+                'Write "METRIC: ARM > ARM" or "METRIC: ARM >= NUMBER" with one of > >= < <= == and one colon.'
             )
         right: str | float = match["right"]
         try:

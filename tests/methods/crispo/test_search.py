@@ -1,6 +1,7 @@
 """The loop: what is returned, what is never shown to whom, what happens when nothing good comes, and what it costs."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,31 @@ def test_no_postscript_can_win_and_the_main_prompt_stays_as_it_is():
     filled = main.replace("INSERT_INPUT_HERE", "this is the input 0 of the rows r")
     assert filled in asked
     assert f"{filled}\n\nPostscript number 1" in asked
+
+
+def test_a_slot_that_is_filled_for_you_may_stand_in_one_of_the_first_prompts_alone():
+    hinted = f"{COUNT_PROMPT} INSERT_KEYPHRASES_HERE"
+
+    def phrased(name):
+        phrases = [{"text": "alpha", "rank": 1}, {"text": "beta", "rank": 2}]
+        return [replace(row, meta={"phrases": phrases}) for row in numbered(4, name)]
+
+    def say(number):
+        return f"<instruction>Say the number {number}: INSERT_INPUT_HERE INSERT_KEYPHRASES_HERE <summary></instruction>"
+
+    log = []
+    cfg = SearchConfig(steps=1, per_step=2, few_shot=1)
+    llms = counting_llms(log, reply=say)
+    result = optimize(Task([COUNT_PROMPT, hinted]), phrased("r"), phrased("d"), llms, [as_number()], cfg)
+    assert [one.k is None for one in result.history.candidates] == [True, False, False, False]
+    assert not result.history.steps[1].rejected
+    assert any("number 1: this is the input 0 of the rows r alpha; beta" in text for _, text, _ in log)
+    with pytest.raises(BadInput, match="has no key phrases"):
+        optimize(Task([COUNT_PROMPT, hinted]), numbered(4), phrased("d"), llms, [as_number()], cfg)
+    with pytest.raises(BadInput, match="slot that the first one has not"):
+        other = Task([COUNT_PROMPT, "INSERT_INPUT_HERE INSERT_CONTEXT_HERE"])
+        rows = [[replace(row, meta={"context": "c"}) for row in numbered(4, name)] for name in "rd"]
+        optimize(other, *rows, llms, [as_number()], cfg)
 
 
 def test_a_postscript_with_slots_is_refused_and_filled_by_nobody():
@@ -233,7 +259,7 @@ def test_a_metric_that_fails_names_the_row():
         (
             {"task": Task(["INSERT_INPUT_HERE", "INSERT_INPUT_HERE INSERT_KEYPHRASES_HERE"])},
             BadInput,
-            "has not (keyphrases)",
+            "has no key phrases",
         ),
         ({"task": Task(["INSERT_INPUT_HERE INSERT_KEYPHRASES_HERE"])}, BadInput, "gnomon sigext score"),
         ({"task": Task(["INSERT_INPUT_HERE INSERT_EXAMPLES_HERE"])}, BadInput, "--encoder FOLDER"),

@@ -53,7 +53,7 @@ def open_judge(
     if kind == "function":
         from gnomon.lazy import function
 
-        return FunctionJudge(function(ref.removeprefix("script:")), ref)
+        return FunctionJudge(function(ref.removeprefix("script:")), Path(ref).name)
     if kind in ("logit", "reward"):
         return _local(ref, kind, Prompting("token", ties, text), temperature)
     from gnomon.core.llm import connect

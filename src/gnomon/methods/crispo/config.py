@@ -218,7 +218,7 @@ class Mini(Miniature):
 
 
 AT_5, LATE = "score after 5 steps", "score after 20 steps"
-MODEL_AT_5 = "trained model: score after 5 steps"
+MODEL_AT_5 = "score of the trained model after 5 steps"
 TOLERANCE = 0.10
 CLAIMS = (
     Claim(

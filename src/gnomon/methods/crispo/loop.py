@@ -73,7 +73,7 @@ class Search:
             sources,
             rng,
             needed=slots if is_whole else (),
-            optional=optional_slots(task.filled) if is_whole else (),
+            optional=optional_slots("\n".join(task.prompts)) if is_whole else (),
             answer_tag=task.answer_tag if is_whole else None,
             arm=cfg.arm,
             critiques=cfg.critiques,

@@ -19,7 +19,7 @@ from gnomon.core.run import Run
 from gnomon.methods.crispo import mini_page
 from gnomon.methods.crispo.asking import LLMs
 from gnomon.methods.crispo.comparison import evaluate
-from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, Mini, SearchConfig
+from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, PARTS, Mini, SearchConfig
 from gnomon.methods.crispo.mini_arms import DOSES, SEARCHES, Arm, Ran, run_arm
 from gnomon.methods.crispo.mini_scales import SCALES, Scale
 from gnomon.methods.crispo.mini_world import HINTED, PROMPT, TAG, World, both_metrics
@@ -96,11 +96,9 @@ def mini(cfg: Mini, run: Run) -> None:
             _trained(scale, seed, run, found)
     if cfg.checkpoint is not None:
         _checkpoint(cfg.checkpoint, run, found)
-    verdicts = [
-        judge(found.scores, claim)
-        for claim in CLAIMS
-        if cfg.scale != "smoke" and _is_there(found, claim.comparison)
-    ]
+    claims = [claim for claim in CLAIMS if _is_there(found, claim.comparison)]
+    assert len(claims) == len(CLAIMS) or set(cfg.parts) != set(PARTS)  # none may be lost without a word
+    verdicts = [judge(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run, found, shown)
     numbers = {"scores": found.scores, "rows": found.rows, "curves": found.curves}

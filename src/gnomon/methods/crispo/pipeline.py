@@ -41,12 +41,13 @@ class Data:
     """Empty when there are none."""
 
     @classmethod
-    def read(cls, cfg: Searching, prompt: str) -> Data:
-        """The rows that the settings name, checked to fit the prompt and to have nothing in common."""
+    def read(cls, cfg: Searching, prompts: Sequence[str]) -> Data:
+        """The rows that the settings name, checked to fit every prompt and to have nothing in common."""
         train, dev = read_rows(cfg.train, cfg), read_rows(cfg.dev, cfg)
         test = [] if cfg.test is None else read_rows(cfg.test, cfg)
-        check_slots(prompt, [*train, *dev, *test], has_encoder=cfg.encoder is not None)
-        check_apart({"train": train, "dev": dev} | ({"test": test} if test else {}), slots_in(prompt))
+        for prompt in prompts:
+            check_slots(prompt, [*train, *dev, *test], has_encoder=cfg.encoder is not None)
+        check_apart({"train": train, "dev": dev} | ({"test": test} if test else {}), slots_in(prompts[0]))
         return cls(train, dev, test)
 
 

@@ -16,7 +16,7 @@ def optimize(cfg: config.Optimize, run: Run) -> None:
     from gnomon.methods.crispo.task import Task
 
     given = [read_prompt(path).text for path in (Path(cfg.prompt), *cfg.more_prompts)]
-    data = Data.read(cfg, given[0])
+    data = Data.read(cfg, given)
     run.plan(**planned_calls(cfg, len(given), data))
     run.page.title = "A prompt, optimised"
     task = Task(given, cfg.answer_tag, critic=cfg.critic_template, optimizer=cfg.optimizer_template)
@@ -31,7 +31,7 @@ def suffix(cfg: config.Suffix, run: Run) -> None:
 
     main = read_prompt(Path(cfg.main))
     first = POSTSCRIPT if cfg.postscript is None else read_prompt(cfg.postscript).text.strip()
-    data = Data.read(cfg, main.text)
+    data = Data.read(cfg, [main.text])
     run.plan(**planned_calls(cfg, 2, data))
     run.page.title = "A postscript, tuned"
     task = Task(["", first], cfg.answer_tag, main.text, cfg.critic_template, cfg.optimizer_template)

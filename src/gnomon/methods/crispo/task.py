@@ -13,7 +13,6 @@ from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.evaluation import needed_slots
 from gnomon.methods.crispo.rows import Example, check_apart, check_slots, copied
 from gnomon.methods.crispo.scoring import Metric
-from gnomon.methods.crispo.slots import slots_in
 
 OnStep = Callable[[Step, History, Sequence[Call]], None]
 """Called with each step, everything tried so far and every call so far; step 0 are the given prompts."""
@@ -80,10 +79,9 @@ def check_task(
         raise BadConfig(f"weights must be one per metric ({len(metrics)}); got {len(cfg.weights)}.")
     texts = task.prompts if task.main is None else [task.main]
     slots = needed_slots(texts[0])
-    check_slots(texts[0], [*train, *dev], has_encoder=has_encoder)
-    known = set(slots_in(texts[0]))
-    for text in texts[1:]:
-        if odd := [name for name in slots_in(text) if name not in known]:
+    for text in texts:
+        check_slots(text, [*train, *dev], has_encoder=has_encoder)
+        if odd := [name for name in needed_slots(text) if name not in slots]:
             raise BadInput(
                 f"A prompt has a slot that the first one has not ({odd[0]}). Give all the same slots."
             )
