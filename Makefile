@@ -1,4 +1,4 @@
-# make demo   set up and walk through gnomon on this machine's own Python code (under five minutes)
+# make demo   set up and walk through gnomon on this machine's own Python code (under six minutes)
 # make test   set up and run everything that CI runs
 # make check  formatting, lint and types only
 # make mini   the miniature replications, three seeds (slow)

@@ -70,6 +70,33 @@ gnomon elm eval --before "$TOUR/trained-program" --after "$TOUR/without-methods"
     --retain "$TOUR/texts/functions.jsonl" --generic "$TOUR/texts/methods.jsonl" \
     --prompts "$TOUR/texts/methods.jsonl" --prompt-chars 16 --max-new-tokens 24 --limit 60 --out "$TOUR/erasure"
 
-step "13. All of it on one page"
+step "13. Steer summaries towards what a reader cares about, here files: which phrases do such summaries speak of?"
+# Eight entries of the documentation at a time, two or three of which the filter kept. The summariser is a rule too: tour_writer.py.
+python examples/tour_encoder.py "$TOUR/texts/digests-to-learn.jsonl" "$TOUR/encoder"
+gnomon sigext train "$TOUR/texts/digests-to-learn.jsonl" --model "$TOUR/encoder" --n-train 480 --n-validation 100 -k 6 \
+    --train.lr 2e-3 --train.batch-size 8 --train.epochs 3 --train.reduction token_mean --train.max-length 512 \
+    --warmup-steps 10 --out "$TOUR/extractor"
+gnomon sigext summarize "$TOUR/texts/digests.jsonl" --extractor "$TOUR/extractor" --template examples/tour_template.txt \
+    --llm script:examples/tour_writer.py:write --arms none random tf-idf sigext oracle --out "$TOUR/steered"
+
+step "14. Find a better prompt for the summariser, by critiques of what it wrote and with the phrases at hand"
+gnomon sigext score "$TOUR/extractor" "$TOUR/texts/digests.jsonl" --out "$TOUR/scored"
+cat "$TOUR"/scored/scored/part-*.jsonl > "$TOUR/texts/phrased.jsonl"
+head -n 50 "$TOUR/texts/phrased.jsonl" > "$TOUR/texts/train.jsonl"
+sed -n 51,100p "$TOUR/texts/phrased.jsonl" > "$TOUR/texts/dev.jsonl"
+tail -n +101 "$TOUR/texts/phrased.jsonl" > "$TOUR/texts/test.jsonl"
+gnomon crispo optimize "$TOUR/texts/train.jsonl" --dev "$TOUR/texts/dev.jsonl" --test "$TOUR/texts/test.jsonl" \
+    --input-column document --output-column summary \
+    --prompt examples/tour_prompt.txt --more-prompts examples/tour_prompt_phrases.txt \
+    --task script:examples/tour_writer.py:write --critic script:examples/tour_writer.py:criticise \
+    --optimizer script:examples/tour_writer.py:propose --steps 5 --dev-every 1 --out "$TOUR/prompt"
+
+step "15. Audit two judges of such summaries: are they swayed by what must not matter?"
+python examples/tour_pairs.py "$TOUR"
+gnomon calm perturb "$TOUR/texts/pairs.jsonl" --out "$TOUR/rewritten"
+gnomon calm audit "$TOUR/rewritten" --kind function --out "$TOUR/judges" \
+    --judge examples/tour_judge.py:counts_files examples/tour_judge.py:weighs_files
+
+step "16. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

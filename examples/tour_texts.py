@@ -17,9 +17,10 @@ ENTRIES = 8
 
 
 def first_sentences(rows: list[dict]) -> list[str]:
-    """The first sentences of documentation strings, each once, where they are of middling length."""
+    """The first sentences of documentation strings, each once, where they are whole and of middling length."""
     found = (split(" ".join(row["text"].split()[:60])) for row in rows if ".py" in row["group"])
-    return list(dict.fromkeys(said[0] for said in found if said and 5 <= len(said[0].split()) <= 25))
+    first = (said[0] for said in found if said and said[0].endswith("."))
+    return list(dict.fromkeys(said for said in first if 5 <= len(said.split()) <= 25))
 
 
 def digests(kept: list[str], dropped: list[str], count: int, draw: random.Random) -> list[dict]:

@@ -36,7 +36,8 @@ def write(request: Request) -> str:
     best = sorted(found, key=lambda said: -sum(phrase in said.lower() for phrase in phrases))[:count]
     words = " ".join(said for said in found if said in best).split()
     most = WORDS.search(asked)
-    return f"<summary>{' '.join(words[: int(most[1]) if most else None])}</summary>"
+    summary = " ".join(words[: int(most[1]) if most else None])
+    return f"<summary>{summary}</summary>" if "<summary>" in asked else summary
 
 
 def criticise(request: Request) -> str:

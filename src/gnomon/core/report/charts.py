@@ -27,6 +27,8 @@ Bar = float | Sequence[float]
 
 MARKERS = [("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"), ("X", "✖"), ("*", "★")]
 """One per arm, in the chart and in its legend: colour is never the only sign."""
+LARGER = {"*": 1.8, "X": 1.2, "P": 1.2}
+"""Thin markers, drawn larger so that all look alike in size."""
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -87,7 +89,7 @@ def lines(
                 ys,
                 color=colour,
                 marker=marker if len(xs) <= 24 else None,
-                markersize=6,
+                markersize=6 * LARGER.get(marker, 1),
                 markeredgecolor=PAPER,
                 markeredgewidth=1,
                 linewidth=2,
@@ -200,7 +202,7 @@ def dots(
                     y,
                     marker=marker,
                     color=colour,
-                    markersize=7,
+                    markersize=7 * LARGER.get(marker, 1),
                     markeredgecolor=PAPER,
                     linestyle="",
                 )
