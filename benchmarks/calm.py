@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from common.record import main
 
 import gnomon
@@ -202,6 +203,48 @@ def rows_to_profile() -> dict[str, Any]:
     return {"verdicts": len(verdicts), "cpu_seconds": took, "verdicts_per_second": len(verdicts) / took}
 
 
+def scores() -> dict[str, Any]:
+    """A local judge's probabilities of ten scores: every prompt read once, against one pass for each prompt and score."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from gnomon.core.llm.scoring import score_choices
+    from gnomon.core.models import train_bpe
+    from gnomon.core.rng import seeded
+
+    draw, count, length = Rng(0).python(), 16, 400
+    words = train_bpe(["Score: 1 2 3 4 5 6 7 8 9 10 abc"] * 4, 260)
+    sizes = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4}
+    with seeded(Rng(0)):
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes)).eval()
+    prompts = [[draw.randrange(4, len(words)) for _ in range(length + i)] for i in range(count)]
+    choices = [str(n) for n in range(1, 11)]
+
+    @torch.no_grad()
+    def one_by_one() -> list[list[float]]:
+        rows = []
+        for prompt in prompts:
+            row = []
+            for choice in choices:
+                answer = words(choice, add_special_tokens=False)["input_ids"]
+                logits = model(torch.tensor([prompt + answer]), use_cache=False).logits[0]
+                logprobs = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
+                row.append(float(logprobs[range(len(answer)), answer].sum()))
+            rows.append(row)
+        return rows
+
+    score_choices(model, words, prompts[:1], choices)
+    took, found = timed(lambda: score_choices(model, words, prompts, choices)[0])
+    plain_took, expected = timed(one_by_one)
+    assert np.allclose(found, expected, atol=1e-3)
+    return {
+        "prompts": count,
+        "tokens": length,
+        "choices": len(choices),
+        "cpu_seconds": {"gnomon": took, "a pass per prompt and choice": plain_took},
+        "times_faster": plain_took / took,
+    }
+
+
 def timed(way: Callable[[], Any]) -> tuple[float, Any]:
     """CPU seconds and the result."""
     before = time.process_time()
@@ -209,7 +252,7 @@ def timed(way: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - before, found
 
 
-PARTS = {"asking": asking, "analysis": analysis, "rows_to_profile": rows_to_profile}
+PARTS = {"asking": asking, "analysis": analysis, "rows_to_profile": rows_to_profile, "scores": scores}
 
 
 if __name__ == "__main__":

@@ -7,13 +7,9 @@ from typing import Any
 
 import torch
 
-from gnomon.core.models.batch import pad
-from gnomon.core.models.decoding import start_token
+from gnomon.core.models.decoding import read_prompts
 from gnomon.core.models.text import padding_id
 from gnomon.errors import BadInput
-
-Pair = tuple[Sequence[int], Sequence[int]]
-"""Token ids of a prompt and of an answer to it."""
 
 
 @torch.no_grad()
@@ -44,39 +40,40 @@ def score_choices(
     for choice, ids in zip(choices, answers, strict=True):
         if not ids:
             raise BadInput(f"The choice {choice!r} has no tokens. Every choice needs a text.")
-    rows = [(i, k) for i in range(len(prompts)) for k in range(len(choices))]
-    rows.sort(key=lambda row: len(prompts[row[0]]) + len(answers[row[1]]))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     scores = [[0.0] * len(choices) for _ in prompts]
-    read = _beside if model.config.is_encoder_decoder else _after
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        pairs = [(prompts[i], answers[k]) for i, k in part]
-        for value, (i, k) in zip(read(model, padding_id(tokenizer), pairs), part, strict=True):
-            scores[i][k] = value
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        found = _after(model, padding_id(tokenizer), [prompts[i] for i in part], answers, batch_size)
+        for i, values in zip(part, found, strict=True):
+            scores[i] = values
     return scores, [len(ids) for ids in answers]
 
 
-def _after(model: Any, pad_id: int, pairs: Sequence[Pair]) -> list[float]:
-    """Log-probability of each answer behind its prompt."""
-    longest = max(len(answer) for _, answer in pairs)
-    batch = pad([[*prompt, *answer] for prompt, answer in pairs], pad_id).to(model.device)
-    output = model(**batch.inputs(), use_cache=False, logits_to_keep=longest + 1)
-    logprobs = torch.log_softmax(output.logits[:, :-1].float(), -1)
-    kept = logprobs.gather(-1, batch.input_ids[:, -longest:, None]).squeeze(-1)
-    return [float(row[-len(answer) :].sum()) for row, (_, answer) in zip(kept, pairs, strict=True)]
-
-
-def _beside(model: Any, pad_id: int, pairs: Sequence[Pair]) -> list[float]:
-    """Log-probability of each answer from a decoder that looks at its prompt."""
-    begin = start_token(model)
-    asked = pad([prompt for prompt, _ in pairs], pad_id, "right").to(model.device)
-    said = pad([[begin, *answer] for _, answer in pairs], pad_id, "right").to(model.device)
-    output = model(
-        input_ids=asked.input_ids,
-        attention_mask=asked.mask.long(),
-        decoder_input_ids=said.input_ids[:, :-1],
-        use_cache=False,
-    )
-    logprobs = torch.log_softmax(output.logits.float(), -1)
-    kept = logprobs.gather(-1, said.input_ids[:, 1:, None]).squeeze(-1)
-    return [float(row[: len(answer)].sum()) for row, (_, answer) in zip(kept, pairs, strict=True)]
+def _after(
+    model: Any,
+    pad_id: int,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    batch_size: int,
+) -> list[list[float]]:
+    """Log-probability of every answer behind every prompt; a prompt is read once, whatever the number of answers."""
+    begun = read_prompts(model, prompts, range(len(prompts)), pad_id)
+    first = torch.log_softmax(begun.logits.float(), -1)
+    scores = first[:, [answer[0] for answer in answers]].tolist()
+    longer = [(row, k) for k, answer in enumerate(answers) if len(answer) > 1 for row in range(len(prompts))]
+    longer.sort(key=lambda one: len(answers[one[1]]))
+    for start in range(0, len(longer), batch_size):
+        some = longer[start : start + batch_size]
+        lengths = [len(answers[k]) for _, k in some]
+        states = begun.start(torch.tensor([row for row, _ in some], device=first.device), max(lengths) - 1)
+        for t in range(1, max(lengths)):
+            read = torch.tensor(
+                [answers[k][min(t, len(answers[k])) - 1] for _, k in some], device=first.device
+            )
+            states.step(read, torch.tensor([t < length for length in lengths], device=first.device))
+            logprobs = torch.log_softmax(states.logits.float(), -1)
+            for place, (row, k) in enumerate(some):
+                if t < lengths[place]:
+                    scores[row][k] += float(logprobs[place, answers[k][t]])
+    return scores
