@@ -116,18 +116,18 @@ def show_summaries(
     arms: Mapping[str, Mapping[str, Summary]],
     invented: Mapping[str, Sequence[str]],
 ) -> None:
-    """Documents with the phrases of the last arm, their references, and the summary of every arm."""
+    """Documents with the phrases of one arm (the extractor's, else the last), their references, and the summary of every arm."""
     articles = []
-    *_, last = arms
+    told = next((name for name in arms if name.partition(",")[0] == "sigext"), list(arms)[-1])
     for row in rows:
-        shown = arms[last][row.id].phrases
+        shown = arms[told][row.id].phrases
         texts = [("document", pieces(row.document, document_marks(row, shown)))]
         texts.append(("reference", pieces(row.summary, summary_marks(row.summary, shown, row, ()))))
         for name, by_id in arms.items():
             text, own = by_id[row.id].text, by_id[row.id].phrases or shown
             marks = summary_marks(text, own, row, invented.get(f"{name}: {row.id}", ()))
             texts.append((f"summary: {name}", pieces(text, marks)))
-        articles.append({"title": row.id, "note": f"phrases of {last}", "texts": texts})
+        articles.append({"title": row.id, "note": f"phrases of {told}", "texts": texts})
     page.panel(
         TEMPLATE, caption="Documents, references and summaries", legend=list(LEGEND.items()), rows=articles
     )
