@@ -9,10 +9,9 @@ from tempfile import mkdtemp
 
 from gnomon.core.rng import Rng
 from gnomon.methods.vl_lens.mini_model import PROMPT, SCALES, new_model
-from gnomon.registry import Method
+from gnomon.registry import method
 
-VERBS = "caption lens detect erase mitigate segment sweep chair mini"
-ROOM = Method("vl-lens", "2410.02762", "inspect", "", verbs=VERBS)
+ROOM = method("vl-lens")
 SCALE = SCALES["smoke"]
 WORLD = SCALE.world(partner=0)
 WORDS = ("--prompt", PROMPT, "--max-new-tokens", 8, "--beams", 1, "--device", "cpu")

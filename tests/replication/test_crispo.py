@@ -8,7 +8,7 @@ from gnomon.cli import run_verb
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.mini_arms import SEARCHES, run_arm
 from gnomon.methods.crispo.mini_world import World
-from gnomon.registry import Method
+from gnomon.registry import method
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -32,9 +32,8 @@ def test_critiques_help_blind_and_foreign_ones_do_not():
 
 
 def test_the_miniature_runs_and_says_that_it_is_simulated(tmp_path):
-    crispo = Method("crispo", "2410.02748", "steer", "", verbs="mini")
     words = ["--scale", "smoke", "--seeds", "1", "--out", str(tmp_path / "run"), "--quiet"]
-    assert run_verb(crispo, "mini", words) == 0
+    assert run_verb(method("crispo"), "mini", words) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["title"].startswith("SIMULATED")
     assert report["simulated"]
@@ -49,7 +48,6 @@ def test_a_checkpoint_plays_all_roles_in_the_miniature(checkpoint, tmp_path, mon
     monkeypatch.setattr(mini, "CHECKPOINT_ROWS", (3, 3, 3))
     monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 1)
     folder = checkpoint("llama", max_position_embeddings=4096)
-    crispo = Method("crispo", "2410.02748", "steer", "", verbs="mini")
     words = [
         "--scale",
         "smoke",
@@ -60,7 +58,7 @@ def test_a_checkpoint_plays_all_roles_in_the_miniature(checkpoint, tmp_path, mon
         "--out",
         str(tmp_path / "run"),
     ]
-    assert run_verb(crispo, "mini", [*words, "--quiet"]) == 0
+    assert run_verb(method("crispo"), "mini", [*words, "--quiet"]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     rows = [row for row in summary["rows"] if row["part"] == "checkpoint"]
     assert [row["arm"] for row in rows] == ["opro", "crispo"]

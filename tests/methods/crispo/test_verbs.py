@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from gnomon.core import records
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
-from gnomon.registry import Method
+from gnomon.registry import method
 
-CRISPO = Method("crispo", "2410.02748", "steer", "", verbs="optimize suffix evaluate show mini")
+CRISPO = method("crispo")
 SIMS = ("--task", WRITER, "--critic", CRITIC, "--optimizer", OPTIMIZER)
 SMALL = ("--steps", 3, "--dev-every", 1, "--metrics", "rouge1")
 
@@ -126,8 +127,6 @@ def test_the_same_search_over_http(searched, data, tmp_path):
         for ref in (f"{WRITER}&http_429=0.05&http_500=0.05", CRITIC, OPTIMIZER):
             server = ChatServer(open_llm(ref))
             servers.append(server)
-            import threading
-
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
             refs.append(server.endpoint)
         words = ("--task", refs[0], "--critic", refs[1], "--optimizer", refs[2], "--llm.concurrency", 16)
@@ -146,8 +145,8 @@ def test_the_same_search_over_http(searched, data, tmp_path):
 CHILD = """
 import sys
 from gnomon.cli import run_verb
-from gnomon.registry import Method
-run_verb(Method("crispo", "2410.02748", "steer", "", verbs="optimize suffix"), sys.argv[1], sys.argv[2:])
+from gnomon.registry import method
+run_verb(method("crispo"), sys.argv[1], sys.argv[2:])
 """
 
 

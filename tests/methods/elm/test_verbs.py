@@ -13,11 +13,9 @@ from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.models import load_model
 from gnomon.errors import UserError
-from gnomon.registry import Method
+from gnomon.registry import method
 
-ELM = Method(
-    "elm", "2410.02760", "edit", "", verbs="target fluency-data train baseline eval attack merge mini"
-)
+ELM = method("elm")
 
 
 def elm(verb, *words):

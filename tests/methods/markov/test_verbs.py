@@ -9,9 +9,9 @@ from scipy.sparse import load_npz
 from gnomon.cli import run_verb
 from gnomon.core.models import tiny_causal, train_bpe
 from gnomon.errors import UserError
-from gnomon.registry import Method
+from gnomon.registry import method
 
-MARKOV = Method("markov", "2410.02724", "inspect", "", verbs="chain forget bound icl mini")
+MARKOV = method("markov")
 
 
 def markov(verb, *words):

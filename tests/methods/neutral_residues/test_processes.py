@@ -22,8 +22,8 @@ pytestmark = pytest.mark.scale
 SCRIPT = """
 import sys
 from gnomon.cli import run_verb
-from gnomon.registry import Method
-sys.exit(run_verb(Method("neutral-residues", "", "train", "", verbs="train"), "train", [*sys.argv[1:], "--quiet"]))
+from gnomon.registry import method
+sys.exit(run_verb(method("neutral-residues"), "train", [*sys.argv[1:], "--quiet"]))
 """
 
 

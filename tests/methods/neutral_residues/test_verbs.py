@@ -10,9 +10,9 @@ from gnomon.core import records
 from gnomon.core.models import load_model, tiny_causal, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.errors import UserError
-from gnomon.registry import Method
+from gnomon.registry import method
 
-ROOM = Method("neutral-residues", "2410.02744", "train", "", verbs="train sweep eval inspect export mini")
+ROOM = method("neutral-residues")
 FAST = [
     "--train.batch-size",
     4,

@@ -19,9 +19,9 @@ from gnomon.core import records
 from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.models import tiny_causal, train_bpe
 from gnomon.errors import BudgetSpent, LLMFailure
-from gnomon.registry import Method
+from gnomon.registry import method
 
-METHOD = Method("sigext", "2410.02741", "steer", "-", verbs="summarize")
+METHOD = method("sigext")
 SIM = "summariser?uptake=0.9&base=0.2"
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 
@@ -139,9 +139,8 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
     llm = Counting(SIM, wait_s=0.2)
     endpoint = serve(llm)
     code = (
-        "import sys\nfrom gnomon.cli import run_verb\nfrom gnomon.registry import Method\n"
-        'method = Method("sigext", "-", "steer", "-", verbs="summarize")\n'
-        "sys.exit(run_verb(method, 'summarize', sys.argv[1:]))\n"
+        "import sys\nfrom gnomon.cli import run_verb\nfrom gnomon.registry import method\n"
+        "sys.exit(run_verb(method('sigext'), 'summarize', sys.argv[1:]))\n"
     )
     words = [str(data), "--llm", endpoint, "--arms", "none", "oracle", "--asking.concurrency", "2", "--quiet"]
     command = [sys.executable, "-c", code, *words, "--out", str(tmp_path / "run")]

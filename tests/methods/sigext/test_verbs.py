@@ -13,15 +13,9 @@ from gnomon.core import records
 from gnomon.errors import BadInput, UserError
 from gnomon.methods.sigext import SigExtModel
 from gnomon.methods.sigext.selection import ranking
-from gnomon.registry import Method
+from gnomon.registry import method
 
-METHOD = Method(
-    "sigext",
-    "2410.02741",
-    "steer",
-    "-",
-    verbs="prepare train score prompt summarize evaluate tune-k labels mini",
-)
+METHOD = method("sigext")
 SIM = "sim:summariser?uptake=0.9&base=0.2"
 
 

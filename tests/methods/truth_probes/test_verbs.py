@@ -15,11 +15,9 @@ import pytest
 from gnomon.cli import run_verb
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe
-from gnomon.registry import Method
+from gnomon.registry import method
 
-SLUG = "truth-probes"
-VERBS = "answer extract represent heatmap train eval generalise resample taxonomy types choose score mini"
-TRUTH = Method(SLUG, "2410.02707", "inspect", "", verbs=VERBS)
+TRUTH = method("truth-probes")
 SHORT = ("--max-new-tokens", 6)
 
 
@@ -222,8 +220,8 @@ def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_qu
         "--out", str(tmp_path / "run"), "--quiet",
     ]  # fmt: skip
     code = (
-        "import sys; from gnomon.cli import run_verb; from gnomon.registry import Method\n"
-        f"sys.exit(run_verb(Method({SLUG!r}, '1', 'inspect', '', verbs={VERBS!r}), sys.argv[1], sys.argv[2:]))"
+        "import sys; from gnomon.cli import run_verb; from gnomon.registry import method\n"
+        "sys.exit(run_verb(method('truth-probes'), sys.argv[1], sys.argv[2:]))"
     )
     started = subprocess.Popen(
         [sys.executable, "-c", code, *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
