@@ -64,7 +64,8 @@ PHRASES = [
 
 
 def test_key_phrases_are_the_best_that_differ():
-    row = Example("a", "x", "y", {"phrases": PHRASES})
+    unread = {"text": "beyond the encoder's reach", "score": None, "rank": None, "kept": False}
+    row = Example("a", "x", "y", {"phrases": [*PHRASES, unread]})
     assert phrases_of(row) == ("the new roof", "new roof", "late", "council")
     assert key_phrases(row, 2) == "the new roof; late"  # "new roof" says nothing new
     assert key_phrases(row, 60) == "the new roof; late; council"

@@ -16,7 +16,7 @@ FACTOR = 1.5
 
 
 def phrases_of(row: Example) -> tuple[str, ...]:
-    """The phrases of a row, the best first.
+    """The phrases of a row, the best first; those beyond the extractor's reach have no rank and are left out.
 
     Raises:
         BadInput: the row has none, or in another form than `gnomon sigext score` writes.
@@ -26,7 +26,8 @@ def phrases_of(row: Example) -> tuple[str, ...]:
     if found is None:
         raise BadInput(f'Row "{row.id}" has no key phrases for the slot INSERT_KEYPHRASES_HERE. {how}')
     try:
-        ranked = sorted(found, key=lambda phrase: phrase["rank"])
+        known = (phrase for phrase in found if phrase["rank"] is not None)
+        ranked = sorted(known, key=lambda phrase: phrase["rank"])
         return tuple(str(phrase["text"]) for phrase in ranked)
     except (TypeError, KeyError):
         raise BadInput(
