@@ -326,7 +326,7 @@ def steer(page: Page, tour: Tour) -> None:
         "Then **crispo** looked for a better prompt: a critic compares summaries with the reader's, and a writer of prompts "
         f"applies what it suggests (both are rules here too). In {len(search['steps']) - 1} rounds {len(tried)} prompts were "
         f"tried; on digests that nobody was shown ROUGE-1 went from {first['scores']['test']['rouge1']:.2f} to "
-        f"**{best['scores']['test']['rouge1']:.2f}**, with {best['k']} phrases in the slot."
+        f"**{best['scores']['test']['rouge1']:.2f}**, with {best['k'] or 'no'} phrases in the slot."
     )
     page.lines(
         {

@@ -175,3 +175,21 @@ def test_a_hub_data_set_is_read_row_by_row(tmp_path):
     source = f"hf://{tmp_path / 'data'}"
     assert [row.text for row in records.read(source, Row)] == ["a", "b"]
     assert [row.n for row in records.read(f"{source}:test", Row)] == [3]
+
+
+def test_a_hub_data_set_may_have_several_configurations(tmp_path):
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: '1.0.0'\n  data_files: [{split: test, path: old.jsonl}]\n"
+        "- config_name: '3.0.0'\n  data_files: [{split: test, path: new.jsonl}]\n---\n"
+    )
+    for name, text in (("old", "a"), ("new", "b")):
+        records.write(tmp_path / f"{name}.jsonl", [{"text": text, "n": 1}])
+    (row,) = records.read(f"hf://{tmp_path}:3.0.0:test", Row)
+    assert row.text == "b"
+    for reference, says in (
+        (f"{tmp_path}:test", "1.0.0"),
+        (f"{tmp_path}:2:test", "'2' not found"),
+        ("a:b:c:d", "hf://name:config"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            list(records.read(f"hf://{reference}", Row))

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, Any, Literal, TypeVar, cast
 
 from gnomon.core.plain import to_plain
@@ -43,7 +44,7 @@ def read(source: str | Path, row: type[R], *, rename: Mapping[str, str] | None =
 
     Args:
         source: a file, a folder of record files (read in name order; names that begin with `_` or `.` are skipped), a run
-            folder (its artifact `records`), or `hf://name[:split]`.
+            folder (its artifact `records`), or `hf://name`, `hf://name:split` or `hf://name:config:split`.
         row: dataclass to fill.
         rename: column in the source -> field of `row`.
 
@@ -206,14 +207,19 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_hub(reference: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    name, _, split = reference.removeprefix("hf://").partition(":")
+    name, *rest = reference.removeprefix("hf://").split(":")
+    if len(rest) > 2:
+        raise BadInput(
+            f"{reference}: a hub data set is written hf://name, hf://name:split or hf://name:config:split."
+        )
+    split = rest[-1] if rest else "train"
     import datasets
 
     try:
-        stream = datasets.load_dataset(name, split=split or "train", streaming=True)
+        stream = datasets.load_dataset(name, *rest[:-1], split=split or "train", streaming=True)
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{reference}: the data set could not be opened ({first}).") from None
+        said = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+        raise BadInput(f"{reference}: the data set could not be opened ({said}).") from None
     for number, raw in enumerate(stream, 1):
         yield f"{reference}, row {number}", dict(raw)
 
