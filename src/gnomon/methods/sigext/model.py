@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 16_384
 """Tokens scored at once."""
+CPU_ACTIVATIONS = 786_432
+"""Tokens times hidden size of a batch on a CPU: beyond what its caches hold, batches are slower than single documents."""
 
 
 class ScoredPhrase(NamedTuple):
@@ -46,7 +48,7 @@ class SigExtModel:
         settings: what goes with it.
         stride: tokens from window to window in documents longer than `max_length`, of which each phrase keeps its best score;
             None: what lies behind the first window has no score.
-        batch_tokens: tokens scored at once; no score depends on it.
+        batch_tokens: tokens scored at once, at most; no score depends on it.
 
     Raises:
         ModelMismatch: the classifier has not two classes, or the tokenizer does not fit.
@@ -152,15 +154,19 @@ class SigExtModel:
                 owners.append(i)
                 windows.append(window)
         scores = [[math.nan] * len(row.phrases) for row in rows]
-        for group in grouped(
-            [len(window.input_ids) for window in windows], self.batch_tokens, self._multiple
-        ):
+        lengths = [len(window.input_ids) for window in windows]
+        for group in grouped(lengths, self._budget(), self._multiple):
             for place, values in zip(group, self._forward([windows[i] for i in group]), strict=True):
                 best = scores[owners[place]]
                 for i, value in enumerate(values):
                     if not math.isnan(value) and not best[i] >= value:
                         best[i] = value
         return scores
+
+    def _budget(self) -> int:
+        if self.model.device.type != "cpu":
+            return self.batch_tokens
+        return min(self.batch_tokens, CPU_ACTIVATIONS // int(self.model.config.hidden_size))
 
     def score(self, documents: Sequence[str]) -> list[list[ScoredPhrase]]:
         """The scored candidates of each document in reading order.
