@@ -225,6 +225,16 @@ def test_a_writer_that_judges_its_own_rewrites_is_told(data, tmp_path):
     assert "may favour its own hand" in page(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("author", "is_told"), [("sim:judge", True), ("Judge", True), ("another", False)])
+def test_a_judge_of_its_own_answers_is_told(author, is_told, tmp_path):
+    rows = [row | {"model1": author, "model2": "x"} for row in as_rows(made_items(20, sets=("alignment",)))]
+    source = write_rows(tmp_path / "items.jsonl", rows)
+    assert (
+        calm("audit", source, "--bias", "bandwagon", "--judge", "sim:judge", "--out", tmp_path / "run") == 0
+    )
+    assert ("wrote answers that it judges here" in page(tmp_path / "run")) == is_told
+
+
 @pytest.mark.slow
 def test_stopping_early_asks_less_and_looks_at_the_width_alone(tmp_path):
     rows = as_rows(made_items(160, sets=("alignment",)))

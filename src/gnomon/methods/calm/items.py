@@ -53,6 +53,13 @@ class Item:
     meta: dict[str, Any] = field(default_factory=dict)
     """Other columns of its record."""
 
+    @property
+    def authors(self) -> list[str]:
+        """Models that are said to have written the answers, in columns such as `model1` or `chosen_model`."""
+        return [
+            value for name, value in self.meta.items() if "model" in name.lower() and isinstance(value, str)
+        ]
+
     def rewritten(self, probe: str) -> list[Rewrite]:
         """The rewrites for one probe."""
         return [one for one in self.rewrites if one.probe == probe]

@@ -227,6 +227,7 @@ def complete_profiles(
 
     by_name = {arm.judge.name: arm for arm in arms}
     writers = {one.writer for item in given.items for one in item.rewrites}
+    authors = {name.lower() for item in given.items for name in item.authors}
     for profile in found:
         arm = by_name[profile.judge]
         profile.is_simulated = arm.judge.is_simulated
@@ -238,11 +239,25 @@ def complete_profiles(
             profile.notes.append(
                 f"{profile.judge} wrote rewrites that it judges here: it may favour its own hand. Use another writer."
             )
+        if {profile.judge.lower(), model_name(profile.judge).lower()} & authors:
+            profile.notes.append(
+                f"{profile.judge} wrote answers that it judges here: it may favour its own hand. Use answers of other models."
+            )
         if isinstance(arm.judge, AskFirst):
             shares = ", ".join(
                 f"{name} {yes / of:.0%}" for name, (yes, of) in arm.judge.suspected.items() if of
             )
             profile.notes.append(f"Asked first whether something tries to sway it, it said yes: {shares}.")
+
+
+def model_name(ref: str) -> str:
+    """The model's own name in a reference.
+
+    >>> [model_name(ref) for ref in ("openai:gpt-4o@http://host/v1", "http://host/v1#m", "hf:Qwen/Qwen2", "named")]
+    ['gpt-4o', 'm', 'Qwen/Qwen2', 'named']
+    """
+    scheme, _, rest = ref.partition(":")
+    return ref.rpartition("#")[2] if scheme in ("http", "https") else (rest or scheme).partition("@")[0]
 
 
 def read_verdicts(sources: Sequence[str | Path]) -> list[Verdict]:
