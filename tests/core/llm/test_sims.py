@@ -250,6 +250,10 @@ def test_what_else_the_server_answers(served):
     right = {"model": endpoint.split("#")[1], "messages": [{"role": "user", "content": "<text>x</text>"}]}
     status, headers, answer = get("/v1/chat/completions", json.dumps(right).encode())
     assert (status, headers["Retry-After"]) == (429, "7")
+    right["model"] = (
+        "sim:verdict?retry_after_s=7&http_429=1&words=rain&false_negatives=0"  # the same one, in other words
+    )
+    assert get("/v1/chat/completions", json.dumps(right).encode())[0] == 429
     assert "simulated world" in answer["error"]["message"]
 
 

@@ -9,13 +9,15 @@ import json
 import signal
 import threading
 import time
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Message, Reply, Request
 from gnomon.core.llm.loop import run_async
-from gnomon.errors import BadConfig
+from gnomon.core.llm.sims.simulated import open_simulator
+from gnomon.errors import BadConfig, UserError
 
 STATUS = {"rate_limit": 429, "quota": 429, "server": 500, "rejected": 400, "missing": 404}
 """Kind of fault -> HTTP status; 500 for others."""
@@ -92,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return self._refuse(400, f"Not a chat request: {type(error).__name__} {error}.")
         name = self.server.llm.name
-        if asked.get("model") != name:
+        if _canonical(str(asked.get("model"))) != name:
             return self._refuse(400, f"The model {asked.get('model')} is not here; {name} is.")
         reply = run_async(self.server.llm.acomplete(request))
         if reply.error is not None:
@@ -155,3 +157,12 @@ def _answer(reply: Reply, name: str) -> dict[str, Any]:
         "choices": [choice],
         "usage": used | {"total_tokens": sum(used.values())},
     }
+
+
+@lru_cache(maxsize=64)
+def _canonical(name: str) -> str:
+    """A simulator's reference as its `name` has it, whatever order and defaults it was written with; others as they are."""
+    try:
+        return open_simulator(name).name if name.startswith("sim:") else name
+    except UserError:
+        return name
