@@ -14,6 +14,8 @@ from transformers import AutoModelForTokenClassification
 
 import fixtures_sigext
 import gnomon
+from fixtures_training import free_port
+from gnomon.core import records
 from gnomon.core.rng import Rng
 from gnomon.core.train import Example, TrainConfig
 from gnomon.errors import BadInput
@@ -71,12 +73,14 @@ def test_micro_batches_of_any_budget_give_the_same_gradient(base, budget):
     assert torch.allclose(*gradients, atol=1e-5)
 
 
-def test_processes_share_a_batch_and_compute_equally_often():
-    batch = batches(20)
+@pytest.mark.parametrize("budget", [20, 10_000])
+def test_processes_share_a_batch_and_compute_equally_often(budget):
+    batch = batches(budget)
     shares = [batch.at(0, process, 2) for process in range(2)]
     assert len(shares[0].micro) == len(shares[1].micro)
-    counted = sum(int((micro["labels"] != -100).sum()) for share in shares for micro in share.micro)
-    assert counted == shares[0].targets == batch.at(0).targets
+    counted = [sum(int((micro["labels"] != -100).sum()) for micro in share.micro) for share in shares]
+    assert min(counted) > 0  # none is idle
+    assert sum(counted) == shares[0].targets == batch.at(0).targets
 
 
 def test_every_epoch_has_every_document_once_in_an_order_of_its_own():
@@ -162,3 +166,48 @@ def test_a_killed_training_goes_on_to_the_same_extractor(trained, base, tmp_path
         json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
     assert sorted(set(steps)) == list(range(1, 25)) and len(steps) == 24 + 4
+
+
+@pytest.mark.scale
+def test_two_processes_train_what_one_trains(tmp_path):
+    """Through the command line, under torchrun; without dropout, which draws by the shape of a batch."""
+    base = fixtures_sigext.save_encoder(
+        tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    records.write(tmp_path / "rows.jsonl", fixtures_sigext.raw_rows(24))
+    words = [
+        "sigext",
+        "train",
+        tmp_path / "rows.jsonl",
+        "--model",
+        base,
+        "--n-train",
+        16,
+        "--n-validation",
+        8,
+    ]
+    words += ["--train.batch-size", 4, "--train.epochs", 2, "--train.lr", 1e-2, "--train.max-length", 128]
+    words += ["--warmup-steps", 2, "--device", "cpu", "--quiet", "--out"]
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(gnomon.__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    for launcher, name in ([], "one"), (torchrun, "two"):
+        command = [sys.executable, *launcher, "-m", "gnomon", *map(str, words), str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    before = load_file(base / "model.safetensors")
+    assert max(float((one[name] - before[name]).abs().max()) for name in one) > 1e-2
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
+    logged = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [row["loss"] for row in logged[1] if "loss" in row] == pytest.approx(
+        [row["loss"] for row in logged[0] if "loss" in row], rel=1e-4
+    )
+    taus = [json.loads((tmp_path / name / "model/sigext.json").read_text())["tau"] for name in ("one", "two")]
+    assert taus[0] == pytest.approx(taus[1], abs=1e-3)

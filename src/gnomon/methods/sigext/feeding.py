@@ -62,7 +62,11 @@ class DocumentBatches:
         rows = [self.examples[i] for i in self.rows(step)]
         rows.sort(key=lambda example: len(example.input_ids))
         lengths = [len(row.input_ids) for row in rows]
-        groups = [[rows[i] for i in group] for group in grouped(lengths, self.batch_tokens, self.multiple)]
+        budget = self.batch_tokens
+        if processes > 1:  # each has its share of a batch that one could compute at once
+            padded_tokens = sum(-(-length // self.multiple) * self.multiple for length in lengths)
+            budget = min(budget, -(-padded_tokens // processes))
+        groups = [[rows[i] for i in group] for group in grouped(lengths, budget, self.multiple)]
         share = -(-len(groups) // processes)
         mine = groups[process::processes]
         mine += [[Example(rows[0].input_ids, [IGNORED] * lengths[0])]] * (share - len(mine))

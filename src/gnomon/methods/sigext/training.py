@@ -94,6 +94,7 @@ def train_extractor(
     examples, dropped, unscored = _examples(extractor, rows)
     chosen = [row for row in validation if row.n_positive >= LEAST_VALIDATION]
     model = extractor.model
+    _freeze_global_attention(model)
     batches = DocumentBatches(
         examples,
         cfg.batch_size,
@@ -177,6 +178,13 @@ def _examples(extractor: SigExtModel, rows: Sequence[Row]) -> tuple[list[Example
             f"None of the {len(rows)} training documents has a phrase that its summary says. Do the columns belong together?"
         )
     return examples, len(rows) - len(examples), unscored
+
+
+def _freeze_global_attention(model: Any) -> None:
+    """Longformer's weights of global attention, which no token has here: without gradients they would stop several processes."""
+    for name, weight in model.named_parameters():
+        if ".query_global." in name or ".key_global." in name or ".value_global." in name:
+            weight.requires_grad_(False)
 
 
 def _set_threshold(extractor: SigExtModel, validation: Sequence[Row]) -> None:
