@@ -15,7 +15,7 @@ from fixtures_calm import as_rows, calm, made_items, read_rows, report, write_ro
 from fixtures_server import CompletionServer
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
-from gnomon.errors import UserError
+from gnomon.errors import BadConfig, UserError
 
 ASK = ["--llm.concurrency", 8]
 BIASES = ["--bias", "position", "authority", "bandwagon"]
@@ -223,6 +223,28 @@ def test_a_writer_that_judges_its_own_rewrites_is_told(data, tmp_path):
     mine = write_rows(tmp_path / "mine.jsonl", items)
     assert calm("audit", mine, "--bias", "authority", "--judge", "sim:judge", "--out", tmp_path / "run") == 0
     assert "may favour its own hand" in page(tmp_path / "run")
+
+
+def test_two_judges_of_one_name_are_refused(tmp_path):
+    files = [tmp_path / name / "judge.py" for name in "ab"]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text("def first(trial):\n    return 0\n")
+    source = write_rows(tmp_path / "items.jsonl", as_rows(made_items(20, sets=("alignment",))))
+    words = (
+        "audit",
+        source,
+        "--bias",
+        "bandwagon",
+        "--kind",
+        "function",
+        "--out",
+        tmp_path / "run",
+        "--judge",
+    )
+    with pytest.raises(BadConfig, match=r'Two judges are called "judge\.py:first"'):
+        calm(*words, *(f"{path}:first" for path in files))
+    assert calm(*words, f"{files[0]}:first") == 0
 
 
 @pytest.mark.parametrize(("author", "is_told"), [("sim:judge", True), ("Judge", True), ("another", False)])

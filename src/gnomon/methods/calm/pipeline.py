@@ -109,6 +109,8 @@ def open_arms(cfg: config.Audit, run: Run) -> list[Arm]:
             folder=run.folder,
             meter=meter,
         )
+        if any(arm.judge.name == judge.name for arm in arms):
+            raise BadConfig(f'Two judges are called "{judge.name}". Give their files different names.')
         arms.append(Arm(judge, meter))
     plain = list(arms)
     arms += [Arm(mitigated(arm.judge, name), is_plain=False) for arm in plain for name in names]
