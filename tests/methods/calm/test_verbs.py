@@ -231,20 +231,10 @@ def test_two_judges_of_one_name_are_refused(tmp_path):
         path.parent.mkdir()
         path.write_text("def first(trial):\n    return 0\n")
     source = write_rows(tmp_path / "items.jsonl", as_rows(made_items(20, sets=("alignment",))))
-    words = (
-        "audit",
-        source,
-        "--bias",
-        "bandwagon",
-        "--kind",
-        "function",
-        "--out",
-        tmp_path / "run",
-        "--judge",
-    )
+    words = ("audit", source, "--bias", "bandwagon", "--kind", "function", "--out")
     with pytest.raises(BadConfig, match=r'Two judges are called "judge\.py:first"'):
-        calm(*words, *(f"{path}:first" for path in files))
-    assert calm(*words, f"{files[0]}:first") == 0
+        calm(*words, tmp_path / "both", "--judge", *(f"{path}:first" for path in files))
+    assert calm(*words, tmp_path / "one", "--judge", f"{files[0]}:first") == 0
 
 
 @pytest.mark.parametrize(("author", "is_told"), [("sim:judge", True), ("Judge", True), ("another", False)])

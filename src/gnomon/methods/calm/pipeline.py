@@ -94,7 +94,7 @@ def open_arms(cfg: config.Audit, run: Run) -> list[Arm]:
     for name in names:
         if name not in MITIGATIONS:
             mitigated_error(name)
-    arms = []
+    arms: list[Arm] = []
     for ref in cfg.judge:
         meter = Meter()
         judge = open_judge(
