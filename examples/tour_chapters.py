@@ -306,7 +306,8 @@ def steer(page: Page, tour: Tour) -> None:
         best={"F": "max"},
         caption="ROUGE-1 of summaries in two sentences; oracle: the phrases that the reader's summary says",
     )
-    rows = [row for row in tour.rows("steered") if row["id"] == tour.rows("steered")[0]["id"]]
+    written = tour.rows("steered")
+    rows = [row for row in written if row["id"] == written[0]["id"]]
     page.table(
         [
             {"one of them": "the digest", "it says": rows[0]["document"]},

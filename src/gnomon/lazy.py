@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from gnomon.errors import BadConfig, BadInput, MissingExtra, nearest
 
@@ -47,10 +47,18 @@ def function(reference: str) -> Callable[..., Any]:
         BadConfig: the reference is written in another way.
         BadInput: there is no such file or module, or no such function in it.
     """
-    found = named(reference)
+    return as_function(named(reference), reference)
+
+
+def as_function(found: Any, reference: str) -> Callable[..., Any]:
+    """What `named` found behind a reference, when it can be called.
+
+    Raises:
+        BadInput: it cannot.
+    """
     if not callable(found):
         raise BadInput(f'"{reference}" is no function but {type(found).__name__}.')
-    return found
+    return cast(Callable[..., Any], found)
 
 
 def named(reference: str) -> Any:

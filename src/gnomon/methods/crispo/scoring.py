@@ -229,10 +229,10 @@ def _faithfulness(support: str | None) -> Metric:
 
 
 def _from_python(name: str) -> Metric:
-    from gnomon.lazy import function, named
+    from gnomon.lazy import as_function, named
 
     found = named(name)
-    return found if isinstance(found, Metric) else metric_of(function(name), name)
+    return found if isinstance(found, Metric) else metric_of(as_function(found, name), name)
 
 
 def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None) -> Metric:

@@ -64,8 +64,7 @@ class DocumentBatches:
         lengths = [len(row.input_ids) for row in rows]
         budget = self.batch_tokens
         if processes > 1:  # each has its share of a batch that one could compute at once
-            padded_tokens = sum(-(-length // self.multiple) * self.multiple for length in lengths)
-            budget = min(budget, -(-padded_tokens // processes))
+            budget = min(budget, -(-sum(_filled(length, self.multiple) for length in lengths) // processes))
         groups = [[rows[i] for i in group] for group in grouped(lengths, budget, self.multiple)]
         share = -(-len(groups) // processes)
         mine = groups[process::processes]
@@ -92,7 +91,7 @@ def grouped(lengths: Sequence[int], budget: int, multiple: int = 1) -> Iterator[
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     group: list[int] = []
     for i in order:
-        width = -(-lengths[i] // multiple) * multiple
+        width = _filled(lengths[i], multiple)
         if group and (len(group) + 1) * width > budget:
             yield group
             group = []
@@ -101,9 +100,13 @@ def grouped(lengths: Sequence[int], budget: int, multiple: int = 1) -> Iterator[
         yield group
 
 
+def _filled(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
 def padded(rows: Sequence[Sequence[int]], pad_id: int, multiple: int = 1) -> dict[str, Tensor]:
     """`input_ids` and `attention_mask` of rows filled on the right, [B, T]."""
-    width = -(-max(map(len, rows)) // multiple) * multiple
+    width = _filled(max(map(len, rows)), multiple)
     return {
         "input_ids": torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows]),
         "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
