@@ -2,13 +2,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import fixtures_process
 import gnomon
 from fixtures_server import CompletionServer, answer_to
 from gnomon import cli
@@ -373,7 +373,7 @@ def test_a_killed_job_asks_for_nothing_twice_but_the_shard_it_was_in(tmp_path):
             "--out",
             str(folder),
         ]
-        job = subprocess.Popen([sys.executable, "-m", "gnomon", "lintseq", "sample", *words], env=env)
+        job = fixtures_process.start([sys.executable, "-m", "gnomon", "lintseq", "sample", *words], env=env)
         until = time.monotonic() + 60
         while len(server.requests) < 19 and time.monotonic() < until:
             time.sleep(0.02)
