@@ -202,11 +202,12 @@ def test_a_local_model_writes_what_it_has_learned(writer):
 
 
 def test_the_batch_size_does_not_change_what_is_written(writer):
+    """At a temperature at which a model that knows one text by heart writes many, and is still not torn between all tokens."""
     model, tokenizer, _ = writer
     prompts = [Prompt("a", "Set."), Prompt("b", "Add two numbers."), Prompt("c", "Set it.")]
     found = [
         sample_local(
-            model, tokenizer, prompts, "editseq", GenConfig(20, 1.5, 0.95, 3, batch_size=size), rng=Rng(3)
+            model, tokenizer, prompts, "editseq", GenConfig(20, 2.0, 0.95, 3, batch_size=size), rng=Rng(3)
         )
         for size in (1, 2, 64)
     ]
