@@ -3,9 +3,9 @@
     done = run([sys.executable, "-m", "gnomon", "sieve", "mini"], cwd=tmp_path)
     job = start([sys.executable, "-c", code, "word"], env=env)
 
-take a command line of this Python as `subprocess` does, with `-c`, `-m` or the path of a script. Nothing of the process that asks is
-in the new one but its import path. `-m torch.distributed.run` is torchrun's own agent, with forks for processes. What is about the
-start of Python itself, or about which modules are loaded, belongs to `subprocess`.
+take a command line of this Python as `subprocess` does, with `-c`, `-m` or the path of a script. Nothing of the process that asks
+is in the new one but its import path. `-m torch.distributed.run` is torchrun's own agent, with forks for processes. What is about
+the start of Python itself, or about which modules are loaded, belongs to `subprocess`.
 """
 
 import atexit
