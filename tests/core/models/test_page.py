@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fixtures_process
-from gnomon.core.models.families import FAMILIES
+from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.tiny import FAMILIES as TINY
 
 ROOT = Path(__file__).resolve().parents[3]
