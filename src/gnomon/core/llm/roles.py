@@ -209,7 +209,7 @@ class Models(Mapping[str, Any]):
 
     def _open_shared(self, role: str, source: Role, settings: LLMConfig) -> Any:
         """The model with everything around it but the meter of a role; what is no language model, as it is."""
-        model = source.model
+        model: Any = source.model
         is_ours = isinstance(model, str)
         if callable(model) and not _is_llm(model):
             model, is_ours = model(), True
