@@ -49,10 +49,10 @@ class Endpoint:
     name = "endpoint"
 
     def __init__(self):
-        self.asked, self.closed = 0, 0
+        self.calls, self.closed = 0, 0
 
     async def acomplete(self, request):
-        self.asked += 1
+        self.calls += 1
         return Reply("yes", usage=Usage(10, 2))
 
     async def aclose(self):
@@ -103,7 +103,7 @@ def test_two_roles_share_a_model_and_are_counted_apart(tmp_path, new_run):
     rows = table(tmp_path)
     assert (rows["task"]["calls"], rows["task"]["cached"]) == (2, 0)
     assert (rows["critic"]["calls"], rows["critic"]["cached"]) == (2, 1)
-    assert endpoint.asked == 4
+    assert endpoint.calls == 4
     assert not (tmp_path / "replies" / "critic").exists()
 
 
@@ -115,7 +115,7 @@ def test_roles_of_one_model_share_its_budget(tmp_path, new_run):
     assert sorted(reply.finish for reply in replies) == ["budget", "stop"]
     run.finish()
     rows = table(tmp_path)
-    assert (rows["task"]["not asked"], rows["critic"]["not asked"], endpoint.asked) == (0, 1, 3)
+    assert (rows["task"]["not asked"], rows["critic"]["not asked"], endpoint.calls) == (0, 1, 3)
 
 
 def test_roles_with_settings_of_their_own_do_not(tmp_path, new_run):

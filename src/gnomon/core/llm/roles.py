@@ -290,12 +290,12 @@ class Books:
         if rows := self.rows():
             page.section(SECTION)
             page.table(rows, caption=CAPTION)
-        simulated = list(dict.fromkeys(entry.model for entry in self._entries if entry.is_simulated))
-        if simulated:
+        if any(entry.is_simulated for entry in self._entries):
             page.simulated = True
-            page.text(
-                f"SIMULATED: {', '.join(simulated)}. What is shown is that the method works, not what a language model does."
-            )
+            if rows:
+                page.text(
+                    "Rows marked SIMULATED are simulators: what is shown is that the method works, not what a language model does."
+                )
             if "SIMULATED" not in page.title:
                 page.title = f"SIMULATED: {page.title}"
 
