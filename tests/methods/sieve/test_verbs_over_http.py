@@ -67,11 +67,11 @@ def test_faults_change_no_label_and_are_counted(root, tmp_path, monkeypatch):
         assert server.most_busy <= 4
     happened = Counter(every_tenth(n, None) for n in range(n_asked))
     assert happened["fine"] == 120
-    asked = calls_of(tmp_path / "run")["judge"]
-    assert asked["faults"] == {"rate_limit": happened[429], "server": happened[500] + happened["proxy"],
+    calls = calls_of(tmp_path / "run")["judge"]
+    assert calls["faults"] == {"rate_limit": happened[429], "server": happened[500] + happened["proxy"],
                                "malformed": happened["garbled"]}  # fmt: skip
-    assert (asked["calls"], asked.get("failed", 0), asked["tokens in"]) == (120, 0, 120 * 11)
-    assert asked["cost in USD"] == pytest.approx(120 * (11 * 2 + 7 * 4) / 1e6)
+    assert (calls["calls"], calls.get("failed", 0), calls["tokens in"]) == (120, 0, 120 * 11)
+    assert calls["cost in USD"] == pytest.approx(120 * (11 * 2 + 7 * 4) / 1e6)
     assert not report(tmp_path / "run")["simulated"]
     assert labels_of(tmp_path / "run") == labels_of(root / "by-rule")
     student = Path("model", "student.safetensors")
@@ -226,9 +226,9 @@ def test_what_a_simulator_judged_is_called_simulated(root, simulator, tmp_path):
         assert row["label"] in (holds, None)
     # A refusal repeats with the request, and each snippet is asked up to three times with other seeds.
     for verb, n in (("label", 100), ("fit", 120)):
-        asked = calls_of(tmp_path / verb)["judge"]
-        faults = asked["faults"]
-        assert asked["SIMULATED"]
+        calls = calls_of(tmp_path / verb)["judge"]
+        faults = calls["faults"]
+        assert calls["SIMULATED"]
         assert set(faults) == {"rate_limit", "server", "refusal"}
         assert 0 < faults["rate_limit"] < 0.2 * n
         assert 0 < faults["server"] < 0.2 * n
