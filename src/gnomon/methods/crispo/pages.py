@@ -164,9 +164,3 @@ def test(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
     page.figures(
         {f"test {row['metric']}": row["score"] for row in rows if row["prompt"] == rows[-1]["prompt"]}
     )
-
-
-def asked(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What the models were asked, what that took, and what went wrong."""
-    page.section("What was asked")
-    page.table(rows, caption="per model; calls that were known cost nothing")
