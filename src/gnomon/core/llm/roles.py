@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
-from gnomon.core.llm.budget import Prices
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.llm.loop import run_async
-from gnomon.core.llm.meter import Meter, Metered
-from gnomon.core.llm.stack import connect
+from gnomon.core.llm.stack.budget import Prices
+from gnomon.core.llm.stack.connect import connect
+from gnomon.core.llm.stack.loop import run_async
+from gnomon.core.llm.stack.meter import Meter, Metered
 
 if TYPE_CHECKING:
     from gnomon.core.report import Page

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gnomon.core.llm import LLM, LLMConfig, Reply, Request
 from gnomon.core.llm.roles import Recording, asking
-from gnomon.core.llm.stored import request_key
+from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Call, LLMs
 from gnomon.methods.crispo.candidates import Candidate, History, Step

@@ -19,7 +19,7 @@ from gnomon.core.claims import Measured, judge
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.files import write_json
 from gnomon.core.miniature import write_summary
-from gnomon.core.models.config import GenConfig
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool

@@ -83,7 +83,7 @@ def judge_all(judge: Judge, snippets: Sequence[Snippet]) -> list[Verdict]:
     Raises:
         JudgingStopped: as in `Judge.ajudge`.
     """
-    from gnomon.core.llm.loop import run_async
+    from gnomon.core.llm.stack.loop import run_async
 
     return run_async(judge.ajudge(snippets))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.llm import LLM, Reply, Request, ask, complete
-from gnomon.core.llm.stored import estimated_tokens
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure, nearest

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
-from gnomon.core.llm.budget import Prices
+from gnomon.core.llm.stack.budget import Prices
 from gnomon.errors import BudgetSpent
 
 _SUMMED = ("fresh", "cached", "failed", "unasked", "tokens_in", "tokens_out", "seconds")
