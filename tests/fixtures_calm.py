@@ -2,7 +2,7 @@
 
 import json
 
-from gnomon import cli, registry
+from gnomon import registry, verbs
 from gnomon.core.llm import open_llm
 from gnomon.core.rng import Rng
 from gnomon.core.worlds.judging import JudgedWorld
@@ -14,7 +14,7 @@ from gnomon.methods.calm.trials import Verdict
 def calm(*words):
     """Runs a verb in this process; returns its exit code."""
     verb, *rest = map(str, words)
-    return cli.run_verb(registry.method("calm"), verb, [*rest, "--quiet"])
+    return verbs.run_verb(registry.method("calm"), verb, [*rest, "--quiet"])
 
 
 def made_items(n, *, sets=("fact", "alignment"), candidates=2, seed=0, steps=24):
