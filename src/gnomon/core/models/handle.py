@@ -14,7 +14,7 @@ from torch import Tensor
 from gnomon.core.models.architectures.parts import Layout, VLFamily
 from gnomon.core.models.architectures.sites import VISION, Site, find_sites, module_at
 from gnomon.core.models.batch import Batch, Where, pad
-from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked, token_scores
+from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
 from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
 from gnomon.core.models.sampling.decoding import Decoding, last_logits_only, read_images, start_token
@@ -242,25 +242,6 @@ class ModelHandle:
             normed: True when it has passed the final norm already, as at the site `final_norm`.
         """
         return head_logits(self.model, self.sites, hidden, normed=normed)
-
-    @torch.no_grad()
-    def lens_tokens(
-        self,
-        hidden: Float[Tensor, "*N D"],
-        token_ids: Sequence[int],
-        *,
-        form: str = "probs",
-        normed: bool = False,
-        chunk: int = 256,
-    ) -> Float[Tensor, "*N W"]:
-        """The lens of W given tokens only, as `"logits"`, `"logprobs"` or `"probs"`.
-
-        Logits over the whole vocabulary exist for `chunk` states at a time, so `hidden` may hold all layers.
-
-        Raises:
-            BadInput: an unknown form, or a token that the vocabulary does not have.
-        """
-        return token_scores(self.model, self.sites, hidden, token_ids, form=form, normed=normed, chunk=chunk)
 
     def generate(
         self,
