@@ -5,10 +5,10 @@ import json
 from gnomon import registry, verbs
 from gnomon.core.llm import open_llm
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import JudgedWorld
 from gnomon.methods.calm.items import Item
 from gnomon.methods.calm.judges import PairwiseJudge
 from gnomon.methods.calm.trials import Verdict
+from gnomon.methods.calm.world import JudgedWorld
 
 
 def calm(*words):
