@@ -16,12 +16,12 @@ import gnomon
 from fixtures_crispo import CRITIC, DEFAULT, OPTIMIZER, WRITER, house_files
 from fixtures_llm import calls_of
 from fixtures_server import CompletionServer
-from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 CRISPO = method("crispo")
 SIMS = ("--task", WRITER, "--critic", CRITIC, "--optimizer", OPTIMIZER)
@@ -151,7 +151,7 @@ def test_the_same_search_over_http(searched, data, tmp_path):
 
 CHILD = """
 import sys
-from gnomon.cli import run_verb
+from gnomon.verbs import run_verb
 from gnomon.registry import method
 run_verb(method("crispo"), sys.argv[1], sys.argv[2:])
 """

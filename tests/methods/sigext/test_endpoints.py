@@ -15,12 +15,12 @@ import pytest
 import fixtures_sigext
 import gnomon
 from fixtures_llm import calls_of
-from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.models import tiny_causal, train_bpe
 from gnomon.errors import BudgetSpent, LLMFailure
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 METHOD = method("sigext")
 SIM = "summariser?uptake=0.9&base=0.2"
@@ -139,7 +139,7 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
     llm = Counting(SIM, wait_s=0.2)
     endpoint = serve(llm)
     code = (
-        "import sys\nfrom gnomon.cli import run_verb\nfrom gnomon.registry import method\n"
+        "import sys\nfrom gnomon.verbs import run_verb\nfrom gnomon.registry import method\n"
         "sys.exit(run_verb(method('sigext'), 'summarize', sys.argv[1:]))\n"
     )
     words = [str(data), "--llm", endpoint, "--arms", "none", "oracle", "--asking.concurrency", "2", "--quiet"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnomon.cli import run_verb
 from gnomon.errors import BadConfig, BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 TRUTH = method("truth-probes")
 SHORT = ("--max-new-tokens", 6)
@@ -277,7 +277,7 @@ def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_qu
         "--out", str(tmp_path / "run"), "--quiet",
     ]  # fmt: skip
     code = (
-        "import sys; from gnomon.cli import run_verb; from gnomon.registry import method\n"
+        "import sys; from gnomon.verbs import run_verb; from gnomon.registry import method\n"
         "sys.exit(run_verb(method('truth-probes'), sys.argv[1], sys.argv[2:]))"
     )
     started = subprocess.Popen(

@@ -16,7 +16,6 @@ from gnomon.core.llm.roles import Models, Recording, asking
 from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.report import Page
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import JudgedWorld
 from gnomon.methods.calm import pages
 from gnomon.methods.calm.analysis import analyze
 from gnomon.methods.calm.auditing import audit, run_trials
@@ -28,6 +27,7 @@ from gnomon.methods.calm.probe import chosen_probes
 from gnomon.methods.calm.profile import Profile
 from gnomon.methods.calm.trials import Verdict
 from gnomon.methods.calm.truth import truth_of
+from gnomon.methods.calm.world import JudgedWorld
 from gnomon.methods.calm.writing import write
 
 WEIGHTS = {

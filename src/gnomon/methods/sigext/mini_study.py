@@ -18,8 +18,8 @@ from gnomon.core.metrics.rouge import rouge
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
-from gnomon.core.worlds.council import TARGET
 from gnomon.methods.sigext.baselines import rank_phrases
+from gnomon.methods.sigext.council import TARGET
 from gnomon.methods.sigext.evaluation import Evaluation, evaluate, matched_length
 from gnomon.methods.sigext.mini_models import (
     TEMPLATE,
