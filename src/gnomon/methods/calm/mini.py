@@ -85,7 +85,7 @@ def _planted(scale: Scale, seed: int, run: Run, found: Findings) -> None:
     found.add("planted judges", "largest share of other probes flagged", max(many.flagged_other.values()))
     found.add("unbiased judge", "share of cells flagged", many.flagged_null)
     found.note("coverage", seed, many.rows())
-    study: TextStudy = through_text(scale.through_text, rng.child("text"))
+    study: TextStudy = through_text(scale.through_text, rng.child("text"), run)
     found.add(TEXT, "largest error of a shift", study.largest_error)
     found.add(TEXT, "share not read", study.unread)
     found.add(TEXT, "self bonus", study.self_bonus[0])
@@ -120,7 +120,7 @@ def _trained(scale: Scale, seed: int, run: Run, found: Findings) -> None:
 
 def _claims(scale: Scale, seed: int, run: Run, found: Findings) -> None:
     """Layer 3: what the paper says in words."""
-    study: Qualitative = study_claims(scale, Rng(seed).child("claims"))
+    study: Qualitative = study_claims(scale, Rng(seed).child("claims"), run)
     for row in study.candidates:
         arm = f"slot bonus {row['slot bonus']:g}"
         found.add(arm, f"CR - RR, {row['candidates']} candidates", row["BIS"][0])
