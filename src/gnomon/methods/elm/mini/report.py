@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.report import Page
-from gnomon.methods.elm import pages
-from gnomon.methods.elm.mini_study import best
+from gnomon.methods.elm import report
+from gnomon.methods.elm.mini.arms import best
 
 Row = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: fl
         if kept:
             layers[arm] = np.mean(kept, axis=0).tolist()
     if layers:
-        pages.leak(page, layers, chance)
+        report.leak(page, layers, chance)
         page.text(
             "A probe is trained on some entities and asked about others: it reads the value that the state carries. What it still "
             "finds, questions only hide. The embedding is the control."
@@ -97,7 +97,7 @@ def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: fl
         ],
         caption="behind the same words about the erased domain",
     )
-    page.text(pages.NO_GUARANTEE)
+    page.text(report.NO_GUARANTEE)
 
 
 def _best(table: Sequence[dict[str, Any]], arm: str) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.errors import UserError
-from gnomon.methods.elm import mini_page
 from gnomon.methods.elm.config import CLAIMS, Mini
-from gnomon.methods.elm.evaluation import probe_chance
-from gnomon.methods.elm.mini_models import SCALES, Scale, stage, train_model
-from gnomon.methods.elm.mini_study import (
+from gnomon.methods.elm.evaluation.measures import probe_chance
+from gnomon.methods.elm.mini import report
+from gnomon.methods.elm.mini.arms import (
     OURS,
     arms,
     best,
@@ -27,6 +26,7 @@ from gnomon.methods.elm.mini_study import (
     off_window,
     run_arm,
 )
+from gnomon.methods.elm.mini.models import SCALES, Scale, stage, train_model
 
 LEAST_KL = 0.05
 """Nats per token below which the base model cannot tell a novice from an expert, and there is nothing to erase by."""
@@ -71,7 +71,7 @@ def mini(cfg: Mini, run: Run) -> None:
         one_seed(scale, seed, run, found, full=cfg.full, check=cfg.scale != "smoke")
     verdicts = [judge(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, found.rows, found.personas, median(found.chances))
+    report.write(run.page, found.rows, found.personas, median(found.chances))
     numbers = {
         "KL of novice from expert": found.personas,
         "base models trained": found.bases,
