@@ -9,7 +9,7 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
-from gnomon.methods.lintseq.evaluation import Evaluation
+from gnomon.methods.lintseq.models.evaluation import Evaluation
 
 
 def example(page: Page, states: Sequence[str]) -> None:

@@ -24,16 +24,15 @@ from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.train import TrainConfig
-from gnomon.methods.lintseq import mini_page
 from gnomon.methods.lintseq.config import CLAIMS, Mini
-from gnomon.methods.lintseq.evaluation import Evaluation, evaluate
 from gnomon.methods.lintseq.linters import shared_linter
-from gnomon.methods.lintseq.mini_data import audit_functions, example
-from gnomon.methods.lintseq.mini_world import SCALES, Scale, World
-from gnomon.methods.lintseq.sampling import Mode, Prompt, Sampled, sample_local
-from gnomon.methods.lintseq.suites import Problem
-from gnomon.methods.lintseq.tasks import FUNCTION
-from gnomon.methods.lintseq.training import encode, matched, train_examples
+from gnomon.methods.lintseq.mini import report
+from gnomon.methods.lintseq.mini.tasks import FUNCTION
+from gnomon.methods.lintseq.mini.world import SCALES, Scale, World, audit_functions, example
+from gnomon.methods.lintseq.models.evaluation import Evaluation, evaluate
+from gnomon.methods.lintseq.models.sampling import Mode, Prompt, Sampled, sample_local
+from gnomon.methods.lintseq.models.suites import Problem
+from gnomon.methods.lintseq.models.training import encode, matched, train_examples
 
 ARMS = ("full", "full, equal tokens", "lintseq", "randseq")
 """Whole programs with equal passes, whole programs with as many target tokens as lintseq saw, and the two kinds of edits."""
@@ -103,8 +102,8 @@ def _data_part(cfg: Mini, scale: Scale, seeds: Sequence[int], run: Run, found: F
             found.data.append({"seed": seed, "arm": arm, **row})
             run.within(f"seed-{seed}").log(arm=arm, **row)
     if (path := example(functions, cfg.data_linter, Rng(seeds[0]))) is not None:
-        mini_page.example(run.page, path.states)
-    mini_page.data_part(run.page, found.data)
+        report.example(run.page, path.states)
+    report.data_part(run.page, found.data)
 
 
 def _learning_part(cfg: Mini, scale: Scale, seeds: Sequence[int], run: Run, found: Findings) -> None:
@@ -122,7 +121,7 @@ def _learning_part(cfg: Mini, scale: Scale, seeds: Sequence[int], run: Run, foun
             found.add(arm, "gain from pass@1 to pass@20", gain.tolist())
             found.add(arm, "well-formed samples", 1 - evaluation.summary(())["resolve failures"])
             part.log(**evaluation.summary(KS), **extra)
-    mini_page.learning_part(run.page, found.learning, found.extras, KS, found.parameters)
+    report.learning_part(run.page, found.learning, found.extras, KS, found.parameters)
 
 
 def _learning_arm(arm: str, world: World, part: PartOfRun, cfg: Mini) -> tuple[Evaluation, dict[str, float]]:
