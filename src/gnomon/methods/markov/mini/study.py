@@ -17,12 +17,12 @@ from gnomon.core.claims import judge
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.markov import mini_page
+from gnomon.methods.markov.chain.lm import TEMPERATURES, MarkovLM
 from gnomon.methods.markov.config import CLAIMS, Mini
 from gnomon.methods.markov.icl.evaluation import FIRST, Comparison, compare
 from gnomon.methods.markov.icl.series import Series, dirichlet, drifting, sample
-from gnomon.methods.markov.lm import TEMPERATURES, MarkovLM
-from gnomon.methods.markov.mini_models import (
+from gnomon.methods.markov.mini import report
+from gnomon.methods.markov.mini.world import (
     ORBITS,
     PERIODIC,
     SCALES,
@@ -83,7 +83,7 @@ def mini(cfg: Mini, run: Run) -> None:
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, found.chains, found.learning, found.shown, found.scores)
+    report.write(run.page, found.chains, found.learning, found.shown, found.scores)
     numbers = {"chains": found.chains, "learning": found.learning}
     write_summary(run, cfg, scale, verdicts, numbers, "--parts", *cfg.parts)
 
