@@ -18,13 +18,13 @@ from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.train import TrainConfig
-from gnomon.methods.neutral_residues import mini_page
 from gnomon.methods.neutral_residues.config import BESIDE, CLAIMS, Mini
-from gnomon.methods.neutral_residues.design import Design, Method
-from gnomon.methods.neutral_residues.extension import extend
-from gnomon.methods.neutral_residues.mini_world import SCALES, Scale, World, world
-from gnomon.methods.neutral_residues.study import Study
-from gnomon.methods.neutral_residues.tradeoff import Point, forgetting_at
+from gnomon.methods.neutral_residues.evaluation import Point, forgetting_at
+from gnomon.methods.neutral_residues.extension.design import Design, Method
+from gnomon.methods.neutral_residues.extension.extension import extend
+from gnomon.methods.neutral_residues.mini import report
+from gnomon.methods.neutral_residues.mini.world import SCALES, Scale, World, world
+from gnomon.methods.neutral_residues.training.study import Study
 
 RIVALS = ("full", "lora", "adapter")
 OURS, CONTROL = "neutral", "no gate + l1"
@@ -105,7 +105,7 @@ def mini(cfg: Mini, run: Run) -> None:
     claims = CLAIMS if cfg.pair == "source" else BESIDE
     verdicts = [judge(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, ready.about, found.rows, scale.alpha)
+    report.write(run.page, ready.about, found.rows, scale.alpha)
     numbers = {"rows": found.rows, "scores": found.scores}
     words = ["--full"] if cfg.full else []
     if cfg.pair != "source":
