@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gnomon.core.claims import Claim, judge
+from gnomon.core.claims import Claim, decide
 from gnomon.core.miniature import Miniature, check_parts, write_summary
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig
@@ -15,7 +15,7 @@ class Scale:
 
 
 def test_a_summary_tells_how_to_run_it_again_and_what_came_out(tmp_path):
-    verdict = judge({"a": {"m": [1.0, 1.0, 1.0]}}, Claim("text", "source", "m: a == 1"))
+    verdict = decide({"a": {"m": [1.0, 1.0, 1.0]}}, Claim("text", "source", "m: a == 1"))
     run = Run(tmp_path / "run", method="some-room", verb="mini", seed=4, quiet=True)
     write_summary(
         run, Miniature(scale="smoke", seeds=2), Scale(), [verdict], {"rows": [1]}, "--parts", "x", "y"

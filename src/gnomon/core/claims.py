@@ -1,4 +1,4 @@
-"""Claims that a miniature tests, and the rule that judges them.
+"""Claims that a miniature tests, and the rule that decides them.
 
 A claim compares one metric of two arms, or one arm with a number, in one readable line:
 
@@ -118,7 +118,7 @@ class Verdict:
     """What a run says about a claim."""
 
     claim: Claim
-    """The claim judged."""
+    """The claim decided."""
     outcome: Outcome
     """`holds`, `does not hold` or `undecided`."""
     estimate: float
@@ -149,7 +149,7 @@ class Verdict:
         }
 
 
-def judge(
+def decide(
     arms: Mapping[str, Mapping[str, Measured]], claim: Claim, *, level: float = 0.95, rng: Rng | None = None
 ) -> Verdict:
     """The verdict on `claim` from what the arms measured; the rule stands at the top of this module.
@@ -158,7 +158,7 @@ def judge(
         arms: arm -> metric -> scores. Scores are one number per seed, or per seed one number per task; as
             lists (`[0.1, 0.3, 0.2]`, `[[1, 0], [1, 1]]`), paired by position, or as mappings from seed (and
             from task), paired by key.
-        claim: what to judge.
+        claim: what to decide.
         level: share of the resampled means that the interval holds.
         rng: where resamples come from; a fixed default, so that a verdict repeats.
 
@@ -183,7 +183,7 @@ def judge(
         why = f"{off} of {len(units)} values are off" if off else f"all {len(units)} values agree"
     else:
         low, high = interval.low, interval.high
-        outcome, why = _decide(comparison.op, target, claim.margin, low, high, n_seeds)
+        outcome, why = _decide_inequality(comparison.op, target, claim.margin, low, high, n_seeds)
     sign = "+" if isinstance(comparison.right, str) else ""
     numbers = f"{interval.estimate:{sign}.3g} [{low:{sign}.3g}, {high:{sign}.3g}]"
     over = f"{n_seeds} seed{'s' if n_seeds != 1 else ''}"
@@ -191,7 +191,7 @@ def judge(
     return Verdict(claim, outcome, interval.estimate, low, high, n_seeds, sentence)
 
 
-def _decide(
+def _decide_inequality(
     op: str, target: float, margin: float, low: float, high: float, n_seeds: int
 ) -> tuple[Outcome, str]:
     """Outcome of an inequality and the reason for it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
@@ -41,7 +41,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts for every seed, judge the claims and write the page."""
+    """Run the parts for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     trained = 1 + (len(SHARES) - 1) * len(scale.cues)
@@ -60,7 +60,7 @@ def mini(cfg: Mini, run: Run) -> None:
         for part in cfg.parts:
             _PARTS[part](scale, seed, run, found)
     verdicts = [
-        judge(found.scores, claim)
+        decide(found.scores, claim)
         for claim in CLAIMS
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]

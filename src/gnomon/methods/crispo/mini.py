@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.llm import open_llm
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
@@ -71,7 +71,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts, judge the claims and write the page."""
+    """Run the parts, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     searches = len(SEARCHES) * ("search" in cfg.parts) + len(DOSES) * ("doses" in cfg.parts)
     run.plan(
@@ -98,7 +98,7 @@ def mini(cfg: Mini, run: Run) -> None:
         _checkpoint(cfg.checkpoint, run, found)
     claims = [claim for claim in CLAIMS if _is_there(found, claim.comparison)]
     assert len(claims) == len(CLAIMS) or set(cfg.parts) != set(PARTS)  # none may be lost without a word
-    verdicts = [judge(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
+    verdicts = [decide(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run, found, shown)
     numbers = {"scores": found.scores, "rows": found.rows, "curves": found.curves}

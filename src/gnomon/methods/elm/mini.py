@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
@@ -53,7 +53,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run every arm for every seed, judge the claims and write the page."""
+    """Run every arm for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     all_arms = arms(scale, full=cfg.full)
     seeds = range(run.seed, run.seed + cfg.seeds)
@@ -69,7 +69,7 @@ def mini(cfg: Mini, run: Run) -> None:
     found = Findings()
     for seed in seeds:
         one_seed(scale, seed, run, found, full=cfg.full, check=cfg.scale != "smoke")
-    verdicts = [judge(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
+    verdicts = [decide(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, found.rows, found.personas, median(found.chances))
     numbers = {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import Measured, judge
+from gnomon.core.claims import Measured, decide
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.files import write_json
 from gnomon.core.miniature import write_summary
@@ -62,7 +62,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts for every seed, judge the claims and write the page."""
+    """Run the parts for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     trainings = 0 if cfg.parts == "data" else len(ARMS) * cfg.seeds
@@ -81,7 +81,7 @@ def mini(cfg: Mini, run: Run) -> None:
     if cfg.parts != "data":
         _learning_part(cfg, scale, seeds, run, found)
     verdicts = [
-        judge(found.scores, claim)
+        decide(found.scores, claim)
         for claim in CLAIMS
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
@@ -56,7 +56,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts for every seed, judge the claims and write the page."""
+    """Run the parts for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     run.plan(
@@ -78,7 +78,7 @@ def mini(cfg: Mini, run: Run) -> None:
         for metric in ("structure as stated", "steps that violate the bound", "eps rises with temperature"):
             found.add("every chain", metric, [check[metric] for check in checks])
     verdicts = [
-        judge(found.scores, claim)
+        decide(found.scores, claim)
         for claim in CLAIMS
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
@@ -86,7 +86,7 @@ def kinds(alpha: float, *, full: bool) -> dict[str, Kind]:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run every arm for every seed, judge the claims and write the page."""
+    """Run every arm for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale][cfg.pair]
     arms = kinds(scale.alpha, full=cfg.full)
     seeds = range(run.seed, run.seed + cfg.seeds)
@@ -103,7 +103,7 @@ def mini(cfg: Mini, run: Run) -> None:
         found.rows += rows
         score(rows, found)
     claims = CLAIMS if cfg.pair == "source" else BESIDE
-    verdicts = [judge(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
+    verdicts = [decide(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
     mini_page.write(run.page, ready.about, found.rows, scale.alpha)
     numbers = {"rows": found.rows, "scores": found.scores}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.files import write_json
 from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
@@ -39,7 +39,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the comparisons for every seed, judge the claims and write the page."""
+    """Run the comparisons for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     parts = [part for name in cfg.parts for part in PARTS[name] if scale.rounds > 2 or part.key in _SMOKE]
@@ -59,7 +59,7 @@ def mini(cfg: Mini, run: Run) -> None:
         for seed in seeds:
             _run_part(part, scale, seed, run, found)
     verdicts = [
-        judge(found.scores, claim)
+        decide(found.scores, claim)
         for claim in CLAIMS
         if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.llm import close
 from gnomon.core.miniature import write_summary
 from gnomon.core.run import Run
@@ -53,7 +53,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts for every seed, judge the claims and write the page."""
+    """Run the parts for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     writers = [writer for writer in WRITERS if writer in cfg.parts]
@@ -120,4 +120,4 @@ def _seed(writers: list[str], scale: Scale, seed: int, run: Run, found: Findings
 def _verdicts(writers: list[str], found: Findings) -> list[Any]:
     """Claims are about the trained writer, and about the simulated one where it is alone."""
     arms = found.scores[writers[0]]
-    return [judge(arms, claim) for claim in CLAIMS]
+    return [decide(arms, claim) for claim in CLAIMS]

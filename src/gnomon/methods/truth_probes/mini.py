@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gnomon.core import env, records
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.miniature import write_summary
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
@@ -47,7 +47,7 @@ class Findings:
             math.nan if value is None else float(value)
         )
 
-    def can_judge(self, arm: str | float, metric: str) -> bool:
+    def can_decide(self, arm: str | float, metric: str) -> bool:
         """Whether every seed has a number."""
         if not isinstance(arm, str):
             return True
@@ -56,7 +56,7 @@ class Findings:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts for every seed, judge the claims and write the page."""
+    """Run the parts for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     run.plan(
@@ -75,11 +75,11 @@ def mini(cfg: Mini, run: Run) -> None:
             _note(part, seed, one, run, found)
         _score(studies, found)
     verdicts = [
-        judge(found.scores, claim)
+        decide(found.scores, claim)
         for claim in CLAIMS
         if cfg.scale != "smoke"
         and all(
-            found.can_judge(arm, claim.comparison.metric)
+            found.can_decide(arm, claim.comparison.metric)
             for arm in (claim.comparison.left, claim.comparison.right)
         )
     ]

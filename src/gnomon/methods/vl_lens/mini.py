@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gnomon.core import env
-from gnomon.core.claims import judge
+from gnomon.core.claims import decide
 from gnomon.core.miniature import write_summary
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
@@ -17,7 +17,7 @@ from gnomon.methods.vl_lens.mini_trial import Seen, Trial, measure
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Train and measure a model for every seed, judge the claims and write the page."""
+    """Train and measure a model for every seed, decide the claims and write the page."""
     scale = SCALES[cfg.scale]
     seeds = range(run.seed, run.seed + cfg.seeds)
     run.plan(
@@ -42,7 +42,7 @@ def mini(cfg: Mini, run: Run) -> None:
             mini_page.look_inside(run.page, seen)
             run.artifact("model", run.folder / f"seed-{seed}" / "model")
     scores = _scores(trials.values())
-    verdicts = [judge(scores, claim) for claim in CLAIMS] if cfg.scale != "smoke" else []
+    verdicts = [decide(scores, claim) for claim in CLAIMS] if cfg.scale != "smoke" else []
     run.page.verdicts(verdicts)
     mini_page.results(run.page, trials, scores)
     by_seed = {
