@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,6 +100,8 @@ class Claim:
     """By how much, in the metric's unit; negative: how much worse is tolerated; for ==: the tolerance."""
     required: bool = True
     """Whether the replication fails when the claim does not hold."""
+    part: str = ""
+    """Part of the study that measures it: a name, `A and B` (both are needed) or `A or B` (one is enough); empty: the only one."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.margin):
@@ -111,6 +113,22 @@ class Claim:
     def comparison(self) -> Comparison:
         """`compare`, taken apart."""
         return Comparison.parse(self.compare)
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts in `part`."""
+        return re.split(" and | or ", self.part)
+
+    def is_about(self, ran: Collection[str]) -> bool:
+        """Whether the parts that ran are those it needs.
+
+        >>> Claim("text", "source", "m: a > b", part="world and control").is_about(["world"])
+        False
+        """
+        if not self.part:
+            return bool(ran)
+        names = self.parts
+        return any(name in ran for name in names) if " or " in self.part else set(names) <= set(ran)
 
 
 @dataclass(frozen=True)

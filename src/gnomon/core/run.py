@@ -263,6 +263,17 @@ class PartOfRun:
         self.rng = run.rng.child(name)
         self.is_main = run.is_main
 
+    def within(self, name: str, rng: Rng | None = None) -> PartOfRun:
+        """A part of this part, in a subfolder.
+
+        Args:
+            name: of the subfolder.
+            rng: where it draws from; None: from the run's child of the whole name.
+        """
+        inner = self._run.within(f"{self.name}/{name}")
+        inner.rng = inner.rng if rng is None else rng
+        return inner
+
     def log(self, **numbers: Any) -> None:
         """Append a row to the run's metrics, marked with the part's name."""
         self._run.log(part=self.name, **numbers)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 
 PAPER = "CriSPO, arXiv 2410.02748"
 

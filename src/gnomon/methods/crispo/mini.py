@@ -13,9 +13,9 @@ from typing import Any
 from gnomon.core import env
 from gnomon.core.claims import decide
 from gnomon.core.llm import open_llm
-from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
+from gnomon.core.study import write_summary
 from gnomon.methods.crispo import mini_page
 from gnomon.methods.crispo.asking import LLMs
 from gnomon.methods.crispo.comparison import evaluate

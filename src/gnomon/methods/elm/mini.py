@@ -9,9 +9,9 @@ from typing import Any
 
 from gnomon.core import env
 from gnomon.core.claims import decide
-from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
+from gnomon.core.study import write_summary
 from gnomon.errors import UserError
 from gnomon.methods.elm import mini_page
 from gnomon.methods.elm.config import CLAIMS, Mini

@@ -18,11 +18,11 @@ from gnomon.core import env
 from gnomon.core.claims import Measured, decide
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.files import write_json
-from gnomon.core.miniature import write_summary
 from gnomon.core.models.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
+from gnomon.core.study import write_summary
 from gnomon.core.train import TrainConfig
 from gnomon.methods.lintseq import mini_page
 from gnomon.methods.lintseq.config import CLAIMS, Mini

@@ -8,7 +8,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 
 PAPER = "Large Language Models as Markov Chains, arXiv 2410.02724"
 

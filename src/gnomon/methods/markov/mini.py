@@ -14,9 +14,9 @@ import numpy as np
 
 from gnomon.core import env
 from gnomon.core.claims import decide
-from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
+from gnomon.core.study import write_summary
 from gnomon.methods.markov import mini_page
 from gnomon.methods.markov.config import CLAIMS, Mini
 from gnomon.methods.markov.icl.evaluation import FIRST, Comparison, compare

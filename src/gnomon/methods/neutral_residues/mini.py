@@ -14,9 +14,9 @@ import torch
 
 from gnomon.core import env
 from gnomon.core.claims import decide
-from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
+from gnomon.core.study import write_summary
 from gnomon.core.train import TrainConfig
 from gnomon.methods.neutral_residues import mini_page
 from gnomon.methods.neutral_residues.config import BESIDE, CLAIMS, Mini

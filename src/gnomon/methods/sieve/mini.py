@@ -12,9 +12,9 @@ import numpy as np
 from gnomon.core import env
 from gnomon.core.claims import decide
 from gnomon.core.files import write_json
-from gnomon.core.miniature import write_summary
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
+from gnomon.core.study import write_summary
 from gnomon.methods.sieve import mini_page
 from gnomon.methods.sieve.config import CLAIMS, Mini
 from gnomon.methods.sieve.mini_parts import PARTS, SCALES, Part, Scale, trial

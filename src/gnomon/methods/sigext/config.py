@@ -9,7 +9,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 from gnomon.core.train.config import TrainConfig
 
 PAPER = "SigExt, arXiv 2410.02741"

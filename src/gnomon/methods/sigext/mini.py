@@ -8,8 +8,8 @@ from typing import Any
 from gnomon.core import env
 from gnomon.core.claims import decide
 from gnomon.core.llm import close
-from gnomon.core.miniature import write_summary
 from gnomon.core.run import Run
+from gnomon.core.study import write_summary
 from gnomon.methods.sigext import mini_page
 from gnomon.methods.sigext.config import CLAIMS, Mini
 from gnomon.methods.sigext.evaluation import Evaluation

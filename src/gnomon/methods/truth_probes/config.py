@@ -10,7 +10,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 
 PAPER = "LLMs Know More Than They Show, arXiv 2410.02707"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from gnomon.core import env, records
 from gnomon.core.claims import decide
-from gnomon.core.miniature import write_summary
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
+from gnomon.core.study import write_summary
 from gnomon.methods.truth_probes import mini_page
 from gnomon.methods.truth_probes.choice import STRATEGIES
 from gnomon.methods.truth_probes.config import CLAIMS, Mini

@@ -8,7 +8,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
-from gnomon.core.miniature import Miniature
+from gnomon.core.study import Miniature
 
 PAPER = (
     "Interpreting and Editing Vision-Language Representations to Mitigate Hallucinations, arXiv 2410.02762"

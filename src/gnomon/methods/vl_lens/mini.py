@@ -6,10 +6,10 @@ from typing import Any
 
 from gnomon.core import env
 from gnomon.core.claims import decide
-from gnomon.core.miniature import write_summary
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
+from gnomon.core.study import write_summary
 from gnomon.methods.vl_lens import mini_page
 from gnomon.methods.vl_lens.config import CLAIMS, Mini
 from gnomon.methods.vl_lens.mini_model import SCALES, train

@@ -1,0 +1,479 @@
+"""Miniature replications: a room declares a `Study`; this module runs it, decides its claims and writes its summary.
+
+A study has parts (functions), scales (dataclasses of sizes) and claims. Each part runs once for every seed and puts its numbers
+into an `Out`:
+
+    def _toys(scale, seed, part, out):
+        model = train(scale, part.within("toy"))
+        out.score("toys", "accuracy", accuracy(model))
+        out.add("toys", {"arm": "toys", "accuracy": accuracy(model)})
+        out.show("toy", model)
+
+    STUDY = Study(
+        title="room in miniature: toys",
+        claims=CLAIMS,
+        scales=SCALES,
+        parts={"toys": Part(_toys), "chains": Part(_chains)},
+        plan=lambda cfg, scale: {"models": cfg.seeds},
+        page=report.write,
+        summary=lambda results: {"rows": results.rows["toys"]},
+    )
+
+    def mini(cfg, run):
+        STUDY.run(cfg, run)
+
+A claim names its part. A part that ran and left one of its claims without a finite number is an error, at every scale; claims of
+parts that did not run are left out, and a line on stderr and on the page says so. Where settings change the study, a function of
+the settings returns it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gnomon.core import env
+from gnomon.core.claims import Claim, Measured, Verdict, decide
+from gnomon.core.config import check
+from gnomon.core.files import write_json
+from gnomon.core.plain import python_scalar
+from gnomon.core.rng import Rng
+from gnomon.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from gnomon.core.report import Page
+    from gnomon.core.run import PartOfRun, Run
+
+ScaleName = Literal["smoke", "mini", "gpu"]
+SCALE_NAMES = ("smoke", "mini", "gpu")
+
+Scores = dict[str, dict[str, dict[Hashable, Any]]]
+"""Arm -> metric -> unit (a seed, or a simulated world) -> a number, or one number per task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miniature:
+    """Settings of every miniature; a room's own come behind them."""
+
+    scale: ScaleName = "mini"
+    """smoke: does the machinery run; mini: the CPU replication; gpu: a larger one for a single GPU."""
+    seeds: int = 3
+    """How many seeds, counted up from --seed."""
+
+    def __post_init__(self) -> None:
+        check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
+
+
+def check_parts(parts: Sequence[str], known: Collection[str]) -> None:
+    """Refuse parts of a miniature that it does not have, and none at all.
+
+    Raises:
+        BadConfig: the message names those there are.
+    """
+    check(bool(parts) and set(parts) <= set(known), "parts", f"some of {', '.join(known)}", parts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a study."""
+
+    run: Callable[[Any, int, PartOfRun, Out], None]
+    """Called with scale, seed, the seed's part of the run (folder `seed-N`, random numbers `Rng(seed)`) and an `Out`."""
+    once: bool = False
+    """True: runs for the first seed alone, in a folder of the part's name, because its units are not seeds."""
+    scales: Collection[str] = SCALE_NAMES
+    """Names of the scales at which it runs."""
+
+
+@dataclass
+class Results:
+    """What all parts of a study brought, for its page and its summary."""
+
+    seeds: Sequence[int]
+    """Seeds of the run."""
+    folder: Path
+    """Folder of the run."""
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Table -> its rows, each with its seed."""
+    kept: dict[str, list[Any]] = field(default_factory=dict)
+    """Name -> values, in the order in which they came."""
+    shown: dict[str, Any] = field(default_factory=dict)
+    """Name -> what the page draws, of the first seed."""
+    by_part: dict[str, Scores] = field(default_factory=dict)
+    """Part -> its scores."""
+    undefined: dict[tuple[str, str, Hashable], str] = field(default_factory=dict)
+    """Arm, metric and unit -> why there is no number."""
+
+    def measured(self, *parts: str) -> Scores:
+        """Scores of the named parts together; of all parts when none is named. Numbers per task are joined.
+
+        Raises:
+            ValueError: two of the parts scored one arm with one metric under one unit.
+        """
+        together: Scores = {}
+        for name in parts or self.by_part:
+            for arm, metric, unit, value in _entries(self.by_part.get(name, {})):
+                _enter(together, arm, metric, unit, value)
+        return together
+
+    def scores(self, *parts: str) -> dict[str, dict[str, list[Any]]]:
+        """Arm -> metric -> a value per unit, without the units' names; else as `measured`."""
+        return {
+            arm: {metric: list(values.values()) for metric, values in metrics.items()}
+            for arm, metrics in self.measured(*parts).items()
+        }
+
+    def mean(self, arm: str, metric: str, *parts: str) -> float:
+        """Mean over units of one number per unit; NaN where there is none."""
+        values = list(self.measured(*parts).get(arm, {}).get(metric, {}).values())
+        return sum(values) / len(values) if values else math.nan
+
+
+def means(rows: Iterable[Mapping[str, Any]], *by: str) -> list[dict[str, Any]]:
+    """Means over seeds: one row for every combination of the columns `by`, in the order in which they appear.
+
+    Args:
+        rows: as `Out.add` collected them.
+        by: columns that tell groups apart; none: one row for all.
+
+    Returns:
+        Per group the columns `by` and the mean of every column that holds numbers; missing and undefined ones are not counted.
+
+    >>> means([{"seed": 0, "arm": "a", "m": 1.0}, {"seed": 1, "arm": "a", "m": 2.0}], "arm")
+    [{'arm': 'a', 'm': 1.5}]
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(name) for name in by), []).append(row)
+    table = []
+    for key, group in groups.items():
+        names = dict.fromkeys(name for row in group for name in row if name not in by and name != "seed")
+        mean = {}
+        for name in names:
+            values = [value for row in group if _is_number(value := python_scalar(row.get(name)))]
+            if values:
+                mean[name] = sum(values) / len(values)
+        table.append({**dict(zip(by, key, strict=True)), **mean})
+    return table
+
+
+class Out:
+    """Where a part puts its numbers.
+
+    Args:
+        results: where they are kept.
+        run: the run.
+        part: the seed's part of it.
+        name: the study's part.
+        seed: the seed; None in a part that runs once.
+    """
+
+    def __init__(self, results: Results, run: Run, part: PartOfRun, name: str, seed: int | None) -> None:
+        self._results, self._run, self._part = results, run, part
+        self._scores = results.by_part.setdefault(name, {})
+        self._seed = seed
+        self.is_first = seed is None or seed == run.seed
+        """Whether this is the first seed, whose models and drawings are kept."""
+
+    def score(self, arm: str, metric: str, value: Measured | float, unit: Hashable = None) -> None:
+        """Enter what claims compare.
+
+        Args:
+            arm: the arm, as claims name it.
+            metric: the metric, as claims name it.
+            value: one number; or one number per task, as a list (paired by position) or a mapping (paired by key).
+            unit: what the number is of; None: of the seed.
+        """
+        unit = self._seed if unit is None else unit
+        if unit in self._scores.get(arm, {}).get(metric, {}):
+            raise ValueError(f'"{arm}" has "{metric}" under {unit} already: one part scores it once.')
+        _enter(self._scores, arm, metric, unit, _floats(value))
+
+    def undefine(self, arm: str, metric: str, why: str, unit: Hashable = None) -> None:
+        """Say why there is no number. A claim about it passes at the scale smoke, and is an error that says why at others."""
+        self._results.undefined[arm, metric, self._seed if unit is None else unit] = why
+
+    def add(self, table: str, *rows: Mapping[str, Any]) -> None:
+        """Append rows to a table, each with its seed in front."""
+        seed = {} if self._seed is None else {"seed": self._seed}
+        self._results.rows.setdefault(table, []).extend({**seed, **row} for row in rows)
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a value of every seed that is no row."""
+        self._results.kept.setdefault(name, []).append(value)
+
+    def show(self, name: str, value: Any) -> None:
+        """Keep what the page draws, if this is the first seed."""
+        if self.is_first:
+            self._results.shown[name] = value
+
+    def log(self, **numbers: Any) -> None:
+        """Append a row to `metrics.jsonl`, with its seed in front."""
+        self._run.log(**({} if self._seed is None else {"seed": self._seed}), **numbers)
+
+    def artifact(self, name: str, path: Path) -> Path:
+        """Name a file or folder in the report, if this is the first seed. Returns `path`."""
+        return self._run.artifact(name, path) if self.is_first else path
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The value of `compute`, computed once: a run that was killed and is repeated reads it back.
+
+        Args:
+            name: of the file, below the folder of the part of the run and without `.json`; other names, other values.
+            compute: called if there is no such file; what it returns is written as JSON.
+
+        Returns:
+            What the file holds, also the first time, so that a repeated run sees the same.
+        """
+        path = self._part.folder / f"{name}.json"
+        if not path.exists():
+            value = compute()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, value)
+        return json.loads(path.read_text("utf-8"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A miniature replication, declared.
+
+    Raises:
+        ValueError: a claim names no part where there are several, or one that the study does not have.
+    """
+
+    title: str
+    """Of the page."""
+    claims: Sequence[Claim]
+    """What it tests."""
+    scales: Mapping[str, Any]
+    """Name of a scale -> its sizes, a dataclass with the attribute `device`."""
+    parts: Mapping[str, Part]
+    """Name -> part, in the order in which they run; the only part may be called \"\"."""
+    plan: Callable[[Any, Any], Mapping[str, object]]
+    """Settings and sizes -> what the run costs, by name; the seeds are there already."""
+    page: Callable[[Page, Results], None]
+    """Writes the page."""
+    summary: Callable[[Results], Mapping[str, Any]]
+    """The room's own keys of `summary.json`."""
+    simulated: bool = False
+    """Whether a simulated model had a part in it."""
+    options: Sequence[str] = ()
+    """The room's words of the command, behind `--parts`."""
+    across: Callable[[Results], Mapping[str, Mapping[str, Sequence[Any]]]] | None = None
+    """Scores that need all seeds: arm -> metric -> values. None: the parts score everything."""
+
+    def __post_init__(self) -> None:
+        for claim in self.claims:
+            for name in claim.parts:
+                if name not in self.parts and (name or len(self.parts) > 1):
+                    raise ValueError(f'Claim "{claim.compare}": part "{name}". {nearest(name, self.parts)}')
+
+    def run(self, cfg: Miniature, run: Run) -> None:
+        """Run the parts for every seed, decide the claims, and write page and summary.
+
+        Raises:
+            UserError: a part ran and left one of its claims without a finite number.
+        """
+        scale = self.scales[cfg.scale]
+        seeds = range(run.seed, run.seed + cfg.seeds)
+        run.plan(seeds=list(seeds), **self.plan(cfg, scale))
+        env.check_scale(cfg.scale, scale.device)
+        run.page.title = self.title
+        run.page.simulated = run.page.simulated or self.simulated
+        parts = self._chosen(cfg)
+        claims = [claim for claim in self.claims if claim.is_about(parts)]
+        results = Results(list(seeds), run.folder)
+        for seed in seeds:
+            for name, part in parts.items():
+                if not part.once or seed == run.seed:
+                    _run_part(name, part, scale, seed, run, results)
+            if self.across is None:  # a metric that is misspelt costs one seed and not all of them
+                self._check(claims, parts, results, range(run.seed, seed + 1), cfg.scale)
+        if self.across is not None:
+            for arm, metrics in self.across(results).items():
+                for metric, values in metrics.items():
+                    for unit, value in enumerate(values):
+                        _enter(results.by_part.setdefault(_ACROSS, {}), arm, metric, unit, _floats(value))
+            self._check(claims, parts, results, (), cfg.scale)
+        # One seed of the smallest size says nothing about a claim.
+        verdicts = (
+            [] if cfg.scale == "smoke" else [decide(_of(claim, parts, results), claim) for claim in claims]
+        )
+        run.page.verdicts(verdicts)
+        self._say_left_out(parts, run)
+        self.page(run.page, results)
+        write_summary(run, cfg, scale, verdicts, dict(self.summary(results)), *_words(cfg), *self.options)
+
+    def _chosen(self, cfg: Any) -> dict[str, Part]:
+        """The parts that the settings name and that run at their scale."""
+        names = getattr(cfg, "parts", "all")
+        names = self.parts if names == "all" else [names] if isinstance(names, str) else names
+        return {name: part for name, part in self.parts.items() if name in names and cfg.scale in part.scales}
+
+    def _check(
+        self, claims: Sequence[Claim], parts: Mapping[str, Part], results: Results, seeds: Iterable[int], scale: str
+    ) -> None:  # fmt: skip
+        """Refuse to go on when a claim has no finite number."""
+        lost = []
+        for claim in claims:
+            names = [name for name in claim.parts if name in parts]
+            per_seed = () if any(parts[name].once for name in names) else seeds
+            why = _missing(claim, _of(claim, parts, results), per_seed, results.undefined, scale)
+            if why:
+                which = (
+                    f"part{'s' * (len(names) > 1)} {' and '.join(map(_quoted, names))}"
+                    if any(names)
+                    else "its part"
+                )
+                lost.append(f'Claim "{claim.compare}": {which} ran and left it without a number. {why}')
+        if lost:
+            raise UserError("\n".join(lost))
+
+    def _say_left_out(self, parts: Mapping[str, Part], run: Run) -> None:
+        left = [claim for claim in self.claims if not claim.is_about(parts)]
+        if not left:
+            return
+        counts: dict[str, int] = {}
+        for claim in left:
+            names = [name for name in claim.parts if name not in parts]
+            counts[" and ".join(names)] = counts.get(" and ".join(names), 0) + 1
+        listed = ", ".join(f"{name} ({n} claim{'s' * (n > 1)})" for name, n in counts.items())
+        sentence = f"Left out, since their parts were not run: {listed}."
+        run.say(sentence)
+        run.page.text(sentence)
+
+
+_ACROSS = "\0across"
+"""Key of the scores that need all seeds, which is no part's name."""
+
+
+def _run_part(name: str, part: Part, scale: Any, seed: int, run: Run, results: Results) -> None:
+    of_run = run.within(name if part.once else f"seed-{seed}")
+    of_run.rng = Rng(seed)
+    part.run(scale, seed, of_run, Out(results, run, of_run, name, None if part.once else seed))
+
+
+def _of(claim: Claim, parts: Mapping[str, Part], results: Results) -> Scores:
+    """Scores of the claim's parts, as far as they ran, and those that need all seeds."""
+    names = claim.parts if any(claim.parts) else list(parts)
+    return results.measured(*(name for name in names if name in parts), _ACROSS)
+
+
+def _missing(
+    claim: Claim,
+    scores: Scores,
+    seeds: Iterable[int],
+    undefined: Mapping[tuple[str, str, Hashable], str],
+    scale: str,
+) -> str:
+    """Why the claim has no finite number; empty if it has them all."""
+    comparison = claim.comparison
+    for arm in (comparison.left, comparison.right):
+        if not isinstance(arm, str):
+            continue
+        whys = {unit: why for (a, m, unit), why in undefined.items() if (a, m) == (arm, comparison.metric)}
+        if whys and scale == "smoke":
+            continue
+        for unit, why in whys.items():
+            return f'Arm "{arm}" under {unit}: {why}'
+        if arm not in scores:
+            return (
+                f'There is no arm "{arm}". {nearest(arm, scores)}' if scores else "It scored nothing at all."
+            )
+        values = scores[arm].get(comparison.metric)
+        if values is None:
+            return (
+                f'Arm "{arm}" has no metric "{comparison.metric}". {nearest(comparison.metric, scores[arm])}'
+            )
+        for seed in seeds:
+            if seed not in values:
+                return f'Arm "{arm}" has no "{comparison.metric}" under seed {seed}.'
+        for unit, value in values.items():
+            numbers = list(_numbers(value))
+            if not numbers or not all(map(math.isfinite, numbers)):
+                return f'Arm "{arm}" has {numbers or "no numbers"} as "{comparison.metric}" under {unit}.'
+    return ""
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _words(cfg: Any) -> list[str]:
+    """The words of the command that choose parts."""
+    names = getattr(cfg, "parts", None)
+    return [] if names is None else ["--parts", *([names] if isinstance(names, str) else names)]
+
+
+def _entries(scores: Scores) -> Iterator[tuple[str, str, Hashable, Any]]:
+    for arm, metrics in scores.items():
+        for metric, values in metrics.items():
+            for unit, value in values.items():
+                yield arm, metric, unit, value
+
+
+def _enter(scores: Scores, arm: str, metric: str, unit: Hashable, value: Any) -> None:
+    """Enter one value; numbers per task join those that are there."""
+    values = scores.setdefault(arm, {}).setdefault(metric, {})
+    if unit not in values:
+        values[unit] = value
+    elif isinstance(value, list) and isinstance(values[unit], list):
+        values[unit] = [*values[unit], *value]
+    elif (
+        isinstance(value, dict) and isinstance(values[unit], dict) and not value.keys() & values[unit].keys()
+    ):
+        values[unit] = {**values[unit], **value}
+    else:
+        raise ValueError(f'Two parts scored "{metric}" of "{arm}" under {unit}: name the part that is meant.')
+
+
+def _floats(value: Any) -> Any:
+    """A number, or numbers per task, as Python's own; None is NaN."""
+    if isinstance(value, Mapping):
+        return {task: _floats(number) for task, number in value.items()}
+    value = python_scalar(value)
+    if hasattr(value, "__iter__"):
+        return [_floats(number) for number in value]
+    return math.nan if value is None else float(value)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    yield from value if isinstance(value, list) else [value]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def write_summary(
+    run: Run, cfg: Miniature, scale: Any, verdicts: Sequence[Verdict], numbers: Mapping[str, Any], *options: str
+) -> None:  # fmt: skip
+    """The run in one JSON file, `summary.json`: what was run with what, and what came out, per seed.
+
+    Args:
+        run: the run; the file is its artifact `summary`.
+        cfg: its settings.
+        scale: the sizes behind `cfg.scale`, a dataclass.
+        verdicts: what became of the claims.
+        numbers: the room's own numbers.
+        options: the room's own words of the command.
+    """
+    words = ["--scale", cfg.scale, *options, "--seeds", str(cfg.seeds), "--seed", str(run.seed)]
+    write_json(
+        run.artifact("summary", run.folder / "summary.json"),
+        {
+            "method": run.method,
+            "command": shlex.join(["gnomon", run.method, "mini", *words]),
+            "environment": env.describe(),
+            "scale": asdict(scale),
+            **numbers,
+            "verdicts": [verdict.as_row() for verdict in verdicts],
+        },
+    )
