@@ -9,6 +9,7 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.markov import pages
 from gnomon.methods.markov.icl.evaluation import FIRST
 from gnomon.methods.markov.mini_models import ORBITS
@@ -16,19 +17,18 @@ from gnomon.methods.markov.mini_models import ORBITS
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write(
-    page: Page, chains: Rows, learning: Rows, shown: Mapping[str, Any], scores: Mapping[str, Any]
-) -> None:
+def write(page: Page, results: Results) -> None:
     """Everything, in order."""
+    chains, learning = results.rows.get("chains", []), results.rows.get("learning", [])
     if chains:
-        _chains(page, chains, shown)
+        _chains(page, chains, results.shown)
     if learning:
-        _learning(page, learning, shown)
+        _learning(page, learning, results.shown)
     figures = {"bound violations": sum(row["bound violations"] for row in chains)} if chains else {}
     for task in ("d=3", "many states"):
-        values = scores.get("model", {}).get(f"risk over best counting's, {task}")
-        if values:
-            figures[f"risk over best counting's, {task}"] = float(np.mean(values))
+        metric = f"risk over best counting's, {task}"
+        if "icl" in results.by_part:
+            figures[metric] = results.mean("model", metric)
     page.figures(figures)
 
 
