@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gnomon.core import env
-from gnomon.core.claims import Claim, Measured, Verdict, decide
+from gnomon.core.claims import Claim, Verdict, decide
 from gnomon.core.config import check
 from gnomon.core.files import write_json
 from gnomon.core.plain import python_scalar
@@ -180,7 +180,7 @@ class Out:
         self.is_first = seed is None or seed == run.seed
         """Whether this is the first seed, whose models and drawings are kept."""
 
-    def score(self, arm: str, metric: str, value: Measured | float, unit: Hashable = None) -> None:
+    def score(self, arm: str, metric: str, value: Any, unit: Hashable = None) -> None:
         """Enter what claims compare.
 
         Args:
@@ -316,12 +316,12 @@ class Study:
         return {name: part for name, part in self.parts.items() if name in names and cfg.scale in part.scales}
 
     def _check(
-        self, claims: Sequence[Claim], parts: Mapping[str, Part], results: Results, seeds: Iterable[int], scale: str
+        self, claims: Sequence[Claim], parts: Mapping[str, Part], results: Results, seeds: Sequence[int], scale: str
     ) -> None:  # fmt: skip
         """Refuse to go on when a claim has no finite number."""
         lost = []
         for claim in claims:
-            names = [name for name in claim.parts if name in parts]
+            names = _parts_of(claim, parts)
             per_seed = () if any(parts[name].once for name in names) else seeds
             why = _missing(claim, _of(claim, parts, results), per_seed, results.undefined, scale)
             if why:
@@ -360,14 +360,18 @@ def _run_part(name: str, part: Part, scale: Any, seed: int, run: Run, results: R
 
 def _of(claim: Claim, parts: Mapping[str, Part], results: Results) -> Scores:
     """Scores of the claim's parts, as far as they ran, and those that need all seeds."""
-    names = claim.parts if any(claim.parts) else list(parts)
-    return results.measured(*(name for name in names if name in parts), _ACROSS)
+    return results.measured(*_parts_of(claim, parts), _ACROSS)
+
+
+def _parts_of(claim: Claim, parts: Mapping[str, Part]) -> list[str]:
+    """The claim's parts, as far as they ran."""
+    return [name for name in claim.parts if name in parts] if claim.part else list(parts)
 
 
 def _missing(
     claim: Claim,
     scores: Scores,
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     undefined: Mapping[tuple[str, str, Hashable], str],
     scale: str,
 ) -> str:
