@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from gnomon.core.data.corpora import PythonSource
 from gnomon.core.models import train_bpe
 from gnomon.core.rng import Rng
-from gnomon.core.run import Run
+from gnomon.core.run import PartOfRun
 from gnomon.methods.lintseq.audit import Audit, PathAudit, audit_path, summarise
 from gnomon.methods.lintseq.diffs import DIFF_TOKEN
 from gnomon.methods.lintseq.edits import EditPath, sample_path
@@ -21,7 +21,7 @@ VOCAB_SIZE = 512
 
 
 def audit_functions(
-    every: Sequence[PythonSource], count: int, linter: str, *, rng: Rng, run: Run
+    every: Sequence[PythonSource], count: int, linter: str, *, rng: Rng, run: PartOfRun
 ) -> dict[str, Audit]:
     """Arm -> audit of one edit sequence per function.
 
@@ -42,7 +42,7 @@ def audit_functions(
 
     judge = shared_linter(linter)
     audits: dict[str, list[PathAudit]] = {"lintseq": [], "randseq": []}
-    with run.progress(count, "data: functions") as bar:
+    with run.progress(count, "functions") as bar:
         for index, program in _programs(functions, linter):
             paths = {
                 "lintseq": sample_path(program, rng.child("lintseq", index)),

@@ -9,7 +9,26 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.lintseq.evaluation import Evaluation
+
+KS = (1, 5, 10, 20)
+"""Samples per task at which pass@k is measured."""
+
+
+def write(page: Page, results: Results) -> None:
+    """Everything, in order."""
+    if "states" in results.shown:
+        example(page, results.shown["states"])
+    if "data" in results.rows:
+        data_part(page, results.rows["data"])
+    if "learning" in results.rows:
+        learning: dict[str, list[Evaluation]] = {}
+        extras: dict[str, list[Mapping[str, float]]] = {}
+        for row in results.rows["learning"]:
+            learning.setdefault(row["arm"], []).append(row["evaluation"])
+            extras.setdefault(row["arm"], []).append(row["extra"])
+        learning_part(page, learning, extras, KS, results.shown["parameters"])
 
 
 def example(page: Page, states: Sequence[str]) -> None:
