@@ -22,8 +22,8 @@ def test_our_blocks_forget_less_than_a_plain_adapter_for_what_they_learn(tmp_pat
     part = run.within("seed-30")
     part.rng = Rng(30)
     arms = {name: kind for name, kind in mini.kinds(scale.alpha, full=False).items() if name in lr}
-    ready = world("source", scale, mini.base_of(part, run), tuning=True)
-    ours, adapter = mini.one_seed(scale, arms, ready, part, run, 30)
+    ready = world("source", scale, mini.base_of(part), tuning=True)
+    ours, adapter = mini.one_seed(scale, arms, ready, part)
     run.close()
     assert ours["learning"] > 0 and adapter["learning"] > 0
     assert ours["forgetting"] / ours["learning"] < adapter["forgetting"] / adapter["learning"]

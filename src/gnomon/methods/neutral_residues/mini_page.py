@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.neutral_residues import pages
 from gnomon.methods.neutral_residues.tradeoff import Point
 
 Row = Mapping[str, Any]
 
 
-def write(page: Page, about: str, rows: Sequence[Row], alpha: float) -> None:
+def write(page: Page, results: Results) -> None:
     """Everything, in order."""
+    about, alpha, rows = results.shown["about"], results.shown["alpha"], results.rows["arms"]
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     page.text(
