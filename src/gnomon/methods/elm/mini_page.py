@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.elm import pages
 from gnomon.methods.elm.mini_study import best
 
@@ -19,15 +21,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: float) -> None:
-    """Everything, in order.
-
-    Args:
-        page: the page.
-        rows: one per seed, arm and measured step; the base's own are called `base`.
-        personas: KL of the novice from the expert, per seed.
-        chance: of the probe.
-    """
+def write(page: Page, results: Results) -> None:
+    """Everything, in order."""
+    rows: Sequence[Row] = results.rows["arms"]
+    personas, chance = results.kept["KL of the personas"], median(results.kept["chance of the probe"])
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     page.text(
         "A small model has read documents about two domains of made-up facts: plain ones and an expert's tell them right, a "
