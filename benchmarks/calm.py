@@ -207,7 +207,7 @@ def scores() -> dict[str, Any]:
     """A local judge's probabilities of ten scores: every prompt read once, against one pass for each prompt and score."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from gnomon.core.llm.scoring import score_choices
+    from gnomon.core.llm.local import score_choices
     from gnomon.core.models import train_bpe
     from gnomon.core.rng import seeded
 

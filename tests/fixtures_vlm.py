@@ -56,7 +56,7 @@ def tokenizer():
 
 
 def with_tokens(*tokens):
-    from gnomon.core.models.tiny_vlm import with_tokens
+    from gnomon.core.models.tiny import with_tokens
 
     return with_tokens(tokenizer(), *tokens)
 
@@ -84,7 +84,7 @@ def siglip(**other):
 def make_llava(**image):
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-    from gnomon.core.models.tiny_vlm import llava_processor
+    from gnomon.core.models.tiny import llava_processor
 
     words = with_tokens("<image>")
     config = LlavaConfig(
@@ -200,7 +200,7 @@ def make_qwen(kind):
     import transformers as tf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from gnomon.core.models.processors import without_videos
+    from gnomon.core.models.images import without_videos
 
     words = with_tokens(
         "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"

@@ -7,7 +7,7 @@ import tyro
 
 from gnomon.core.config import tokens
 from gnomon.core.llm import Budgeted, LLMConfig, Meter, Prices, Reply, Usage, ask, close, complete, connect
-from gnomon.core.llm.budget import Amount
+from gnomon.core.llm.stack.budget import Amount
 from gnomon.core.plain import to_plain
 from gnomon.errors import BadConfig
 

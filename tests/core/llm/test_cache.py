@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gnomon.core.llm import Cached, LLMConfig, Meter, Reply, Request, Usage, ask, close, complete, connect
-from gnomon.core.llm.stored import reply_from_json, reply_to_json, request_key
+from gnomon.core.llm.stack.stored import reply_from_json, reply_to_json, request_key
 from gnomon.errors import BadInput, BudgetSpent
 
 FULL = Reply(
@@ -92,7 +92,7 @@ def test_a_changed_rule_is_asked_anew_through_everything_around_it(tmp_path, mon
 
 
 def test_a_changed_checkpoint_is_another_model(tmp_path):
-    from gnomon.core.llm.stored import folder_state
+    from gnomon.core.llm.stack.stored import folder_state
 
     (tmp_path / "model.safetensors").write_bytes(b"1234")
     before = folder_state(tmp_path)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from gnomon.core.llm import Reply, Script, acomplete_many, ask, complete
-from gnomon.core.llm.loop import run_async
+from gnomon.core.llm.stack.loop import run_async
 from gnomon.errors import BadConfig, BudgetSpent, LLMFailure, ModelMismatch
 
 

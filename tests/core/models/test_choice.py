@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.models.choice import choose
+from gnomon.core.models.sampling.sampler import choose
 
 PROBS = torch.tensor([0.1, 0.5, 0.05, 0.3, 0.05])  # by falling probability: tokens 1, 3, 0, then 2 and 4
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gnomon.core.models.families import FAMILIES
+from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.tiny import FAMILIES as TINY
 
 ROOT = Path(__file__).resolve().parents[3]

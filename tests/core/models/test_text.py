@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.models.text import StopFinder, completion_text, encode_prompts
+from gnomon.core.models.sampling.text import StopFinder, completion_text, encode_prompts
 from gnomon.errors import BadInput
 
 

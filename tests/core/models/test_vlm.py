@@ -23,7 +23,7 @@ from fixtures_vlm import (
 )
 from gnomon.core.models import Family, GenConfig, ModelHandle, VLFamily, as_handle, generate, tiny_llava
 from gnomon.core.models.adapters import without_deprecations
-from gnomon.core.models.geometry import llava
+from gnomon.core.models.architectures.geometry import llava
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 

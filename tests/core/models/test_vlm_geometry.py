@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixtures_vlm import FAMILIES, GRIDLESS, picture, vlm
-from gnomon.core.models.geometry import frame
-from gnomon.core.models.layout import Tile
+from gnomon.core.models.architectures.geometry import frame
+from gnomon.core.models.architectures.parts import Tile
 
 GRIDS = [name for name in FAMILIES if name not in GRIDLESS]
 GREY = 90

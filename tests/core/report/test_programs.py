@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gnomon.core.report.heat import tokens
 from gnomon.core.report.programs import difference, frames
-from gnomon.core.report.tokens import tokens
 
 program = st.lists(st.sampled_from(["a = 1", "", "b = a", "    c", "return"]), max_size=7).map("\n".join)
 

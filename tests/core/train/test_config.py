@@ -41,7 +41,7 @@ for field in ("schedule", "reduction", "precision"):
         TrainConfig(**{field: "nonsense"})
     except BadConfig as error:
         print(error)
-from gnomon.core.models.config import GenConfig
+from gnomon.core.models.sampling.config import GenConfig
 heavy = {"torch", "transformers", "accelerate", "numpy", "jaxtyping"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -112,7 +112,7 @@ def test_a_spent_budget_waits_for_what_is_under_way():
     """Three are being answered when the budget ends: their answers are not lost, and only then is it told."""
     import asyncio
 
-    from gnomon.core.llm.loop import run_async
+    from gnomon.core.llm.stack.loop import run_async
     from gnomon.methods.crispo.together import side_by_side
 
     done = []

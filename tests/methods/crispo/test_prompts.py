@@ -6,7 +6,7 @@ import pytest
 
 from fixtures_crispo import as_number, counting_llms, house, numbered, simulated
 from gnomon.core.llm import Script
-from gnomon.core.llm.loop import run_async
+from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.crispo.asking import Asker, LLMs

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fixtures_elm import small_model, small_texts, small_tokenizer
-from gnomon.core.models.config import GenConfig
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.elm.attacks import relearn, search_suffix, suffix_attack

@@ -120,7 +120,7 @@ def test_after_a_failure_nothing_more_is_asked():
 def test_a_server_that_is_not_there():
     import asyncio
 
-    from gnomon.core.llm.completions import complete_texts
+    from gnomon.core.llm.endpoint.completions import complete_texts
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -11,7 +11,7 @@ from transformers import AddedToken
 from fixtures_models import FAMILIES
 from gnomon import cli
 from gnomon.core.models import add_token, load_model, load_tokenizer
-from gnomon.core.models.text import completion_text
+from gnomon.core.models.sampling.text import completion_text
 from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
 from gnomon.core.train.batches import Batches

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.llm.stored import estimated_tokens
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.errors import BadConfig
 from gnomon.methods.sigext.phrases import Phrase
 from gnomon.methods.sigext.prompting import (

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fixtures_truth_probes import made
 from gnomon.core.models import load_tokenizer, train_bpe, whole_words
-from gnomon.core.models.text import completion_text
+from gnomon.core.models.sampling.text import completion_text
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes.positions import NAMED, places, token_span
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fixtures_vlm import picture, tokenizer, vlm
 from gnomon.core.models import ModelHandle, tiny_llava
-from gnomon.core.models.layout import ImageLayout, Tile
+from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.vl_lens.lens import lens

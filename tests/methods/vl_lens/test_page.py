@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixtures_vl_lens import pictures, seer
-from gnomon.core.models.layout import ImageLayout, Tile
+from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report import Page
 from gnomon.methods.vl_lens.lens import lens
 from gnomon.methods.vl_lens.mini_model import PROMPT

@@ -1,28 +1,167 @@
-"""A checkpoint in this process: requests that wait together are answered in one padded batch."""
+"""A checkpoint in this process: requests that wait together are answered in one padded batch.
+
+How likely a model finds each of several answers.
+
+Conversations as token ids, by the chat template of a tokenizer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import math
 import queue
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from gnomon.core.config import check
-from gnomon.core.llm.base import Reply, Request, Usage
-from gnomon.core.llm.scoring import score_choices
-from gnomon.core.llm.stored import folder_state
-from gnomon.core.llm.template import Template
+from gnomon.core.llm.base import Message, Reply, Request, Usage
+from gnomon.core.llm.endpoint.chat import folded, say_folded
+from gnomon.core.llm.stack.stored import folder_state
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
 from gnomon.core.models.load import kind_of
-from gnomon.core.models.text import decode
+from gnomon.core.models.sampling.decoding import read_prompts
+from gnomon.core.models.sampling.text import decode, padding_id
 from gnomon.core.rng import Rng
+from gnomon.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+# How likely a model finds each of several answers.
+
+
+@torch.no_grad()
+def score_choices(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    choices: Sequence[str],
+    *,
+    batch_size: int = 16,
+) -> tuple[list[list[float]], list[int]]:
+    """Log-probability (nats) of each choice as the next text after each prompt.
+
+    Args:
+        model: a causal or sequence-to-sequence model in evaluation mode.
+        tokenizer: its tokenizer.
+        prompts: token ids, none empty.
+        choices: texts; each is encoded by itself.
+        batch_size: rows side by side; changes speed and memory, not results.
+
+    Returns:
+        One row of `len(choices)` sums of token log-probabilities per prompt, and the number of tokens of each choice.
+
+    Raises:
+        BadInput: a choice has no tokens.
+    """
+    answers = [list(tokenizer(choice, add_special_tokens=False)["input_ids"]) for choice in choices]
+    for choice, ids in zip(choices, answers, strict=True):
+        if not ids:
+            raise BadInput(f"The choice {choice!r} has no tokens. Every choice needs a text.")
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    scores = [[0.0] * len(choices) for _ in prompts]
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        found = _after(model, padding_id(tokenizer), [prompts[i] for i in part], answers, batch_size)
+        for i, values in zip(part, found, strict=True):
+            scores[i] = values
+    return scores, [len(ids) for ids in answers]
+
+
+def _after(
+    model: Any,
+    pad_id: int,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    batch_size: int,
+) -> list[list[float]]:
+    """Log-probability of every answer behind every prompt; a prompt is read once, whatever the number of answers."""
+    begun = read_prompts(model, prompts, range(len(prompts)), pad_id)
+    first = torch.log_softmax(begun.logits.float(), -1)
+    scores = first[:, [answer[0] for answer in answers]].tolist()
+    longer = [(row, k) for k, answer in enumerate(answers) if len(answer) > 1 for row in range(len(prompts))]
+    longer.sort(key=lambda one: len(answers[one[1]]))
+    for start in range(0, len(longer), batch_size):
+        some = longer[start : start + batch_size]
+        lengths = [len(answers[k]) for _, k in some]
+        states = begun.start(torch.tensor([row for row, _ in some], device=first.device), max(lengths) - 1)
+        for t in range(1, max(lengths)):
+            read = torch.tensor(
+                [answers[k][min(t, len(answers[k])) - 1] for _, k in some], device=first.device
+            )
+            states.step(read, torch.tensor([t < length for length in lengths], device=first.device))
+            logprobs = torch.log_softmax(states.logits.float(), -1)
+            for place, (row, k) in enumerate(some):
+                if t < lengths[place]:
+                    scores[row][k] += float(logprobs[place, answers[k][t]])
+    return scores
+
+
+# Conversations as token ids, by the chat template of a tokenizer.
+
+log = logging.getLogger(__name__)
+
+_PROBE = "a system text to look for"
+
+
+class Template:
+    """How one model wants a conversation written.
+
+    Without a chat template the messages stand one after another with empty lines between. A template without a system role, one
+    that refuses it or drops it, gets the system text at the start of the first user message. Either is logged once.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        name: what the model is called, for messages.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str):
+        self.tokenizer, self.name = tokenizer, name
+        self.is_plain = not getattr(tokenizer, "chat_template", None)
+        if self.is_plain:
+            log.warning("%s has no chat template; messages are put one after another.", name)
+        self._knows_system = self.is_plain or self._has_system_role()
+        self._has_said = False
+
+    def encode(self, request: Request) -> list[int]:
+        """Token ids up to where the answer begins."""
+        messages = request.messages
+        if not self._knows_system and any(m.role == "system" for m in messages):
+            if not self._has_said:
+                say_folded(self.name)
+                self._has_said = True
+            messages = folded(messages)
+        if self.is_plain:
+            text = "\n\n".join(m.content for m in messages) + "\n\n"
+            return list(self.tokenizer(text)["input_ids"])
+        # The template writes the special tokens itself; the tokenizer must not add them again.
+        return list(self.tokenizer(self._written(messages), add_special_tokens=False)["input_ids"])
+
+    def _written(self, messages: tuple[Message, ...]) -> str:
+        turns: Any = [{"role": m.role, "content": m.content} for m in messages]
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _has_system_role(self) -> bool:
+        from jinja2 import TemplateError
+
+        try:
+            return _PROBE in self._written((Message("system", _PROBE), Message("user", "Hello")))
+        except TemplateError:
+            return False
+
+
+# A checkpoint in this process: requests that wait together are answered in one padded batch.
 
 LINGER_S = 0.005
 """How long the first request of a batch waits for others."""

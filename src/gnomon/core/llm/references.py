@@ -1,15 +1,25 @@
-"""Models by reference: one line of text names any model that can be asked, wherever it runs."""
+"""Models by reference: one line of text names any model that can be asked, wherever it runs.
+
+A Python function in the place of a language model: rules, look-up tables, other people's clients.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
+import inspect
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnomon.core.llm.base import LLM
-from gnomon.core.llm.client import KEY_ENV, split_endpoint
-from gnomon.errors import BadConfig, nearest
+from gnomon.core.config import fingerprint
+from gnomon.core.llm.base import LLM, Reply, Request, Usage
+from gnomon.core.llm.endpoint.client import KEY_ENV, split_endpoint, until_stop
+from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
+from gnomon.errors import BadConfig, UserError, nearest
 from gnomon.lazy import function
 
 FORMS = {
@@ -68,7 +78,7 @@ def open_llm(
 
 
 def _open_openai(rest: str, options: _Options) -> LLM:
-    from gnomon.core.llm.chat import HOSTED, Chat
+    from gnomon.core.llm.endpoint.chat import HOSTED, Chat
 
     model, at, url = rest.rpartition("@http")
     model, url = (model, f"http{url}") if at else (rest, os.environ.get("OPENAI_BASE_URL") or HOSTED)
@@ -79,7 +89,7 @@ def _open_openai(rest: str, options: _Options) -> LLM:
 
 def _open_http(scheme: str) -> Callable[[str, _Options], LLM]:
     def open_http(rest: str, options: _Options) -> LLM:
-        from gnomon.core.llm.chat import Chat
+        from gnomon.core.llm.endpoint.chat import Chat
 
         url, model = split_endpoint(f"{scheme}:{rest}")
         return Chat(url, model, name=f"{url}#{model}", key_env=options.key_env, timeout_s=options.timeout_s)
@@ -94,13 +104,13 @@ def _open_local(rest: str, options: _Options) -> LLM:
 
 
 def _open_served(rest: str, options: _Options) -> LLM:
-    from gnomon.core.llm.serve import Served
+    from gnomon.core.llm.endpoint.serve import Served
 
     return Served(rest, device=options.device, log_folder=options.folder, timeout_s=options.timeout_s)
 
 
 def _open_tape(rest: str, options: _Options) -> LLM:
-    from gnomon.core.llm.tape import Tape
+    from gnomon.core.llm.stack.tape import Tape
 
     return Tape(Path(rest))
 
@@ -112,7 +122,6 @@ def _open_simulator(rest: str, options: _Options) -> LLM:
 
 
 def _open_script(rest: str, options: _Options) -> LLM:
-    from gnomon.core.llm.script import Script
 
     return Script(function(rest), f"script:{rest}")
 
@@ -131,3 +140,57 @@ _OPENERS: dict[str, Callable[[str, _Options], LLM]] = {
 
 def _short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+# A Python function in the place of a language model: rules, look-up tables, other people's clients.
+
+Answer = str | Reply
+Function = Callable[[Request], Answer | Awaitable[Answer]]
+"""A request in, a text or a whole reply out; may be a coroutine function."""
+
+
+class Script:
+    """`function` as a language model. One that is not asynchronous runs in a thread, so that it may take its time.
+
+    What it raises is a failure of that request, except `UserError`, which is passed on.
+
+    Args:
+        function: answers requests.
+        name: what it is called in reports; by default its module and name.
+    """
+
+    def __init__(self, function: Function, name: str | None = None):
+        self.function = function
+        self.name = name or f"script:{function.__module__}:{getattr(function, '__qualname__', 'function')}"
+        # Another state of the file is another model: its answers are not those in the cache.
+        self.identity = f"{self.name} {fingerprint(_source(function))}"
+
+    async def acomplete(self, request: Request) -> Reply:
+        """What the function answers."""
+        began = time.monotonic()
+        try:
+            if inspect.iscoroutinefunction(self.function):
+                answer = await self.function(request)
+            else:
+                answer = await asyncio.to_thread(self.function, request)
+        except UserError:
+            raise
+        except Exception as error:
+            said = f"{self.name} raised {type(error).__name__}: {error}"
+            return Reply("", "error", error=said, fault="failed")
+        latency_s = time.monotonic() - began
+        if isinstance(answer, Reply):
+            return dataclasses.replace(answer, latency_s=latency_s)
+        if not isinstance(answer, str):
+            said = f"{self.name} returned {type(answer).__name__}; it must return a text or a Reply."
+            return Reply("", "error", error=said, fault="failed")
+        usage = Usage(tokens_asked(request), estimated_tokens(answer), is_estimate=True)
+        return Reply(until_stop(answer, request.stop), "stop", usage, latency_s=latency_s)
+
+
+def _source(function: Function) -> str:
+    """The text of the file that a function, or the class of an object that can be called, stands in."""
+    for thing in (function, type(function)):
+        with contextlib.suppress(TypeError, OSError):
+            return Path(inspect.getsourcefile(thing) or "").read_text("utf-8", "replace")
+    return ""

@@ -1,14 +1,20 @@
-"""Low-rank adapters through PEFT, in PEFT's own folder format."""
+"""Low-rank adapters through PEFT, in PEFT's own folder format.
+
+New words for a model's vocabulary.
+"""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gnomon.errors import BadConfig, BadInput
+import torch
+
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -91,7 +97,7 @@ def _linear_maps(model: PreTrainedModel, layers: tuple[int, int], targets: Seque
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    from gnomon.core.models.sites import find_sites
+    from gnomon.core.models.architectures.sites import find_sites
 
     blocks = find_sites(model).top.blocks
     first, end = layers
@@ -119,3 +125,70 @@ def _embedding_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[s
     return {
         name: list(new_tokens) for name, module in model.named_modules() if any(module is m for m in wanted)
     }
+
+
+# New words for a model's vocabulary.
+
+log = logging.getLogger(__name__)
+
+
+def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """Teach tokenizer and model one ordinary token; returns its id.
+
+    The token is not special: text decoded with special tokens skipped still has it. Its embedding starts as
+    the mean of all others. Embeddings grow only when they have no spare row, and tied ones stay tied. A token
+    that the tokenizer has already is left as it is.
+
+    Args:
+        model: a causal model, changed in place; adapters are added after the token, not before.
+        tokenizer: its tokenizer, changed in place.
+        token: the new token's text.
+
+    Raises:
+        ModelMismatch: the token is special in this tokenizer, or it does not stay one id and intact.
+    """
+    from transformers import AddedToken
+
+    known = len(tokenizer)
+    if token in tokenizer.all_special_tokens:
+        raise ModelMismatch(
+            f'"{token}" is a special token of "{tokenizer.name_or_path}" and vanishes from decoded text. '
+            "Choose another, or a tokenizer in which it is ordinary."
+        )
+    is_new = token not in tokenizer.get_vocab()
+    if is_new:
+        tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
+    index = int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
+    _check_intact(tokenizer, token, index)
+    rows: Any = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if is_new:
+        _fill_with_mean(model, index, known)
+        log.info('Added the token "%s" with id %d.', token, index)
+    return index
+
+
+def _check_intact(tokenizer: PreTrainedTokenizerBase, token: str, index: int) -> None:
+    for before, after in (("", ""), ("x\n", "@@ -0,0 +1 @@\n+y"), ("x", " y"), (token, token)):
+        ids = tokenizer(before + token + after, add_special_tokens=False)["input_ids"]
+        times = (before + token + after).count(token)
+        back = tokenizer.decode(ids, skip_special_tokens=True)
+        if ids.count(index) != times or back.count(token) != times:
+            raise ModelMismatch(
+                f'The tokenizer of "{tokenizer.name_or_path}" does not keep "{token}" as one ordinary token: '
+                f"{before + token + after!r} becomes {back!r}. Use another token or another model."
+            )
+
+
+@torch.no_grad()
+def _fill_with_mean(model: PreTrainedModel, index: int, known: int) -> None:
+    """Set row `index` of the embeddings to the mean of the first `known` rows; later rows are padding."""
+    layers: list[Any] = [model.get_input_embeddings()]
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not layers[0].weight:
+        layers.append(head)
+    for layer in layers:
+        layer.weight[index] = layer.weight[:known].float().mean(0).to(layer.weight.dtype)
+        if getattr(layer, "bias", None) is not None:
+            layer.bias[index] = layer.bias[:known].mean()

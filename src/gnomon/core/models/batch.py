@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from gnomon.core.models.architectures.parts import ImageLayout
 from gnomon.core.models.images import Images
-from gnomon.core.models.layout import ImageLayout
 from gnomon.errors import BadInput
 
 Where = str | Sequence[Sequence[int]] | Tensor

@@ -11,15 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gnomon.core.models.architectures.sites import VISION, Layout, Site, find_sites, module_at
 from gnomon.core.models.batch import Batch, Where, pad
-from gnomon.core.models.decoding import last_logits_only, start_token
-from gnomon.core.models.hooks import Edit, StepInfo, hooked
-from gnomon.core.models.images import Images, SeenText, open_images, put_together, see_text
-from gnomon.core.models.lens import head_logits, token_scores
+from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked, token_scores
+from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
-from gnomon.core.models.processors import load_processor
-from gnomon.core.models.sites import VISION, Layout, Site, find_sites, module_at
-from gnomon.core.models.text import padding_id
+from gnomon.core.models.sampling.decoding import last_logits_only, start_token
+from gnomon.core.models.sampling.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
@@ -27,9 +25,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from gnomon.core.models.config import GenConfig
-    from gnomon.core.models.generation import Completion, Watch
-    from gnomon.core.models.vlm import VLFamily
+    from gnomon.core.models.architectures.vision import VLFamily
+    from gnomon.core.models.sampling.config import GenConfig
+    from gnomon.core.models.sampling.generate import Completion, Watch
     from gnomon.core.rng import Rng
 
 
@@ -271,8 +269,8 @@ class ModelHandle:
         images: Sequence[Any] | None = None,
         watch: Watch | None = None,
     ) -> list[list[Completion]]:
-        """`gen.n` completions of each prompt; see `gnomon.core.models.generation`."""
-        from gnomon.core.models.generation import generate
+        """`gen.n` completions of each prompt; see `gnomon.core.models.sampling.generate`."""
+        from gnomon.core.models.sampling.generate import generate
 
         return generate(self, None, prompts, gen, generator=generator, images=images, watch=watch)
 

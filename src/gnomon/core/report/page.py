@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.files import write_json, write_text
 from gnomon.core.report import charts, programs, tables
-from gnomon.core.report.heat import heat_cells
+from gnomon.core.report.heat import heat_cells, tokens
 from gnomon.core.report.markup import data_uri, printable, prose
 from gnomon.core.report.render import render, render_panel
-from gnomon.core.report.tokens import tokens
 from gnomon.core.report.values import human
 from gnomon.errors import BadInput
 

@@ -12,15 +12,13 @@ import torch
 
 from gnomon.core.env import device_for
 from gnomon.core.llm.base import ask
-from gnomon.core.llm.local import pick
-from gnomon.core.llm.scoring import score_choices
-from gnomon.core.llm.stored import request_key
-from gnomon.core.llm.template import Template
+from gnomon.core.llm.local import Template, pick, score_choices
+from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.batch import pad
 from gnomon.core.models.handle import unpack
 from gnomon.core.models.load import load_weights
-from gnomon.core.models.text import padding_id
+from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.calm.judges import OnOpinion

@@ -11,7 +11,7 @@ from gnomon.methods.calm.prompting import Prompting, read_template
 
 if TYPE_CHECKING:
     from gnomon.core.llm.config import LLMConfig
-    from gnomon.core.llm.meter import Meter
+    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.calm.config import Kind
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gnomon.core.llm.base import LLM, Reply, Request, ask
-from gnomon.core.llm.stored import estimated_tokens, request_key
+from gnomon.core.llm.stack.stored import estimated_tokens, request_key
 from gnomon.errors import BudgetSpent, LLMFailure
 
 Role = Literal["task", "critic", "optimizer"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gnomon.core.llm.base import LLM
-from gnomon.core.llm.loop import run_async
+from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.metrics.stats import Interval, paired_difference
 from gnomon.methods.crispo.asking import Asker, Call, LLMs
 from gnomon.methods.crispo.candidates import Candidate, Measured

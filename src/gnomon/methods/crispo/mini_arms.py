@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gnomon.core.llm import LLM, Reply, Request, open_llm
-from gnomon.core.llm.stored import request_key
+from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Call, LLMs
 from gnomon.methods.crispo.candidates import Candidate, History, Step

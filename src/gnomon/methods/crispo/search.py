@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gnomon.core.llm.loop import run_async
+from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Asker, LLMs
 from gnomon.methods.crispo.config import SearchConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gnomon.core.models.config import GenConfig
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.elm.losses import retain_loss

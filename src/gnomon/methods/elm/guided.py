@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gnomon.core.models.config import GenConfig
-from gnomon.core.models.decoding import Decoding, read_prompts
-from gnomon.core.models.sampler import Row, Sampler
-from gnomon.core.models.text import StopFinder, completion_text, padding_id
+from gnomon.core.models.sampling.config import GenConfig
+from gnomon.core.models.sampling.decoding import Decoding, read_prompts
+from gnomon.core.models.sampling.sampler import Row, Sampler
+from gnomon.core.models.sampling.text import StopFinder, completion_text, padding_id
 from gnomon.core.rng import Rng
 from gnomon.methods.elm.passages import Fluent
 from gnomon.methods.elm.personas import Personas, prefix_ids, start_ids, text_ids
@@ -32,7 +32,7 @@ def guided_scores(
 
 
 class Guided:
-    """Three rows of one text each, which read the same tokens; see `gnomon.core.models.decoding.Decoding`.
+    """Three rows of one text each, which read the same tokens; see `gnomon.core.models.sampling.decoding.Decoding`.
 
     Args:
         frozen: behind the prompts.

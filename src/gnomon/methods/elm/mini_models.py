@@ -172,7 +172,7 @@ def train_model(
 
 def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:
     """Questions about both domains, beginnings of forget texts, texts to read, and a probe's items."""
-    from gnomon.core.models.config import GenConfig
+    from gnomon.core.models.sampling.config import GenConfig
 
     asked = {FORGET: world.questions("z", rng), "retain": world.questions("m", rng)}
     if scale.relations:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gnomon.core.models.architectures.sites import Sites, find_sites
 from gnomon.core.models.hooks import StepInfo, hooked
-from gnomon.core.models.sites import Sites, find_sites
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.methods.elm.feed import FORGET, RETAIN, counted, of_kind, read_by

@@ -199,7 +199,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
 
 
 def _exam(cfg: config.Eval) -> Exam:
-    from gnomon.core.models.config import GenConfig
+    from gnomon.core.models.sampling.config import GenConfig
     from gnomon.methods.elm.evaluation import FORGET, Exam
     from gnomon.methods.elm.passages import read_passages
     from gnomon.methods.elm.personas import concept_text, read_personas

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.data.config import Shards
-from gnomon.core.models.config import GenConfig
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gnomon.core import env
 from gnomon.core.data.corpora import stdlib_functions
-from gnomon.core.models.config import GenConfig
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.study import Out, Part, Results, Study

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.loop import run_async
+from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import ModelMismatch
@@ -121,7 +121,7 @@ def sample_served(
     Raises:
         LLMFailure: the server cannot be reached or refuses.
     """
-    from gnomon.core.llm.completions import complete_texts
+    from gnomon.core.llm.endpoint.completions import complete_texts
 
     stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
     asked = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]

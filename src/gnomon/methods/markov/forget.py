@@ -105,7 +105,7 @@ def _mixtures(
     """Averaged next-token distributions after 0..N tokens, for the two halves of the samples, `[2, N + 1, V]`."""
     import torch
 
-    from gnomon.core.models.kv import new_cache, select_rows
+    from gnomon.core.models.sampling.cache import new_cache, select_rows
 
     draw = rng.torch(str(model.device.type))
     half = samples // 2

@@ -54,7 +54,7 @@ def score_model(
     import torch
     from transformers import DynamicCache
 
-    from gnomon.core.models.kv import select_rows
+    from gnomon.core.models.sampling.cache import select_rows
 
     _check(model, space, vocab, prefix)
     rows = batch_size or min(1024, CELLS // int(model.config.get_text_config().vocab_size))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gnomon.core.models.sites import find_sites
+from gnomon.core.models.architectures.sites import find_sites
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadInput, ModelMismatch, UserError

@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from gnomon.core.data.engines import settle
-from gnomon.core.llm.loop import submit
+from gnomon.core.llm.stack.loop import submit
 from gnomon.core.rng import Rng
 from gnomon.errors import BudgetSpent, WorkLost
 from gnomon.methods.sieve.design import Design

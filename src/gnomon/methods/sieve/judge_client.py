@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
-from gnomon.core.llm.budget import Prices
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.llm.many import acomplete_many
-from gnomon.core.llm.meter import Meter
-from gnomon.core.llm.stack import connect
+from gnomon.core.llm.stack.budget import Prices
+from gnomon.core.llm.stack.connect import connect
+from gnomon.core.llm.stack.many import acomplete_many
+from gnomon.core.llm.stack.meter import Meter
 from gnomon.errors import LLMFailure
 from gnomon.methods.sieve.filter_files import Filter
 from gnomon.methods.sieve.judge_prompt import read_verdict, request_of

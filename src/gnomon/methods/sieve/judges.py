@@ -15,7 +15,7 @@ from gnomon.methods.sieve.snippets import Snippet
 
 if TYPE_CHECKING:
     from gnomon.core.llm.config import LLMConfig
-    from gnomon.core.llm.meter import Meter
+    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve.filter_files import Filter
 
 OWN_FORMS = {
@@ -83,7 +83,7 @@ def judge_all(judge: Judge, snippets: Sequence[Snippet]) -> list[Verdict]:
     Raises:
         JudgingStopped: as in `Judge.ajudge`.
     """
-    from gnomon.core.llm.loop import run_async
+    from gnomon.core.llm.stack.loop import run_async
 
     return run_async(judge.ajudge(snippets))
 

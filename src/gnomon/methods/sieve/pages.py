@@ -18,7 +18,7 @@ from gnomon.methods.sieve.evaluation import evaluate, self_consistency
 from gnomon.methods.sieve.model import PASS, SCORE
 
 if TYPE_CHECKING:
-    from gnomon.core.llm.meter import Meter
+    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve.card import Card
     from gnomon.methods.sieve.cost import Cost
     from gnomon.methods.sieve.filter_files import Filter

@@ -19,7 +19,7 @@ from gnomon.methods.sieve.filter_files import Filter, load_filter
 from gnomon.methods.sieve.snippets import Snippet
 
 if TYPE_CHECKING:
-    from gnomon.core.llm.meter import Meter
+    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve.judges import Judge
     from gnomon.methods.sieve.labels import Label
     from gnomon.methods.sieve.sieve import Fit
@@ -32,7 +32,7 @@ TEST_IN = 10
 
 def label(cfg: config.Label, run: Run) -> None:
     """Let the judge label uniformly drawn snippets."""
-    from gnomon.core.llm.meter import Meter
+    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve import pages
     from gnomon.methods.sieve.labelling import judged
     from gnomon.methods.sieve.students.linear import HashedLinear
@@ -69,7 +69,7 @@ def fit(cfg: config.Fit, run: Run) -> None:
         filter=chosen.name,
         student=cfg.model,
     )
-    from gnomon.core.llm.meter import Meter
+    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve import pages
     from gnomon.methods.sieve.students import open_student
 
@@ -274,7 +274,7 @@ def _judge(
 ) -> Iterator[Judge]:
     """The judge that the settings name, while it is needed: then its connections, files and servers are closed."""
     from gnomon.core.llm.base import aclose
-    from gnomon.core.llm.loop import run_async
+    from gnomon.core.llm.stack.loop import run_async
     from gnomon.methods.sieve.judges import open_judge
 
     judge = open_judge(cfg.judge, chosen, cfg.llm, folder=run.folder / "replies", meter=meter, **sampling)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.llm import LLM, LLMConfig, Meter, Reply, Request, ask, close, complete, connect, is_simulated
-from gnomon.core.llm.stored import estimated_tokens
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure, nearest

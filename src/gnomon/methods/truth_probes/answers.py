@@ -157,7 +157,7 @@ def collect(
         BadInput: a question has no id, or a prompt leaves no room.
     """
     from gnomon.core.models import GenConfig, as_handle
-    from gnomon.core.models.text import decode
+    from gnomon.core.models.sampling.text import decode
     from gnomon.core.rng import Rng
 
     handle, rng = as_handle(model, tokenizer), rng or Rng(0)

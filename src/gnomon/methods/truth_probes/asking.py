@@ -40,8 +40,8 @@ def p_true(
     """
     from gnomon.core.models import as_handle
     from gnomon.core.models.batch import pad
-    from gnomon.core.models.decoding import last_logits_only
-    from gnomon.core.models.text import padding_id
+    from gnomon.core.models.sampling.decoding import last_logits_only
+    from gnomon.core.models.sampling.text import padding_id
 
     handle = as_handle(model, tokenizer)
     prompts, letters = zip(

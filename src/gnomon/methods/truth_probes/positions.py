@@ -73,7 +73,7 @@ class _Reach:
         self.known: dict[int, int] = {0: 0}
 
     def __call__(self, count: int) -> int:
-        from gnomon.core.models.text import completion_text
+        from gnomon.core.models.sampling.text import completion_text
 
         if count not in self.known:
             ids = self.answer.output_ids[:count]

@@ -137,7 +137,7 @@ class Scorer:
 
     def _given(self, question: Question, completion: str) -> Answer:
         """An answer that somebody else wrote, in the model's tokens."""
-        from gnomon.core.models.text import completion_text, decode
+        from gnomon.core.models.sampling.text import completion_text, decode
 
         if not completion.strip():
             raise BadInput(f'The completion to "{question.question[:60]}" is empty.')

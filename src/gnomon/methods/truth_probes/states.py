@@ -140,7 +140,7 @@ def with_mlp_inputs(handle: ModelHandle) -> ModelHandle:
     Raises:
         ModelMismatch: the blocks name no module that is their MLP.
     """
-    from gnomon.core.models.sites import Place, Sites
+    from gnomon.core.models.architectures.sites import Place, Sites
 
     found = {}
     for i, block in enumerate(handle.sites.top.blocks):
@@ -268,7 +268,7 @@ def _read(
 ) -> NDArray[np.float16]:
     """States [N, layers, positions, D], answers of similar length read together."""
     from gnomon.core.models.batch import pad
-    from gnomon.core.models.text import padding_id
+    from gnomon.core.models.sampling.text import padding_id
 
     rows = [[*answer.prompt_ids, *answer.output_ids] for answer in answers]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)

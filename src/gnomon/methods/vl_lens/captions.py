@@ -9,7 +9,7 @@ import torch
 
 from gnomon.core.models import GenConfig, ModelHandle
 from gnomon.core.models.images import SeenText
-from gnomon.core.models.text import completion_text
+from gnomon.core.models.sampling.text import completion_text
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 

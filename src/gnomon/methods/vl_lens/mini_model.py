@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gnomon.core.models import whole_words
-from gnomon.core.models.tiny_vlm import tiny_llava
+from gnomon.core.models.tiny import tiny_llava
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL.Image import Image
 
-from gnomon.core.models.layout import ImageLayout, Tile
+from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report.markup import data_uri
 from gnomon.methods.vl_lens.mitigation import Rewritten
 from gnomon.methods.vl_lens.objects import Vocabulary

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from gnomon.core import records
-from gnomon.core.models.layout import ImageLayout
+from gnomon.core.models.architectures.parts import ImageLayout
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 

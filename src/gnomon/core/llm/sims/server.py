@@ -15,8 +15,8 @@ from typing import Any
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Message, Reply, Request
-from gnomon.core.llm.loop import run_async
 from gnomon.core.llm.sims.simulated import open_simulator
+from gnomon.core.llm.stack.loop import run_async
 from gnomon.errors import BadConfig, UserError
 
 STATUS = {"rate_limit": 429, "quota": 429, "server": 500, "rejected": 400, "missing": 404}

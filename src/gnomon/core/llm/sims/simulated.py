@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote
 
 from gnomon.core.config import fingerprint
 from gnomon.core.llm.base import Reply, Request, Usage
-from gnomon.core.llm.client import until_stop
+from gnomon.core.llm.endpoint.client import until_stop
 from gnomon.core.llm.sims import SIMULATORS
 from gnomon.core.llm.sims.faults import Faults
 from gnomon.core.rng import Rng

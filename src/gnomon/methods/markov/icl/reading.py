@@ -195,7 +195,7 @@ def _digits(
     """Hierarchical: the context's cache grows along the series, and at each place the beginnings of all states hang on to it."""
     import torch
 
-    from gnomon.core.models.kv import new_cache, select_rows
+    from gnomon.core.models.sampling.cache import new_cache, select_rows
 
     ids = torch.tensor([row], device=model.device)
     size = writing.width + 1

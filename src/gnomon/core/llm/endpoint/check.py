@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.llm.base import LLM, Reply, Request, ask, is_simulated
-from gnomon.core.llm.many import complete
+from gnomon.core.llm.stack.many import complete
 from gnomon.errors import LLMFailure
 
 _PROMPT = "Count from one to five in words."

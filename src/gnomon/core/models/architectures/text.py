@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from gnomon.core.models.sites import Family, Layout
-from gnomon.core.models.vlm import VLFamily
+from gnomon.core.models.architectures.sites import Family, Layout
+from gnomon.core.models.architectures.vision import VLFamily
 
 _LLAMA = Family("model.layers", "model.norm", "self_attn", "mlp", mid_into="post_attention_layernorm")
 # Gemma normalises what attention and MLP return before it adds them.
@@ -82,7 +82,7 @@ FAMILIES: dict[str, Layout | Callable[[Any], Layout]] = {
 
 def layout_of(config: Any) -> Layout | VLFamily | None:
     """The table of a model with this config; `None` for a type that is not known."""
-    from gnomon.core.models.vlm_families import VLMS
+    from gnomon.core.models.architectures.vision import VLMS
 
     found = FAMILIES.get(config.model_type) or VLMS.get(config.model_type)
     return found(config) if callable(found) else found

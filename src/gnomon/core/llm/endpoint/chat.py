@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.llm.base import Message, Reply, Request, Usage
-from gnomon.core.llm.client import KEY_ENV, Fault, fault_of, faults, open_client, until_stop
-from gnomon.core.llm.loop import PerLoop, on_shared_loop
-from gnomon.core.llm.stored import estimated_tokens, tokens_asked
+from gnomon.core.llm.endpoint.client import KEY_ENV, Fault, fault_of, faults, open_client, until_stop
+from gnomon.core.llm.stack.loop import PerLoop, on_shared_loop
+from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
 
 if TYPE_CHECKING:
     import openai

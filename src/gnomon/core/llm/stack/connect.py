@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from gnomon.core.llm.base import LLM
-from gnomon.core.llm.budget import Budgeted, Prices
-from gnomon.core.llm.cache import Cached
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.llm.meter import Meter, Metered
-from gnomon.core.llm.pace import Limited, Retried
 from gnomon.core.llm.references import open_llm
-from gnomon.core.llm.tape import Recorded
+from gnomon.core.llm.stack.budget import Budgeted, Prices
+from gnomon.core.llm.stack.cache import Cached
+from gnomon.core.llm.stack.meter import Meter, Metered
+from gnomon.core.llm.stack.pace import Limited, Retried
+from gnomon.core.llm.stack.tape import Recorded
 
 
 def connect(

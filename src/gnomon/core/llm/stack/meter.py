@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
-from gnomon.core.llm.budget import Prices
+from gnomon.core.llm.stack.budget import Prices
 from gnomon.errors import BudgetSpent
 
 

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, identity
-from gnomon.core.llm.loop import PerLoop
-from gnomon.core.llm.stored import reply_from_json, reply_to_json, request_key
+from gnomon.core.llm.stack.loop import PerLoop
+from gnomon.core.llm.stack.stored import reply_from_json, reply_to_json, request_key
 from gnomon.errors import BadInput
 
 FILE = "replies.sqlite"

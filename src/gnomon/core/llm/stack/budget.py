@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Reply, Request, Usage, aclose
-from gnomon.core.llm.cache import Store
-from gnomon.core.llm.stored import tokens_asked
+from gnomon.core.llm.stack.cache import Store
+from gnomon.core.llm.stack.stored import tokens_asked
 from gnomon.errors import BadConfig, BudgetSpent
 
 FILE = "spent.sqlite"

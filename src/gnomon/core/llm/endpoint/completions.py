@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gnomon.core.llm.client import fault_of, faults, open_client, split_endpoint, until_stop
-from gnomon.core.llm.many import map_async
+from gnomon.core.llm.endpoint.client import fault_of, faults, open_client, split_endpoint, until_stop
+from gnomon.core.llm.stack.many import map_async
 from gnomon.errors import LLMFailure
 
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gnomon.core.models.architectures.sites import module_at
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
-from gnomon.core.models.kv import new_cache, new_cross_cache, select_rows
-from gnomon.core.models.sites import module_at
+from gnomon.core.models.sampling.cache import new_cache, new_cross_cache, select_rows
 from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:

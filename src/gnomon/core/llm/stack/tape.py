@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
-from gnomon.core.llm.stored import reply_from_json, reply_to_json, request_key
+from gnomon.core.llm.stack.stored import reply_from_json, reply_to_json, request_key
 from gnomon.errors import BadInput
 
 

@@ -11,8 +11,8 @@ from contextlib import nullcontext
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Reply, Request, aclose
-from gnomon.core.llm.loop import PerLoop
-from gnomon.core.llm.stored import request_key
+from gnomon.core.llm.stack.loop import PerLoop
+from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
 
 

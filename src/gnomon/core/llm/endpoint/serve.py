@@ -19,8 +19,8 @@ from pathlib import Path
 
 from gnomon.core.env import device_for
 from gnomon.core.llm.base import Reply, Request
-from gnomon.core.llm.chat import Chat
-from gnomon.core.llm.stored import folder_state
+from gnomon.core.llm.endpoint.chat import Chat
+from gnomon.core.llm.stack.stored import folder_state
 from gnomon.errors import BadInput, LLMFailure, MissingExtra, ModelMismatch
 
 STARTS_IN_S = 180.0
@@ -115,7 +115,7 @@ class Served:
         log = folder / "serve.log"
         env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub.resolve())}
         model = str(self.folder.resolve())
-        words = [sys.executable, "-m", "gnomon.core.llm.serve_child", "serve", model]
+        words = [sys.executable, "-m", "gnomon.core.llm.endpoint.serve_child", "serve", model]
         words += ["--device", device_for(self.device), "--host", "127.0.0.1", "--port"]
         for _ in range(PORT_TRIES):
             port = _free_port()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gnomon.core.models.layout import Box, ImageLayout, Tile
+from gnomon.core.models.architectures.parts import Box, ImageLayout, Tile
 from gnomon.errors import ModelMismatch
 
 Size = tuple[int, int]

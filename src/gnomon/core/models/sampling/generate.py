@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gnomon.core.models.config import GenConfig
-from gnomon.core.models.decoding import Decoding, read_images, read_prompts
 from gnomon.core.models.handle import ModelHandle, as_handle, unpack
 from gnomon.core.models.images import SeenText
-from gnomon.core.models.sampler import Progress, Row, Sampler, Watch
-from gnomon.core.models.text import StopFinder, completion_text, decode, encode_prompts, padding_id
+from gnomon.core.models.sampling.config import GenConfig
+from gnomon.core.models.sampling.decoding import Decoding, read_images, read_prompts
+from gnomon.core.models.sampling.sampler import Progress, Row, Sampler, Watch
+from gnomon.core.models.sampling.text import StopFinder, completion_text, decode, encode_prompts, padding_id
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 

@@ -27,7 +27,7 @@ from torch import nn
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
-    from gnomon.core.models.vlm import VLFamily
+    from gnomon.core.models.architectures.vision import VLFamily
 
 Site = str
 
@@ -133,8 +133,8 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
     Raises:
         ModelMismatch: the family is not in the table, or a path leads nowhere.
     """
-    from gnomon.core.models.families import layout_of
-    from gnomon.core.models.vlm import VLFamily, image_token
+    from gnomon.core.models.architectures.text import layout_of
+    from gnomon.core.models.architectures.vision import VLFamily, image_token
 
     root: Any = model
     if hasattr(root, "get_base_model"):
@@ -204,8 +204,8 @@ def _at(root: nn.Module, path: str) -> nn.Module:
 
 def _unknown(root: Any) -> str:
     """What could not be found, what was found instead, and how to describe it."""
-    from gnomon.core.models.families import FAMILIES
-    from gnomon.core.models.vlm_families import VLMS
+    from gnomon.core.models.architectures.text import FAMILIES
+    from gnomon.core.models.architectures.vision import VLMS
 
     lists = [(name, m) for name, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
     path, blocks = max(lists, key=lambda found: len(found[1]), default=("...", [nn.Identity()]))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Reply, Request, aclose
-from gnomon.core.llm.loop import LONGEST_FAREWELL_S, run_async, submit
+from gnomon.core.llm.stack.loop import LONGEST_FAREWELL_S, run_async, submit
 from gnomon.errors import BudgetSpent, LLMFailure
 
 A = TypeVar("A")

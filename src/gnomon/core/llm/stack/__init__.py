@@ -1,0 +1,1 @@
+"""What stands around a model that is asked: cache, tape, budget, meter, limits and repeats."""

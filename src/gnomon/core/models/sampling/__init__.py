@@ -1,0 +1,1 @@
+"""Sampling from a model: batched decoding with a cache, seeded per row."""
