@@ -30,8 +30,8 @@ from gnomon.core.llm import LLM, LLMConfig, close, connect
 from gnomon.core.llm.local import Local
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house import draw_documents
 from gnomon.methods.crispo import Example, evaluate
+from gnomon.methods.crispo.house import draw_documents
 from gnomon.methods.crispo.mini_world import PROMPT, as_example, style_metric
 from gnomon.methods.crispo.slots import fill
 

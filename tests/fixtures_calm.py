@@ -2,19 +2,19 @@
 
 import json
 
-from gnomon import cli, registry
+from gnomon import registry, verbs
 from gnomon.core.llm import open_llm
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import JudgedWorld
 from gnomon.methods.calm.items import Item
 from gnomon.methods.calm.judges import PairwiseJudge
 from gnomon.methods.calm.trials import Verdict
+from gnomon.methods.calm.world import JudgedWorld
 
 
 def calm(*words):
     """Runs a verb in this process; returns its exit code."""
     verb, *rest = map(str, words)
-    return cli.run_verb(registry.method("calm"), verb, [*rest, "--quiet"])
+    return verbs.run_verb(registry.method("calm"), verb, [*rest, "--quiet"])
 
 
 def made_items(n, *, sets=("fact", "alignment"), candidates=2, seed=0, steps=24):

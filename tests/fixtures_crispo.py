@@ -5,8 +5,8 @@ import re
 from gnomon.core import records
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house import draw_documents
 from gnomon.methods.crispo import LLMs, SearchConfig, Task, metric_of, optimize
+from gnomon.methods.crispo.house import draw_documents
 from gnomon.methods.crispo.mini_world import PROMPT, as_example, style_metric
 from gnomon.methods.crispo.rows import Example
 

@@ -52,7 +52,7 @@ def raw_rows(n, seed=0, facts=5, name="row"):
     """Documents of a council with references that follow the policy."""
     from dataclasses import replace
 
-    from gnomon.core.worlds.council import TARGET
+    from gnomon.methods.sigext.council import TARGET
     from gnomon.methods.sigext.mini_models import SCALES, make_rows
 
     return make_rows(n, replace(SCALES["smoke"], facts=facts), TARGET, Random(seed), name)

@@ -67,7 +67,7 @@ def write_images(folder, count=4):
 
 def vl_lens(verb, *words):
     """Runs a verb in this process; returns its exit code."""
-    from gnomon.cli import run_verb
+    from gnomon.verbs import run_verb
 
     return run_verb(ROOM, verb, [*map(str, words), "--quiet"])
 

@@ -15,6 +15,7 @@ from gnomon.core import env
 from gnomon.core.config import Positional
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.lazy import resolve
+from gnomon.verbs import run_verb
 
 
 class Command(Protocol):
@@ -121,7 +122,6 @@ class Minis:
 
     def run(self) -> int:
         """Run them one after another; the worst exit code wins."""
-        from gnomon.cli import run_verb
         from gnomon.core.report.index import write_index
 
         chosen = [registry.method(s) for s in self.methods] or [m for m in registry.METHODS if m.verbs]

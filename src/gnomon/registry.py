@@ -83,6 +83,17 @@ METHODS = (
 )
 # fmt: on
 
+SIMULATORS = {
+    "summariser": "gnomon.methods.sigext.sim_summariser:Summariser",
+    "judge": "gnomon.methods.calm.sim_judge:Judge",
+    "rewriter": "gnomon.methods.calm.sim_rewriter:Rewriter",
+    "verdict": "gnomon.methods.sieve.sim_verdict:Verdict",
+    "styler": "gnomon.methods.crispo.sim_styler:Styler",
+    "critic": "gnomon.methods.crispo.sim_critic:Critic",
+    "optimizer": "gnomon.methods.crispo.sim_optimizer:Optimizer",
+}
+"""Name of a simulated language model, as in `sim:NAME` -> its class, in the room that judges by it. A new one is a line here."""
+
 
 def method(slug: str) -> Method:
     """The method called `slug`.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gnomon import cli, registry
+from gnomon import cli, registry, verbs
 from gnomon.core.claims import Claim
 from gnomon.core.config import RunOptions, to_plain, tokens
 from gnomon.errors import UserError
@@ -77,8 +77,8 @@ class TestVerb:
     def test_settings_survive_the_command_line(self, method, verb):
         kind = resolve(method.config(verb))
         made = some(kind)
-        words = tokens(to_plain(made), cli._positional(kind))
-        parsed, options = cli.parse_verb(method, verb, words)
+        words = tokens(to_plain(made), verbs._positional(kind))
+        parsed, options = verbs.parse_verb(method, verb, words)
         assert parsed == made
         assert options == RunOptions()
 
@@ -89,7 +89,7 @@ class TestVerb:
         made = some(kind)
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump({"seed": 3, **to_plain(made)}))
-        parsed, options = cli.parse_verb(method, verb, ["--config", str(file), "--seed", "4"])
+        parsed, options = verbs.parse_verb(method, verb, ["--config", str(file), "--seed", "4"])
         assert parsed == made
         assert options.seed == 4
 
@@ -97,11 +97,11 @@ class TestVerb:
         file = tmp_path / "config.yaml"
         file.write_text("seeed: 3\n")
         with pytest.raises(UserError, match=r'there is no setting "seeed"\. Did you mean "seed'):
-            cli.parse_verb(method, verb, ["--config", str(file)])
+            verbs.parse_verb(method, verb, ["--config", str(file)])
 
     def test_missing_and_unknown_words_are_the_request_s_fault(self, method, verb, capsys):
         kind = resolve(method.config(verb))
-        words = tokens(to_plain(some(kind)), cli._positional(kind))
+        words = tokens(to_plain(some(kind)), verbs._positional(kind))
         assert cli.main([method.slug, verb, *words, "--no-such-option", "1"]) == cli.WRONG
         assert "no-such-option" in capsys.readouterr().err
 

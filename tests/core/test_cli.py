@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gnomon import cli
+from gnomon import cli, verbs
 from gnomon.registry import METHODS
 
 
@@ -119,8 +119,8 @@ def test_view_writes_an_index(capsys, programs, tmp_path):
 
 def test_a_claim_that_does_not_hold_exits_3():
     row = {"required": True, "outcome": "does not hold"}
-    assert cli._exit_code([row]) == 3
-    assert cli._exit_code([row | {"required": False}, row | {"outcome": "undecided"}]) == 0
+    assert verbs._exit_code([row]) == 3
+    assert verbs._exit_code([row | {"required": False}, row | {"outcome": "undecided"}]) == 0
 
 
 def test_a_reader_that_leaves_early_is_no_error():

@@ -27,7 +27,7 @@ class Outer:
 
 
 def parse(words):
-    from gnomon.cli import parse
+    from gnomon.verbs import parse
 
     return parse(Outer, words, prog="test")
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from gnomon.cli import run_verb
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.mini_arms import SEARCHES, run_arm
 from gnomon.methods.crispo.mini_world import World
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

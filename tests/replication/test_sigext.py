@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from gnomon.core.llm import close
 from gnomon.core.run import Run
 from gnomon.methods.sigext.mini_models import SCALES
-from gnomon.methods.sigext.mini_study import KS, build_world, simulator, study, write_summaries
+from gnomon.methods.sigext.mini_study import KS, SETTINGS, SIMULATOR, build_world, study, write_summaries
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -18,9 +17,9 @@ def found(tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("run") / "run", method="sigext", verb="mini", seed=10, quiet=True)
     part = run.within("seed-10/extractor")
     world = build_world(SCALES["mini"], 10, part)
-    llm = simulator()
-    evaluation, scores = study(world, write_summaries(world, llm, 10, part.folder / "summaries.json"))
-    close(llm)
+    with part.asking({"writer": SIMULATOR}, SETTINGS) as models:
+        summaries = write_summaries(world, models["writer"], 10, part.folder / "summaries.json")
+    evaluation, scores = study(world, summaries)
     run.close()
     return world, evaluation, scores
 

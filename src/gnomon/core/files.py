@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all: a reader sees the old one or the new one, never half of it."""
+"""Files: written whole or not at all, and those that come with a room."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import tempfile
@@ -30,3 +31,15 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, in the manner of `write_text`."""
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=True, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def room_file(module: str, name: str) -> Path:
+    """A file that comes with a room: a prompt, a template, a list of words.
+
+    Args:
+        module: `__name__` of any module of the room.
+        name: path from the room's folder, such as `"prompts/judge.txt"`.
+    """
+    spec = importlib.util.find_spec(".".join(module.split(".")[:3]))
+    assert spec is not None and spec.origin is not None  # the module that asks is part of it
+    return Path(spec.origin).parent / name

@@ -25,6 +25,8 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 
 if TYPE_CHECKING:
+    from gnomon.core.llm.config import LLMConfig
+    from gnomon.core.llm.roles import Books, Models, Source
     from gnomon.core.report import Page
 
 try:
@@ -89,6 +91,7 @@ class Run:
         self._dry, self._quiet, self._loose = dry, quiet, loose
         self._started = datetime.now(UTC)
         self._page: Page | None = None
+        self._books: Books | None = None
         self._metrics: IO[str] | None = None
         self._lock: IO[str] | None = None
         if not dry and self.is_main:
@@ -190,6 +193,32 @@ class Run:
         if len(kept) < len(rows):
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
+    def asking(
+        self, roles: Mapping[str, Source], settings: LLMConfig | None = None, *, folder: Path | None = None
+    ) -> Models:
+        """The language models of a step, open while a `with` block lasts: `with run.asking({"judge": ref}, cfg.llm) as models:`.
+
+        Their replies are kept in this run's folder, and what was asked of them is in its metrics and in its report.
+
+        Args:
+            roles: role -> what fills it, see `gnomon.core.llm.roles.asking`.
+            settings: how all roles are asked that have no settings of their own.
+            folder: where replies and spending are kept; None: `replies/ROLE` in the folder of the run.
+        """
+        self._must_not_be_dry("asking")
+        from gnomon.core.llm.roles import asking
+
+        return asking(roles, settings, run=self, folder=folder)
+
+    @property
+    def books(self) -> Books:
+        """What was asked of language models in this run; made on first use."""
+        if self._books is None:
+            from gnomon.core.llm.roles import Books
+
+            self._books = Books()
+        return self._books
+
     def within(self, name: str) -> PartOfRun:
         """A part of this run that has a subfolder, random numbers and metric rows of its own."""
         return PartOfRun(self, name)
@@ -231,6 +260,8 @@ class Run:
         if self.is_main:
             environment = env.describe()
             write_json(self.folder / "env.json", self._environment())
+            if self._books is not None:
+                self._books.show(self.page)
             self.page.command(self.command, (self.folder / _MARKER).read_text("utf-8"), environment)
             self.page.write(self.folder, status="streamed" if self.is_stream else "done")
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
@@ -277,6 +308,24 @@ class PartOfRun:
     def log(self, **numbers: Any) -> None:
         """Append a row to the run's metrics, marked with the part's name."""
         self._run.log(part=self.name, **numbers)
+
+    def asking(
+        self, roles: Mapping[str, Source], settings: LLMConfig | None = None, *, folder: Path | None = None
+    ) -> Models:
+        """`Run.asking` for this part: replies are kept in its subfolder, and the table of the run counts them."""
+        from gnomon.core.llm.roles import asking
+
+        return asking(roles, settings, run=self, folder=folder)
+
+    @property
+    def books(self) -> Books:
+        """What was asked of language models in the whole run."""
+        return self._run.books
+
+    @property
+    def page(self) -> Page:
+        """The report page of the whole run."""
+        return self._run.page
 
     def rewind(self, **where: Any) -> None:
         """Forget rows of this part that are about to be logged anew."""

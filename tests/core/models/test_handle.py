@@ -155,35 +155,6 @@ def test_the_lens_may_be_used_inside_an_edit(handle):
     assert torch.equal(seen[0], expected)
 
 
-def test_the_lens_of_given_words_needs_no_whole_vocabulary(handle_of):
-    for name in ("gemma2", "opt-350m", "t5"):
-        handle = handle_of(name)
-        site = f"{'decoder.' if name == 't5' else ''}1.resid_post"
-        hidden = handle.capture(handle.encode(TEXTS), [site])[site]
-        stacked, words = torch.stack([hidden, 2 * hidden]), [7, 299, 7]
-        logits = handle.lens(stacked)
-        widest = []
-        hook = handle.model.get_output_embeddings().register_forward_hook(
-            lambda module, args, output, widest=widest: widest.append(output.numel() // output.shape[-1])
-        )
-        for form, expected in (
-            ("logits", logits),
-            ("probs", logits.softmax(-1)),
-            ("logprobs", logits.log_softmax(-1)),
-        ):
-            found = handle.lens_tokens(stacked, words, form=form, chunk=5)
-            torch.testing.assert_close(found, expected[..., words])
-        hook.remove()
-        assert max(widest) == min(5, stacked[..., 0].numel())
-        normed = handle.lens_tokens(hidden, words, normed=True, form="logits")
-        torch.testing.assert_close(normed, handle.lens(hidden, normed=True)[..., words])
-    assert handle.lens_tokens(hidden[:0], [1]).shape == (0, hidden.shape[1], 1)
-    with pytest.raises(BadInput, match=r'form must be one of logits, logprobs, probs; got "log"'):
-        handle.lens_tokens(hidden, [1], form="log")
-    with pytest.raises(BadInput, match=r"Token ids must lie in 0..299; got \[1, 300\]"):
-        handle.lens_tokens(hidden, [1, 300])
-
-
 def test_a_misspelt_site_is_answered_with_the_nearest(handle):
     for ask in (
         lambda: handle.capture(handle.encode(["x"]), ["0.mlpout"]),

@@ -8,7 +8,6 @@ import pytest
 
 from fixtures_calm import made_items, simulated, write_rows
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import seen
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm import (
     Item,
@@ -26,6 +25,7 @@ from gnomon.methods.calm.cues import Cues
 from gnomon.methods.calm.planning import CHANGED_DRAW, plan_audit
 from gnomon.methods.calm.prompting import Prompting
 from gnomon.methods.calm.reading import is_explicit
+from gnomon.methods.calm.world import seen
 from gnomon.methods.calm.writing import write
 
 GOOD = {"question": "Why?", "answer1": "Because.", "answer2": "No idea."}

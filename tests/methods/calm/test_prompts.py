@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.llm import Reply
-from gnomon.core.worlds.judging import seen
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm.prompting import Prompting, harmless, read_template
 from gnomon.methods.calm.replies import read_letter, read_opinion, read_score
 from gnomon.methods.calm.trials import TIE, Trial, verdict_of
+from gnomon.methods.calm.world import seen
 
 
 def trial(*answers, **more):

@@ -12,6 +12,7 @@ import pytest
 
 import gnomon
 from fixtures_calm import as_rows, calm, made_items, read_rows, report, write_rows
+from fixtures_llm import calls_of
 from fixtures_server import CompletionServer
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
@@ -84,7 +85,9 @@ def test_perturb_by_a_model_says_simulated_and_counts_what_was_caught(data, tmp_
     assert {row["reason"]: row["attempts"] for row in table(tmp_path / "run", "what the check caught")}[
         "meaning"
     ] > 0
-    assert table(tmp_path / "run", "faults")[0]["server"] > 0
+    calls = calls_of(tmp_path / "run")
+    assert calls["writer"]["faults"]["server"] > 0 and calls["checker"]["calls"] > 0
+    assert calls["writer"]["SIMULATED"] and calls["checker"]["SIMULATED"]
 
 
 @pytest.mark.slow
@@ -109,7 +112,7 @@ def test_audit_from_data_to_report(perturbed, tmp_path):
     for text in (
         "length beside the shift",
         "effect by dose",
-        "faults of the endpoint",
+        "What was asked",
         "all rotations must agree",
         "biased",
     ):
@@ -325,7 +328,7 @@ def test_over_http_the_verdicts_are_those_in_process_whatever_fails_on_the_way(p
     rows = {name: read_rows(tmp_path / name / "verdicts.jsonl") for name in ("in", "out")}
     for a, b in zip(rows["in"], rows["out"], strict=True):
         assert (a["choice"], a["status"], a["text"]) == (b["choice"], b["status"], b["text"])
-    (faults,) = table(tmp_path / "out", "faults of the endpoint")
+    faults = calls_of(tmp_path / "out")["judge"]["faults"]
     assert {"rate_limit", "server", "refusal", "length"} <= set(faults)
     statuses = json.loads((tmp_path / "out" / "profile.json").read_text())["statuses"]
     assert statuses["refused"] == faults["refusal"] and statuses["truncated"] == faults["length"]

@@ -7,11 +7,11 @@ import pytest
 from fixtures_calm import made_items
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import sums
 from gnomon.errors import LLMFailure
 from gnomon.methods.calm import Item, chosen_probes, load_cues
 from gnomon.methods.calm.checking import cites, kept_share, problem_of
 from gnomon.methods.calm.items import length_ratio
+from gnomon.methods.calm.world import sums
 from gnomon.methods.calm.writing import TRIES, write
 
 BEFORE = "The train leaves Vienna at 9 and arrives in Graz at 12, so the journey takes 3 hours."

@@ -19,10 +19,10 @@ from fixtures_crispo import (
 )
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house import expected_score, parse_style, read_requests
-from gnomon.core.worlds.house.documents import draw_documents
 from gnomon.errors import BadConfig, BadInput, LLMFailure
 from gnomon.methods.crispo import LLMs, SearchConfig, Task, optimize, tune_suffix
+from gnomon.methods.crispo.house import expected_score, parse_style, read_requests
+from gnomon.methods.crispo.house.documents import draw_documents
 from gnomon.methods.crispo.rows import Example
 from gnomon.methods.crispo.scoring import Metric, metric_of, open_metrics
 

@@ -14,13 +14,14 @@ import pytest
 
 import gnomon
 from fixtures_crispo import CRITIC, DEFAULT, OPTIMIZER, WRITER, house_files
+from fixtures_llm import calls_of
 from fixtures_server import CompletionServer
-from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 CRISPO = method("crispo")
 SIMS = ("--task", WRITER, "--critic", CRITIC, "--optimizer", OPTIMIZER)
@@ -33,6 +34,12 @@ def crispo(verb, *words):
 
 def report(folder):
     return json.loads((folder / "report.json").read_text())
+
+
+def steps_of(folder):
+    """The steps in a run's metrics; rows of what models were asked have none."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["step"] for row in rows if "role" not in row]
 
 
 def history(folder):
@@ -69,8 +76,7 @@ def test_a_search_leaves_everything(searched):
     assert len(what) == len(set(what))
     tested = [one for one in what if "test row" in one]
     assert len(tested) == 2 * 20  # the given prompt and the returned one, once each
-    metrics = (searched / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in metrics] == [0, 1, 2, 3]
+    assert steps_of(searched) == [0, 1, 2, 3]
     assert "prompt-0" in (searched / "report.html").read_text()
 
 
@@ -138,13 +144,14 @@ def test_the_same_search_over_http(searched, data, tmp_path):
     assert history(tmp_path / "h") == history(searched)
     found = report(tmp_path / "h")
     assert found["simulated"]
-    asked = next(t["rows"] for t in found["tables"] if "per model" in t["caption"])
-    assert {"rate_limit", "server"} <= set(asked[0]["faults"].replace(",", "").split())
+    calls = calls_of(tmp_path / "h")
+    assert {"rate_limit", "server"} <= set(calls["task"]["faults"])
+    assert [calls[role]["model"] for role in ("task", "critic", "optimizer")] == refs
 
 
 CHILD = """
 import sys
-from gnomon.cli import run_verb
+from gnomon.verbs import run_verb
 from gnomon.registry import method
 run_verb(method("crispo"), sys.argv[1], sys.argv[2:])
 """
@@ -181,10 +188,7 @@ def test_a_killed_search_goes_on_and_nothing_is_paid_twice(searched, data, tmp_p
         assert job(*words, "--out", tmp_path / "run").wait() == 0
         asked = [json.dumps([r["messages"], r.get("seed")]) for r in server.requests]
     assert history(tmp_path / "run") == history(searched)
-    steps = [
-        json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == [0, 1, 2, 3]
+    assert steps_of(tmp_path / "run") == [0, 1, 2, 3]
     # What was under way at a kill may have been answered and lost; no more than the requests under way, twice.
     assert len(asked) - len(set(asked)) <= 2 * 8
     done = [raw["what"] for _, raw in records.read_raw(tmp_path / "run" / "calls.jsonl")]
@@ -236,9 +240,9 @@ def test_a_checkpoint_in_this_process_does_the_task(checkpoint, data, tmp_path, 
     )
     small = ("--steps", 1, "--per-step", 1, "--answer-tag", "None")
     assert crispo("optimize", *words, *task, *small, "--out", tmp_path / "run") == 0
-    asked = next(t["rows"] for t in report(tmp_path / "run")["tables"] if "per model" in t["caption"])
-    assert asked[0]["model"].startswith("hf:")
-    assert asked[0]["calls"] + asked[0]["known"] >= 9
+    calls = calls_of(tmp_path / "run")["task"]
+    assert calls["model"].startswith("hf:") and not calls["SIMULATED"]
+    assert calls["calls"] + calls["cached"] >= 9
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from fixtures_elm import small_model, small_texts, small_tokenizer
-from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.models import load_model
 from gnomon.errors import UserError
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 ELM = method("elm")
 

@@ -6,10 +6,10 @@ import json
 import pytest
 from scipy.sparse import load_npz
 
-from gnomon.cli import run_verb
 from gnomon.core.models import tiny_causal, train_bpe
 from gnomon.errors import UserError
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 MARKOV = method("markov")
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.scale
 
 SCRIPT = """
 import sys
-from gnomon.cli import run_verb
+from gnomon.verbs import run_verb
 from gnomon.registry import method
 sys.exit(run_verb(method("neutral-residues"), "train", [*sys.argv[1:], "--quiet"]))
 """

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from gnomon.core.data.packing import pack
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
@@ -16,6 +15,7 @@ from gnomon.methods.neutral_residues.arms import loss_of
 from gnomon.methods.neutral_residues.budget import backbone, count
 from gnomon.methods.neutral_residues.corpora import Corpus
 from gnomon.methods.neutral_residues.evaluation import gates_along
+from gnomon.methods.neutral_residues.packing import pack
 from gnomon.methods.neutral_residues.study import Study
 
 CFG = TrainConfig(lr=3e-3, batch_size=4, max_steps=3, max_length=8, epochs=99)

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from gnomon.cli import run_verb
 from gnomon.core import records
 from gnomon.core.models import load_model, tiny_causal, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.errors import UserError
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 ROOM = method("neutral-residues")
 FAST = [

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gnomon
+from fixtures_llm import calls_of
 from fixtures_server import CompletionServer
 from fixtures_sieve import is_about_the_sea
 from fixtures_sieve_verbs import (
@@ -66,12 +67,11 @@ def test_faults_change_no_label_and_are_counted(root, tmp_path, monkeypatch):
         assert server.most_busy <= 4
     happened = Counter(every_tenth(n, None) for n in range(n_asked))
     assert happened["fine"] == 120
-    (faults,) = table(tmp_path / "run", "rate_limit")
-    assert faults == {"rate_limit": happened[429], "server": happened[500] + happened["proxy"],
-                      "malformed": happened["garbled"]}  # fmt: skip
-    (asked,) = table(tmp_path / "run", "calls fresh")
-    assert (asked["calls fresh"], asked["calls failed"], asked["tokens in"]) == (120, 0, 120 * 11)
-    assert asked["usd"] == pytest.approx(120 * (11 * 2 + 7 * 4) / 1e6)
+    calls = calls_of(tmp_path / "run")["judge"]
+    assert calls["faults"] == {"rate_limit": happened[429], "server": happened[500] + happened["proxy"],
+                               "malformed": happened["garbled"]}  # fmt: skip
+    assert (calls["calls"], calls.get("failed", 0), calls["tokens in"]) == (120, 0, 120 * 11)
+    assert calls["cost in USD"] == pytest.approx(120 * (11 * 2 + 7 * 4) / 1e6)
     assert not report(tmp_path / "run")["simulated"]
     assert labels_of(tmp_path / "run") == labels_of(root / "by-rule")
     student = Path("model", "student.safetensors")
@@ -156,8 +156,7 @@ def test_labels_of_several_draws_are_opinions_of_their_own(root, tmp_path):
         assert len(server.requests) == 60
     (row,) = table(tmp_path / "run", "draws")
     assert (row["snippets"], row["agreement"]) == (30, 2 / 3)
-    (asked,) = table(tmp_path / "run", "calls fresh")
-    assert asked["calls fresh"] == 60
+    assert calls_of(tmp_path / "run")["judge"]["calls"] == 60
 
 
 @pytest.mark.slow
@@ -227,7 +226,9 @@ def test_what_a_simulator_judged_is_called_simulated(root, simulator, tmp_path):
         assert row["label"] in (holds, None)
     # A refusal repeats with the request, and each snippet is asked up to three times with other seeds.
     for verb, n in (("label", 100), ("fit", 120)):
-        (faults,) = table(tmp_path / verb, "rate_limit")
+        calls = calls_of(tmp_path / verb)["judge"]
+        faults = calls["faults"]
+        assert calls["SIMULATED"]
         assert set(faults) == {"rate_limit", "server", "refusal"}
         assert 0 < faults["rate_limit"] < 0.2 * n
         assert 0 < faults["server"] < 0.2 * n

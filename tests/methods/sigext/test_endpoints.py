@@ -14,12 +14,13 @@ import pytest
 
 import fixtures_sigext
 import gnomon
-from gnomon.cli import run_verb
+from fixtures_llm import calls_of
 from gnomon.core import records
 from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.models import tiny_causal, train_bpe
 from gnomon.errors import BudgetSpent, LLMFailure
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 METHOD = method("sigext")
 SIM = "summariser?uptake=0.9&base=0.2"
@@ -49,7 +50,7 @@ def predictions(folder):
 
 
 def asked(folder):
-    return next(t["rows"][0] for t in report(folder)["tables"] if t["caption"].startswith("what was asked"))
+    return calls_of(folder)["writer"]
 
 
 class Counting:
@@ -107,8 +108,7 @@ def test_faults_are_counted_and_their_documents_left_out(data, serve, tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["documents"] == 12 - len(missing)
     assert metrics["faults"] == dict(Counter(row["fault"] for row in rows if row["fault"]))
-    faults = next(t["rows"] for t in report(tmp_path / "run")["tables"] if t["caption"].startswith("faults,"))
-    counted = {row["fault"]: row["times"] for row in faults}
+    counted = asked(tmp_path / "run")["faults"]
     assert (
         counted["server"] > 0 and counted["refusal"] == metrics["faults"]["refusal"] and counted["length"] > 0
     )
@@ -131,7 +131,7 @@ def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, ser
     assert sum(llm.seen.values()) == 10 and not (tmp_path / "run" / "report.json").exists()
     summarize(data, endpoint, tmp_path / "run", "--asking.budget-calls", 24)
     assert set(llm.seen.values()) == {1} and len(llm.seen) == 24
-    assert (asked(tmp_path / "run")["calls_fresh"], asked(tmp_path / "run")["calls_cached"]) == (14, 10)
+    assert (asked(tmp_path / "run")["calls"], asked(tmp_path / "run")["cached"]) == (14, 10)
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
     llm = Counting(SIM, wait_s=0.2)
     endpoint = serve(llm)
     code = (
-        "import sys\nfrom gnomon.cli import run_verb\nfrom gnomon.registry import method\n"
+        "import sys\nfrom gnomon.verbs import run_verb\nfrom gnomon.registry import method\n"
         "sys.exit(run_verb(method('sigext'), 'summarize', sys.argv[1:]))\n"
     )
     words = [str(data), "--llm", endpoint, "--arms", "none", "oracle", "--asking.concurrency", "2", "--quiet"]
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
     assert not (tmp_path / "run" / "report.json").exists()
     paid = sum(llm.seen.values())
     assert subprocess.run(command, env=env).returncode == 0
-    assert asked(tmp_path / "run")["calls_cached"] >= 4
+    assert asked(tmp_path / "run")["cached"] >= 4
     # Only what was under way when it died, two requests at a time, may have been asked twice.
     assert sum(n - 1 for n in llm.seen.values()) <= 3 and paid >= 6 and len(llm.seen) == 24
     ids = [(row["id"], row["arm"]) for row in predictions(tmp_path / "run")]

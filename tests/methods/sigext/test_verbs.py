@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 import pytest
 
 import fixtures_sigext
+from fixtures_llm import calls_of
 from gnomon.cli import parse_verb, run_verb
 from gnomon.core import records
 from gnomon.errors import BadInput, UserError
@@ -246,9 +247,9 @@ def test_tune_k_by_proxy_and_by_summaries(data, trained, tmp_path):
     saved = SigExtModel.from_pretrained(copy, device="cpu").settings
     assert (saved.k, saved.percentile) == (tuned["k"], tuned["percentile"])
     report = gnomon("tune-k", *words, "--llm", SIM, "--out", tmp_path / "llm")
-    (asked,) = report["tables"][1]["rows"]
-    assert report["simulated"] and asked["calls_fresh"] + asked["calls_cached"] == 4 * 24
-    assert asked["calls_cached"] > 0  # the same phrases under two thresholds are asked about once
+    asked = calls_of(tmp_path / "llm")["writer"]
+    assert report["simulated"] and asked["SIMULATED"] and asked["calls"] + asked["cached"] == 4 * 24
+    assert asked["cached"] > 0  # the same phrases under two thresholds are asked about once
 
 
 def test_other_columns_parquet_and_languages(tmp_path):

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnomon.cli import run_verb
-from gnomon.errors import BadConfig, BadInput, ModelMismatch
+from gnomon.errors import BadConfig, BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe
 from gnomon.registry import method
+from gnomon.verbs import run_verb
 
 TRUTH = method("truth-probes")
 SHORT = ("--max-new-tokens", 6)
@@ -212,6 +212,63 @@ def test_answers_must_be_judged_and_looked_into(tmp_path):
         truth("extract", path, "--out", tmp_path / "run2")
 
 
+def judged_answers(path, n=4):
+    """A file of judged answers."""
+    row = {
+        "question": "q", "gold": ["Rome"], "wrong": [], "task": "open", "prompt": "p", "prompt_ids": [1], "output_ids": [1],
+        "logprobs": [0.0], "logits": [0.0], "finish": "eos", "correct": 0,
+    }  # fmt: skip
+    lines = [json.dumps(row | {"id": f"q{i}", "answer": f"It is Paris {i}"}) for i in range(n)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def copier(folder, says='request.messages[-1].content and "Paris"'):
+    """A model in a file, as a reference."""
+    path = folder / "copier.py"
+    path.write_text(f"def copy(request):\n    return {says}\n")
+    return f"script:{path}:copy"
+
+
+def calls(folder):
+    return next(
+        one["rows"]
+        for one in report(folder)["tables"]
+        if one["caption"].startswith("calls of language models")
+    )
+
+
+def test_the_report_says_what_the_model_that_copies_was_asked(tmp_path):
+    ref, source = copier(tmp_path), judged_answers(tmp_path / "a.jsonl")
+    assert truth("extract", source, "--extract", ref, "--out", tmp_path / "run") == 0
+    (row,) = calls(tmp_path / "run")
+    assert (row["role"], row["model"], row["calls"], row["cached"]) == ("extract", ref, 4, 0)
+    assert row["tokens in"] > 0 and row["tokens out"] > 0 and row["faults"] == "none"
+    assert "What was asked" in (tmp_path / "run" / "report.html").read_text()
+    assert not report(tmp_path / "run")["simulated"]
+    assert (tmp_path / "run" / "replies" / "extract" / "replies.sqlite").exists()
+
+
+def test_the_report_says_what_the_judge_was_asked(tmp_path):
+    source = judged_answers(tmp_path / "a.jsonl")
+    lines = [{name: v for name, v in row.items() if name != "correct"} for row in rows(source)]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ("--label", copier(tmp_path, "'0'"), "--extract", "line")
+    assert truth("extract", source, *words, "--out", tmp_path / "run") == 0
+    (row,) = calls(tmp_path / "run")
+    assert (row["role"], row["calls"]) == ("judge", 4)
+    assert (tmp_path / "run" / "replies" / "judge" / "replies.sqlite").exists()
+
+
+def test_what_a_failing_run_has_asked_is_in_its_metrics(tmp_path):
+    source = judged_answers(tmp_path / "a.jsonl")
+    ref = copier(tmp_path, "'Paris' if 'Paris 0' in request.messages[-1].content else 1 / 0")
+    with pytest.raises(LLMFailure):
+        truth("extract", source, "--extract", ref, "--out", tmp_path / "run")
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert (row["role"], row["calls_fresh"], row["calls_failed"]) == ("extract", 1, 3)
+
+
 @pytest.mark.scale
 @pytest.mark.slow
 def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_questions, tmp_path):
@@ -220,7 +277,7 @@ def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_qu
         "--out", str(tmp_path / "run"), "--quiet",
     ]  # fmt: skip
     code = (
-        "import sys; from gnomon.cli import run_verb; from gnomon.registry import method\n"
+        "import sys; from gnomon.verbs import run_verb; from gnomon.registry import method\n"
         "sys.exit(run_verb(method('truth-probes'), sys.argv[1], sys.argv[2:]))"
     )
     started = subprocess.Popen(

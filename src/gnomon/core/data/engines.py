@@ -10,21 +10,21 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from gnomon.errors import UserError, WorkLost
 from gnomon.lazy import optional
 
-if TYPE_CHECKING:
-    from gnomon.core.data.execute import Shard, Totals
-
-Work = Callable[["Shard"], "Totals"]
+S = TypeVar("S")
+"""What is handed to a worker: a shard of records."""
+T = TypeVar("T")
+"""What comes back: counts over the shard."""
 
 IN_FLIGHT = 4
 """Shards handed out per worker: enough to keep all of them busy, few enough to hold little in memory."""
 
 
-def local(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]:
+def local(work: Callable[[S], T], shards: Iterator[S], workers: int) -> Iterator[T]:
     """Work in this process, or in `workers` processes that end with this one."""
     if workers == 1:
         yield from map(work, shards)
@@ -32,7 +32,7 @@ def local(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=settle) as pool:
-        waiting: set[Future[Totals]] = set()
+        waiting: set[Future[T]] = set()
         try:
             for shard in shards:
                 waiting.add(pool.submit(work, shard))
@@ -64,7 +64,7 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def ray(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[Totals]:
+def ray(work: Callable[[S], T], shards: Iterator[S], workers: int) -> Iterator[T]:
     """Work through Ray Data. Every node must see the sink under the same path, as with any cluster file system.
 
     Shards travel in windows, so that a source of any size passes through a bounded object store.

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from gnomon.core import records
 from gnomon.core.config import check, fingerprint
+from gnomon.core.data import engines
 from gnomon.core.files import write_json, write_text
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
@@ -225,9 +226,8 @@ def _read_mark(sink: Path, shard: Shard) -> Totals | None:
 
 
 def _engine(name: str) -> Callable[[_Work, Iterator[Shard], int], Iterator[Totals]]:
-    from gnomon.core.data import engines
-
-    known = {"local": engines.local, "ray": engines.ray}
-    if name not in known:
-        raise BadConfig(f"engine must be one of {', '.join(known)}; got {name!r}.")
-    return known[name]
+    table: dict[str, Callable[[_Work, Iterator[Shard], int], Iterator[Totals]]]
+    table = {"local": engines.local, "ray": engines.ray}
+    if name not in table:
+        raise BadConfig(f"engine must be one of {', '.join(table)}; got {name!r}.")
+    return table[name]

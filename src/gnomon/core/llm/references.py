@@ -40,6 +40,7 @@ class _Options:
     key_env: str
     folder: Path | None
     device: str
+    batch_size: int | None
 
 
 def open_llm(
@@ -49,6 +50,7 @@ def open_llm(
     key_env: str = KEY_ENV,
     folder: Path | None = None,
     device: str = "auto",
+    batch_size: int | None = None,
 ) -> LLM:
     """The model that `ref` names, as it is: see `connect` for one with attempts, limits, a budget and a memory.
 
@@ -58,6 +60,7 @@ def open_llm(
         key_env: environment variable that holds the key.
         folder: where `serve:` keeps its log; None: a temporary folder.
         device: for `hf:` and `serve:`; `"auto"` takes a GPU when there is one.
+        batch_size: for `hf:`, prompts side by side; None: the default of `Local`.
 
     Raises:
         BadConfig: the reference is misspelt.
@@ -74,7 +77,7 @@ def open_llm(
         raise BadConfig(f'Model reference "{_short(ref)}" is of no known kind. {hint}')
     if not rest.strip("/"):
         raise BadConfig(f'Model reference "{ref}" names nothing. Write {FORMS[scheme.removesuffix("s")]}.')
-    return opener(rest, _Options(timeout_s, key_env, folder, device))
+    return opener(rest, _Options(timeout_s, key_env, folder, device, batch_size))
 
 
 def _open_openai(rest: str, options: _Options) -> LLM:
@@ -100,7 +103,8 @@ def _open_http(scheme: str) -> Callable[[str, _Options], LLM]:
 def _open_local(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.local import Local
 
-    return Local(rest, device=options.device)
+    size = {} if options.batch_size is None else {"batch_size": options.batch_size}
+    return Local(rest, device=options.device, **size)
 
 
 def _open_served(rest: str, options: _Options) -> LLM:

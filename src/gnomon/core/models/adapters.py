@@ -6,14 +6,13 @@ New words for a model's vocabulary.
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gnomon.core.models.load import without_deprecations
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 
 if TYPE_CHECKING:
@@ -75,14 +74,6 @@ def save_lora(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: str 
     """
     model.save_pretrained(str(folder), save_embedding_layers=False)
     tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def without_deprecations() -> Iterator[None]:
-    """Inside the `with`, what PEFT still calls in transformers by its old name is not warned about."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
 
 
 def _task(model: PreTrainedModel) -> str:

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gnomon.core.models.architectures.sites import VISION, Layout, Site, find_sites, module_at
+from gnomon.core.models.architectures.parts import Layout, VLFamily
+from gnomon.core.models.architectures.sites import VISION, Site, find_sites, module_at
 from gnomon.core.models.batch import Batch, Where, pad
-from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked, token_scores
+from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
 from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
-from gnomon.core.models.sampling.decoding import last_logits_only, start_token
+from gnomon.core.models.sampling.decoding import Decoding, last_logits_only, read_images, start_token
+from gnomon.core.models.sampling.generate import generate as _generate
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
 
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from gnomon.core.models.architectures.vision import VLFamily
     from gnomon.core.models.sampling.config import GenConfig
-    from gnomon.core.models.sampling.generate import Completion, Watch
+    from gnomon.core.models.sampling.generate import Completion
+    from gnomon.core.models.sampling.sampler import Watch
     from gnomon.core.rng import Rng
 
 
@@ -241,25 +243,6 @@ class ModelHandle:
         """
         return head_logits(self.model, self.sites, hidden, normed=normed)
 
-    @torch.no_grad()
-    def lens_tokens(
-        self,
-        hidden: Float[Tensor, "*N D"],
-        token_ids: Sequence[int],
-        *,
-        form: str = "probs",
-        normed: bool = False,
-        chunk: int = 256,
-    ) -> Float[Tensor, "*N W"]:
-        """The lens of W given tokens only, as `"logits"`, `"logprobs"` or `"probs"`.
-
-        Logits over the whole vocabulary exist for `chunk` states at a time, so `hidden` may hold all layers.
-
-        Raises:
-            BadInput: an unknown form, or a token that the vocabulary does not have.
-        """
-        return token_scores(self.model, self.sites, hidden, token_ids, form=form, normed=normed, chunk=chunk)
-
     def generate(
         self,
         prompts: Sequence[str | Sequence[int]],
@@ -269,10 +252,28 @@ class ModelHandle:
         images: Sequence[Any] | None = None,
         watch: Watch | None = None,
     ) -> list[list[Completion]]:
-        """`gen.n` completions of each prompt; see `gnomon.core.models.sampling.generate`."""
-        from gnomon.core.models.sampling.generate import generate
+        """`gen.n` completions of each prompt; see `gnomon.core.models.sampling.generate`.
 
-        return generate(self, None, prompts, gen, generator=generator, images=images, watch=watch)
+        Raises:
+            BadInput: as there; or an image cannot be read or has no place in its prompt.
+        """
+        seen = None if images is None else self.see([str(prompt) for prompt in prompts], images)
+
+        def read(ids: Sequence[Sequence[int]], places: Sequence[int]) -> Decoding:
+            batch = self.gather([seen[i] for i in places]) if seen else self.pad(ids).to(self.model.device)
+            assert self.sites.sees is not None  # of the kind that sees
+            return read_images(self.model, self.sites.sees, batch, places)
+
+        return _generate(
+            self.model,
+            self.tokenizer,
+            prompts,
+            gen,
+            generator=generator,
+            seen=seen,
+            read=read if self.kind == "vlm" else None,
+            watch=watch,
+        )
 
     def pad(self, rows: Sequence[Sequence[int]], *, side: str = "left") -> Batch:
         """Token ids of texts alone as a batch on the CPU."""
@@ -329,6 +330,38 @@ def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
         ModelMismatch: the model's type is not known.
     """
     return model if isinstance(model, ModelHandle) else ModelHandle(*unpack(model, tokenizer))
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str | Sequence[int]],
+    gen: GenConfig,
+    *,
+    generator: Rng | Sequence[Rng],
+    images: Sequence[Any] | None = None,
+    watch: Watch | None = None,
+) -> list[list[Completion]]:
+    """`gen.n` completions of each prompt, from a handle or from a plain model of any type that writes text.
+
+    Args:
+        model: a causal, sequence-to-sequence or vision-language transformers model, or a `ModelHandle`.
+        tokenizer: its tokenizer, or its processor if the prompts have images; `None` with a handle.
+        prompts: texts, encoded as the tokenizer does by default, or token ids, taken as they are.
+        gen: how to sample.
+        generator: as for `gnomon.core.models.sampling.generate`.
+        images: per prompt an image or a list of them, as for `ModelHandle.encode`; the prompts are then texts.
+        watch: called after each token of a batch; may end rows.
+
+    Raises:
+        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; an image cannot be
+            read or has no place in its prompt.
+        ModelMismatch: the model writes no text.
+    """
+    if isinstance(model, ModelHandle) or images is not None:
+        handle = as_handle(model, tokenizer)
+        return handle.generate(prompts, gen, generator=generator, images=images, watch=watch)
+    return _generate(*unpack(model, tokenizer), prompts, gen, generator=generator, watch=watch)
 
 
 def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

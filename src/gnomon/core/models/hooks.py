@@ -5,7 +5,7 @@ What hidden states would predict if they were the last: logits through the model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gnomon.core.models.architectures.sites import VISION, Place, Site, Sites, Stack
 from gnomon.core.models.batch import positions_of
-from gnomon.errors import BadInput, ModelMismatch
+from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -157,8 +157,6 @@ def _note(
 
 # What hidden states would predict if they were the last: logits through the model's own head.
 
-FORMS = ("logits", "logprobs", "probs")
-
 
 def head_logits(
     model: Any, sites: Sites, hidden: Float[Tensor, "*N D"], *, normed: bool = False
@@ -187,44 +185,3 @@ def head_logits(
     logits: Tensor = head(hidden)
     cap = getattr(config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
-
-
-def token_scores(
-    model: Any,
-    sites: Sites,
-    hidden: Float[Tensor, "*N D"],
-    token_ids: Sequence[int],
-    *,
-    form: str = "probs",
-    normed: bool = False,
-    chunk: int = 256,
-) -> Float[Tensor, "*N W"]:
-    """The lens of given tokens only: logits over the whole vocabulary exist for `chunk` states at a time.
-
-    Args:
-        model: a transformers model with an output embedding.
-        sites: its sites.
-        hidden: residual streams, of several layers if stacked.
-        token_ids: the tokens asked for, W of them.
-        form: `"logits"`, `"logprobs"` or `"probs"` (float32, over the whole vocabulary).
-        normed: as for `head_logits`.
-        chunk: states at a time.
-
-    Raises:
-        BadInput: an unknown form, or a token that the vocabulary does not have.
-    """
-    if form not in FORMS:
-        raise BadInput(f'form must be one of {", ".join(FORMS)}; got "{form}".')
-    wanted = torch.tensor(list(token_ids), dtype=torch.long, device=hidden.device)
-    found = []
-    for part in hidden.reshape(-1, hidden.shape[-1]).split(chunk):
-        logits = head_logits(model, sites, part, normed=normed)
-        if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < logits.shape[-1]:
-            raise BadInput(f"Token ids must lie in 0..{logits.shape[-1] - 1}; got {list(token_ids)}.")
-        scores = logits[:, wanted]
-        if form != "logits":
-            scores = scores.float() - logits.float().logsumexp(-1, keepdim=True)
-        found.append(scores.exp() if form == "probs" else scores)
-    if not found:
-        return hidden.new_zeros((*hidden.shape[:-1], len(wanted)))
-    return torch.cat(found).view(*hidden.shape[:-1], len(wanted))

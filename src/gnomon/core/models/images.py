@@ -23,7 +23,7 @@ from gnomon.errors import BadInput, ModelMismatch
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gnomon.core.models.architectures.vision import VLFamily
+    from gnomon.core.models.architectures.parts import VLFamily
 
 TOKENWISE = ("token_type_ids", "mm_token_type_ids")
 """What processors say about every token; all else is about images."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
-from gnomon.core.models.adapters import without_deprecations
 from gnomon.core.run import artifact, is_run_folder
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
@@ -241,3 +243,11 @@ def _not_found(ref: str | Path) -> str:
         f'Model "{ref}" is neither a folder here nor a hub model that is cached or can be reached. '
         "Check the name, or download it first and name the folder."
     )
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Inside the `with`, what PEFT still calls in transformers by its old name is not warned about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, BadInput
 
 
@@ -51,7 +51,7 @@ def load_cues(path: Path | None = None) -> Cues:
     where = "cues.yaml" if path is None else str(path)
     try:
         text = (
-            (files(__package__) / "prompts" / "cues.yaml").read_text("utf-8")
+            room_file(__name__, "prompts/cues.yaml").read_text("utf-8")
             if path is None
             else path.read_text("utf-8")
         )

@@ -39,7 +39,7 @@ def _planted(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     out.score("planted judges", "largest share of other probes flagged", max(many.flagged_other.values()))
     out.score("unbiased judge", "share of cells flagged", many.flagged_null)
     out.add("coverage", *many.rows())
-    text = through_text(scale.through_text, rng.child("text"))
+    text = through_text(scale.through_text, rng.child("text"), part)
     out.score(TEXT, "largest error of a shift", text.largest_error)
     out.score(TEXT, "share not read", text.unread)
     out.score(TEXT, "self bonus", text.self_bonus[0])
@@ -72,7 +72,7 @@ def _trained(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
 
 def _claims(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     """Layer 3: what the paper says in words."""
-    claims = study_claims(scale, part.rng.child("claims"))
+    claims = study_claims(scale, part.rng.child("claims"), part)
     for row in claims.candidates:
         arm = f"slot bonus {row['slot bonus']:g}"
         out.score(arm, f"CR - RR, {row['candidates']} candidates", row["BIS"][0])

@@ -11,11 +11,11 @@ from gnomon.core.models import whole_words
 from gnomon.core.rng import Rng, seeded
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import Batches, Example, TrainConfig, causal_loss, fit
-from gnomon.core.worlds.judging import sums
 from gnomon.methods.calm.cues import Cues, load_cues
 from gnomon.methods.calm.items import Item
 from gnomon.methods.calm.prompting import Prompting
 from gnomon.methods.calm.trials import Trial
+from gnomon.methods.calm.world import sums
 
 CUES = ("authority", "verbosity", "position")
 """What labels may follow: a source, more words, the first slot."""

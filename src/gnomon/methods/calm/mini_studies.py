@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gnomon.core.llm import close
+from gnomon.core.llm.roles import Recording
 from gnomon.core.rng import Rng
 from gnomon.methods.calm.analysis import analyze
 from gnomon.methods.calm.auditing import audit
 from gnomon.methods.calm.items import Item
 from gnomon.methods.calm.local_judges import LogitJudge
 from gnomon.methods.calm.mini_models import CUES, SHARES, Scale, make_items, mini_cues, prompting
-from gnomon.methods.calm.planted import reference, short_cues, simulated_judge, world_items
+from gnomon.methods.calm.planted import planted_judge, planted_judges, reference, short_cues, world_items
 from gnomon.methods.calm.probe import chosen_probes
 from gnomon.methods.calm.profile import Cell, Profile
 from gnomon.methods.calm.truth import pair_truth, turn_truth
@@ -113,12 +113,18 @@ class Qualitative:
     """The noisy and the biased judge."""
 
 
-def study_claims(scale: Scale, rng: Rng) -> Qualitative:
-    """Candidates, gaps and order, all through prompts and replies of simulated judges."""
+def study_claims(scale: Scale, rng: Rng, run: Recording | None = None) -> Qualitative:
+    """Candidates, gaps and order, all through prompts and replies of simulated judges.
+
+    Args:
+        scale: sizes.
+        rng: names the draws.
+        run: counts what the judges are asked; None: nobody does.
+    """
     found, n = Qualitative(), scale.candidates
     turned = world_items(n, rng.child("turned"), sets=("alignment",), candidates=4)
     for bonus in (0.0, 1.0):
-        for cell in _audited({"position": bonus}, turned, ["position"], rng).cells:
+        for cell in _audited({"position": bonus}, turned, ["position"], rng, run).cells:
             count = int(cell.more["candidates"])
             truth = turn_truth(count, bonus)
             found.candidates.append(
@@ -129,7 +135,7 @@ def study_claims(scale: Scale, rng: Rng) -> Qualitative:
             )  # fmt: skip
     for gap in GAPS:
         items = world_items(n, rng.child("gap", str(gap)), sets=("alignment",), mean=gap)
-        cell = _authority(_audited({"authority": 1.0}, items, ["authority"], rng))
+        cell = _authority(_audited({"authority": 1.0}, items, ["authority"], rng, run))
         truth_of_gap = pair_truth(gap, 1.0)
         found.gaps.append(
             {
@@ -139,21 +145,22 @@ def study_claims(scale: Scale, rng: Rng) -> Qualitative:
         )  # fmt: skip
     items = world_items(n, rng.child("order"), sets=("alignment",))
     for name, planted in (("quiet and biased", QUIET), ("noisy and fair", NOISY)):
-        cell = _authority(_audited(planted, items, ["authority"], rng))
+        cell = _authority(_audited(planted, items, ["authority"], rng, run))
         found.order.append(
             {"judge": name, "RR": cell.rr, "CR": cell.cr, "BIS": cell.bis, "shift": cell.shift}
         )
     return found
 
 
-def _audited(planted: Mapping[str, float], items: Sequence[Item], names: Sequence[str], rng: Rng) -> Profile:
+def _audited(
+    planted: Mapping[str, float], items: Sequence[Item], names: Sequence[str], rng: Rng, run: Recording | None
+) -> Profile:
     cues, probes = short_cues(), chosen_probes(names)
-    judge = simulated_judge(reference(**planted))
     written = write(items, probes, cues, rng.child("rewrites")).items
-    (profile,) = analyze(
-        audit(judge, written, probes, cues=cues, rng=rng.child("audit", str(dict(planted)))), rng=rng
-    )
-    close(judge.llm)
+    with planted_judges({"judge": reference(**planted)}, run) as models:
+        judge = planted_judge(models, "judge")
+        verdicts = audit(judge, written, probes, cues=cues, rng=rng.child("audit", str(dict(planted))))
+    (profile,) = analyze(verdicts, rng=rng)
     return profile
 
 

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import resources
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.calm.checking import cites
 from gnomon.methods.calm.judges import Judge, OnOpinion, PairwiseJudge
@@ -104,7 +104,7 @@ class AskFirst:
 
     def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
         """An opinion on each trial; as in `Judge`."""
-        template = (resources.files(__package__) / "prompts" / "detect.txt").read_text("utf-8")
+        template = room_file(__name__, "prompts/detect.txt").read_text("utf-8")
         pairs = [i for i, trial in enumerate(trials) if trial.kind == "pair"]
         prompts = [template.replace("$prompt", self.inner.prompting.prompt(trials[i])) for i in pairs]
         replies = self.inner.ask(prompts, [trials[i].draw for i in pairs])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gnomon.errors import ModelMismatch
 from gnomon.methods.calm.judges import FunctionJudge, Judge, PairwiseJudge, PointwiseJudge
@@ -11,7 +13,6 @@ from gnomon.methods.calm.prompting import Prompting, read_template
 
 if TYPE_CHECKING:
     from gnomon.core.llm.config import LLMConfig
-    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.calm.config import Kind
 
 
@@ -26,9 +27,8 @@ def open_judge(
     max_tokens: int = 1024,
     llm: LLMConfig | None = None,
     folder: Path | None = None,
-    meter: Meter | None = None,
 ) -> Judge:
-    """The judge that a reference names.
+    """The judge that a reference names, for use outside of a run; a verb takes `source_of` and `judge_of`.
 
     Args:
         ref: a language model as in `gnomon.core.llm.open_llm`; for `logit` and `reward` a folder or hub id, with or without
@@ -42,31 +42,94 @@ def open_judge(
         max_tokens: longest answer.
         llm: how a language model is asked.
         folder: where its replies and spending are remembered.
-        meter: counts them.
 
     Raises:
         BadConfig: the reference is misspelt.
         ModelMismatch: `logit` or `reward` with an endpoint, which tells no log-probabilities of letters and no rewards.
         UserError: what it names cannot be opened.
     """
-    text = None if template is None else read_template(template)
+    from gnomon.core.llm.roles import asking
+
+    source = source_of(ref, kind, ties=ties, template=template, temperature=temperature)
+    models = asking({"judge": source}, llm, folder=folder).open()
+    concurrency = llm.concurrency if llm is not None else 8
+    options: dict[str, Any] = {"style": style, "ties": ties, "template": template, "temperature": temperature}
+    try:
+        return judge_of(models["judge"], kind, **options, max_tokens=max_tokens, concurrency=concurrency)
+    except BaseException:  # a style or template that is wrong leaves nothing open
+        models.close()
+        raise
+
+
+def source_of(
+    ref: str,
+    kind: Kind = "pairwise",
+    *,
+    ties: bool = False,
+    template: Path | None = None,
+    temperature: float = 0.7,
+) -> str | Callable[[], Judge]:
+    """What `run.asking` opens for a judge: the reference of a language model, or a function that opens another kind of judge.
+
+    Args:
+        ref: as in `open_judge`, and so are the others.
+        kind: how it judges.
+        ties: of `logit`.
+        template: of `logit`.
+        temperature: of `logit`.
+
+    Raises:
+        ModelMismatch: as in `open_judge`.
+    """
     if kind == "function":
-        from gnomon.lazy import function
-
-        return FunctionJudge(function(ref.removeprefix("script:")), Path(ref).name)
+        return partial(_function, ref)
     if kind in ("logit", "reward"):
-        return _local(ref, kind, Prompting("token", ties, text), temperature)
-    from gnomon.core.llm import connect
+        text = None if template is None else read_template(template)
+        return partial(_local, ref, kind, Prompting("token", ties, text), temperature)
+    return ref
 
+
+def judge_of(
+    model: Any,
+    kind: Kind = "pairwise",
+    *,
+    style: str = "brackets",
+    ties: bool = False,
+    template: Path | None = None,
+    temperature: float = 0.7,
+    max_tokens: int = 1024,
+    concurrency: int = 8,
+) -> Judge:
+    """The judge behind what `run.asking` opened: a language model that is asked in words, or a judge as it is.
+
+    Args:
+        model: what was opened for `source_of`.
+        kind: as in `open_judge`, and so are the others.
+        style: how its verdicts are written.
+        ties: whether it may prefer none.
+        template: file of its prompt.
+        temperature: of its answers.
+        max_tokens: longest answer.
+        concurrency: requests under way at once.
+
+    Raises:
+        BadConfig: there is no such style.
+    """
+    if not hasattr(model, "acomplete"):
+        judge: Judge = model
+        return judge
+    text = None if template is None else read_template(template)
     prompting = Prompting(style, ties, text)  # type: ignore[arg-type]
-    judge = PairwiseJudge(
-        connect(ref, llm, folder=folder, meter=meter),
-        prompting,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        concurrency=llm.concurrency if llm is not None else 8,
+    pairwise = PairwiseJudge(
+        model, prompting, temperature=temperature, max_tokens=max_tokens, concurrency=concurrency
     )
-    return PointwiseJudge(judge) if kind == "pointwise" else judge
+    return PointwiseJudge(pairwise) if kind == "pointwise" else pairwise
+
+
+def _function(ref: str) -> Judge:
+    from gnomon.lazy import function
+
+    return FunctionJudge(function(ref.removeprefix("script:")), Path(ref).name)
 
 
 def _local(ref: str, kind: str, prompting: Prompting, temperature: float) -> Judge:

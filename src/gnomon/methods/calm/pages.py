@@ -106,22 +106,6 @@ def _judge(page: Page, one: Profile) -> None:
         [one.statuses],
         caption="replies by what could be read; those without a verdict are counted, never guessed",
     )
-    if one.asked:
-        faults = one.asked.get("faults") or {}
-        page.table(
-            [
-                {
-                    name.replace("_", " "): value
-                    for name, value in one.asked.items()
-                    if name not in ("faults", "SIMULATED")
-                }
-            ],
-            caption="what asking took",
-        )
-        page.table(
-            [faults or {"faults": 0}],
-            caption="faults of the endpoint, those made good by another attempt included",
-        )
     if one.skipped:
         page.table(
             [{"bias": name, "reason": reason} for name, reason in one.skipped.items()],

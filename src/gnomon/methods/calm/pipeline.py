@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
 from gnomon.core.run import Run
@@ -25,6 +24,9 @@ from gnomon.methods.calm.probe import Probe, chosen_probes
 from gnomon.methods.calm.profile import Profile
 from gnomon.methods.calm.reading import read_items
 from gnomon.methods.calm.trials import Verdict
+
+if TYPE_CHECKING:
+    from gnomon.core.llm.roles import Models
 
 SELF = "self-enhancement"
 
@@ -71,48 +73,65 @@ class Arm:
 
     judge: Judge
     """Who judges."""
-    meter: Any = None
-    """Counts its replies; None for a judge that is no endpoint, or one around another."""
+    role: str | None = None
+    """The judge's role among the models of the run; None for a judge around another one."""
     is_plain: bool = True
     """Whether nothing is around it."""
 
 
-def open_arms(cfg: config.Audit, run: Run) -> list[Arm]:
-    """The judges of the settings, and each mitigation of each.
+def judges_of(cfg: config.Audit) -> dict[str, Any]:
+    """The judges of the settings by their roles, as `run.asking` takes them.
 
     Raises:
         BadConfig: no judge is named, one twice, or a mitigation is misspelt.
     """
-    from gnomon.core.llm import Meter
-    from gnomon.methods.calm.opening import open_judge
+    from gnomon.methods.calm.opening import source_of
 
     if not cfg.judge:
         raise BadConfig("No judge is named. Give one with --judge, such as openai:MODEL or hf:FOLDER.")
     if len(set(cfg.judge)) < len(cfg.judge):
         raise BadConfig("A judge is named twice.")
-    names = [name for name in cfg.mitigate if name != "panel"]
-    for name in names:
-        if name not in MITIGATIONS:
+    for name in cfg.mitigate:
+        if name not in (*MITIGATIONS, "panel"):
             mitigated_error(name)
+    options: dict[str, Any] = {
+        "ties": cfg.ties,
+        "template": cfg.template,
+        "temperature": cfg.temperature,
+    }
+    roles = ["judge"] if len(cfg.judge) == 1 else [f"judge {i}" for i in range(1, len(cfg.judge) + 1)]
+    return {role: source_of(ref, cfg.kind, **options) for role, ref in zip(roles, cfg.judge, strict=True)}
+
+
+def arms_of(cfg: config.Audit, models: Mapping[str, Any]) -> list[Arm]:
+    """The judges of the settings, and each mitigation of each.
+
+    Args:
+        cfg: the settings.
+        models: what was opened for `judges_of`.
+
+    Raises:
+        BadConfig: two judges have the same name.
+    """
+    from gnomon.methods.calm.opening import judge_of
+
     arms: list[Arm] = []
-    for ref in cfg.judge:
-        meter = Meter()
-        judge = open_judge(
-            ref,
+    for role, model in models.items():
+        judge = judge_of(
+            model,
             cfg.kind,
             style=cfg.style,
             ties=cfg.ties,
             template=cfg.template,
             temperature=cfg.temperature,
             max_tokens=cfg.max_tokens,
-            llm=cfg.llm,
-            folder=run.folder,
-            meter=meter,
+            concurrency=cfg.llm.concurrency,
         )
         if any(arm.judge.name == judge.name for arm in arms):
             raise BadConfig(f'Two judges are called "{judge.name}". Give their files different names.')
-        arms.append(Arm(judge, meter))
+        arms.append(Arm(judge, role))
     plain = list(arms)
+    names = [name for name in cfg.mitigate if name != "panel"]
     arms += [Arm(mitigated(arm.judge, name), is_plain=False) for arm in plain for name in names]
     if "panel" in cfg.mitigate:
         arms.append(Arm(Panel([arm.judge for arm in plain]), is_plain=False))
@@ -128,14 +147,6 @@ def mitigated_error(name: str) -> None:
     from gnomon.errors import nearest
 
     raise BadConfig(f'There is no mitigation "{name}". {nearest(name, [*MITIGATIONS, "panel"])}')
-
-
-def close_arms(arms: Sequence[Arm]) -> None:
-    """Close what the judges hold open."""
-    for arm in arms:
-        if arm.is_plain and hasattr(arm.judge, "close"):
-            with suppress(RuntimeError):
-                arm.judge.close()
 
 
 def plan_of(cfg: config.Audit, given: Asked, run: Run, reads: frozenset[str] | None = None) -> Plan:
@@ -222,7 +233,11 @@ def _scored_across(
 
 
 def complete_profiles(
-    found: Sequence[Profile], arms: Sequence[Arm], given: Asked, skipped: dict[str, dict[str, str]]
+    found: Sequence[Profile],
+    arms: Sequence[Arm],
+    models: Models,
+    given: Asked,
+    skipped: dict[str, dict[str, str]],
 ) -> None:
     """Put what the audit knows beside what the verdicts say: faults, cost, reasons, and who wrote the rewrites."""
     from gnomon.methods.calm.mitigation import AskFirst
@@ -235,8 +250,8 @@ def complete_profiles(
         profile.is_simulated = arm.judge.is_simulated
         profile.skipped = skipped.get(profile.judge, {}) | profile.skipped
         profile.notes += given.notes
-        if arm.meter is not None:
-            profile.asked = arm.meter.figures()
+        if arm.role is not None:
+            profile.asked = models.figures(arm.role)
         if profile.judge in writers:
             profile.notes.append(
                 f"{profile.judge} wrote rewrites that it judges here: it may favour its own hand. Use another writer."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,12 +11,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from gnomon.core.llm import Meter, close, connect, open_llm
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.llm.sims import ChatServer
+from gnomon.core.llm.roles import Models, Recording, asking
+from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.report import Page
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import JudgedWorld
 from gnomon.methods.calm import pages
 from gnomon.methods.calm.analysis import analyze
 from gnomon.methods.calm.auditing import audit, run_trials
@@ -28,6 +27,7 @@ from gnomon.methods.calm.probe import chosen_probes
 from gnomon.methods.calm.profile import Profile
 from gnomon.methods.calm.trials import Verdict
 from gnomon.methods.calm.truth import truth_of
+from gnomon.methods.calm.world import JudgedWorld
 from gnomon.methods.calm.writing import write
 
 WEIGHTS = {
@@ -114,19 +114,31 @@ def world_items(
     return found
 
 
-def simulated_judge(ref: str, meter: Meter | None = None, *, concurrency: int = CONCURRENCY) -> PairwiseJudge:
-    """A judge behind a reference, asked with no memory."""
-    return PairwiseJudge(
-        connect(ref, LLMConfig(concurrency=concurrency), meter=meter), concurrency=concurrency
-    )
+def planted_judges(
+    refs: Mapping[str, str], run: Recording | None, *, concurrency: int = CONCURRENCY
+) -> Models:
+    """Judges behind references by role, open while the block lasts and asked with no memory.
+
+    Args:
+        refs: role -> reference.
+        run: counts what they are asked; None: nobody does.
+        concurrency: requests under way at once.
+    """
+    return asking(refs, LLMConfig(concurrency=concurrency, cache=False), run=run)
 
 
-def through_text(n: int, rng: Rng) -> TextStudy:
+def planted_judge(models: Models, role: str, *, concurrency: int = CONCURRENCY) -> PairwiseJudge:
+    """The judge in a role of `planted_judges`."""
+    return PairwiseJudge(models[role], concurrency=concurrency)
+
+
+def through_text(n: int, rng: Rng, run: Recording | None = None) -> TextStudy:
     """Audits of an unbiased and a biased judge, three judges that score each other, and one audit over HTTP.
 
     Args:
         n: items of each set.
         rng: names the draws.
+        run: counts what the judges are asked; None: nobody does.
     """
     cues, study = short_cues(), TextStudy()
     names = ["position", *PARAMETER, "chain-of-thought"]
@@ -134,20 +146,19 @@ def through_text(n: int, rng: Rng) -> TextStudy:
     items = write(world_items(n, rng.child("items")), probes, cues, rng.child("rewrites")).items
     verdicts: dict[str, list[Verdict]] = {}
     for name, ref in (("unbiased", reference()), ("biased", reference(**WEIGHTS))):
-        meter = Meter()
-        judge = simulated_judge(ref, meter)
-        verdicts[name] = audit(judge, items, probes, cues=cues, rng=rng.child("audit", name))
+        with planted_judges({name: ref}, run) as models:
+            judge = planted_judge(models, name)
+            verdicts[name] = audit(judge, items, probes, cues=cues, rng=rng.child("audit", name))
         (profile,) = analyze(verdicts[name], rng=rng)
-        profile.is_simulated, profile.asked = True, meter.figures()
+        profile.is_simulated, profile.asked = True, models.figures(name)
         study.profiles.append(profile)
-        close(judge.llm)
     biased = study.profiles[1]
     total = sum(biased.statuses.values())
     study.unread = 1 - biased.statuses.get("ok", 0) / total
     study.rows = _against_truth(biased, items, verdicts["biased"])
-    study.self_bonus, study.scored = _scores(n, rng.child("scores"))
+    study.self_bonus, study.scored = _scores(n, rng.child("scores"), run)
     study.over_http = _over_http(
-        [item for item in items if item.set == "alignment"][: max(10, n // 10)], cues, rng
+        [item for item in items if item.set == "alignment"][: max(10, n // 10)], cues, rng, run
     )
     return study
 
@@ -196,16 +207,15 @@ def added_to_better(row: Verdict) -> float:
     return side * (weight + length)
 
 
-def _scores(n: int, rng: Rng) -> tuple[tuple[float, float, float], list[Profile]]:
+def _scores(n: int, rng: Rng, run: Recording | None) -> tuple[tuple[float, float, float], list[Profile]]:
     """Three judges of unlike leniency answer and score; each likes its own voice by half a point."""
     items = world_items(n, rng, sets=("alignment",))
     refs = [reference(voice=voice, own=BONUS, leniency=0.3 * i) for i, voice in enumerate(VOICES)]
-    judges = [simulated_judge(ref) for ref in refs]
-    answers = {judge.name: judge.answer([item.question for item in items]) for judge in judges}
-    trials, _ = scoring_trials(items, answers)
-    verdicts = [row for judge in judges for row in run_trials(judge, trials)]
-    for judge in judges:
-        close(judge.llm)
+    with planted_judges({f"voice {i}": ref for i, ref in enumerate(refs, 1)}, run) as models:
+        judges = [planted_judge(models, role) for role in models]
+        answers = {judge.name: judge.answer([item.question for item in items]) for judge in judges}
+        trials, _ = scoring_trials(items, answers)
+        verdicts = [row for judge in judges for row in run_trials(judge, trials)]
     found = analyze(verdicts, rng=rng)
     for profile in found:
         profile.is_simulated = True
@@ -213,28 +223,29 @@ def _scores(n: int, rng: Rng) -> tuple[tuple[float, float, float], list[Profile]
     return bonus, found
 
 
-def _over_http(items: Sequence[Item], cues: Cues, rng: Rng) -> dict[str, Any]:
+def _over_http(items: Sequence[Item], cues: Cues, rng: Rng, run: Recording | None) -> dict[str, Any]:
     """The same trials in process and over HTTP, with faults of the server in between."""
     ref = reference(**WEIGHTS, http_429=0.02, http_500=0.02)
-    probes, found, meters = chosen_probes(["position", "authority", "bandwagon"]), [], []
-    with serving(ref) as endpoint:
-        for name in (ref, endpoint):
-            meters.append(Meter())
-            judge = simulated_judge(name, meters[-1], concurrency=4)
+    probes, found = chosen_probes(["position", "authority", "bandwagon"]), []
+    with (
+        serving(ref) as endpoint,
+        planted_judges({"in process": ref, "over HTTP": endpoint}, run, concurrency=4) as models,
+    ):
+        for role in models:
+            judge = planted_judge(models, role, concurrency=4)
             found.append(audit(judge, items, probes, cues=cues, rng=rng.child("http")))
-            close(judge.llm)
     differ = sum((a.choice, a.text) != (b.choice, b.text) for a, b in zip(*found, strict=True))
     return {
         "requests": len(found[1]),
         "verdicts that differ": differ,
-        "faults made good": dict(meters[1].faults),
+        "faults made good": models.figures("over HTTP")["faults"],
     }
 
 
 @contextmanager
 def serving(ref: str) -> Iterator[str]:
     """An OpenAI-compatible server of a simulator on the loopback address while the block lasts; its endpoint."""
-    with ChatServer(open_llm(ref)) as server:
+    with ChatServer(open_simulator(ref.removeprefix("sim:"))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Literal
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm.trials import LETTERS, Trial
 
@@ -173,4 +173,4 @@ def _score_ending(style: Style) -> str:
 
 @cache
 def _template(name: str) -> Template:
-    return Template((resources.files(__package__) / "prompts" / f"{name}.txt").read_text("utf-8"))
+    return Template(room_file(__name__, f"prompts/{name}.txt").read_text("utf-8"))

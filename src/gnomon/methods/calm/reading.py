@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
+from gnomon.core.files import room_file
 from gnomon.errors import BadInput
 from gnomon.methods.calm.items import SETS, SIDES, Item, Rewrite, check_item
 
@@ -103,7 +103,7 @@ def is_explicit(item: Item) -> bool:
 
 @cache
 def _explicit() -> re.Pattern[str]:
-    lines = (files(__package__) / "prompts" / "explicit.txt").read_text("utf-8").split("\n")
+    lines = room_file(__name__, "prompts/explicit.txt").read_text("utf-8").split("\n")
     words = [re.escape(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
     return re.compile(rf"\b(?:{'|'.join(words)})")
 

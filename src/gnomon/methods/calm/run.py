@@ -31,39 +31,32 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         writer_calls_at_most=orders * tries if cfg.writer else 0,
         checker_calls_at_most=orders * tries if cfg.checker else 0,
     )
-    from gnomon.core.llm import Meter, close, connect, is_simulated
     from gnomon.methods.calm import pages
 
-    meter = Meter()
-    writer = connect(cfg.writer, cfg.llm, folder=run.folder, meter=meter) if cfg.writer else None
-    checker = connect(cfg.checker, cfg.llm, folder=run.folder, meter=meter) if cfg.checker else None
-    try:
-        with run.progress(orders, "rewrites") as bar:
-            found = write(
-                given.items,
-                given.probes,
-                given.cues,
-                rng,
-                llm=writer,
-                checker=checker,
-                concurrency=cfg.llm.concurrency,
-                temperature=cfg.temperature,
-                on_progress=bar.advance,
-            )
-    finally:
-        for llm in (writer, checker):
-            if llm is not None:
-                close(llm)
+    roles = {"writer": cfg.writer or None, "checker": cfg.checker or None}
+    with (
+        run.asking(roles, cfg.llm, folder=run.folder) as models,
+        run.progress(orders, "rewrites") as bar,
+    ):
+        found = write(
+            given.items,
+            given.probes,
+            given.cues,
+            rng,
+            llm=models["writer"],
+            checker=models["checker"],
+            concurrency=cfg.llm.concurrency,
+            temperature=cfg.temperature,
+            on_progress=bar.advance,
+        )
     records.write(run.artifact("records", run.folder / "items.jsonl"), found.items)
     records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), found.dropped)
     examples = {one.probe: (item, one) for item in reversed(found.items) for one in item.rewrites}
     pages.written(
         run.page, found.made, len(found.items), found.rejected, found.dropped, list(examples.values())
     )
-    _tell_asked(run, meter.figures(), given.notes)
-    if any(llm is not None and is_simulated(llm) for llm in (writer, checker)):
-        run.page.simulated = True
-        run.page.title = pages.title_of(run.page.title, True)
+    if given.notes:
+        run.page.text("\n".join(f"- {note}" for note in given.notes))
     if cfg.export:
         _export(run, found.items, given)
     run.log(
@@ -75,7 +68,14 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
 
 def audit(cfg: config.Audit, run: Run) -> None:
     """The biases of one judge or several, measured."""
-    from gnomon.methods.calm.pipeline import asked, audited, close_arms, complete_profiles, open_arms, plan_of
+    from gnomon.methods.calm.pipeline import (
+        arms_of,
+        asked,
+        audited,
+        complete_profiles,
+        judges_of,
+        plan_of,
+    )
 
     given = asked(cfg)
     judges = max(1, len(cfg.judge))
@@ -91,16 +91,14 @@ def audit(cfg: config.Audit, run: Run) -> None:
             sum(map(len, trial.answers)) + len(trial.question) for trial in plan.trials
         ),
     )
-    arms = open_arms(cfg, run)
-    try:
+    with run.asking(judges_of(cfg), cfg.llm, folder=run.folder) as models:
+        arms = arms_of(cfg, models)
         verdicts, skipped = audited(cfg, given, arms, run)
-    finally:
-        close_arms(arms)
     from gnomon.methods.calm import pages
     from gnomon.methods.calm.analysis import analyze
 
     found = analyze(verdicts, _options(cfg), run.rng.child("intervals"))
-    complete_profiles(found, arms, given, skipped)
+    complete_profiles(found, arms, models, given, skipped)
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
     _save(run, found)
     pages.profiles(run.page, found)
@@ -185,7 +183,7 @@ def validate(cfg: config.Validate, run: Run) -> None:
     pages.validation(run.page, found, cfg.audits, cfg.n)
     told: dict[str, Any] = {"audits": vars(found) | {"covered": found.rows()}}
     if cfg.through_text:
-        study = planted.through_text(cfg.through_text, run.rng.child("text"))
+        study = planted.through_text(cfg.through_text, run.rng.child("text"), run)
         planted.show(run.page, study)
         told["through text"] = study.summary()
     write_json(run.artifact("validation", run.folder / "validation.json"), told)
@@ -222,20 +220,6 @@ def _mark_simulated(found: Sequence[Any]) -> None:
     """A log tells by the judge's name that it is a simulator's."""
     for one in found:
         one.is_simulated |= "sim:" in one.judge
-
-
-def _tell_asked(run: Run, figures: dict[str, Any], notes: Sequence[str]) -> None:
-    faults = figures.pop("faults")
-    figures.pop("SIMULATED", None)
-    if figures["calls_fresh"] or figures["calls_cached"] or figures["calls_failed"]:
-        run.page.table(
-            [{name.replace("_", " "): value for name, value in figures.items()}], caption="what asking took"
-        )
-        run.page.table(
-            [faults or {"faults": 0}], caption="faults, those made good by another attempt included"
-        )
-    if notes:
-        run.page.text("\n".join(f"- {note}" for note in notes))
 
 
 def _export(run: Run, items: Sequence[Any], given: Any) -> None:

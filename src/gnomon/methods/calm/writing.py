@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING
 
+from gnomon.core.files import room_file
 from gnomon.core.rng import Rng
 from gnomon.errors import BudgetSpent, LLMFailure
 from gnomon.methods.calm.checking import problem_of
@@ -207,7 +207,7 @@ def request_of(one: Order, draw: int, temperature: float) -> Request:
     """What the writer is asked."""
     from gnomon.core.llm import ask
 
-    template = (resources.files(__package__) / "prompts" / f"{one.probe}.txt").read_text("utf-8")
+    template = room_file(__name__, f"prompts/{one.probe}.txt").read_text("utf-8")
     values = {
         "kind": one.kind,
         "ratio": f"{one.dose or 2:g}",
@@ -246,7 +246,7 @@ def _by_checker(
 
     found = list(problems)
     asked = [i for i, problem in enumerate(problems) if problem is None]
-    template = (resources.files(__package__) / "prompts" / "meaning.txt").read_text("utf-8")
+    template = room_file(__name__, "prompts/meaning.txt").read_text("utf-8")
     prompts = [
         template.replace("{before}", orders[i].before).replace("{after}", texts[i] or "") for i in asked
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from gnomon.core import env
 from gnomon.core.claims import decide
-from gnomon.core.llm import open_llm
+from gnomon.core.llm import Role
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.study import write_summary
@@ -20,7 +20,7 @@ from gnomon.methods.crispo import mini_page
 from gnomon.methods.crispo.asking import LLMs
 from gnomon.methods.crispo.comparison import evaluate
 from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, PARTS, Mini, SearchConfig
-from gnomon.methods.crispo.mini_arms import DOSES, SEARCHES, Arm, Ran, run_arm
+from gnomon.methods.crispo.mini_arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, run_arm
 from gnomon.methods.crispo.mini_scales import SCALES, Scale
 from gnomon.methods.crispo.mini_world import HINTED, PROMPT, TAG, World, both_metrics
 from gnomon.methods.crispo.scoring import open_metrics
@@ -132,7 +132,7 @@ def _search(
     arm: Arm, world: World, i: int, steps: int, run: Run, found: Findings, foreign: Sequence[str] = ()
 ) -> Ran:
     rng = Rng(run.seed).child("search", i)
-    ran = run_arm(arm, world, rng, steps=steps, foreign=foreign)
+    ran = run_arm(arm, world, rng, steps=steps, foreign=foreign, run=run)
     found.note("search", arm.name, i, ran, run)
     found.add(arm.name, AT_5, i, ran.test[5])
     if 20 in ran.test:
@@ -146,22 +146,27 @@ def _suffixes(worlds: Sequence[World], scale: Scale, run: Run, found: Findings) 
     The first world's search by mean rank stays in the folder `suffix`.
     """
     for i, world in enumerate(worlds):
-        writer = f"sim:styler?{world.writer}&invention={INVENTION}"
         rng = Rng(run.seed).child("suffix", i)
-        main = run_arm(CRISPO, world, rng, steps=5, task=open_llm(writer)).chosen[5].text
-        llms = LLMs(open_llm(writer), open_llm("sim:critic"), open_llm("sim:optimizer"))
         metrics = both_metrics()
         results = {}
-        for arm, select in (("with postscript", "rank"), ("with constrained postscript", "pareto")):
-            cfg = SearchConfig(steps=scale.dose_steps, recheck=0, select=select, eps=EPS)  # type: ignore[arg-type]
-            results[arm] = tune_suffix(
-                main, world.train, world.dev, llms, metrics, cfg, rng=rng, answer_tag=TAG
-            )
-        ranked = results["with postscript"]
-        # Measured as copies: what a candidate did on test is no part of the search.
-        prompts = [ranked.history.candidates[0], *(result.best for result in results.values())]
-        copies = [replace(one, measured={}) for one in prompts]
-        tested = evaluate(copies, world.test, llms.task, metrics, main=main, answer_tag=TAG)
+        roles = {
+            "task": f"sim:styler?{world.writer}&invention={INVENTION}",
+            "critic": "sim:critic",
+            "optimizer": "sim:optimizer",
+        }
+        with run.asking(roles, SETTINGS) as models:
+            llms = LLMs(**models)
+            main = run_arm(CRISPO, world, rng, steps=5, task=llms.task, run=run).chosen[5].text
+            for arm, select in (("with postscript", "rank"), ("with constrained postscript", "pareto")):
+                cfg = SearchConfig(steps=scale.dose_steps, recheck=0, select=select, eps=EPS)  # type: ignore[arg-type]
+                results[arm] = tune_suffix(
+                    main, world.train, world.dev, llms, metrics, cfg, rng=rng, answer_tag=TAG
+                )
+            ranked = results["with postscript"]
+            # Measured as copies: what a candidate did on test is no part of the search.
+            prompts = [ranked.history.candidates[0], *(result.best for result in results.values())]
+            copies = [replace(one, measured={}) for one in prompts]
+            tested = evaluate(copies, world.test, llms.task, metrics, main=main, answer_tag=TAG)
         for arm, one in zip(("without", *results), tested, strict=True):
             values = [metric.aggregate(one.scores[metric.name]) for metric in metrics]
             for name, value in zip(("first metric", "second metric"), values, strict=True):
@@ -192,7 +197,8 @@ def _keyphrases(scale: Scale, run: Run, found: Findings) -> None:
         (rouge,) = open_metrics(["rouge1"])
         for names, prompt in ((("plain", "crispo only"), PROMPT), (("key phrases only", "both"), HINTED)):
             ran = run_arm(
-                CRISPO, world, Rng(run.seed).child("keyphrases", i), steps=scale.dose_steps, prompt=prompt, metric=rouge
+                CRISPO, world, Rng(run.seed).child("keyphrases", i), steps=scale.dose_steps, prompt=prompt, metric=rouge,
+                run=run,
             )  # fmt: skip
             for name, step in zip(names, (0, scale.dose_steps), strict=True):
                 found.add(name, "ROUGE-1 F", i, ran.test[step])
@@ -209,8 +215,6 @@ def _keyphrases(scale: Scale, run: Run, found: Findings) -> None:
 
 def _trained(scale: Scale, seed: int, run: Run, found: Findings) -> None:
     """CriSPO and OPRO with a task model that was trained, served from its folder."""
-    from gnomon.core.llm import close
-    from gnomon.core.llm.local import Local
     from gnomon.methods.crispo.mini_models import train_writer
 
     sizes = scale.model
@@ -223,28 +227,21 @@ def _trained(scale: Scale, seed: int, run: Run, found: Findings) -> None:
     folder = train_writer(default, sizes, part)
     if seed == run.seed:
         run.artifact("writer", folder)
-    writer = Local(folder, batch_size=64)
-    try:
+    with run.asking({"task": Role(f"hf:{folder}", batch_size=64)}, SETTINGS) as models:
         for arm in (OPRO, CRISPO):
             rng, steps = Rng(seed).child("trained"), sizes.search_steps
-            ran = run_arm(arm, world, rng, steps=steps, task=writer, max_tokens=sizes.max_tokens)
+            ran = run_arm(
+                arm, world, rng, steps=steps, task=models["task"], max_tokens=sizes.max_tokens, run=run
+            )
             found.note("model", arm.name, seed, ran, run)
             found.add(arm.name, MODEL_AT_5, seed, ran.test[min(5, sizes.search_steps)])
-    finally:
-        close(writer)
 
 
 def _checkpoint(folder: Path, run: Run, found: Findings) -> None:
     """CriSPO and OPRO with one model of the user's in all roles; nothing is simulated here, and nothing is claimed."""
-    from gnomon.core.llm import close
-    from gnomon.core.llm.local import Local
-
-    model = Local(folder, batch_size=32)
     world = World.draw(Rng(run.seed).child("checkpoint"), CHECKPOINT_ROWS)
-    try:
+    with run.asking({"all three": Role(f"hf:{folder}", batch_size=32)}, SETTINGS) as models:
         for arm in (OPRO, CRISPO):
-            rng = Rng(run.seed).child("checkpoint")
-            ran = run_arm(arm, world, rng, steps=CHECKPOINT_STEPS, everyone=model, max_tokens=160)
+            rng, model = Rng(run.seed).child("checkpoint"), models["all three"]
+            ran = run_arm(arm, world, rng, steps=CHECKPOINT_STEPS, everyone=model, max_tokens=160, run=run)
             found.note("checkpoint", arm.name, run.seed, ran, run)
-    finally:
-        close(model)

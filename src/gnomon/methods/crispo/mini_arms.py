@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gnomon.core.llm import LLM, Reply, Request, open_llm
+from gnomon.core.llm import LLM, LLMConfig, Reply, Request
+from gnomon.core.llm.roles import Recording, asking
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.asking import Call, LLMs
@@ -19,6 +20,9 @@ from gnomon.methods.crispo.task import Result, Task
 
 SHOWN_AFTER = (5, 20)
 """Steps after which the prompt that dev would choose is measured on test."""
+
+SETTINGS = LLMConfig(concurrency=64, cache=False)
+"""How the models of the miniature are asked."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def run_arm(
     metric: Metric | None = None,
     foreign: Sequence[str] = (),
     max_tokens: int = 512,
+    run: Recording | None = None,
 ) -> Ran:
     """One search, every arm with the same number of task calls.
 
@@ -113,12 +118,13 @@ def run_arm(
         metric: None takes the style's.
         foreign: critiques of other tasks, for the arm that is shown those.
         max_tokens: longest summary.
+        run: counts what the models are asked; None: nobody does.
     """
-    llms = LLMs(
-        everyone or task or open_llm(f"sim:styler?{world.writer}"),
-        everyone or (open_llm(arm.critic) if arm.critic else Foreign(foreign)),
-        everyone or open_llm("sim:optimizer"),
-    )
+    roles = {
+        "task": everyone or task or f"sim:styler?{world.writer}",
+        "critic": everyone or arm.critic or Foreign(foreign),
+        "optimizer": everyone or "sim:optimizer",
+    }
     metrics = [metric or style_metric()]
     chosen: dict[int, Candidate] = {}
 
@@ -127,13 +133,15 @@ def run_arm(
             chosen[step.step] = history.candidates[step.best["dev"]]
 
     cfg = SearchConfig(arm=arm.arm, critiques=arm.critiques, steps=steps, per_step=per_step, recheck=0)  # type: ignore[arg-type]
-    result = optimize(
-        Task([prompt], TAG), world.train, world.dev, llms, metrics, cfg, rng=rng, max_tokens=max_tokens, on_step=on_step
-    )  # fmt: skip
-    different = list({one.number: one for one in chosen.values()}.values())
-    # Measured as copies: what a candidate did on test is no part of the search.
-    copies = [replace(one, measured={}) for one in different]
-    found = evaluate(copies, world.test, llms.task, metrics, answer_tag=TAG, max_tokens=max_tokens)
+    with asking(roles, SETTINGS, run=run) as models:
+        llms = LLMs(**models)
+        result = optimize(
+            Task([prompt], TAG), world.train, world.dev, llms, metrics, cfg, rng=rng, max_tokens=max_tokens, on_step=on_step
+        )  # fmt: skip
+        different = list({one.number: one for one in chosen.values()}.values())
+        # Measured as copies: what a candidate did on test is no part of the search.
+        copies = [replace(one, measured={}) for one in different]
+        found = evaluate(copies, world.test, llms.task, metrics, answer_tag=TAG, max_tokens=max_tokens)
     score = {
         one.number: metrics[0].aggregate(measured.scores[metrics[0].name])
         for one, measured in zip(different, found, strict=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house import Document, Style, draw_documents, style_score
+from gnomon.methods.crispo.house import Document, Style, draw_documents, style_score
 from gnomon.methods.crispo.rows import Example
 from gnomon.methods.crispo.scoring import Metric, metric_of, open_metrics
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gnomon.core.files import room_file
 from gnomon.core.report import Page
 from gnomon.core.report.values import human
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.crispo.figures import search_figures, total_rejected
 from gnomon.methods.crispo.scoring import STAND_IN
 from gnomon.methods.crispo.store import Told
-from gnomon.methods.crispo.tree import HERE, draw_tree
+from gnomon.methods.crispo.tree import draw_tree
 
 TOP = 10
 """Prompts in the table."""
@@ -115,7 +116,7 @@ def front(page: Page, told: Told) -> None:
     ]
     on = sorted((p["x"], p["y"]) for p in points if p["is_on"])
     page.panel(
-        HERE / "front.html.j2",
+        room_file(__name__, "report/front.html.j2"),
         caption="The prompts measured on dev; filled ones are beaten by none in every metric, the ringed one is returned",
         points=points,
         line="M" + "L".join(f"{x} {y}" for x, y in on) if len(on) > 1 else "",
@@ -164,9 +165,3 @@ def test(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
     page.figures(
         {f"test {row['metric']}": row["score"] for row in rows if row["prompt"] == rows[-1]["prompt"]}
     )
-
-
-def asked(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What the models were asked, what that took, and what went wrong."""
-    page.section("What was asked")
-    page.table(rows, caption="per model; calls that were known cost nothing")

@@ -1,10 +1,9 @@
-"""What the verbs have in common: models opened, rows read, a search run in its folder, prompts measured on test."""
+"""What the verbs have in common: rows read, a search run in its folder, prompts measured on test."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,51 +70,6 @@ def planned_calls(cfg: SearchConfig, prompts: int, data: Data) -> dict[str, int]
     }  # fmt: skip
 
 
-@contextmanager
-def models(cfg: Measuring, run: Run, refs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The models of each role while they are needed; one that plays several parts is opened once.
-
-    Replies are kept in the run's folder. At the end the page tells what was asked, and whether anything was simulated.
-    """
-    from gnomon.core.llm import Meter, close, connect, is_simulated
-    from gnomon.methods.crispo import pages
-
-    opened: dict[str, Any] = {}
-    meters: dict[str, Meter] = {}
-    try:
-        for role, ref in refs.items():
-            if ref not in opened:
-                meters[ref] = Meter()
-                opened[ref] = connect(ref, cfg.llm, folder=run.folder / "replies" / role, meter=meters[ref])
-        simulated = [ref for ref, llm in opened.items() if is_simulated(llm)]
-        if simulated:
-            run.page.simulated, run.page.title = True, f"SIMULATED: {run.page.title}"
-        yield {role: opened[ref] for role, ref in refs.items()}
-        rows = [_asked(ref, refs, meter.figures()) for ref, meter in meters.items()]
-        pages.asked(run.page, rows)
-        if simulated:
-            run.page.text(
-                f"Simulated: {', '.join(simulated)}. What is shown here is that the search works, not what a language model does."
-            )
-    finally:
-        for llm in opened.values():
-            close(llm)
-
-
-def _asked(ref: str, refs: Mapping[str, str], figures: Mapping[str, Any]) -> dict[str, Any]:
-    faults = ", ".join(f"{count} {kind}" for kind, count in figures["faults"].items())
-    estimate = " (estimated)" if figures["tokens_estimated"] else ""
-    return {
-        "model": ref,
-        "roles": ", ".join(role for role, one in refs.items() if one == ref),
-        "calls": figures["calls_fresh"],
-        "known": figures["calls_cached"],
-        "tokens in and out": f"{figures['tokens_in']:,} and {figures['tokens_out']:,}{estimate}",
-        "USD": figures["usd"],
-        "faults": faults or "none",
-    }
-
-
 def neighbours_for(cfg: Measuring, text: str, train: Sequence[Example]) -> Neighbours | None:
     """What fills the example slot, where a prompt has it and an encoder is named."""
     names = slots_in(text)
@@ -139,7 +93,7 @@ def searched(cfg: Searching, run: Run, task: Task, data: Data) -> None:
     _warn_of_budget(cfg, task, data)
     run.rewind(step=-1)
     near = neighbours_for(cfg, task.filled, data.train)
-    with models(cfg, run, refs) as llms, run.progress(cfg.steps + 1, "steps") as bar:
+    with run.asking(refs, cfg.llm) as llms, run.progress(cfg.steps + 1, "steps") as bar:
         store = Store(run.folder, task.main, task.answer_tag, run.page.simulated)
 
         def on_step(step: Step, history: History, calls: Sequence[Call]) -> None:

@@ -43,7 +43,7 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
     from gnomon.core import records
     from gnomon.methods.crispo import comparison, pages
     from gnomon.methods.crispo.candidates import Candidate
-    from gnomon.methods.crispo.pipeline import models, neighbours_for, read_rows, score_table
+    from gnomon.methods.crispo.pipeline import neighbours_for, read_rows, score_table
     from gnomon.methods.crispo.scoring import open_metrics
     from gnomon.methods.crispo.slots import EXAMPLES, slots_in
     from gnomon.methods.crispo.store import read_prompt, score_rows
@@ -68,7 +68,7 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
     else:
         near = None
     run.page.title = "Prompts, side by side"
-    with models(cfg, run, {"task": cfg.task}) as llms:
+    with run.asking({"task": cfg.task}, cfg.llm) as llms:
         found = comparison.evaluate(
             [Candidate(i, one.text, k=one.k or cfg.k) for i, one in enumerate(given)],
             rows,

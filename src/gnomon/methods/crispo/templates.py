@@ -12,9 +12,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadInput
 
-FOLDER = Path(__file__).parent / "prompts"
+FOLDER = room_file(__name__, "prompts")
 
 
 @cache

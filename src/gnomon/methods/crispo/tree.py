@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from gnomon.core.files import room_file
 from gnomon.core.report import Page
 from gnomon.core.report.markup import printable
 from gnomon.methods.crispo.store import Told
 
-HERE = Path(__file__).parent
 COLUMN, ROW, MARGIN = 34, 30, 26
 """Pixels from step to step, from prompt to prompt, and around the drawing."""
 FEW_STEPS = 25
@@ -55,8 +54,8 @@ def draw_tree(page: Page, told: Told, metric: Mapping[str, Any]) -> None:
         if prompt["parent"] is not None
     ]
     page.panel(
-        HERE / "tree.html.j2",
-        HERE / "tree.js",
+        room_file(__name__, "report/tree.html.j2"),
+        room_file(__name__, "report/tree.js"),
         nodes=nodes,
         edges=edges,
         steps=_steps(prompts, places),

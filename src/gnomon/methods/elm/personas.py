@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, BadInput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROMPTS = Path(__file__).with_name("prompts")
+PROMPTS = room_file(__name__, "prompts")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gnomon.core.metrics.lm import Score, token_nll
+from gnomon.core.models import generate
 from gnomon.core.models.sampling.config import GenConfig
-from gnomon.core.models.sampling.generate import generate
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.elm.personas import start_ids, text_ids

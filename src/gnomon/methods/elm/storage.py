@@ -57,7 +57,7 @@ def merged(ref: str, base: str | None) -> tuple[Any, Any]:
     """
     from peft import PeftConfig, PeftModel
 
-    from gnomon.core.models.adapters import without_deprecations
+    from gnomon.core.models.load import without_deprecations
 
     folder = Path(model_at(ref))
     if not (folder / "adapter_config.json").is_file():

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from gnomon.core.config import check
 from gnomon.core.data.documents import Document, read_documents
-from gnomon.core.data.packing import Stream, pack
 from gnomon.errors import BadConfig
+from gnomon.methods.neutral_residues.packing import Stream, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnomon.core.data.packing import Stream
 from gnomon.core.metrics.lm import Score, score_stream
 from gnomon.methods.neutral_residues.extension import Extended
+from gnomon.methods.neutral_residues.packing import Stream
 
 Floats = NDArray[np.float64]
 

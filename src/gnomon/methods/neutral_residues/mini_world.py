@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gnomon.core.data.packing import pack
 from gnomon.core.models import load_model, load_tokenizer, new_llama, train_bpe
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig, causal_loss, fit
@@ -16,6 +15,7 @@ from gnomon.methods.neutral_residues.config import Pair
 from gnomon.methods.neutral_residues.corpora import Corpus
 from gnomon.methods.neutral_residues.mini_texts import Texts
 from gnomon.methods.neutral_residues.mixing import Mixture
+from gnomon.methods.neutral_residues.packing import pack
 
 
 @dataclass(frozen=True)

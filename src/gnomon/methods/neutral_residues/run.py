@@ -128,7 +128,7 @@ def inspect(cfg: config.Inspect, run: Run) -> None:
 
 def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
     """The trained model and both texts, packed."""
-    from gnomon.core.data.packing import pack
+    from gnomon.methods.neutral_residues.packing import pack
     from gnomon.methods.neutral_residues.trained import open_trained
 
     found = open_trained(cfg.run, base=cfg.base, device=cfg.device)

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import nn
 
-from gnomon.core.data.packing import Stream
 from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
@@ -24,6 +23,7 @@ from gnomon.methods.neutral_residues.design import Design, Method
 from gnomon.methods.neutral_residues.evaluation import Activity, activity, backbone_of, by_layer, drift, score
 from gnomon.methods.neutral_residues.extension import Extended
 from gnomon.methods.neutral_residues.mixing import Mixture
+from gnomon.methods.neutral_residues.packing import Stream
 from gnomon.methods.neutral_residues.trained import Trained
 from gnomon.methods.neutral_residues.watcher import GateWatcher
 

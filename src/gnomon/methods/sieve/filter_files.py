@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from gnomon.core.config import fingerprint, read_settings
+from gnomon.core.files import room_file
 from gnomon.errors import BadInput, nearest
 
 Style = Literal["cot", "direct", "json"]
@@ -71,8 +71,7 @@ class Filter:
 
 def built_in() -> list[str]:
     """Names of the filters that come with the room."""
-    folder = resources.files(__package__) / "filters"
-    return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".yaml"))
+    return sorted(path.stem for path in room_file(__name__, "judging/filters").glob("*.yaml"))
 
 
 def load_filter(ref: str | Path) -> Filter:
@@ -85,8 +84,8 @@ def load_filter(ref: str | Path) -> Filter:
         BadInput: there is no such filter, or the file does not say what a filter needs; the message names file and key.
     """
     if str(ref) in built_in():
-        with resources.as_file(resources.files(__package__) / "filters" / f"{ref}.yaml") as path:
-            return filter_of(read_settings(path), str(path))
+        path = room_file(__name__, f"judging/filters/{ref}.yaml")
+        return filter_of(read_settings(path), str(path))
     path = Path(ref)
     if not path.exists():
         kind = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "filter"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
+from gnomon.core.llm.base import LLM, Reply, Request, is_simulated
 from gnomon.core.llm.config import LLMConfig
+from gnomon.core.llm.roles import asking
 from gnomon.core.llm.stack.budget import Prices
-from gnomon.core.llm.stack.connect import connect
 from gnomon.core.llm.stack.many import acomplete_many
-from gnomon.core.llm.stack.meter import Meter
 from gnomon.errors import LLMFailure
 from gnomon.methods.sieve.filter_files import Filter
 from gnomon.methods.sieve.judge_prompt import read_verdict, request_of
@@ -31,16 +30,16 @@ class JudgeClient:
     """A language model that reads the filter and judges by it, many snippets at once.
 
     Args:
-        llm: reference or open model.
+        llm: a model that `run.asking` opened; or, for use outside of a run, a reference or any open model, which is then asked
+            through an opening of the judge's own.
         chosen: the filter.
         config: concurrency, attempts, prices and limits; None takes the defaults.
         folder: where replies and spending are remembered, over several runs; None remembers nothing.
-        meter: counts replies, tokens and money.
         temperature: 0 for the likeliest verdict; above 0 each draw is another opinion.
         draw: number of the opinion; with a temperature above 0, two judges of different `draw` show the judge's self-consistency.
 
     Raises:
-        UserError: as in `gnomon.core.llm.connect`.
+        UserError: as in `gnomon.core.llm.asking`.
     """
 
     def __init__(
@@ -50,21 +49,17 @@ class JudgeClient:
         config: LLMConfig | None = None,
         *,
         folder: Path | None = None,
-        meter: Meter | None = None,
         temperature: float = 0.0,
         draw: int = 0,
     ) -> None:
         config = config or LLMConfig()
-        self.llm = connect(llm, config, folder=folder, meter=meter)
+        self._models = asking({"judge": llm}, config, folder=folder).open()
+        self.llm = self._models["judge"]
         self.filter = chosen
         self.name = self.llm.name
         self.is_simulated = is_simulated(self.llm)
         self.concurrency = config.concurrency
-        self.prices = (
-            None
-            if config.price_in is None or config.price_out is None
-            else Prices(config.price_in, config.price_out)
-        )
+        self.prices = Prices.of(config.price_in, config.price_out)
         self._asked = Request((), temperature=temperature, max_tokens=LONGEST[chosen.style])
         self._first_draw = draw * (REPEATS + 1)
         self._has_answered = False
@@ -101,8 +96,8 @@ class JudgeClient:
         return [verdict for verdict in verdicts if verdict is not None]
 
     async def aclose(self) -> None:
-        """Close connections and files."""
-        await aclose(self.llm)
+        """Close what the judge opened itself."""
+        await self._models.aclose()
 
     async def _ask(self, requests: list[Request]) -> list[Reply]:
         replies = await acomplete_many(self.llm, requests, concurrency=self.concurrency)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from string import Template
 
+from gnomon.core.files import room_file
 from gnomon.core.llm.base import Message, Reply, Request
 from gnomon.core.llm.parse import json_object, last_verdict
 from gnomon.methods.sieve.filter_files import Filter, Style
@@ -85,5 +85,5 @@ def _harmless(text: str) -> str:
 
 @cache
 def _template(name: str) -> Template:
-    file = resources.files(__package__) / "prompts" / f"{name}.txt"
+    file = room_file(__name__, f"prompts/{name}.txt")
     return Template(file.read_text("utf-8"))

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,6 @@ from gnomon.methods.sieve.snippets import Snippet
 
 if TYPE_CHECKING:
     from gnomon.core.llm.config import LLMConfig
-    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve.filter_files import Filter
 
 OWN_FORMS = {
@@ -140,18 +140,16 @@ def open_judge(
     config: LLMConfig | None = None,
     *,
     folder: Path | None = None,
-    meter: Meter | None = None,
     temperature: float = 0.0,
     draw: int = 0,
 ) -> Judge:
-    """The judge that a reference names.
+    """The judge that a reference names, for use outside of a run; a verb takes `source_of` and `judge_of`.
 
     Args:
         ref: one of `OWN_FORMS`, or a language model as in `gnomon.core.llm.open_llm`.
         chosen: the filter; only language models read it.
         config: how a language model is asked, and what it may cost.
         folder: where a language model's replies and spending are remembered.
-        meter: counts a language model's replies.
         temperature: of a language model's answers.
         draw: which of several opinions of a language model; see `JudgeClient`.
 
@@ -159,22 +157,59 @@ def open_judge(
         BadConfig: the reference is misspelt.
         UserError: what it names cannot be opened.
     """
+    source = source_of(ref)
+    if not isinstance(source, str):
+        return source()
+    from gnomon.methods.sieve.judge_client import JudgeClient
+
+    return JudgeClient(source, chosen, config, folder=folder, temperature=temperature, draw=draw)
+
+
+def source_of(ref: str) -> str | Callable[[], Judge]:
+    """What `run.asking` opens for a judge: the reference of a language model, or a function that opens another kind of judge.
+
+    Raises:
+        BadConfig: the reference is misspelt.
+    """
     from gnomon.core.llm.references import FORMS
 
     scheme, _, rest = ref.partition(":")
     if scheme in OWN_FORMS:
         if not rest:
             raise BadConfig(f'Judge "{ref}" names nothing. Write {OWN_FORMS[scheme]}.')
-        return _OPENERS[scheme](rest, ref)
+        return partial(_OPENERS[scheme], rest, ref)
     known = FORMS | {"https": FORMS["http"]}
     if scheme not in known:
         ways = "; ".join((*OWN_FORMS.values(), *FORMS.values()))
         raise BadConfig(
             f'Judge "{ref}" is not known. {nearest(scheme, OWN_FORMS | known)} A judge is {ways}.'
         )
+    return ref
+
+
+def judge_of(
+    model: Any,
+    chosen: Filter,
+    config: LLMConfig | None = None,
+    *,
+    temperature: float = 0.0,
+    draw: int = 0,
+) -> Judge:
+    """The judge behind what `run.asking` opened: a language model that reads the filter, or a judge as it is.
+
+    Args:
+        model: what was opened for `source_of`.
+        chosen: the filter.
+        config: as in `open_judge`.
+        temperature: as in `open_judge`.
+        draw: as in `open_judge`.
+    """
+    if hasattr(model, "ajudge"):
+        judge: Judge = model
+        return judge
     from gnomon.methods.sieve.judge_client import JudgeClient
 
-    return JudgeClient(ref, chosen, config, folder=folder, meter=meter, temperature=temperature, draw=draw)
+    return JudgeClient(model, chosen, config, temperature=temperature, draw=draw)
 
 
 def _open_rule(rest: str, ref: str) -> Judge:

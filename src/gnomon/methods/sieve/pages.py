@@ -18,11 +18,9 @@ from gnomon.methods.sieve.evaluation import evaluate, self_consistency
 from gnomon.methods.sieve.model import PASS, SCORE
 
 if TYPE_CHECKING:
-    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve.card import Card
     from gnomon.methods.sieve.cost import Cost
     from gnomon.methods.sieve.filter_files import Filter
-    from gnomon.methods.sieve.judges import Judge
     from gnomon.methods.sieve.labels import Label
     from gnomon.methods.sieve.rating import Preference
     from gnomon.methods.sieve.sieve import Fit
@@ -37,13 +35,13 @@ CHARTED = 3.0
 """Largest bill in a chart, in bills of the judge on everything."""
 
 
-def labels(page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: Filter, meter: Meter) -> None:
+def labels(page: Page, draws: Sequence[Sequence[Label]], chosen: Filter) -> None:
     """What `label` found: the base rate, and how far the judge agrees with itself."""
     rows = draws[0]
     known = [row for row in rows if row.label is not None]
     passes = sum(row.label == 1 for row in known)
     low, high = wilson(passes, len(known))
-    page.title = _title(f'{len(rows):,} snippets judged by "{chosen.name}"', judge)
+    page.title = f'{len(rows):,} snippets judged by "{chosen.name}"'
     page.figures(
         {
             "labels": len(known),
@@ -62,7 +60,6 @@ def labels(page: Page, draws: Sequence[Sequence[Label]], judge: Judge, chosen: F
             [{"draws": f"1 and {k + 2}", **_agreement(rows, other)} for k, other in enumerate(draws[1:])]
         )
     _filter(page, chosen)
-    _asked(page, meter)
     page.section("Snippets")
     _snippets(page, [row for row in known if row.label == 1], "passed")
     _snippets(page, [row for row in known if row.label == 0], "failed")
@@ -75,10 +72,10 @@ def _agreement(a: Sequence[Label], b: Sequence[Label]) -> dict[str, Any]:
     return {"snippets": found["n"], "agreement": found["agreement"], "kappa": found["kappa"]}
 
 
-def fit(page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, tested: Sequence[Label]) -> None:
+def fit(page: Page, found: Fit, chosen: Filter, tested: Sequence[Label]) -> None:
     """What `fit` did: labels round by round, the threshold, a test where one was asked for, the cost."""
     outcome, card, counts = found.outcome, found.model.card, found.store.counts()
-    page.title = _title(f'A filter for "{chosen.name}" from {len(found.store):,} verdicts', judge)
+    page.title = f'A filter for "{chosen.name}" from {len(found.store):,} verdicts'
     page.figures(
         {
             "labels": len(found.store),
@@ -134,7 +131,6 @@ def fit(page: Page, found: Fit, judge: Judge, chosen: Filter, meter: Meter, test
     )
     page.table([outcome.calibration.expected], caption="what the threshold is expected to do on the stream")
     _filter(page, chosen)
-    _asked(page, meter)
     page.section("Snippets that were hard to tell")
     nearest = sorted(
         (row for row in found.store.training_rows() if row.score_at_query is not None),
@@ -330,28 +326,13 @@ def _percent(share: float) -> str:
     return f"{share:.2%}" if share >= 0.001 or not share else f"{100 * share:.2g}%"
 
 
-def _title(title: str, by: Judge | Card) -> str:
+def _title(title: str, by: Card) -> str:
     return f"SIMULATED: {title}" if by.is_simulated else title
 
 
 def _filter(page: Page, chosen: Filter) -> None:
     page.section("The filter")
     page.text(f"{chosen.description}\n\n- **passes:** {chosen.pass_}\n- **fails:** {chosen.fail}")
-
-
-def _asked(page: Page, meter: Meter) -> None:
-    """What asking a language model took; nothing for other judges."""
-    figures = meter.figures()
-    if not figures["calls_fresh"] and not figures["calls_cached"]:
-        return
-    page.section("What was asked")
-    faults = figures.pop("faults")
-    shown = {k.replace("_", " "): v for k, v in figures.items() if k not in ("seconds", "SIMULATED")}
-    page.table(
-        [shown], caption="by the command that finished this run; an interrupted one before it is not counted"
-    )
-    if faults:
-        page.table([faults], caption="faults, those that a later attempt made good included")
 
 
 def _snippets(page: Page, rows: Sequence[Label], what: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from gnomon.methods.sieve.filter_files import Filter, load_filter
 from gnomon.methods.sieve.snippets import Snippet
 
 if TYPE_CHECKING:
-    from gnomon.core.llm.stack.meter import Meter
+    from gnomon.core.llm.roles import Models
     from gnomon.methods.sieve.judges import Judge
     from gnomon.methods.sieve.labels import Label
     from gnomon.methods.sieve.sieve import Fit
@@ -32,8 +31,8 @@ TEST_IN = 10
 
 def label(cfg: config.Label, run: Run) -> None:
     """Let the judge label uniformly drawn snippets."""
-    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.judges import judge_of
     from gnomon.methods.sieve.labelling import judged
     from gnomon.methods.sieve.students.linear import HashedLinear
 
@@ -43,18 +42,18 @@ def label(cfg: config.Label, run: Run) -> None:
     snippets = list(islice(stream.pass_(0), cfg.n))
     if len(snippets) < cfg.n:
         run.say(f"The source holds {len(snippets)} different snippets; all of them are labelled.")
-    found, meter = [], Meter()
-    for draw in range(cfg.repeat):
-        path = run.folder / ("labels.jsonl" if draw == 0 else f"labels-{draw + 1}.jsonl")
-        title = f"labels, draw {draw + 1}" if cfg.repeat > 1 else "labels"
-        with (
-            _judge(cfg, chosen, run, meter, temperature=cfg.temperature, draw=draw) as judge,
-            run.progress(len(snippets), title) as bar,
-        ):
-            found.append(judged(judge, snippets, path, progress=bar))
-        run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
-    run.log(labels=len(found[0]), passes=sum(row.label == 1 for row in found[0]), **meter.figures())
-    pages.labels(run.page, found, judge, chosen, meter)
+    found = []
+    with _asking(cfg, run) as models:
+        for draw in range(cfg.repeat):
+            judge = judge_of(models["judge"], chosen, cfg.llm, temperature=cfg.temperature, draw=draw)
+            path = run.folder / ("labels.jsonl" if draw == 0 else f"labels-{draw + 1}.jsonl")
+            title = f"labels, draw {draw + 1}" if cfg.repeat > 1 else "labels"
+            with run.progress(len(snippets), title) as bar:
+                found.append(judged(judge, snippets, path, progress=bar))
+            run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
+    passes = sum(row.label == 1 for row in found[0])
+    run.log(labels=len(found[0]), passes=passes, **models.figures("judge"))
+    pages.labels(run.page, found, chosen)
 
 
 def fit(cfg: config.Fit, run: Run) -> None:
@@ -69,21 +68,22 @@ def fit(cfg: config.Fit, run: Run) -> None:
         filter=chosen.name,
         student=cfg.model,
     )
-    from gnomon.core.llm.stack.meter import Meter
     from gnomon.methods.sieve import pages
+    from gnomon.methods.sieve.judges import judge_of
     from gnomon.methods.sieve.students import open_student
 
     if cfg.test and next(_documents(cfg, test=True), None) is None:
         raise BadInput(
             f"{cfg.source} holds too few documents to set one in {TEST_IN} aside. Leave out --test, or give more."
         )
-    student, meter = open_student(cfg.model, cfg.student), Meter()
-    with _judge(cfg, chosen, run, meter) as judge:
+    student = open_student(cfg.model, cfg.student)
+    with _asking(cfg, run) as models:
+        judge = judge_of(models["judge"], chosen, cfg.llm)
         found = _fitted(cfg, chosen, judge, student, run)
         run.artifact("model", run.folder / "model")
         run.artifact("labels", found.store.path)
         tested = _tested(cfg, judge, student, found, run) if cfg.test else []
-    pages.fit(run.page, found, judge, chosen, meter, tested)
+    pages.fit(run.page, found, chosen, tested)
 
 
 def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run: Run) -> Fit:
@@ -268,21 +268,11 @@ _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
 """Settings of `cost` that a fit has measured."""
 
 
-@contextmanager
-def _judge(
-    cfg: config.Label | config.Fit, chosen: Filter, run: Run, meter: Meter, **sampling: Any
-) -> Iterator[Judge]:
-    """The judge that the settings name, while it is needed: then its connections, files and servers are closed."""
-    from gnomon.core.llm.base import aclose
-    from gnomon.core.llm.stack.loop import run_async
-    from gnomon.methods.sieve.judges import open_judge
+def _asking(cfg: config.Label | config.Fit, run: Run) -> Models:
+    """The judge that the settings name, while it is needed."""
+    from gnomon.methods.sieve.judges import source_of
 
-    judge = open_judge(cfg.judge, chosen, cfg.llm, folder=run.folder / "replies", meter=meter, **sampling)
-    run.page.simulated = judge.is_simulated
-    try:
-        yield judge
-    finally:
-        run_async(aclose(judge))
+    return run.asking({"judge": source_of(cfg.judge)}, cfg.llm, folder=run.folder / "replies")
 
 
 def _documents(cfg: config.Label | config.Fit, test: bool | None = None) -> Iterator[Document]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from gnomon.core.files import room_file
 from gnomon.core.report import Page
 from gnomon.methods.sigext.phrases import Phrase, extract_phrases, locate
 from gnomon.methods.sigext.rows import Row
 from gnomon.methods.sigext.summarising import Summary
 
-TEMPLATE = Path(__file__).with_name("reading.html.j2")
+TEMPLATE = room_file(__name__, "summaries/reading.html.j2")
 LONGEST = 4000
 """Characters of a text that a page shows."""
 

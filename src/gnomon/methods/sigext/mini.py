@@ -7,7 +7,6 @@ from typing import Any
 
 from gnomon.core import env
 from gnomon.core.claims import decide
-from gnomon.core.llm import close
 from gnomon.core.run import Run
 from gnomon.core.study import write_summary
 from gnomon.methods.sigext import mini_page
@@ -17,9 +16,10 @@ from gnomon.methods.sigext.mini_models import SCALES, Scale
 from gnomon.methods.sigext.mini_study import (
     ARMS,
     KS,
+    SETTINGS,
+    SIMULATOR,
     World,
     build_world,
-    simulator,
     study,
     trained_writer,
     write_summaries,
@@ -102,11 +102,10 @@ def _seed(writers: list[str], scale: Scale, seed: int, run: Run, found: Findings
     for writer in writers:
         part = run.within(f"seed-{seed}/{writer}")
         part.folder.mkdir(parents=True, exist_ok=True)
-        llm = trained_writer(scale, part) if writer == "trained" else simulator()
-        try:
+        source = trained_writer(scale, part) if writer == "trained" else SIMULATOR
+        with part.asking({f"{writer} writer": source}, SETTINGS) as models:
+            llm = models[f"{writer} writer"]
             made = write_summaries(world, llm, seed, part.folder / "summaries.json")
-        finally:
-            close(llm)
         evaluation, scores = study(world, made)
         found.add(writer, scores)
         rows = mini_page.rows_of(evaluation, seed)

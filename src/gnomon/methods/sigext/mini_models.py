@@ -16,7 +16,7 @@ from gnomon.core.models.tiny import BOS, EOS, PAD, UNK
 from gnomon.core.rng import Rng, seeded
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig, fit
-from gnomon.core.worlds.council import KINDS, draw_facts, vocabulary, write_document, write_summary
+from gnomon.methods.sigext.council import KINDS, draw_facts, vocabulary, write_document, write_summary
 from gnomon.methods.sigext.feeding import IGNORED, padded
 from gnomon.methods.sigext.prompting import Template, build_prompt, load_template
 from gnomon.methods.sigext.rows import Row

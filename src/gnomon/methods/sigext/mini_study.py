@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.files import write_json
-from gnomon.core.llm import LLM, Local, open_llm
+from gnomon.core.llm import LLM, LLMConfig, Role
 from gnomon.core.metrics.rouge import rouge
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
-from gnomon.core.worlds.council import TARGET
 from gnomon.methods.sigext.baselines import rank_phrases
+from gnomon.methods.sigext.council import TARGET
 from gnomon.methods.sigext.evaluation import Evaluation, evaluate, matched_length
 from gnomon.methods.sigext.mini_models import (
     TEMPLATE,
@@ -58,6 +58,9 @@ ARMS = (
     "oracle",
 )
 SIMULATOR = "sim:summariser?uptake=0.8&base=0.33"
+"""The writer that is always there."""
+SETTINGS = LLMConfig(concurrency=256, cache=False)
+"""How a writer is asked."""
 
 
 @dataclass(frozen=True)
@@ -143,17 +146,17 @@ def write_summaries(world: World, llm: LLM, seed: int, done: Path) -> list[Summa
     """A summary for every document and arm; those of a finished earlier attempt are read back."""
     if not done.exists():
         sampling = Sampling(max_tokens=96 * world.unit, temperature=1.0, top_p=0.8, seed=seed)
-        made = summarise(world.rows, world.shown, llm, TEMPLATE, sampling, concurrency=256)
+        made = summarise(world.rows, world.shown, llm, TEMPLATE, sampling, concurrency=SETTINGS.concurrency)
         write_json(done, [asdict(one) for one in made])
     stored = json.loads(done.read_text("utf-8"))
     return [Summary(**{**one, "phrases": tuple(Phrase(**p) for p in one["phrases"])}) for one in stored]
 
 
-def trained_writer(scale: Scale, part: PartOfRun) -> LLM:
-    """The T5, asked through the interface that any model is asked through."""
+def trained_writer(scale: Scale, part: PartOfRun) -> Role:
+    """The T5, trained, as what fills the role of the writer."""
     folder = train_writer(scale, tokenizer(), part, part.folder / "writer")
     shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
-    return Local(folder, device=scale.device, batch_size=64)
+    return Role(f"hf:{folder}", device=scale.device, batch_size=64)
 
 
 def study(world: World, made: Sequence[Summary]) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
@@ -189,8 +192,3 @@ def _spearman(x: Sequence[float], y: Sequence[Any]) -> float:
 
     value = float(spearmanr(x, y).statistic) if len(set(y)) > 1 else 0.0
     return 0.0 if math.isnan(value) else value
-
-
-def simulator() -> LLM:
-    """The writer that is always there."""
-    return open_llm(SIMULATOR)

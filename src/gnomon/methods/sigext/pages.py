@@ -228,15 +228,3 @@ def tuned(page: Page, found: Tuned, judge: str) -> None:
             for p in dict.fromkeys(row["percentile"] for row in found.tried)
         }
         page.lines(lines, x_label="K", y_label=f"ROUGE-1 {what}", caption=what)
-
-
-def spent(page: Page, figures: Mapping[str, Any]) -> None:
-    """What asking took, faults that were tried again among it."""
-    faults = figures.get("faults", {})
-    row = {name: value for name, value in figures.items() if name not in ("faults", "SIMULATED")}
-    page.table([row], caption="what was asked of the language model")
-    if faults:
-        page.table(
-            [{"fault": name, "times": n} for name, n in faults.items()],
-            caption="faults, those that a later attempt made good among them",
-        )

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.sigext.phrases import Phrase, tokens
 
@@ -57,7 +57,7 @@ def load_template(name: str) -> Template:
         BadConfig: there is no such template and no such file.
     """
     if name in SETS:
-        return Template((files(__package__) / "prompts" / f"{name}.txt").read_text("utf-8").strip())
+        return Template(room_file(__name__, f"prompts/{name}.txt").read_text("utf-8").strip())
     path = Path(name)
     if not path.is_file():
         raise BadConfig(f'There is no prompt template or file "{name}". {nearest(name, SETS)}')

@@ -225,14 +225,14 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
     pairs = [(arm, n) for arm in cfg.arms for n in ((0,) if arm == "none" else sorted({k, *cfg.curve}))]
     run.plan(documents=len(rows), arms=[f"{arm}, K={n}" for arm, n in pairs], calls=len(rows) * len(pairs))
-    from gnomon.methods.sigext import pages
     from gnomon.methods.sigext.evaluation import evaluate as measure
-    from gnomon.methods.sigext.summarising import Hints, Sampling, asked, room_of, summarise
+    from gnomon.methods.sigext.summarising import Hints, Sampling, room_of, summarise
 
     hints = Hints(rows, extractor, encoder=cfg.encoder, language=reading.language, rng=run.rng)
     shown = {(arm, n): hints.of(arm, max(n, 1)) for arm, n in pairs}
     sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, run.seed)
-    with asked(cfg.llm, cfg.asking, run.folder / "replies", run.page) as (llm, meter):
+    with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
+        llm = models["writer"]
         limit, count = room_of(llm, cfg.max_tokens)
         made = summarise(
             rows,
@@ -249,7 +249,6 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     records.write(run.artifact("records", run.folder / "predictions.jsonl"), written)
     found = measure(rows, made, faithfulness=cfg.faithfulness, language=reading.language, workers=cfg.workers)
     _finish(run, rows, made, found)
-    pages.spent(run.page, meter.figures())
 
 
 def evaluate(cfg: config.Evaluate, run: Run) -> None:
@@ -286,13 +285,11 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
         pages.tuned(run.page, found, "the phrases themselves")
     else:
         from gnomon.methods.sigext.predictions import summary_judge
-        from gnomon.methods.sigext.summarising import asked
 
-        with asked(cfg.llm, cfg.asking, run.folder / "replies", run.page) as (llm, meter):
-            judge = summary_judge(rows, llm, cfg, run.seed, extractor.settings.reading.language)
+        with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
+            judge = summary_judge(rows, models["writer"], cfg, run.seed, extractor.settings.reading.language)
             found = tune(rows, scores, cfg.ks, cfg.percentiles, judge)
         pages.tuned(run.page, found, f"summaries of {cfg.llm}")
-        pages.spent(run.page, meter.figures())
     for row in found.tried:
         run.log(**row)
     write_json(run.artifact("tuned", run.folder / "tuned.json"), asdict(found))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gnomon.core.llm import LLM, LLMConfig, Meter, Reply, Request, ask, close, complete, connect, is_simulated
+from gnomon.core.llm import LLM, Reply, Request, ask, complete
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
@@ -219,18 +217,6 @@ def fault_of(reply: Reply) -> str | None:
     if reply.error is not None:
         return str(reply.fault or "failed")
     return None if reply.text.strip() else "empty"
-
-
-@contextmanager
-def asked(ref: str, cfg: LLMConfig, folder: Path, page: Any) -> Iterator[tuple[LLM, Meter]]:
-    """The language model while it is needed, its replies kept in `folder`; the page says when it is a simulator."""
-    meter = Meter()
-    llm = connect(ref, cfg, folder=folder, meter=meter)
-    page.simulated |= is_simulated(llm)
-    try:
-        yield llm, meter
-    finally:
-        close(llm)
 
 
 def room_of(llm: Any, max_tokens: int) -> tuple[int | None, Callable[[str], int]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gnomon.core.files import room_file
 from gnomon.errors import ModelMismatch
 from gnomon.methods.truth_probes.answers import Answer
 
@@ -64,7 +64,7 @@ def p_true(
 
 def _prompt(tokenizer: Any, answer: Answer, exact: bool, swapped: bool) -> tuple[list[int], tuple[int, int]]:
     """Token ids up to the letter, and the letters' ids: True first. They are read off the whole text, so that spaces are right."""
-    template = (files(__package__) / "prompts" / "p_true.txt").read_text("utf-8").rstrip("\n")
+    template = room_file(__name__, "prompts/p_true.txt").read_text("utf-8").rstrip("\n")
     said = answer.exact_answer if exact else answer.answer.strip()
     text = template.format(
         question=answer.question,

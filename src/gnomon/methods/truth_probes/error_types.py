@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gnomon.core.metrics.ranking import Auc, auc_interval
-from gnomon.core.probes import LinearProbe, fit_probe
 from gnomon.methods.truth_probes.clusters import Typed
+from gnomon.methods.truth_probes.linear import LinearProbe, fit_probe
 from gnomon.methods.truth_probes.splits import Rows, folds
 
 MERGED = ("A", "B", "C", "D", "E")

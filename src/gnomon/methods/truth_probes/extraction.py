@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes.answers import NO_ANSWER, Answer
 from gnomon.methods.truth_probes.insisting import ask_until
@@ -180,7 +180,7 @@ def _at(answer: Answer, span: Span | None) -> Answer:
 
 
 def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int) -> list[Answer]:
-    prompt = (files(__package__) / "prompts" / "extract.txt").read_text("utf-8")
+    prompt = room_file(__name__, "prompts/extract.txt").read_text("utf-8")
     found: dict[int, Answer] = {}
     for i, answer in enumerate(answers):
         span = find_gold(answer, match) if answer.z else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core.metrics.ranking import auc
-from gnomon.core.probes import LinearProbe, fit_along
+from gnomon.methods.truth_probes.linear import LinearProbe, fit_along
 from gnomon.methods.truth_probes.splits import Rows, split
 from gnomon.methods.truth_probes.states import RepStore
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, BadInput
 from gnomon.lazy import function
 from gnomon.methods.truth_probes.answers import Answer
@@ -128,7 +128,7 @@ def read_digit(text: str) -> int | None:
 
 def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> list[Answer]:
     """Ask until a digit comes; where none does, the answer counts as wrong."""
-    prompt = (files(__package__) / "prompts" / "judge.txt").read_text("utf-8")
+    prompt = room_file(__name__, "prompts/judge.txt").read_text("utf-8")
     prompts = {
         i: prompt.format(question=one.question, gold=" | ".join(one.gold), answer=one.answer)
         for i, one in enumerate(answers)

@@ -7,7 +7,6 @@ so that a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -127,8 +126,8 @@ def with_labels(answers: Sequence[Answer], cfg: config.Labelling, run: Run) -> l
     """The answers judged, as the settings say."""
     if cfg.label == "match" or cfg.label.startswith("rule:"):
         return label(answers, cfg.label, match=cfg.match)
-    with asked(cfg.label, cfg, run, "judge") as llm:
-        return label(answers, "judge", match=cfg.match, llm=llm, concurrency=cfg.llm.concurrency)
+    with run.asking({"judge": cfg.label}, cfg.llm) as models:
+        return label(answers, "judge", match=cfg.match, llm=models["judge"], concurrency=cfg.llm.concurrency)
 
 
 def with_exact(answers: Sequence[Answer], text: str, cfg: Any, run: Run) -> tuple[list[Answer], Extraction]:
@@ -136,28 +135,10 @@ def with_exact(answers: Sequence[Answer], text: str, cfg: Any, run: Run) -> tupl
     how = Extraction.parse(text, sorted({answer.task for answer in answers}))
     if how.kind != "llm":
         return extract(answers, how, match=getattr(cfg, "match", "boundary")), how
-    with asked(how.detail, cfg, run, "extract") as llm:
+    with run.asking({"extract": how.detail}, cfg.llm) as models:
         match: Match = getattr(cfg, "match", "boundary")
-        return extract(answers, how, match=match, llm=llm, concurrency=cfg.llm.concurrency), how
-
-
-@contextmanager
-def asked(ref: str | None, cfg: Any, run: Run, purpose: str) -> Iterator[Any]:
-    """A language model while it is needed, or None where none is named.
-
-    Its replies are kept in the run's folder, and the report tells of a simulated one.
-    """
-    from gnomon.core.llm import close, connect, is_simulated
-
-    if ref is None:
-        yield None
-        return
-    llm = connect(ref, cfg.llm, folder=run.folder / "replies" / purpose)
-    run.page.simulated |= is_simulated(llm)
-    try:
-        yield llm
-    finally:
-        close(llm)
+        llm, concurrency = models["extract"], cfg.llm.concurrency
+        return extract(answers, how, match=match, llm=llm, concurrency=concurrency), how
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gnomon.core.files import write_json
-from gnomon.core.probes import LinearProbe, fit_probe
 from gnomon.errors import BadInput, ModelMismatch
+from gnomon.methods.truth_probes.linear import LinearProbe, fit_probe
 from gnomon.methods.truth_probes.splits import FEWEST, require_both
 
 if TYPE_CHECKING:

@@ -255,12 +255,13 @@ def score(cfg: config.Score, run: Run) -> None:
     way = probe.extract if cfg.extract == "as trained" else cfg.extract
     run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way)
     from gnomon.methods.truth_probes import pages
-    from gnomon.methods.truth_probes.pipeline import asked, load_handle
+    from gnomon.methods.truth_probes.pipeline import load_handle
     from gnomon.methods.truth_probes.scoring import Asked, Scorer, stream
 
     how = Extraction.parse(way, [probe.task])
-    with asked(how.detail if how.kind == "llm" else None, cfg, run, "extract") as llm:
-        scorer = Scorer(load_handle(cfg.model, cfg.dtype), probe, how, llm, cfg.max_new_tokens)
+    with run.asking({"extract": how.detail if how.kind == "llm" else None}, cfg.llm) as models:
+        handle = load_handle(cfg.model, cfg.dtype)
+        scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens)
         path = run.folder / "scores.jsonl"
         if cfg.source == "-":
             run.is_stream = True

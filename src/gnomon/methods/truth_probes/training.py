@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomon.core.probes import fit_probe
 from gnomon.errors import ModelMismatch
 from gnomon.methods.truth_probes.answers import Answer
 from gnomon.methods.truth_probes.asking import p_true
 from gnomon.methods.truth_probes.evaluation import Detector, Seeds, choose_layer, evaluate, over_seeds
+from gnomon.methods.truth_probes.linear import fit_probe
 from gnomon.methods.truth_probes.pipeline import Prepared
 from gnomon.methods.truth_probes.probe import ErrorProbe
 from gnomon.methods.truth_probes.splits import require_both, split, usable

@@ -14,13 +14,13 @@ from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.worlds import Scene
 from gnomon.methods.vl_lens.captions import describe
 from gnomon.methods.vl_lens.detection import SCORES, detect, score, truth_of
 from gnomon.methods.vl_lens.lens import LensResult, lens
 from gnomon.methods.vl_lens.mini_model import PROMPT, Scale
 from gnomon.methods.vl_lens.mitigation import Rewritten, Setting, rewrite
 from gnomon.methods.vl_lens.objects import Vocabulary
+from gnomon.methods.vl_lens.scenes import Scene
 from gnomon.methods.vl_lens.sweeping import halves, outcome, sweep_halves, writer
 from gnomon.methods.vl_lens.words import random_like, word_vector
 

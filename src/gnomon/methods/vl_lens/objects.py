@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gnomon.core.files import room_file
 from gnomon.errors import BadInput
 
-COCO = Path(__file__).with_name("coco.txt")
+COCO = room_file(__name__, "templates/coco.txt")
 """The 80 names of COCO with everyday words for them."""
 
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL.Image import Image
 
+from gnomon.core.files import room_file
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report.markup import data_uri
 from gnomon.methods.vl_lens.mitigation import Rewritten
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gnomon.core.report import Page
     from gnomon.methods.vl_lens.lens import LensResult
 
-HERE = Path(__file__).parent
 MAX_LAYERS = 12
 """Layers that a page shows; of deeper models these are spread evenly."""
 
@@ -55,8 +54,8 @@ def explore(page: Page, result: LensResult, b: int, picture: Image, *, name: str
         if layout.tiles
     ]
     page.panel(
-        HERE / "explore.html.j2",
-        HERE / "explore.js",
+        room_file(__name__, "templates/explore.html.j2"),
+        room_file(__name__, "templates/explore.js"),
         name=name,
         lens=lens,
         uri=uri,
@@ -138,7 +137,7 @@ def changes(
         }
         for image_id, change in rows
     ]
-    page.panel(HERE / "changes.html.j2", rows=told, caption=caption)
+    page.panel(room_file(__name__, "templates/changes.html.j2"), rows=told, caption=caption)
 
 
 def marked(

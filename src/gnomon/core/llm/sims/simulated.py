@@ -19,17 +19,17 @@ from urllib.parse import parse_qsl, quote
 from gnomon.core.config import fingerprint
 from gnomon.core.llm.base import Reply, Request, Usage
 from gnomon.core.llm.endpoint.client import until_stop
-from gnomon.core.llm.sims import SIMULATORS
 from gnomon.core.llm.sims.faults import Faults
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, nearest
 from gnomon.lazy import resolve
+from gnomon.registry import SIMULATORS
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
 
 class Simulator(Protocol):
-    """What one file of this package defines: a frozen dataclass whose fields are its planted truths."""
+    """What a room that judges by a simulated character defines: a frozen dataclass whose fields are its planted truths."""
 
     def answer(self, request: Request, noise: random.Random) -> str:
         """The answer to a request; every random choice is drawn from `noise`."""

@@ -30,6 +30,11 @@ class Prices:
     tokens_out: float
     """Tokens of answers."""
 
+    @classmethod
+    def of(cls, tokens_in: float | None, tokens_out: float | None) -> Prices | None:
+        """The prices of settings; None where one of the two is not known."""
+        return None if tokens_in is None or tokens_out is None else cls(tokens_in, tokens_out)
+
     def usd(self, usage: Usage) -> float:
         """The cost of `usage` in USD.
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
 from gnomon.core.llm.stack.budget import Prices
 from gnomon.errors import BudgetSpent
+
+_SUMMED = ("fresh", "cached", "failed", "unasked", "tokens_in", "tokens_out", "seconds")
+"""Counts of a meter that are added up for a total."""
 
 
 class Meter:
@@ -73,6 +77,25 @@ class Meter:
         """Count a request that the budget had no room for."""
         with self._lock:
             self.unasked += 1
+
+    @classmethod
+    def total(cls, meters: Iterable[Meter]) -> Meter:
+        """A meter with the sums of others; money is None where none of them counts it."""
+        total = cls()
+        for meter in meters:
+            for name in _SUMMED:
+                setattr(total, name, getattr(total, name) + getattr(meter, name))
+            total.faults.update(meter.faults)
+            total.is_estimate |= meter.is_estimate
+            total.is_simulated |= meter.is_simulated
+            if meter.usd is not None:
+                total.usd = (total.usd or 0.0) + meter.usd
+        return total
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any request has reached this meter."""
+        return bool(self.fresh or self.cached or self.failed or self.unasked or self.faults)
 
     def figures(self) -> dict[str, Any]:
         """Everything counted, for a report."""

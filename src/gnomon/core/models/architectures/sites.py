@@ -20,48 +20,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import nn
 
+from gnomon.core.models.architectures.parts import Family, Layout, VLFamily
+from gnomon.core.models.architectures.text import FAMILIES
+from gnomon.core.models.architectures.vision import VLMS, image_token
 from gnomon.errors import BadInput, ModelMismatch, nearest
-
-if TYPE_CHECKING:
-    from gnomon.core.models.architectures.vision import VLFamily
 
 Site = str
 
 VISION = "vision"
 """The stack that sees images; its texts are images (or tiles of them) and all of its tokens are real."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """Where an architecture keeps the parts of a stack of blocks, as module paths; those of a block are relative to it."""
-
-    blocks: str
-    """The list of blocks. The module that holds it is the one called with token ids."""
-    final_norm: str | None
-    """The norm after the last block; `None` without one."""
-    attn_out: str
-    """Within a block, the module whose output attention adds to the residual stream."""
-    mlp_out: str
-    """Within a block, the module whose output the MLP adds."""
-    mid_into: str | None = None
-    """Within a block, the norm that the residual stream enters between attention and MLP."""
-    mid_from: str | None = None
-    """Or the module that the whole stream leaves there; neither where attention and MLP read the same stream."""
-    cross_out: str | None = None
-    """Within a decoder's block, the module whose output it adds from the encoder."""
-    project: str | None = None
-    """The module between the final norm and the output embedding, if there is one."""
-    reader: str | None = None
-    """The module whose arguments say which tokens a call is about; `None` for the one that holds the blocks."""
-
-
-Layout = Family | Mapping[str, Family]
-"""One stack, or those of a model by the prefix of their sites, the one that writes last:
-`{"encoder": Family(...), "decoder": Family(...)}`, `{"vision": Family(...), "": Family(...)}`."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +104,6 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
     Raises:
         ModelMismatch: the family is not in the table, or a path leads nowhere.
     """
-    from gnomon.core.models.architectures.text import layout_of
-    from gnomon.core.models.architectures.vision import VLFamily, image_token
-
     root: Any = model
     if hasattr(root, "get_base_model"):
         root = root.get_base_model()
@@ -204,9 +172,6 @@ def _at(root: nn.Module, path: str) -> nn.Module:
 
 def _unknown(root: Any) -> str:
     """What could not be found, what was found instead, and how to describe it."""
-    from gnomon.core.models.architectures.text import FAMILIES
-    from gnomon.core.models.architectures.vision import VLMS
-
     lists = [(name, m) for name, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
     path, blocks = max(lists, key=lambda found: len(found[1]), default=("...", [nn.Identity()]))
     parts = ", ".join(name for name, _ in blocks[0].named_children()) or "..."
@@ -218,3 +183,9 @@ def _unknown(root: Any) -> str:
         f'table: ModelHandle(model, tokenizer, family=Family(blocks="{path}", final_norm=..., attn_out=..., mlp_out=...)), '
         f"paths as in model.named_modules(); a block here has {parts}. {advice}Known: {', '.join(sorted(known))}."
     )
+
+
+def layout_of(config: Any) -> Layout | VLFamily | None:
+    """The table of a model with this config; `None` for a type that is not known."""
+    layout = FAMILIES.get(config.model_type) or VLMS.get(config.model_type)
+    return layout(config) if callable(layout) else layout

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from gnomon.core.models.architectures.sites import Family, Layout
-from gnomon.core.models.architectures.vision import VLFamily
+from gnomon.core.models.architectures.parts import Family, Layout
 
 _LLAMA = Family("model.layers", "model.norm", "self_attn", "mlp", mid_into="post_attention_layernorm")
 # Gemma normalises what attention and MLP return before it adds them.
@@ -78,11 +77,3 @@ FAMILIES: dict[str, Layout | Callable[[Any], Layout]] = {
     "qwen3": _LLAMA,
     "t5": _t5,
 }
-
-
-def layout_of(config: Any) -> Layout | VLFamily | None:
-    """The table of a model with this config; `None` for a type that is not known."""
-    from gnomon.core.models.architectures.vision import VLMS
-
-    found = FAMILIES.get(config.model_type) or VLMS.get(config.model_type)
-    return found(config) if callable(found) else found

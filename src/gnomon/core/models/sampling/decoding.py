@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gnomon.core.models.architectures.parts import VLFamily
 from gnomon.core.models.architectures.sites import module_at
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
@@ -23,8 +24,6 @@ from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from gnomon.core.models.handle import ModelHandle
 
 
 @runtime_checkable
@@ -61,15 +60,16 @@ def read_prompts(
     return (_BesidePrompt if is_beside else _AfterPrompt)(model, batch, rows)
 
 
-def read_images(handle: ModelHandle, batch: Batch, places: Sequence[int]) -> Decoding:
+def read_images(model: PreTrainedModel, family: VLFamily, batch: Batch, places: Sequence[int]) -> Decoding:
     """Prompts with images, or without, that a vision-language model has read.
 
     Args:
-        handle: the model.
+        model: a vision-language model.
+        family: where its parts are.
         batch: the prompts, padded on the left.
         places: which prompt of the call each is, for edits.
     """
-    return _AfterImages(handle, batch, torch.tensor(list(places), device=handle.model.device))
+    return _AfterImages(model, family, batch, torch.tensor(list(places), device=model.device))
 
 
 def start_token(model: PreTrainedModel) -> int:
@@ -143,13 +143,15 @@ class _AfterPrompt:
 class _AfterImages(_AfterPrompt):
     """A vision-language model: the images are read with the prompt, then its language model goes on alone."""
 
-    def __init__(self, handle: ModelHandle, batch: Batch, rows: Int[Tensor, " B"]):
-        sees: Any = handle.sites.sees
-        self.model, self.rows = module_at(handle.model, sees.language), rows  # type: ignore[assignment]
-        placed, self.shift = sees.positions(handle.model, batch)
+    def __init__(self, model: Any, family: VLFamily, batch: Batch, rows: Int[Tensor, " B"]):
+        self.model, self.rows = module_at(model, family.language), rows  # type: ignore[assignment]
+        placed, self.shift = family.positions(model, batch)
         self.axes = placed.shape[:-2]
-        model = self.model if batch.images is None else handle.model
-        self._read(model, batch, batch.inputs("vlm") | {"position_ids": placed})
+        self._read(
+            self.model if batch.images is None else model,
+            batch,
+            batch.inputs("vlm") | {"position_ids": placed},
+        )
 
     def _position_ids(self) -> Tensor:
         placed = self.position + self.shift

@@ -8,25 +8,23 @@ the prompts still missing gives what the uninterrupted one would have given.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
-from gnomon.core.models.handle import ModelHandle, as_handle, unpack
 from gnomon.core.models.images import SeenText
 from gnomon.core.models.sampling.config import GenConfig
-from gnomon.core.models.sampling.decoding import Decoding, read_images, read_prompts
-from gnomon.core.models.sampling.sampler import Progress, Row, Sampler, Watch
+from gnomon.core.models.sampling.decoding import Decoding, read_prompts
+from gnomon.core.models.sampling.sampler import Row, Sampler, Watch
 from gnomon.core.models.sampling.text import StopFinder, completion_text, decode, encode_prompts, padding_id
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-__all__ = ["Completion", "GenConfig", "Progress", "Watch", "generate"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,20 @@ class Completion:
     """Raw logit of each token, before temperature."""
 
 
+Read = Callable[[Sequence[Sequence[int]], Sequence[int]], Decoding]
+"""(prompts as token ids, which prompt of the call each is) -> the prompts, read by the model."""
+
+
 @torch.no_grad()
 def generate(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase | None,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str | Sequence[int]],
     gen: GenConfig,
     *,
     generator: Rng | Sequence[Rng],
-    images: Sequence[Any] | None = None,
+    seen: Sequence[SeenText] | None = None,
+    read: Read | None = None,
     watch: Watch | None = None,
 ) -> list[list[Completion]]:
     """`gen.n` completions of each prompt, in the order of `prompts`.
@@ -64,28 +67,26 @@ def generate(
     and repeated for its samples.
 
     Args:
-        model: a causal, sequence-to-sequence or vision-language transformers model, or a `ModelHandle`.
-        tokenizer: its tokenizer, or its processor if the prompts have images; `None` with a handle.
+        model: a transformers model that writes text.
+        tokenizer: its tokenizer.
         prompts: texts, encoded as the tokenizer does by default, or token ids, taken as they are.
         gen: how to sample.
         generator: names the random streams; unused at temperature 0. One for all prompts, of which equal ones then differ;
             or one per prompt, and each gets what it would get alone with its own.
-        images: per prompt an image or a list of them, as for `ModelHandle.encode`; the prompts are then texts.
+        seen: the prompts with their images, processed; None where they have none.
+        read: how the model reads prompts; None reads texts alone.
         watch: called after each token of a batch; may end rows.
 
     Raises:
-        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; an image cannot be
-            read or has no place in its prompt.
+        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt.
         ModelMismatch: the model writes no text.
     """
-    handle = model if isinstance(model, ModelHandle) or images is None else as_handle(model, tokenizer)
-    seen = None if images is None else handle.see([str(prompt) for prompt in prompts], images)
-    model, tokenizer = unpack(handle, None if isinstance(handle, ModelHandle) else tokenizer)
     if model.get_output_embeddings() is None:
         raise ModelMismatch(f"{type(model).__name__} has no output embedding and writes no text.")
+    read = read or partial(read_prompts, model, pad_id=padding_id(tokenizer))
     continues = not model.config.is_encoder_decoder
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    encoded = encode_prompts(tokenizer, [one.ids for one in seen] if seen else prompts, positions)
+    encoded = encode_prompts(tokenizer, [text.ids for text in seen] if seen else prompts, positions)
     stops = StopFinder(tokenizer, gen.stop, model.config.get_text_config().vocab_size)
     ends = _end_ids(model, tokenizer)
     limits = [_limit(gen, positions, len(prompt) if continues else 1) for prompt in encoded]
@@ -94,7 +95,9 @@ def generate(
     model.eval()
     try:
         for group in _plan_groups(rows, gen):
-            prefix = _read(handle, group, seen, padding_id(tokenizer))
+            prefix = read(
+                [samples[0].prompt for samples in group], [samples[0].place[0] for samples in group]
+            )
             flat = [(i, row) for i, samples in enumerate(group) for row in samples]
             for start in range(0, len(flat), gen.batch_size):
                 sources, part = zip(*flat[start : start + gen.batch_size], strict=True)
@@ -118,21 +121,11 @@ def generate(
     ]
 
 
-def _read(model: Any, group: list[list[Row]], seen: list[SeenText] | None, pad_id: int) -> Decoding:
-    """The prompts of a group, read."""
-    places = [samples[0].place[0] for samples in group]
-    prompts = [samples[0].prompt for samples in group]
-    if not isinstance(model, ModelHandle) or model.kind != "vlm":
-        return read_prompts(unpack(model, pad_id)[0], prompts, places, pad_id)
-    batch = model.gather([seen[i] for i in places]) if seen else model.pad(prompts).to(model.model.device)
-    return read_images(model, batch, places)
-
-
 def _streams(
-    encoded: list[list[int]], seen: list[SeenText] | None, generator: Rng | Sequence[Rng]
+    encoded: list[list[int]], seen: Sequence[SeenText] | None, generator: Rng | Sequence[Rng]
 ) -> list[Rng]:
     """The random stream of each prompt; under one generator equal prompts are told apart by how many came before."""
-    shown = [one.fingerprint() for one in seen] if seen else [()] * len(encoded)
+    shown = [text.fingerprint() for text in seen] if seen else [()] * len(encoded)
     if not isinstance(generator, Rng):
         if len(generator) != len(encoded):
             raise BadInput(f"{len(encoded)} prompts need as many generators; got {len(generator)}.")

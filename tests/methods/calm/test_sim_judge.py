@@ -7,10 +7,10 @@ from statistics import NormalDist, fmean
 import pytest
 
 from gnomon.core.llm import ask, complete, open_llm
-from gnomon.core.llm.sims.judge import Judge
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import worked
 from gnomon.errors import BadConfig
+from gnomon.methods.calm.sim_judge import Judge
+from gnomon.methods.calm.world import worked
 
 N = 600
 FIRST, SECOND = worked(24, 10, Rng(1)), worked(24, 10, Rng(2))  # equally good

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
-from gnomon.core.worlds.house.aspects import ASPECTS, INVENTIONS, LEVELS, ORDER, read_requests
-from gnomon.core.worlds.house.facts import read_notes
-from gnomon.core.worlds.house.summaries import Reading, levels_of_order, read_summary, same_order
+from gnomon.methods.crispo.house.aspects import ASPECTS, INVENTIONS, LEVELS, ORDER, read_requests
+from gnomon.methods.crispo.house.facts import read_notes
+from gnomon.methods.crispo.house.summaries import Reading, levels_of_order, read_summary, same_order
 
 _EXAMPLE = re.compile(r"<example>\n(.*?)\n</example>", re.DOTALL)
 

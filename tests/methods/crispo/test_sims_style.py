@@ -8,7 +8,8 @@ import pytest
 
 from gnomon.core.llm import ask, complete, open_llm, tagged
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house import (
+from gnomon.errors import BadConfig
+from gnomon.methods.crispo.house import (
     ASPECTS,
     INVENTIONS,
     draw_documents,
@@ -19,8 +20,7 @@ from gnomon.core.worlds.house import (
     style_score,
     with_request,
 )
-from gnomon.core.worlds.house.aspects import LENGTH, ORDER
-from gnomon.errors import BadConfig
+from gnomon.methods.crispo.house.aspects import LENGTH, ORDER
 
 PROMPT = "Summarise the notes.\n<notes>\n{}\n</notes>\nWrite it inside <summary> and </summary>."
 TARGET, OWN = (1, 2, 3, 1, 2, 1, 3, 1), (0, 1, 0, 2, 0, 3, 0, 2)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house import (
+from gnomon.errors import BadConfig
+from gnomon.methods.crispo.house import (
     ASPECTS,
     INVENTIONS,
     Fact,
@@ -25,9 +26,8 @@ from gnomon.core.worlds.house import (
     summary,
     with_request,
 )
-from gnomon.core.worlds.house.aspects import ORDER, with_sentence
-from gnomon.core.worlds.house.summaries import choose, ordered
-from gnomon.errors import BadConfig
+from gnomon.methods.crispo.house.aspects import ORDER, with_sentence
+from gnomon.methods.crispo.house.summaries import choose, ordered
 
 STYLES = st.tuples(*[st.integers(0, 3)] * 8)
 ANNA = Fact("Anna", "Berger", "treasurer", 0, 4200, "roof", 3, 2)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gnomon.core.worlds.house.aspects import (
+from gnomon.methods.crispo.house.aspects import (
     AMOUNTS,
     ASPECTS,
     CLOSING,
@@ -22,7 +22,7 @@ from gnomon.core.worlds.house.aspects import (
     TENSE,
     Style,
 )
-from gnomon.core.worlds.house.facts import VERBS, Fact
+from gnomon.methods.crispo.house.facts import VERBS, Fact
 
 OPENINGS = ("", "In short:", "For the minutes:", "Dear all,")
 CLOSINGS = ("", "More will follow.", "No action is needed.", "Questions are welcome.")

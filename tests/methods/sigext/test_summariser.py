@@ -6,8 +6,8 @@ from statistics import NormalDist
 import pytest
 
 from gnomon.core.llm import ask, complete, open_llm
-from gnomon.core.worlds.council import draw_facts, read_summary, write_document
 from gnomon.errors import BadConfig
+from gnomon.methods.sigext.council import draw_facts, read_summary, write_document
 
 N, FACTS = 250, 9
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
-from gnomon.core.worlds import Scene, SceneWorld
-from gnomon.core.worlds.scenes import GREY, pairs
 from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.vl_lens.scenes import GREY, Scene, SceneWorld, pairs
 
 NAMES = tuple("abcdefgh")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.house.aspects import LENGTH, SHORTEST, Style
-from gnomon.core.worlds.house.facts import Fact, draw_facts, notes, phrases
-from gnomon.core.worlds.house.summaries import summary
+from gnomon.methods.crispo.house.aspects import LENGTH, SHORTEST, Style
+from gnomon.methods.crispo.house.facts import Fact, draw_facts, notes, phrases
+from gnomon.methods.crispo.house.summaries import summary
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A writer that changes texts as it is told, and now and then changes what it must not: its slips come at planted rates.
 
 The text is between <text> and </text>; what to do with it is in words around it. Asked whether <before> and <after> mean the same,
-it compares their sums (see `gnomon.core.worlds.judging`).
+it compares their sums (see `gnomon.methods.calm.world`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
 from gnomon.core.llm.parse import tagged
-from gnomon.core.worlds.judging import sums
+from gnomon.methods.calm.world import sums
 
 TONES = {
     "cheerful": "What a joyful task, and how delightful to work it out!",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gnomon.core.worlds.house.aspects import ASPECTS, LENGTH, ORDER, Style
-from gnomon.core.worlds.house.documents import Document
-from gnomon.core.worlds.house.summaries import choose, ordered, same_order
+from gnomon.methods.crispo.house.aspects import ASPECTS, LENGTH, ORDER, Style
+from gnomon.methods.crispo.house.documents import Document
+from gnomon.methods.crispo.house.summaries import choose, ordered, same_order
 
 
 def expected_score(

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
-from gnomon.core.worlds.house.aspects import (
+from gnomon.methods.crispo.house.aspects import (
     ASPECTS,
     INVENTIONS,
     parse_style,
     read_forbidden,
     read_requests,
 )
-from gnomon.core.worlds.house.facts import Fact, last_notes, phrases
-from gnomon.core.worlds.house.summaries import summary
+from gnomon.methods.crispo.house.facts import Fact, last_notes, phrases
+from gnomon.methods.crispo.house.summaries import summary
 
 TAG = "summary"
 _HINTS = re.compile(r"^key ?phrases:(.*)$", re.IGNORECASE | re.MULTILINE)

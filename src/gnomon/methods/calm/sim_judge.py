@@ -1,6 +1,6 @@
 """A judge of answers with planted biases: a softmax over what it reads of each answer, and over what should not matter.
 
-The utility of an answer is its quality (right steps, as `gnomon.core.worlds.judging` reads them from the text) plus the weight of
+The utility of an answer is its quality (right steps, as `gnomon.methods.calm.world` reads them from the text) plus the weight of
 every cue it shows. A choice is drawn with probability proportional to exp(utility), so that with two answers
 
     P(first is chosen) = sigmoid(difference of their utilities)
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import CHANCE, Candidate, Seen, seen, worked
+from gnomon.methods.calm.world import CHANCE, Candidate, Seen, seen, worked
 
 _WANTED = re.compile(r"Work out (\d+) sums")
 _TIE = re.compile(r"\"(?:\[\[)?(C|Tie)(?:\]\])?\" if they are equally good")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.text import stopwords
-from gnomon.core.worlds.council import (
+from gnomon.methods.sigext.council import (
     FRAMES,
     KINDS,
     MODIFIERS,

@@ -244,7 +244,8 @@ def _texture(number: int, size: int) -> Bool[np.ndarray, "S S"]:
         (size + x - y) // width,
         (rows % 2) * (columns % 2),
     )
-    return patterns[number % 7] % 2 == 0
+    is_dark: np.ndarray = patterns[number % 7] % 2 == 0
+    return is_dark
 
 
 def _check(condition: bool, field: str, rule: str, got: object) -> None:

@@ -6,10 +6,10 @@ from statistics import NormalDist, fmean
 import pytest
 
 from gnomon.core.llm import ask, complete, open_llm, tagged
-from gnomon.core.llm.sims.rewriter import Rewriter
 from gnomon.core.rng import Rng
-from gnomon.core.worlds.judging import sums, worked
 from gnomon.errors import BadConfig
+from gnomon.methods.calm.sim_rewriter import Rewriter
+from gnomon.methods.calm.world import sums, worked
 
 N = 400
 TEXT = worked(12, 6, Rng(0))

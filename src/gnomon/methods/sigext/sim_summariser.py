@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
-from gnomon.core.worlds.council import KINDS, Fact, draw_thing, read_document
+from gnomon.methods.sigext.council import KINDS, Fact, draw_thing, read_document
 
 
 @dataclass(frozen=True)

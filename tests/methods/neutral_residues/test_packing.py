@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.data.packing import pack
 from gnomon.core.models import train_bpe
 from gnomon.errors import BadInput
+from gnomon.methods.neutral_residues.packing import pack
 
 TOKENIZER = train_bpe(["some words of a text"], 259)
 

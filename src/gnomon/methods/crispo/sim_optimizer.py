@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
-from gnomon.core.worlds.house.aspects import (
+from gnomon.methods.crispo.house.aspects import (
     ASPECTS,
     INVENTIONS,
     LEVELS,

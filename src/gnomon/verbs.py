@@ -1,0 +1,174 @@
+"""One verb: parse its words, run it in its folder and say what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+
+from gnomon import registry
+from gnomon.core import log
+from gnomon.core.config import RunOptions, fingerprint, flatten, loose_names, read_settings, tokens
+from gnomon.core.plain import to_plain
+from gnomon.core.run import PlanShown, Run, command_line
+from gnomon.errors import BadConfig, nearest
+from gnomon.lazy import resolve
+
+C = TypeVar("C")
+
+DONE, FAILED, WRONG, DOES_NOT_HOLD = 0, 1, 2, 3
+"""Exit codes."""
+
+
+def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
+    """Parse the words of one verb, run it in its folder and say what came out."""
+    config, options = parse_verb(method, verb, words)
+    log.set_up(quiet=options.quiet or options.json)
+    settings = to_plain(config)
+    loose = loose_names(type(config))
+    key = fingerprint({n: v for n, v in flatten(settings).items() if n not in loose}, options.seed)
+    folder = options.out or Path("runs") / method.slug / f"{verb}-{key}"
+    run = Run(
+        folder,
+        method=method.slug,
+        verb=verb,
+        settings=settings,
+        seed=options.seed,
+        fresh=options.fresh,
+        dry=options.dry_run,
+        quiet=options.quiet or options.json,
+        command=command_line(),
+        loose=loose,
+    )
+    try:
+        if (report := run.finished) is not None:
+            run.say(f"{folder} holds this run, finished. Use --fresh to run it again.")
+        else:
+            resolve(method.function(verb))(config, run)
+            report = run.finish()
+    except PlanShown as shown:
+        return _show_plan(method, verb, settings | {"seed": options.seed}, shown.plan, as_json=options.json)
+    finally:
+        run.close()
+    if run.is_main:
+        with contextlib.redirect_stdout(sys.stderr) if run.is_stream else contextlib.nullcontext():
+            _show_result(report, folder, as_json=options.json)
+    return _exit_code(report.get("verdicts", []))
+
+
+def _exit_code(verdicts: Sequence[Mapping[str, Any]]) -> int:
+    failed = any(v["required"] and v["outcome"] == "does not hold" for v in verdicts)
+    return DOES_NOT_HOLD if failed else DONE
+
+
+def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tuple[Any, RunOptions]:
+    """The verb's settings and the run's options from words and, where `--config FILE` is given, a settings file."""
+    settings = resolve(method.config(verb))
+    whole = dataclasses.make_dataclass(
+        "Invocation",
+        [
+            ("verb", Annotated[settings, tyro.conf.arg(name="")]),
+            ("run", Annotated[RunOptions, tyro.conf.arg(name="")]),
+        ],
+    )
+    words, file = _take_config(list(words))
+    prog, about = f"gnomon {method.slug} {verb}", inspect.getdoc(settings) or ""
+    default: Any = None
+    if file is not None:
+        saved = read_settings(file)
+        positional = _positional(settings)
+        _check_names(saved, settings, file)
+        if all(name in saved for name in positional):
+            default = parse(whole, tokens(saved, positional), prog=prog)
+        else:
+            words = [*tokens(saved), *words]
+    parsed: Any = parse(whole, words, prog=prog, about=about, default=default)
+    return parsed.verb, parsed.run
+
+
+def parse(
+    kind: type[C], words: Sequence[str], *, prog: str, about: str | None = None, default: Any = None
+) -> C:
+    """An instance of the dataclass `kind` from command-line words."""
+    extra = {} if default is None else {"default": default}
+    described = (
+        f"{about}\n\n--config FILE: take settings from a saved config.yaml; words given here win."
+        if about
+        else None
+    )
+    parsed: C = tyro.cli(kind, args=list(words), prog=prog, description=described, **extra)
+    return parsed
+
+
+def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
+    for at, word in enumerate(words):
+        if word == "--config":
+            if at + 1 == len(words):
+                raise BadConfig("--config needs a file, such as the config.yaml of a run.")
+            return words[:at] + words[at + 2 :], Path(words[at + 1])
+        if word.startswith("--config="):
+            return words[:at] + words[at + 1 :], Path(word.removeprefix("--config="))
+    return words, None
+
+
+def _positional(settings: type) -> list[str]:
+    hints = get_type_hints(settings, include_extras=True)
+    marker = get_type_hints(_Marked, include_extras=True)["field"].__metadata__
+    return [
+        f.name for f in dataclasses.fields(settings) if getattr(hints[f.name], "__metadata__", ()) == marker
+    ]
+
+
+@dataclasses.dataclass
+class _Marked:
+    field: tyro.conf.Positional[str]
+
+
+def _check_names(saved: Mapping[str, Any], settings: type, file: Path) -> None:
+    known = set(_names(settings)) | set(_names(RunOptions))
+    for name in flatten(saved):
+        if name not in known:
+            raise BadConfig(f'{file}: there is no setting "{name}". {nearest(name, known)}')
+
+
+def _names(settings: type, prefix: str = "") -> list[str]:
+    hints = get_type_hints(settings)
+    names: list[str] = []
+    for field in dataclasses.fields(settings):
+        nested = dataclasses.is_dataclass(hints[field.name])
+        names += _names(hints[field.name], f"{prefix}{field.name}.") if nested else [f"{prefix}{field.name}"]
+    return names
+
+
+def _show_plan(
+    method: registry.Method, verb: str, settings: Mapping[str, Any], plan: Mapping[str, Any], *, as_json: bool
+) -> int:
+    if as_json:
+        print(json.dumps({"method": method.slug, "verb": verb, "settings": settings, "plan": plan}, indent=1))
+        return DONE
+    print(f"gnomon {method.slug} {verb}: dry run, nothing was spent or written")
+    for title, values in (("settings", flatten(settings)), ("cost", flatten(plan))):
+        print(f"\n{title}")
+        for name, value in values.items():
+            print(f"  {name:24} {value}")
+    return DONE
+
+
+def _show_result(report: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"folder": str(folder), **report}, indent=1))
+        return
+    for name, value in report.get("figures", {}).items():
+        print(f"{name:32} {value:.4g}" if isinstance(value, float) else f"{name:32} {value}")
+    for verdict in report.get("verdicts", []):
+        print(f"{verdict['outcome']:16} {verdict['claim']}")
+    for name, path in report.get("artifacts", {}).items():
+        print(f"{name:32} {folder / path}")
+    print(f"{'report':32} {folder / 'report.html'}")
