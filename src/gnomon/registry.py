@@ -1,7 +1,7 @@
 """The one table of twenty methods. It holds strings only; the code behind a verb is imported when the verb runs.
 
 A room keeps to fixed doors, so one line here is all a room needs: verb `train` of method `x-y` has its settings in
-`gnomon.methods.x_y.config:Train` and its function in `gnomon.methods.x_y.run:train`; `mini` lives in `mini:mini`.
+`gnomon.methods.x_y.config:Train` and its function in `gnomon.methods.x_y.run:train`; `mini` lives in `mini.study:mini`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Method:
     def function(self, verb: str) -> str:
         """Reference of the verb's function, `module:function`; a keyword of Python has a `_` behind it."""
         name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
-        return f"{self.package}.{'mini' if verb == 'mini' else 'run'}:{name}"
+        return f"{self.package}.{'mini.study' if verb == 'mini' else 'run'}:{name}"
 
 
 # fmt: off
