@@ -85,8 +85,8 @@ METHODS = (
 
 SIMULATORS = {
     "summariser": "gnomon.methods.sigext.sim_summariser:Summariser",
-    "judge": "gnomon.methods.calm.sim_judge:Judge",
-    "rewriter": "gnomon.methods.calm.sim_rewriter:Rewriter",
+    "judge": "gnomon.methods.calm.planted.characters:Judge",
+    "rewriter": "gnomon.methods.calm.planted.characters:Rewriter",
     "verdict": "gnomon.methods.sieve.sim_verdict:Verdict",
     "styler": "gnomon.methods.crispo.sim_styler:Styler",
     "critic": "gnomon.methods.crispo.sim_critic:Critic",

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
-from gnomon.methods.calm.agreement import UNPARSED, agreement, measure, preference, proportion
-from gnomon.methods.calm.rotations import measure_rotations, slot_effect
-from gnomon.methods.calm.trials import TIE
-from gnomon.methods.calm.truth import pair_truth, score_truth, turn_truth
-from gnomon.methods.calm.validation import judged, turned_verdicts
+from gnomon.methods.calm.judging.trials import TIE
+from gnomon.methods.calm.measures.agreement import UNPARSED, agreement, measure, preference, proportion
+from gnomon.methods.calm.measures.cells import measure_rotations, slot_effect
+from gnomon.methods.calm.planted.truth import pair_truth, score_truth, turn_truth
+from gnomon.methods.calm.planted.validation import judged, turned_verdicts
 
 R1, R2 = 0, 1
 codes = st.lists(st.sampled_from([R1, R2, TIE, UNPARSED]), min_size=12, max_size=12)
@@ -201,7 +201,7 @@ def test_rotations_find_what_was_planted(candidates):
 def test_the_variance_of_dealt_verdicts_by_counting_all_deals():
     from itertools import permutations
 
-    from gnomon.methods.calm.rotations import _shuffled_variance
+    from gnomon.methods.calm.measures.cells import _shuffled_variance
 
     for verdicts in ((0, 1, 2), (0, 0, 1), (2, 2, 2), (0, 1), (0, 3, 3, 1), (1, 1, 2, 2)):
         counts = [sum(v == slot for slot, v in enumerate(deal)) for deal in permutations(verdicts)]

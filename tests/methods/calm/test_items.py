@@ -21,12 +21,12 @@ from gnomon.methods.calm import (
     probes,
     read_items,
 )
-from gnomon.methods.calm.cues import Cues
-from gnomon.methods.calm.planning import CHANGED_DRAW, plan_audit
-from gnomon.methods.calm.prompting import Prompting
-from gnomon.methods.calm.reading import is_explicit
-from gnomon.methods.calm.world import seen
-from gnomon.methods.calm.writing import write
+from gnomon.methods.calm.judging.plan import CHANGED_DRAW, plan_audit
+from gnomon.methods.calm.judging.prompts import Prompting
+from gnomon.methods.calm.planted.world import seen
+from gnomon.methods.calm.stimuli.data import is_explicit
+from gnomon.methods.calm.stimuli.items import Cues
+from gnomon.methods.calm.stimuli.rewrites import write
 
 GOOD = {"question": "Why?", "answer1": "Because.", "answer2": "No idea."}
 

@@ -18,8 +18,8 @@ from gnomon.methods.calm import (
     RewardModelJudge,
     open_judge,
 )
-from gnomon.methods.calm.prompting import Prompting
-from gnomon.methods.calm.trials import TIE, Trial
+from gnomon.methods.calm.judging.prompts import Prompting
+from gnomon.methods.calm.judging.trials import TIE, Trial
 
 TOKEN = Prompting("token")
 

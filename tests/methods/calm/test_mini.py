@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gnomon import cli
-from gnomon.methods.calm import mini as miniature
+from gnomon.methods.calm.mini import study as miniature
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from gnomon.methods.calm import (
     mitigated,
     write,
 )
-from gnomon.methods.calm.mitigation import cut_to_shortest, turned, without_sources
-from gnomon.methods.calm.trials import TIE, Trial
+from gnomon.methods.calm.judging.mitigations import cut_to_shortest, turned, without_sources
+from gnomon.methods.calm.judging.trials import TIE, Trial
 
 
 def trial(*answers, **more):

@@ -6,10 +6,16 @@ from hypothesis import strategies as st
 
 from gnomon.core.llm import Reply
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.calm.prompting import Prompting, harmless, read_template
-from gnomon.methods.calm.replies import read_letter, read_opinion, read_score
-from gnomon.methods.calm.trials import TIE, Trial, verdict_of
-from gnomon.methods.calm.world import seen
+from gnomon.methods.calm.judging.prompts import (
+    Prompting,
+    harmless,
+    read_letter,
+    read_opinion,
+    read_score,
+    read_template,
+)
+from gnomon.methods.calm.judging.trials import TIE, Trial, verdict_of
+from gnomon.methods.calm.planted.world import seen
 
 
 def trial(*answers, **more):

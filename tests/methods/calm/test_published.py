@@ -5,7 +5,7 @@ import pytest
 from fixtures_calm import log_of_rates
 from gnomon.core.report import Page
 from gnomon.methods.calm import analyze, bis_averages
-from gnomon.methods.calm.pages import headline_row, profiles
+from gnomon.methods.calm.report import headline_row, profiles
 
 FACT = ("verbosity", "fallacy-oversight", "sentiment")
 ALIGNMENT = ("position", "compassion-fade", "bandwagon", "authority", "distraction", "diversity")
@@ -81,7 +81,7 @@ def test_scores_of_self_enhancement_are_ratios_of_means():
     """The table's own and others' scores; the preprint's form hides the direction."""
     import numpy as np
 
-    from gnomon.methods.calm.ratings import error_rate
+    from gnomon.methods.calm.measures.ratings import error_rate
 
     published = {
         (5.21, 6.25): -16.6,

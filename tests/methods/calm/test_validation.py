@@ -1,7 +1,7 @@
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.calm.validation import PLANTED, validate
+from gnomon.methods.calm.planted.validation import PLANTED, validate
 
 
 @pytest.mark.slow

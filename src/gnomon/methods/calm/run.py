@@ -14,8 +14,8 @@ from gnomon.methods.calm import config
 
 def perturb(cfg: config.Perturb, run: Run) -> None:
     """Rewritten answers for the biases that need them, each checked."""
-    from gnomon.methods.calm.pipeline import asked
-    from gnomon.methods.calm.writing import TRIES, orders_of, write
+    from gnomon.methods.calm.judging.arms import asked
+    from gnomon.methods.calm.stimuli.rewrites import TRIES, orders_of, write
 
     given = asked(cfg)
     rng = run.rng.child("perturb")
@@ -31,7 +31,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         writer_calls_at_most=orders * tries if cfg.writer else 0,
         checker_calls_at_most=orders * tries if cfg.checker else 0,
     )
-    from gnomon.methods.calm import pages
+    from gnomon.methods.calm import report
 
     roles = {"writer": cfg.writer or None, "checker": cfg.checker or None}
     with (
@@ -52,7 +52,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
     records.write(run.artifact("records", run.folder / "items.jsonl"), found.items)
     records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), found.dropped)
     examples = {one.probe: (item, one) for item in reversed(found.items) for one in item.rewrites}
-    pages.written(
+    report.written(
         run.page, found.made, len(found.items), found.rejected, found.dropped, list(examples.values())
     )
     if given.notes:
@@ -68,7 +68,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
 
 def audit(cfg: config.Audit, run: Run) -> None:
     """The biases of one judge or several, measured."""
-    from gnomon.methods.calm.pipeline import (
+    from gnomon.methods.calm.judging.arms import (
         arms_of,
         asked,
         audited,
@@ -94,20 +94,20 @@ def audit(cfg: config.Audit, run: Run) -> None:
     with run.asking(judges_of(cfg), cfg.llm, folder=run.folder) as models:
         arms = arms_of(cfg, models)
         verdicts, skipped = audited(cfg, given, arms, run)
-    from gnomon.methods.calm import pages
-    from gnomon.methods.calm.analysis import analyze
+    from gnomon.methods.calm import report
+    from gnomon.methods.calm.measures.analysis import analyze
 
     found = analyze(verdicts, _options(cfg), run.rng.child("intervals"))
     complete_profiles(found, arms, models, given, skipped)
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
     _save(run, found)
-    pages.profiles(run.page, found)
+    report.profiles(run.page, found)
 
 
 def import_(cfg: config.Import, run: Run) -> None:
     """A log of another tool as verdicts, or the released data as items."""
-    from gnomon.methods.calm.importing import import_log
-    from gnomon.methods.calm.reading import read_items
+    from gnomon.methods.calm.judging.formats import import_log
+    from gnomon.methods.calm.stimuli.data import read_items
 
     if cfg.format == "calm":
         items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
@@ -141,27 +141,27 @@ def import_(cfg: config.Import, run: Run) -> None:
 
 def analyze(cfg: config.Analyze, run: Run) -> None:
     """Profiles from verdicts that are there already."""
-    from gnomon.methods.calm.pipeline import read_verdicts
+    from gnomon.methods.calm.judging.arms import read_verdicts
 
     verdicts = read_verdicts([cfg.source])
     run.plan(verdicts=len(verdicts))
-    from gnomon.methods.calm import pages
-    from gnomon.methods.calm.analysis import analyze as measure
+    from gnomon.methods.calm import report
+    from gnomon.methods.calm.measures.analysis import analyze as measure
 
     found = measure(verdicts, _options(cfg), run.rng.child("intervals"))
     _mark_simulated(found)
     _save(run, found)
-    pages.profiles(run.page, found)
+    report.profiles(run.page, found)
 
 
 def compare(cfg: config.Compare, run: Run) -> None:
     """Judges side by side, on the items that both judged."""
-    from gnomon.methods.calm.pipeline import read_verdicts
+    from gnomon.methods.calm.judging.arms import read_verdicts
 
     verdicts = read_verdicts([cfg.left, cfg.right, *cfg.more])
     run.plan(verdicts=len(verdicts), judges=len({row.judge for row in verdicts}))
-    from gnomon.methods.calm import pages
-    from gnomon.methods.calm.comparing import compare as side_by_side
+    from gnomon.methods.calm import report
+    from gnomon.methods.calm.measures.comparison import compare as side_by_side
 
     found = side_by_side(verdicts, _options(cfg), run.rng.child("intervals"))
     _mark_simulated(found.profiles)
@@ -170,17 +170,18 @@ def compare(cfg: config.Compare, run: Run) -> None:
         {"contrasts": [vars(one) for one in found.contrasts], "swaps": found.swaps},
     )
     _save(run, found.profiles)
-    pages.comparison(run.page, found)
+    report.comparison(run.page, found)
 
 
 def validate(cfg: config.Validate, run: Run) -> None:
     """Planted biases, found again or not."""
     run.plan(audits=cfg.audits, items=cfg.n, calls=cfg.through_text and 20 * cfg.through_text)
-    from gnomon.methods.calm import pages, planted
-    from gnomon.methods.calm.validation import validate as many
+    from gnomon.methods.calm import report
+    from gnomon.methods.calm.planted import study as planted
+    from gnomon.methods.calm.planted.validation import validate as many
 
     found = many(cfg.audits, cfg.n, run.rng.child("validate"))
-    pages.validation(run.page, found, cfg.audits, cfg.n)
+    report.validation(run.page, found, cfg.audits, cfg.n)
     told: dict[str, Any] = {"audits": vars(found) | {"covered": found.rows()}}
     if cfg.through_text:
         study = planted.through_text(cfg.through_text, run.rng.child("text"), run)
@@ -192,14 +193,14 @@ def validate(cfg: config.Validate, run: Run) -> None:
 def power(cfg: config.Power, run: Run) -> None:
     """What a number of items can show."""
     run.plan(items=cfg.n)
-    from gnomon.methods.calm import pages
-    from gnomon.methods.calm.power import power_table
+    from gnomon.methods.calm import report
+    from gnomon.methods.calm.measures.profile import power_table
 
-    pages.power(run.page, power_table(cfg.n, cfg.rr, cfg.cr, cfg.effects))
+    report.power(run.page, power_table(cfg.n, cfg.rr, cfg.cr, cfg.effects))
 
 
 def _options(cfg: config.Counting) -> Any:
-    from gnomon.methods.calm.analysis import Options
+    from gnomon.methods.calm.measures.analysis import Options
 
     return Options(cfg.half_ties, cfg.paper_version, cfg.smallest)
 
@@ -223,8 +224,8 @@ def _mark_simulated(found: Sequence[Any]) -> None:
 
 
 def _export(run: Run, items: Sequence[Any], given: Any) -> None:
-    from gnomon.methods.calm.exporting import write_inspect, write_lm_eval
-    from gnomon.methods.calm.planning import plan_audit
+    from gnomon.methods.calm.judging.formats import write_inspect, write_lm_eval
+    from gnomon.methods.calm.judging.plan import plan_audit
 
     plan = plan_audit(items, given.probes, given.cues, run.rng.child("audit"))
     write_inspect(run.artifact("inspect", run.folder / "inspect.jsonl"), plan.trials)

@@ -1,0 +1,203 @@
+"""An audit: the plan put to a judge, verdicts kept as they come, and stopped early where the intervals are narrow enough.
+
+Self-enhancement: every judge answers the questions, and every judge scores every answer without being told whose it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gnomon.core.metrics.stats import wilson
+from gnomon.core.rng import Rng
+from gnomon.methods.calm.judging.judges import Judge
+from gnomon.methods.calm.judging.plan import CHANGED_DRAW, Plan, plan_audit
+from gnomon.methods.calm.judging.trials import PLAIN, Journal, Opinion, Trial, Verdict, verdict_of
+from gnomon.methods.calm.measures.cells import SELF
+from gnomon.methods.calm.stimuli.items import Cues, Item, load_cues
+from gnomon.methods.calm.stimuli.probes import Probe
+
+BLOCK = 50
+"""Items between two looks at the intervals, when an audit may stop early."""
+
+
+def run_trials(
+    judge: Judge,
+    trials: Sequence[Trial],
+    *,
+    journal: Journal | None = None,
+    on_verdict: Callable[[int], None] | None = None,
+) -> list[Verdict]:
+    """The verdict on each trial, in order; what the journal knows is not asked.
+
+    Args:
+        judge: who judges.
+        trials: what is asked.
+        journal: keeps every verdict as it comes.
+        on_verdict: called with the number of verdicts that have come, 1 each time.
+
+    Raises:
+        BudgetSpent: the budget ended; what was said is in the journal.
+        LLMFailure: the judge answers nothing.
+    """
+    known = journal.known if journal is not None else {}
+    asked = [trial for trial in trials if trial.key not in known or known[trial.key].status == "failed"]
+    found: dict[str, Verdict] = {}
+
+    def keep(i: int, opinion: Opinion) -> None:
+        trial = asked[i]
+        found[trial.key] = (
+            journal.add(trial, opinion) if journal is not None else verdict_of(judge.name, trial, opinion)
+        )
+        if on_verdict is not None:
+            on_verdict(1)
+
+    if asked:
+        judge.judge(asked, keep)
+    return [found.get(trial.key) or known[trial.key] for trial in trials]
+
+
+def run_plan(
+    judge: Judge,
+    plan: Plan,
+    *,
+    journal: Journal | None = None,
+    stop_width: float | None = None,
+    on_verdict: Callable[[int], None] | None = None,
+) -> list[Verdict]:
+    """The verdicts of a plan.
+
+    Args:
+        judge: who judges.
+        plan: what is asked.
+        journal: as in `run_trials`.
+        stop_width: when given, a condition is not asked further once the 95% interval of its consistency reaches no further than
+            this to either side. The rule looks at the width alone, never at the effect.
+        on_verdict: as in `run_trials`.
+    """
+    if stop_width is None:
+        return run_trials(judge, plan.trials, journal=journal, on_verdict=on_verdict)
+    verdicts: list[Verdict] = []
+    narrow: set[tuple[str, str, str]] = set()
+    items = list(dict.fromkeys((trial.set, trial.item) for trial in plan.trials))
+    for start in range(0, len(items), BLOCK):
+        block = set(items[start : start + BLOCK])
+        rows = [
+            trial for trial in plan.trials if (trial.set, trial.item) in block and _cell(trial) not in narrow
+        ]
+        left = {(trial.set, trial.item) for trial in rows if trial.probe != PLAIN}
+        rows = [
+            trial for trial in rows if (trial.set, trial.item) in left
+        ]  # plain runs serve the changed ones
+        verdicts += run_trials(judge, rows, journal=journal, on_verdict=on_verdict)
+        narrow |= _narrow(verdicts, stop_width)
+    return verdicts
+
+
+def audit(
+    judge: Judge,
+    items: Sequence[Item],
+    probes: Sequence[Probe],
+    *,
+    cues: Cues | None = None,
+    rng: Rng | None = None,
+    repeats: int = 2,
+    note_after: bool = True,
+    stop_width: float | None = None,
+    journal: Path | None = None,
+) -> list[Verdict]:
+    """All verdicts of one judge on the items under the probes: what `analyze` takes.
+
+    Args:
+        judge: who is audited.
+        items: what it is asked about.
+        probes: the biases, from `chosen_probes` or your own.
+        cues: the stimuli; None: the room's.
+        rng: names the random choices.
+        repeats: independent plain draws.
+        note_after: where remarks stand.
+        stop_width: as in `run_plan`.
+        journal: file of what has been said so far.
+    """
+    cues = cues or load_cues()
+    rng = rng or Rng(0)
+    plan = plan_audit(items, probes, cues, rng, repeats=repeats, reads=judge.reads, note_after=note_after)
+    kept = None if journal is None else Journal(journal, judge.name)
+    try:
+        return run_plan(judge, plan, journal=kept, stop_width=stop_width)
+    finally:
+        if kept is not None:
+            kept.close()
+
+
+def _cell(row: Trial | Verdict) -> tuple[str, str, str]:
+    return row.set, row.probe, row.condition
+
+
+def _narrow(verdicts: Sequence[Verdict], width: float) -> set[tuple[str, str, str]]:
+    """Conditions whose consistency is known to within `width`."""
+    plain = {
+        (row.set, row.item): row.choice
+        for row in verdicts
+        if row.probe == PLAIN and row.draw == 0 and not row.condition
+    }
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    for row in verdicts:
+        before = plain.get((row.set, row.item))
+        if (
+            row.probe == PLAIN
+            or row.kind != "pair"
+            or row.choice is None
+            or before is None
+            or len(row.slots) > 2
+        ):
+            continue
+        counts.setdefault(_cell(row), []).append(row.choice == before)
+    found = set()
+    for cell, same in counts.items():
+        low, high = wilson(sum(same), len(same))
+        if len(same) >= BLOCK and (high - low) / 2 < width:
+            found.add(cell)
+    return found
+
+
+# Self-enhancement: every judge answers the questions, and every judge scores every answer without being told whose it is.
+
+
+def scoring_trials(
+    items: Sequence[Item], answers: Mapping[str, Sequence[str | None]]
+) -> tuple[list[Trial], dict[str, int]]:
+    """The trials that every judge is given, and the items left out: two authors gave the same answer, or one gave none.
+
+    The better answer of the item is shown as a reference. Nothing tells who wrote the answer that is scored.
+
+    Args:
+        items: what was asked.
+        answers: author -> answer to each item, in the order of `items`.
+    """
+    trials, dropped = [], {"same answer": 0, "no answer": 0}
+    for i, item in enumerate(items):
+        given = {author: texts[i] for author, texts in answers.items()}
+        if any(text is None for text in given.values()):
+            dropped["no answer"] += 1
+            continue
+        if len({(text or "").strip() for text in given.values()}) < len(given):
+            dropped["same answer"] += 1
+            continue
+        trials += [_trial(item, author, text or "") for author, text in given.items()]
+    return trials, dropped
+
+
+def _trial(item: Item, author: str, text: str) -> Trial:
+    return Trial(
+        item=item.id,
+        set=item.set,
+        probe=SELF,
+        condition=author,
+        draw=CHANGED_DRAW,
+        slots=(0,),
+        question=item.question,
+        answers=(text,),
+        kind="score",
+        reference=item.answers[0],
+    )

@@ -1,0 +1,231 @@
+"""Judges that are checkpoints in this process: a language model read at the verdict's letter, and a reward model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnomon.core.env import device_for
+from gnomon.core.llm.base import ask
+from gnomon.core.llm.local import Template, pick, score_choices
+from gnomon.core.llm.stack.stored import request_key
+from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models.batch import pad
+from gnomon.core.models.handle import unpack
+from gnomon.core.models.load import load_weights
+from gnomon.core.models.sampling.text import padding_id
+from gnomon.core.rng import Rng
+from gnomon.errors import BadInput, ModelMismatch
+from gnomon.methods.calm.judging.judges import OnOpinion
+from gnomon.methods.calm.judging.prompts import SCORES, Prompting
+from gnomon.methods.calm.judging.trials import LETTERS, TIE, Opinion, Trial
+
+
+class LogitJudge:
+    """A causal model that compares the log-probabilities of the letters as its next token: one forward pass per trial.
+
+    Args:
+        model: a folder, a hub id, a `ModelHandle` or a transformers model.
+        tokenizer: its tokenizer, beside a transformers model.
+        prompting: how a trial is put into words; its style must be `token`.
+        temperature: 0 takes the likeliest letter; above 0 one is drawn, anew for every draw.
+        batch_size: prompts side by side; changes speed, not results.
+        device: where a model that is loaded here goes.
+        name: what it is called; None: the reference.
+
+    Raises:
+        ModelMismatch: the tokenizer does not write the letters as tokens of their own.
+    """
+
+    reads = frozenset({"order", "answers", "notes", "names", "scores"})
+    is_simulated = False
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        prompting: Prompting | None = None,
+        temperature: float = 0.0,
+        batch_size: int = 16,
+        device: str = "auto",
+        name: str | None = None,
+    ) -> None:
+        self.name = name or (f"logit:{model}" if isinstance(model, (str, Path)) else "logit judge")
+        if isinstance(model, (str, Path)):
+            tokenizer = load_tokenizer(model)
+            model = load_model(model, kind="causal", device=device, asked_by="a judge")
+        self.model, self.tokenizer = unpack(model, tokenizer)
+        self.template = Template(self.tokenizer, self.name)
+        self.prompting = prompting or Prompting(style="token")
+        self.temperature, self.batch_size = temperature, batch_size
+
+    @torch.no_grad()
+    def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
+        """An opinion on each trial; as in `Judge`.
+
+        Raises:
+            BadInput: a prompt is longer than the model's positions; the message names the item.
+        """
+        requests = [ask(self.prompting.prompt(trial)) for trial in trials]
+        prompts = [self.template.encode(request) for request in requests]
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        for trial, prompt in zip(trials, prompts, strict=True):
+            if positions is not None and len(prompt) >= positions:
+                raise BadInput(
+                    f"{self.name}: the prompt of item {trial.item} has {len(prompt)} tokens and the model {positions} positions."
+                )
+        found: dict[int, Opinion] = {}
+        order = sorted(range(len(trials)), key=lambda i: (trials[i].kind, len(prompts[i])))
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            uniforms = {i: self._uniform(request_key(requests[i]), trials[i].draw) for i in part}
+            scores = [i for i in part if trials[i].kind == "score"]
+            pairs = [i for i in part if trials[i].kind == "pair"]
+            found |= self._scored(scores, prompts)
+            found |= self._chosen(pairs, prompts, trials, uniforms)
+            if on_opinion is not None:
+                for i in part:
+                    on_opinion(i, found[i])
+        return [found[i] for i in range(len(trials))]
+
+    def _chosen(
+        self, rows: list[int], prompts: list[list[int]], trials: Sequence[Trial], uniforms: dict[int, float]
+    ) -> dict[int, Opinion]:
+        if not rows:
+            return {}
+        batch = pad([prompts[i] for i in rows], padding_id(self.tokenizer)).to(self.model.device)
+        logits = self.model(**batch.inputs(), use_cache=False, logits_to_keep=1).logits[:, -1]  # [B, V]
+        logprobs = torch.log_softmax(logits.float(), -1).cpu()
+        found = {}
+        for row, i in zip(logprobs, rows, strict=True):
+            words = list(self.prompting.letters(trials[i]))
+            if (tie := self.prompting.tie(trials[i])) is not None:
+                words.append(tie)
+            values = [float(row[token]) for token in self._tokens(words)]
+            at = pick(values, self.temperature, uniforms[i])
+            told = ", ".join(f"{word} {value:.3f}" for word, value in zip(words, values, strict=True))
+            found[i] = Opinion(TIE if words[at] == tie else at, None, "ok", told, len(prompts[i]), 1)
+        return found
+
+    def _scored(self, rows: list[int], prompts: list[list[int]]) -> dict[int, Opinion]:
+        """The expected score, over the scale."""
+        if not rows:
+            return {}
+        values, _ = score_choices(
+            self.model, self.tokenizer, [prompts[i] for i in rows], [str(n) for n in SCORES]
+        )
+        found = {}
+        for i, logprobs in zip(rows, values, strict=True):
+            weights = [math.exp(value - max(logprobs)) for value in logprobs]
+            score = sum(n * weight for n, weight in zip(SCORES, weights, strict=True)) / sum(weights)
+            found[i] = Opinion(None, score, "ok", f"{score:.3f}", len(prompts[i]), 1)
+        return found
+
+    def _tokens(self, words: Sequence[str]) -> list[int]:
+        tokens = [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+        if any(len(ids) != 1 for ids in tokens) or len({ids[0] for ids in tokens}) < len(words):
+            raise ModelMismatch(
+                f"{self.name}: its tokenizer does not write {', '.join(words)} as one token each."
+            )
+        return [ids[0] for ids in tokens]
+
+    def _uniform(self, key: str, draw: int) -> float:
+        return Rng(0).child("verdict", key, draw).python().random()
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An answer to be rewarded."""
+
+    trial: int
+    question: str
+    answer: str
+
+
+class RewardModelJudge:
+    """A sequence classifier with one output that rewards an answer to a question; of two answers the higher reward is preferred.
+
+    It reads the answers alone: no order, no names, no remarks. It gives the same verdict every time, so that CR is 1.
+
+    Args:
+        model: a folder, a hub id, or a transformers model with one label.
+        tokenizer: its tokenizer, beside a transformers model.
+        batch_size: answers side by side.
+        device: where a model that is loaded here goes.
+        name: what it is called; None: the reference.
+
+    Raises:
+        ModelMismatch: the model has more than one label.
+    """
+
+    reads = frozenset({"answers"})
+    is_simulated = False
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        batch_size: int = 16,
+        device: str = "auto",
+        name: str | None = None,
+    ) -> None:
+        self.name = name or (f"reward:{model}" if isinstance(model, (str, Path)) else "reward model")
+        if isinstance(model, (str, Path)):
+            from transformers import AutoModelForSequenceClassification
+
+            tokenizer = load_tokenizer(model)
+            model = load_weights(AutoModelForSequenceClassification, model, dtype="auto")
+            model = model.to(device_for(device)).eval()
+        if model.config.num_labels != 1:
+            raise ModelMismatch(f"{self.name} has {model.config.num_labels} labels; a reward model has one.")
+        self.model, self.tokenizer = model, tokenizer
+        # A decoder finds the last token of a padded row by the padding's id; without one, rows stay alone.
+        self.batch_size = 1 if model.config.pad_token_id is None else batch_size
+
+    @torch.no_grad()
+    def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
+        """An opinion on each trial; as in `Judge`.
+
+        Raises:
+            ModelMismatch: a trial asks for a score from 1 to 10.
+        """
+        if any(trial.kind == "score" for trial in trials):
+            raise ModelMismatch(
+                f"{self.name} gives rewards, and no scores from 1 to 10. Leave out the biases of scores."
+            )
+        rows = [_Row(i, trial.question, answer) for i, trial in enumerate(trials) for answer in trial.answers]
+        tokens = [self._tokens(row) for row in rows]
+        rewards = [0.0] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: len(tokens[i]))
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            batch = pad([tokens[i] for i in part], padding_id(self.tokenizer), side="right").to(
+                self.model.device
+            )
+            values = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits[:, 0]
+            for i, value in zip(part, values.tolist(), strict=True):
+                rewards[i] = value
+        opinions, at = [], 0
+        for i, trial in enumerate(trials):
+            mine = rewards[at : at + len(trial.answers)]
+            at += len(trial.answers)
+            best = [slot for slot, value in enumerate(mine) if value == max(mine)]
+            told = ", ".join(f"{letter} {value:.3f}" for letter, value in zip(LETTERS, mine, strict=False))
+            opinions.append(Opinion(best[0] if len(best) == 1 else TIE, None, "ok", told))
+            if on_opinion is not None:
+                on_opinion(i, opinions[-1])
+        return opinions
+
+    def _tokens(self, row: _Row) -> list[int]:
+        if getattr(self.tokenizer, "chat_template", None):
+            turns = [{"role": "user", "content": row.question}, {"role": "assistant", "content": row.answer}]
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(row.question, row.answer)["input_ids"])

@@ -1,0 +1,147 @@
+"""The plan of an audit: every trial, with slots balanced and draws independent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gnomon.core.rng import Rng
+from gnomon.methods.calm.judging.trials import PLAIN, Trial
+from gnomon.methods.calm.stimuli.items import Cues, Item
+from gnomon.methods.calm.stimuli.probes import Probe, Variant
+
+CHANGED_DRAW = 1000
+"""Draw of changed trials: never that of a plain one, so that equal prompts are answered independently."""
+
+
+@dataclass
+class Plan:
+    """What an audit asks of one judge."""
+
+    trials: list[Trial] = field(default_factory=list)
+    """All trials; those of an item stand together."""
+    items: dict[str, int] = field(default_factory=dict)
+    """Set -> items asked about."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Probe -> why it is left out."""
+
+
+def plan_audit(
+    items: Sequence[Item],
+    probes: Sequence[Probe],
+    cues: Cues,
+    rng: Rng,
+    *,
+    repeats: int = 2,
+    reads: frozenset[str] | None = None,
+    note_after: bool = True,
+) -> Plan:
+    """The trials of an audit.
+
+    Every item of a set is asked plainly `repeats` times, for all probes of the set together, and once for each condition.
+    The better answer stands first in half of the items of a set, the same half in all of its trials, so that a liking for
+    one slot moves nothing but the probe of position. With more than two candidates each number of them is asked plainly as
+    often as it is turned.
+
+    Args:
+        items: the items, of any sets.
+        probes: the biases; those whose set has no items, or whose rewrites are missing, are skipped with a reason.
+        cues: the stimuli.
+        rng: where slots and choices of cues are drawn.
+        repeats: independent plain draws, at least 2.
+        reads: what the judge reads; None: everything.
+        note_after: whether remarks stand after the answers, else in the instruction.
+    """
+    plan = Plan()
+    by_set = {
+        name: [item for item in items if item.set == name]
+        for name in dict.fromkeys(item.set for item in items)
+    }
+    first = {name: _first_slots(members, rng.child("slots", name)) for name, members in by_set.items()}
+    wanted: dict[str, list[Probe]] = {}
+    for probe in probes:
+        reason = _why_not(probe, by_set, reads)
+        if reason is not None:
+            plan.skipped[probe.name] = reason
+        elif probe.name != "self-enhancement":  # its trials need answers of all judges first
+            wanted.setdefault(probe.set, []).append(probe)
+    for name, members in by_set.items():
+        chosen = wanted.get(name, [])
+        if not chosen:
+            continue
+        plan.items[name] = len(members)
+        for item in members:
+            order = first[name].get(item.id, (0, 1))
+            plan.trials += _of_item(item, order, chosen, cues, rng, repeats, note_after)
+    return plan
+
+
+def _of_item(
+    item: Item,
+    order: tuple[int, ...],
+    probes: Sequence[Probe],
+    cues: Cues,
+    rng: Rng,
+    repeats: int,
+    note_after: bool,
+) -> list[Trial]:
+    variants = [
+        (probe, one)
+        for probe in probes
+        for one in probe.make(item, cues, rng.child("cue", probe.name, item.id))
+    ]
+    trials = []
+    counts = sorted({one.candidates for _, one in variants if not one.is_score})
+    for count in counts:
+        slots = order + tuple(range(2, count))
+        condition = "" if count == 2 else f"{count} candidates"
+        for draw in range(max(repeats, count)) if count > 2 else range(repeats):
+            trials.append(_trial(item, slots, PLAIN, Variant(condition), draw, note_after))
+    for probe, one in variants:
+        slots = (0,) if one.is_score else order + tuple(range(2, one.candidates))
+        slots = slots[one.rotation :] + slots[: one.rotation]
+        trials.append(_trial(item, slots, probe.name, one, CHANGED_DRAW, note_after))
+    return trials
+
+
+def _trial(
+    item: Item, slots: tuple[int, ...], probe: str, one: Variant, draw: int, note_after: bool
+) -> Trial:
+    answers = one.answers if one.answers is not None else item.answers
+    return Trial(
+        item=item.id,
+        set=item.set,
+        probe=probe,
+        condition=one.condition,
+        draw=draw,
+        slots=slots,
+        question=item.question,
+        answers=tuple(answers[response] for response in slots),
+        kind="score" if one.is_score else "pair",
+        names=tuple(one.names[response] for response in slots) if one.names else (),
+        note=one.note,
+        is_after=note_after,
+        think=one.think,
+        earlier=one.earlier,
+        cued=one.cued,
+        dose=one.dose,
+        ratio=one.ratio,
+    )
+
+
+def _first_slots(items: Sequence[Item], rng: Rng) -> dict[str, tuple[int, ...]]:
+    """Item -> order of its first two responses: half of the items either way."""
+    pairs = [item.id for item in items if len(item.answers) >= 2]
+    rng.python().shuffle(pairs)
+    return {name: (0, 1) if place % 2 == 0 else (1, 0) for place, name in enumerate(pairs)}
+
+
+def _why_not(probe: Probe, by_set: dict[str, list[Item]], reads: frozenset[str] | None) -> str | None:
+    if reads is not None and probe.target not in reads:
+        return f"this judge does not read {probe.target}"
+    members = by_set.get(probe.set, [])
+    if not members:
+        return f"no items of the {probe.set} set"
+    if probe.rewrites and not any(item.rewritten(probe.name) for item in members):
+        return "no rewrites; make them with `gnomon calm perturb`"
+    return None

@@ -1,0 +1,190 @@
+"""What a judge is asked (a trial), what it says (an opinion), and what is written down of both (a verdict).
+
+What a judge has said so far, line by line, so that a killed audit asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gnomon.core import records
+
+TIE = -1
+"""The slot of a verdict that prefers none."""
+
+PLAIN = "plain"
+"""The probe of a trial without any change."""
+
+Status = Literal["ok", "unparsed", "truncated", "refused", "failed"]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One question to a judge: which of these answers is best, or which score this answer deserves."""
+
+    item: str
+    """The item's name."""
+    set: str
+    """The set of the item."""
+    probe: str
+    """`plain`, or the probe that changed something."""
+    condition: str
+    """The probe's condition."""
+    draw: int
+    """Number of the independent repeat."""
+    slots: tuple[int, ...]
+    """Slot -> response that stands there; response 0 is the better answer."""
+    question: str
+    """What was asked."""
+    answers: tuple[str, ...]
+    """The answers, by slot."""
+    kind: Literal["pair", "score"] = "pair"
+    """Whether answers are compared or one is scored."""
+    names: tuple[str, ...] = ()
+    """Who is said to have written the answers, by slot; empty: Assistant A, Assistant B ..."""
+    note: str = ""
+    """What is said beside the answers."""
+    is_after: bool = True
+    """Whether the note stands after the answers, else in the instruction."""
+    think: bool = False
+    """Whether the judge is told to solve the question first."""
+    earlier: str = ""
+    """An earlier version of a scored answer, shown with it."""
+    reference: str = ""
+    """A reference answer, shown with a scored one."""
+    cued: int | None = None
+    """The response that a biased judge would turn to."""
+    dose: float | None = None
+    """How strong the cue is."""
+    ratio: float | None = None
+    """How many times as long the changed answer is."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other trial of an audit."""
+        order = "-".join(map(str, self.slots))
+        return "|".join((self.set, self.item, self.probe, self.condition, str(self.draw), order))
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a judge said of a trial."""
+
+    slot: int | None = None
+    """The slot it prefers, `TIE`, or None where no verdict could be read."""
+    score: float | None = None
+    """The score, where one was asked for."""
+    status: Status = "ok"
+    """Why there is no verdict, or `ok`."""
+    text: str = ""
+    """What it said."""
+    tokens_in: int = 0
+    """Tokens of the prompt."""
+    tokens_out: int = 0
+    """Tokens of the answer."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of `verdicts.jsonl`."""
+
+    judge: str
+    """Who judged."""
+    set: str
+    """The set of the item."""
+    item: str
+    """The item's name."""
+    probe: str
+    """As in `Trial`."""
+    condition: str
+    """As in `Trial`."""
+    draw: int
+    """As in `Trial`."""
+    slots: list[int]
+    """As in `Trial`."""
+    kind: str = "pair"
+    """As in `Trial`."""
+    choice: str | None = None
+    """`R1` (the better answer), `R2` ..., `tie`; None where there is none."""
+    score: float | None = None
+    """As in `Opinion`."""
+    status: str = "ok"
+    """As in `Opinion`."""
+    cued: int | None = None
+    """As in `Trial`."""
+    dose: float | None = None
+    """As in `Trial`."""
+    ratio: float | None = None
+    """As in `Trial`."""
+    text: str = ""
+    """What the judge said."""
+    tokens_in: int = 0
+    """Tokens of the prompt."""
+    tokens_out: int = 0
+    """Tokens of the answer."""
+
+    @property
+    def key(self) -> str:
+        """As `Trial.key`."""
+        order = "-".join(map(str, self.slots))
+        return "|".join((self.set, self.item, self.probe, self.condition, str(self.draw), order))
+
+
+def verdict_of(judge: str, trial: Trial, opinion: Opinion) -> Verdict:
+    """The row of one trial."""
+    copied: dict[str, Any] = {
+        name: getattr(trial, name)
+        for name in ("set", "item", "probe", "condition", "draw", "kind", "cued", "dose", "ratio")
+    }
+    told = {name: getattr(opinion, name) for name in ("score", "status", "text", "tokens_in", "tokens_out")}
+    return Verdict(judge=judge, slots=list(trial.slots), choice=_choice(trial, opinion), **copied, **told)
+
+
+def _choice(trial: Trial, opinion: Opinion) -> str | None:
+    if opinion.slot is None or trial.kind == "score":
+        return None
+    return "tie" if opinion.slot == TIE else f"R{trial.slots[opinion.slot] + 1}"
+
+
+# What a judge has said so far, line by line, so that a killed audit asks nothing twice.
+
+
+class Journal:
+    """An append-only file of verdicts.
+
+    Args:
+        path: the file; made on the first verdict. A last line that a kill cut off is forgotten.
+        judge: whose verdicts are kept in it.
+    """
+
+    def __init__(self, path: Path, judge: str) -> None:
+        self.path, self.judge = path, judge
+        self.known: dict[str, Verdict] = {}
+        if path.exists():
+            whole = path.read_bytes()
+            kept = whole[: whole.rfind(b"\n") + 1]
+            if len(kept) < len(whole):
+                path.write_bytes(kept)
+            for number, line in enumerate(kept.decode("utf-8").splitlines(), 1):
+                raw: dict[str, Any] = json.loads(line)
+                row = records.parse(raw, Verdict, f"{path}, line {number}")
+                self.known[row.key] = row
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("a", encoding="utf-8", buffering=1)
+
+    def add(self, trial: Trial, opinion: Opinion) -> Verdict:
+        """Write down one opinion. One that failed is not kept: it is asked again."""
+        row = verdict_of(self.judge, trial, opinion)
+        self.known[row.key] = row
+        if row.status != "failed":
+            self._stream.write(records.to_line(row))
+        return row
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()

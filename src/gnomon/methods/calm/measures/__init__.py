@@ -1,0 +1,1 @@
+"""From verdicts to numbers: agreement, ratings, cells, profiles, comparisons."""

@@ -1,0 +1,278 @@
+"""Verdicts in, profiles out: every measure of every condition, for each judge of a log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from gnomon.core.rng import Rng
+from gnomon.errors import BadInput
+from gnomon.methods.calm.judging.trials import PLAIN, Verdict
+from gnomon.methods.calm.measures.agreement import (
+    ABSENT,
+    UNPARSED,
+    Codes,
+    Measured,
+    Table,
+    agreement,
+    code_of,
+    drift_of,
+    measure,
+    preference,
+    proportion,
+)
+from gnomon.methods.calm.measures.cells import accuracy_cell, position_cell, refinement_cells, self_cell
+from gnomon.methods.calm.measures.profile import ALL, Cell, Profile, adjusted, faults_of
+from gnomon.methods.calm.measures.ratings import PaperVersion
+from gnomon.methods.calm.stimuli.probes import probes
+
+
+@dataclass(frozen=True)
+class Options:
+    """How verdicts are counted."""
+
+    half_ties: bool = False
+    """Whether a tie beside a preference counts one half, in place of being a verdict of its own."""
+    version: PaperVersion = "iclr"
+    """Which version of the paper's formulas."""
+    smallest: float = 0.1
+    """The shift that would matter: where one of this size would not have been found, the word is `cannot tell`."""
+
+
+def analyze(
+    verdicts: Iterable[Verdict], options: Options | None = None, rng: Rng | None = None
+) -> list[Profile]:
+    """The profile of every judge in these verdicts, in the order in which they appear.
+
+    Args:
+        verdicts: rows of audits, or of an imported log.
+        options: how verdicts are counted.
+        rng: of the bootstrap over items.
+
+    Raises:
+        BadInput: there are no verdicts.
+    """
+    options, rng = options or Options(), rng or Rng(0)
+    by_judge: dict[str, list[Verdict]] = {}
+    for row in verdicts:
+        by_judge.setdefault(row.judge, []).append(row)
+    if not by_judge:
+        raise BadInput("There are no verdicts to analyze.")
+    return [_profile(judge, rows, by_judge, options, rng) for judge, rows in by_judge.items()]
+
+
+def _profile(
+    judge: str, rows: list[Verdict], by_judge: dict[str, list[Verdict]], options: Options, rng: Rng
+) -> Profile:
+    table = Table.of(rows)
+    profile = Profile(judge, statuses=faults_of(row.status for row in rows))
+    for name in dict.fromkeys(row.set for row in rows):
+        if about := _about_set(table, name, options):
+            profile.sets[name] = about
+    cells: list[Cell] = []
+    discordant: dict[int, float] = {}
+
+    def add(cell: Cell, share: float | None) -> None:
+        if share is not None:
+            discordant[len(cells)] = share
+        cells.append(cell)
+
+    for name in _in_order({probe for _, probe, _ in table.conditions()}):
+        keys = [key for key in table.conditions() if key[1] == name]
+        if name == "position":
+            for key in keys:
+                add(*position_cell(table, key, rng))
+        elif name == "self-enhancement":
+            found, share = self_cell(judge, by_judge, options.version, rng)
+            if found is None:
+                profile.skipped[name] = str(share)
+            else:
+                add(found, float(share))
+        elif name == "refinement-aware":
+            for cell, one in refinement_cells(table, keys, options.version, rng):
+                add(cell, one)
+        elif name == "chain-of-thought":
+            add(*accuracy_cell(table, keys[0], options.version, rng))
+        else:
+            # Where every item has one of the conditions only, all of them together are the test, and none is too small alone.
+            split = len(keys) > 1 and _are_apart(table, keys)
+            for key in keys:
+                cell, share = _pair_cell(table, [key], key[2], options, rng)
+                add(cell, None if split else share)
+            if len(keys) > 1:
+                cell, share = _pair_cell(table, keys, ALL, options, rng)
+                add(cell, share if split else None)
+    profile.cells = adjusted(cells, options.smallest, discordant)
+    if any(cell.bis is None and cell.rr is not None for cell in cells):
+        profile.notes.append(
+            "No second plain verdict in this log: CR and BIS cannot be had, and noise passes for bias in RR."
+        )
+    return profile
+
+
+def _in_order(names: set[str]) -> list[str]:
+    known = list(probes())
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _about_set(table: Table, name: str, options: Options) -> dict[str, object]:
+    """CR, accuracy and liking for the first slot of the plain verdicts of a set."""
+    rows = [row for row in table.rows.get((name, PLAIN, ""), []) if row.draw == 0]
+    if not rows:
+        return {}
+    draws = table.plain(name, [row.item for row in rows])
+    about: dict[str, object] = {"items": len(rows)}
+    if len(draws) > 1:
+        same, both = agreement(draws[0], draws[1], half_ties=options.half_ties)
+        about["CR"] = proportion(same, both).one()
+    decisive = np.array([code_of(row) >= 0 for row in rows], dtype=np.float64)
+    first = np.array([bool(row.slots) and code_of(row) == row.slots[0] for row in rows], dtype=np.float64)
+    about["first slot"] = proportion(first * decisive, decisive).one()
+    about["better answer preferred"] = proportion(
+        (draws[0] == 0).astype(np.float64), (draws[0] > UNPARSED).astype(np.float64)
+    ).one()
+    return about
+
+
+def _pair_cell(
+    table: Table, keys: Sequence[tuple[str, str, str]], condition: str, options: Options, rng: Rng
+) -> tuple[Cell, float]:
+    """The cell of one condition, or of several with the verdicts on an item kept together."""
+    name, set_name = keys[0][1], keys[0][0]
+    probe = probes().get(name)
+    items = list(dict.fromkeys(item for key in keys for item in table.items(key)))
+    parts = [_arrays(table, key, items) for key in keys]
+    plain = table.plain(set_name, items)
+    if not plain:
+        raise BadInput(
+            f'The verdicts on "{name}" in the set "{set_name}" have no plain ones to be held against.'
+        )
+    flips_to = 1 if probe is not None and probe.expected == "flips" else None
+    if len(parts) == 1 or _are_apart(table, keys):
+        changed, cued = (np.max(side, axis=0) for side in zip(*parts, strict=True))
+        found = measure(
+            plain[0], plain[1:], changed, cued, flips_to=flips_to, half_ties=options.half_ties, rng=rng
+        )
+    else:
+        found = _pooled(plain, parts, flips_to, options, rng)
+    rows = [row for key in keys for row in table.rows[key]]
+    asked = sum(int((changed > ABSENT).sum()) for changed, _ in parts)
+    cell = Cell(
+        name,
+        condition,
+        set_name,
+        n=int(found.n),
+        unparsed=asked - int(found.n),
+        rr=found.rr.one(),
+        rr_with_unparsed=float(np.nan_to_num(found.rr.value) * int(found.n) / asked) if asked else None,
+        flips=_flips(plain[0], parts),
+        cr=None if found.cr is None else found.cr.one(),
+        bis=None if found.bis is None else found.bis.one(),
+        shift=found.shift.one(),
+        p=float(found.p),
+        dose=rows[0].dose if len(keys) == 1 else None,
+        more=_more(rows, plain[0], parts, items, probe.mention if probe is not None else "", rng),
+    )
+    return cell, float(np.nan_to_num(found.discordant))
+
+
+def _are_apart(table: Table, keys: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether no item has two of these conditions."""
+    return sum(len(table.items(key)) for key in keys) == len(
+        {item for key in keys for item in table.items(key)}
+    )
+
+
+def _arrays(table: Table, key: tuple[str, str, str], items: Sequence[str]) -> tuple[Codes, Codes]:
+    """Verdicts and cued responses of a condition, aligned on `items`."""
+    place = {item: i for i, item in enumerate(items)}
+    changed = np.full(len(items), ABSENT, dtype=np.int64)
+    cued = np.full(len(items), ABSENT, dtype=np.int64)
+    for row in table.rows[key]:
+        changed[place[row.item]] = code_of(row)
+        cued[place[row.item]] = 0 if row.cued is None else row.cued
+    return changed, cued
+
+
+def _pooled(
+    plain: Sequence[Codes],
+    parts: Sequence[tuple[Codes, Codes]],
+    flips_to: int | None,
+    options: Options,
+    rng: Rng,
+) -> Measured:
+    """All conditions together; the verdicts on an item stay together in the bootstrap: they are not independent."""
+    from gnomon.core.metrics.stats import ratio_intervals
+    from gnomon.methods.calm.measures.agreement import Estimates
+
+    top = {"rr": np.zeros(len(plain[0])), "lost": np.zeros(len(plain[0])), "moved": np.zeros(len(plain[0]))}
+    seen, matched, still = (np.zeros(len(plain[0])) for _ in range(3))
+    for changed, cued in parts:
+        same, both = agreement(plain[0], changed, half_ties=options.half_ties)
+        if flips_to is not None:
+            same = (changed == flips_to) * both
+        before, after = (
+            preference(codes, cued, half_ties=options.half_ties) for codes in (plain[0], changed)
+        )
+        top["rr"] += same
+        top["moved"] += (after - before) * both
+        seen += both
+        if len(plain) > 1:
+            noise, one = agreement(plain[0], plain[1], half_ties=options.half_ties)
+            matched += both * one
+            still += noise * both * one
+            top["lost"] += (noise - same) * both * one
+    has_floor = len(plain) > 1
+    return Measured(
+        rr=Estimates(*ratio_intervals(top["rr"], seen, rng=rng)),
+        cr=Estimates(*ratio_intervals(still, matched, rng=rng)) if has_floor else None,
+        bis=Estimates(*ratio_intervals(top["lost"], matched, rng=rng)) if has_floor else None,
+        shift=Estimates(*ratio_intervals(top["moved"], seen, rng=rng)),
+        p=np.asarray(1.0),
+        discordant=np.asarray(0.0),
+        n=np.asarray(int(seen.sum())),
+    )
+
+
+def _flips(plain: Codes, parts: Sequence[tuple[Codes, Codes]]) -> float | None:
+    pairs = [agreement(plain, changed) for changed, _ in parts]
+    seen = sum(float(both.sum()) for _, both in pairs)
+    return 1 - sum(float(same.sum()) for same, _ in pairs) / seen if seen else None
+
+
+def _more(
+    rows: Sequence[Verdict],
+    plain: Codes,
+    parts: Sequence[tuple[Codes, Codes]],
+    items: Sequence[str],
+    mention: str,
+    rng: Rng,
+) -> dict[str, object]:
+    """Length beside the shift, and how many of the flipped verdicts name the cue in their reason."""
+    found: dict[str, object] = {}
+    place = {item: i for i, item in enumerate(items)}
+    if len(parts) == 1 and any(row.ratio is not None for row in rows):
+        changed, cued = parts[0]
+        ratios = np.full(len(items), np.nan)
+        for row in rows:
+            if row.ratio is not None and row.ratio > 0:
+                ratios[place[row.item]] = row.ratio
+        both = (plain > UNPARSED) & (changed > UNPARSED)
+        drift = drift_of((preference(changed, cued) - preference(plain, cued))[both], ratios[both], rng)
+        if drift is not None:
+            found["length"] = asdict(drift)
+    flipped = [
+        row
+        for row in rows
+        if row.text
+        and row.choice is not None
+        and plain[place[row.item]] > UNPARSED
+        and code_of(row) != plain[place[row.item]]
+    ]
+    if mention and flipped:
+        named = sum(bool(re.search(mention, row.text, re.IGNORECASE)) for row in flipped)
+        found["flipped"], found["cue named"] = len(flipped), named / len(flipped)
+    return found

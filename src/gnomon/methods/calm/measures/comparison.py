@@ -1,0 +1,174 @@
+"""Judges held against each other, on the items that both judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gnomon.core.metrics.stats import benjamini_hochberg, mcnemar, ratio_intervals
+from gnomon.core.rng import Rng
+from gnomon.errors import BadInput
+from gnomon.methods.calm.judging.trials import Verdict
+from gnomon.methods.calm.measures.agreement import Floats, Table, agreement, code_of, preference
+from gnomon.methods.calm.measures.analysis import Options, analyze
+from gnomon.methods.calm.measures.profile import Profile
+from gnomon.methods.calm.stimuli.probes import probes
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One bias in two judges."""
+
+    left: str
+    """One judge."""
+    right: str
+    """The other."""
+    probe: str
+    """The bias."""
+    n: int
+    """Verdicts of both on the same item under the same condition."""
+    rr: tuple[float, float, float] | None
+    """RR of the left one less that of the right one."""
+    bis: tuple[float, float, float] | None
+    """The same of BIS; None without a second plain run of both."""
+    shift: tuple[float, float, float] | None
+    """The same of the shift."""
+    p: float
+    """Sign test over items of the loss of consistency, or of RR without a noise floor."""
+    q: float = 1.0
+    """Adjusted over all contrasts."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two or more judges show side by side."""
+
+    profiles: list[Profile]
+    """One per judge."""
+    contrasts: list[Contrast]
+    """Every pair of judges, bias by bias."""
+    swaps: list[str]
+    """Biases in which a pair stands in one order by RR and in the other by BIS: its RR told of noise."""
+
+
+def compare(
+    verdicts: Sequence[Verdict], options: Options | None = None, rng: Rng | None = None
+) -> Comparison:
+    """Judges side by side.
+
+    Args:
+        verdicts: of two judges or more.
+        options: how verdicts are counted.
+        rng: of the bootstrap over items.
+
+    Raises:
+        BadInput: fewer than two judges.
+    """
+    options, rng = options or Options(), rng or Rng(0)
+    profiles = analyze(verdicts, options, rng)
+    if len(profiles) < 2:
+        raise BadInput("A comparison needs the verdicts of two judges or more; these are of one.")
+    tables = {
+        profile.judge: Table.of(row for row in verdicts if row.judge == profile.judge) for profile in profiles
+    }
+    judges = list(tables)
+    contrasts = [
+        found
+        for i, left in enumerate(judges)
+        for right in judges[i + 1 :]
+        for found in _contrasts(left, right, tables, options, rng)
+    ]
+    if contrasts:
+        q_values = benjamini_hochberg([one.p for one in contrasts])
+        contrasts = [
+            Contrast(**{**vars(one), "q": float(q)}) for one, q in zip(contrasts, q_values, strict=True)
+        ]
+    return Comparison(profiles, contrasts, [line for one in contrasts if (line := _swap(one))])
+
+
+def _swap(one: Contrast) -> str | None:
+    if one.rr is None or one.bis is None or one.rr[0] * one.bis[0] <= 0:
+        return None
+    # A higher RR looks better and a higher BIS is worse: with equal signs the two disagree.
+    seems, less = (one.left, one.right) if one.rr[0] > 0 else (one.right, one.left)
+    return f"{one.probe}: {seems} has the higher RR, and {less} the lower BIS"
+
+
+def _contrasts(left: str, right: str, tables: dict[str, Table], options: Options, rng: Rng) -> list[Contrast]:
+    shared = [key for key in tables[left].conditions() if key in tables[right].rows]
+    found = []
+    for name in dict.fromkeys(key[1] for key in shared):
+        keys = [key for key in shared if key[1] == name and tables[left].rows[key][0].kind == "pair"]
+        keys = [key for key in keys if len(tables[left].rows[key][0].slots) == 2]
+        if keys:
+            found.append(_contrast(left, right, name, keys, tables, options, rng))
+    return found
+
+
+def _contrast(
+    left: str,
+    right: str,
+    name: str,
+    keys: Sequence[tuple[str, str, str]],
+    tables: dict[str, Table],
+    options: Options,
+    rng: Rng,
+) -> Contrast:
+    items = sorted(
+        {item for key in keys for item in tables[left].items(key)}
+        & {i for k in keys for i in tables[right].items(k)}
+    )
+    sides = [_sides(tables[judge], keys, items, options) for judge in (left, right)]
+    both = sides[0]["seen"] * sides[1]["seen"]
+    total = both.sum(0)
+    rr = _gap(sides, "same", both, rng)
+    shift = _gap(sides, "moved", both, rng)
+    floors = sides[0]["floor"] * sides[1]["floor"] * both
+    bis = _gap(sides, "lost", floors, rng)
+    worse = (
+        ((sides[0]["lost"] - sides[1]["lost"]) * floors).sum(0)
+        if bis
+        else ((sides[1]["same"] - sides[0]["same"]) * both).sum(0)
+    )
+    p = float(mcnemar(int((worse < 0).sum()), int((worse > 0).sum())))
+    return Contrast(left, right, name, int(total.sum()), rr, bis, shift, p)
+
+
+def _gap(
+    sides: Sequence[dict[str, Floats]], name: str, seen: Floats, rng: Rng
+) -> tuple[float, float, float] | None:
+    """Difference of a mean between the judges; an item's conditions stay together."""
+    if not seen.sum():
+        return None
+    top = ((sides[0][name] - sides[1][name]) * seen).sum(0)
+    value, low, high = ratio_intervals(top, seen.sum(0), rng=rng)
+    return float(value), float(low), float(high)
+
+
+def _sides(
+    table: Table, keys: Sequence[tuple[str, str, str]], items: Sequence[str], options: Options
+) -> dict[str, Floats]:
+    """By condition and item `[K, N]`: verdict stayed, preference moved, consistency lost, and whether each is known."""
+    parts: dict[str, list[Floats]] = {name: [] for name in ("same", "seen", "moved", "lost", "floor")}
+    place = {item: i for i, item in enumerate(items)}
+    for key in keys:
+        plain = table.plain(key[0], items)
+        changed = np.full(len(items), -9, dtype=np.int64)
+        cued = np.zeros(len(items), dtype=np.int64)
+        for row in table.rows[key]:
+            if row.item in place:
+                changed[place[row.item]] = code_of(row)
+                cued[place[row.item]] = row.cued or 0
+        same, seen = agreement(plain[0], changed, half_ties=options.half_ties)
+        probe = probes().get(key[1])
+        if probe is not None and probe.expected == "flips":
+            same = (changed == 1) * seen
+        noise, floor = (
+            agreement(plain[0], plain[1], half_ties=options.half_ties) if len(plain) > 1 else (same, seen * 0)
+        )
+        moved = preference(changed, cued) - preference(plain[0], cued)
+        for name, part in zip(parts, (same, seen, moved, noise - same, floor), strict=True):
+            parts[name].append(np.asarray(part, dtype=np.float64))
+    return {name: np.stack(rows) for name, rows in parts.items()}

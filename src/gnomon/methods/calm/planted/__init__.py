@@ -1,0 +1,1 @@
+"""Judges whose biases are known, against which the estimates are checked."""

@@ -1,0 +1,357 @@
+"""The report: profiles as dots with intervals, direction beside every rate, length beside every shift, every fault counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gnomon.core.report import Page
+from gnomon.methods.calm.measures.comparison import Comparison
+from gnomon.methods.calm.measures.profile import ALL, Cell, PowerTable, Profile
+from gnomon.methods.calm.planted.validation import Validation
+
+HOW_TO_READ = """
+**RR** is the share of verdicts that stayed although something changed that must not matter; for fallacy-oversight the share
+that moved to where it should. **CR** is the same when nothing changed, from a second independent run: what RR would be without
+any bias. **BIS = CR - RR** is the loss beyond noise. **Shift** is the direction: how much more often the cued answer is
+preferred. For items that the judge decides by a coin flip RR and BIS cannot see any bias; the shift can. Intervals hold 95%. A
+word is said only after correction for the number of tests: **biased**; **no bias seen**, where a shift that matters would have
+been found; **cannot tell** otherwise.
+"""
+
+
+def title_of(text: str, is_simulated: bool) -> str:
+    """The title of a page; a simulated judge is told first."""
+    return f"SIMULATED: {text}" if is_simulated else text
+
+
+def profiles(page: Page, found: Sequence[Profile], *, what: str = "Bias profile") -> None:
+    """Everything about the judges of an audit or a log."""
+    simulated = any(one.is_simulated for one in found)
+    page.simulated |= simulated
+    names = ", ".join(one.judge for one in found)
+    page.title = title_of(
+        f"{what} of {names}" if len(names) < 90 else f"{what} of {len(found)} judges", simulated
+    )
+    for one in found:
+        for name, value in one.averages().items():
+            page.figures({f"BIS, {name}" if len(found) == 1 else f"{one.judge}: BIS, {name}": value})
+    page.text(HOW_TO_READ)
+    overview(page, found)
+    for one in found:
+        page.section(one.judge)
+        _judge(page, one)
+
+
+def overview(page: Page, found: Sequence[Profile]) -> None:
+    """The profiles side by side: BIS, and shift."""
+    page.section("Bias profile")
+    bis = {one.judge: {name: cell.bis for name, cell in one.headline().items() if cell.bis} for one in found}
+    shift = {
+        one.judge: {
+            name: cell.shift
+            for name, cell in one.headline().items()
+            if cell.shift and not cell.more.get("error rate")
+        }
+        for one in found
+    }
+    if any(bis.values()):
+        page.dots(
+            bis, x_label="BIS: consistency lost beyond noise", caption="how much each bias sways the judge"
+        )
+    if any(shift.values()):
+        page.dots(
+            shift,
+            x_label="shift towards the cued answer (position: towards the first slot)",
+            caption="which way each bias sways the judge",
+        )
+    page.table([headline_row(one) for one in found], caption="RR by bias, CR by set and mean BIS by set")
+    page.table(
+        [{"judge": one.judge, **one.words()} for one in found],
+        caption="what may be said, after correction for all tests",
+    )
+
+
+def headline_row(profile: Profile) -> dict[str, Any]:
+    """The judge's line of the paper's table: RR by bias, CR by set, accuracy with CoT, and the BIS averages."""
+    row: dict[str, Any] = {"judge": profile.judge}
+    for name, cell in profile.headline().items():
+        if name == "chain-of-thought":
+            row["CoT accuracy"] = cell.more.get("accuracy with CoT")
+        elif cell.rr is not None:
+            row[name] = cell.rr
+    for name, about in profile.sets.items():
+        row[f"CR, {name}"] = about.get("CR")
+    return row | {f"BIS, {name}": value for name, value in profile.averages().items()}
+
+
+def _judge(page: Page, one: Profile) -> None:
+    cells = [
+        cell
+        for cell in one.cells
+        if cell.rr is not None and cell.probe not in ("position", "chain-of-thought")
+    ]
+    if cells:
+        page.table([_row(cell) for cell in cells], caption="every bias and condition")
+        _doses(page, cells)
+        _lengths(page, cells)
+        _reasons(page, cells)
+    _position(page, [cell for cell in one.cells if cell.probe == "position"])
+    _thinking(page, [cell for cell in one.cells if cell.probe == "chain-of-thought"])
+    _scores(page, [cell for cell in one.cells if "error rate" in cell.more])
+    if one.sets:
+        page.table([{"set": name, **about} for name, about in one.sets.items()], caption="the plain verdicts")
+    page.table(
+        [one.statuses],
+        caption="replies by what could be read; those without a verdict are counted, never guessed",
+    )
+    if one.skipped:
+        page.table(
+            [{"bias": name, "reason": reason} for name, reason in one.skipped.items()],
+            caption="what was not measured",
+        )
+    if one.notes:
+        page.text("\n".join(f"- {note}" for note in one.notes))
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    return {
+        "bias": cell.probe,
+        "condition": cell.condition,
+        "n": cell.n,
+        "not read": cell.unparsed,
+        "RR": cell.rr,
+        "not read = changed": cell.rr_with_unparsed,
+        "flips": cell.flips,
+        "CR": cell.cr,
+        "BIS": cell.bis,
+        "shift": cell.shift,
+        "q": cell.q if cell.word else None,
+        "smallest shift seen": cell.smallest if cell.word else None,
+        "word": cell.word,
+    }
+
+
+def _doses(page: Page, cells: Sequence[Cell]) -> None:
+    """Shift against dose, where a bias has doses."""
+    series: dict[str, list[tuple[float, ...]]] = {}
+    for cell in cells:
+        if cell.dose is not None and cell.shift is not None:
+            side = cell.condition.rpartition(", ")[2] if "," in cell.condition else ""
+            series.setdefault(f"{cell.probe}{f', {side}' if side else ''}", []).append(
+                (cell.dose, *cell.shift)
+            )
+    for name in dict.fromkeys(label.partition(",")[0] for label in series):
+        mine = {
+            label: points
+            for label, points in series.items()
+            if label.partition(",")[0] == name and len(points) > 1
+        }
+        if mine:
+            page.lines(
+                mine,
+                x_label="dose",
+                y_label="shift towards the cued answer",
+                caption=f"{name}: effect by dose",
+            )
+
+
+def _lengths(page: Page, cells: Sequence[Cell]) -> None:
+    rows = []
+    for cell in cells:
+        drift = cell.more.get("length")
+        if drift is None:
+            continue
+        rows.append(
+            {
+                "bias": cell.probe,
+                "condition": cell.condition,
+                "times as long": (drift["median"], drift["low"], drift["high"]),
+                "shift": cell.shift,
+                "matched items": drift["matched"],
+                "shift, matched": _tuple(drift["matched_shift"]),
+                "shift at equal length": _tuple(drift["at_equal_length"]),
+                "per doubling": drift["per_doubling"],
+            }
+        )
+    if rows:
+        page.table(
+            rows,
+            caption="length beside the shift: median ratio with quartiles; the shift over pairs within 10% of the old length; "
+            "and what a line over log2 of the ratio leaves at equal length. A tone that also lengthens is not the tone alone.",
+        )
+
+
+def _reasons(page: Page, cells: Sequence[Cell]) -> None:
+    rows = [
+        {
+            "bias": cell.probe,
+            "flipped verdicts": cell.more["flipped"],
+            "reason names the cue": cell.more["cue named"],
+        }
+        for cell in cells
+        if "cue named" in cell.more
+        and (cell.condition == ALL or sum(c.probe == cell.probe for c in cells) == 1)
+    ]
+    if rows:
+        page.table(rows, caption="explicit or implicit: of the verdicts that flipped, how many say why")
+
+
+def _position(page: Page, cells: Sequence[Cell]) -> None:
+    rows = [
+        {
+            "candidates": cell.more["candidates"],
+            "n": cell.n,
+            "not read": cell.unparsed,
+            "RR, all rotations": cell.rr,
+            "the same without turning": cell.cr,
+            "BIS": cell.bis,
+            "not read = changed": cell.rr_with_unparsed,
+            "two rotations agree": _tuple(cell.more["two rotations agree"]),
+            "first slot": _tuple(cell.more["first slot"]),
+            "chance": 1 / cell.more["candidates"],
+            "slot effect": cell.more["slot effect (log-odds)"],
+            "q": cell.q,
+            "word": cell.word,
+        }
+        for cell in cells
+    ]
+    if rows:
+        page.table(
+            rows,
+            caption="position: all rotations must agree, which happens less often with more candidates for any judge that is not "
+            "sure; the floor beside it is as many plain draws",
+        )
+
+
+def _thinking(page: Page, cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        told = {name: _tuple(value) for name, value in cell.more.items()}
+        page.table(
+            [{"n": cell.n, **told, "difference": cell.shift, "q": cell.q, "word": cell.word}],
+            caption="chain of thought: how often the better answer is preferred, without and with solving the question first",
+        )
+
+
+def _scores(page: Page, cells: Sequence[Cell]) -> None:
+    rows = []
+    for cell in cells:
+        told = {name: _tuple(value) for name, value in cell.more.items() if name != "Z-scores"}
+        rows.append(
+            {
+                "bias": cell.probe,
+                "condition": cell.condition,
+                "n": cell.n,
+                **told,
+                "points": cell.shift,
+                "q": cell.q,
+                "word": cell.word,
+            }
+        )
+    for probe in dict.fromkeys(row["bias"] for row in rows):
+        page.table([row for row in rows if row["bias"] == probe], caption=f"{probe}: scores from 1 to 10")
+    for cell in cells:
+        table = cell.more.get("Z-scores")
+        if table:
+            page.heatmap(
+                table["map"],
+                x=table["judges"],
+                y=table["judges"],
+                caption="Z-scores: who (line) scores whom (column); the diagonal is one's own",
+            )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def comparison(page: Page, found: Comparison) -> None:
+    """Judges side by side."""
+    simulated = any(one.is_simulated for one in found.profiles)
+    page.simulated |= simulated
+    page.title = title_of(f"{len(found.profiles)} judges side by side", simulated)
+    page.text(HOW_TO_READ)
+    overview(page, found.profiles)
+    page.section("Differences")
+    page.table(
+        [
+            {
+                "left": one.left, "right": one.right, "bias": one.probe, "verdicts": one.n, "RR": one.rr, "BIS": one.bis,
+                "shift": one.shift, "q": one.q,
+            }
+            for one in found.contrasts
+        ],
+        caption="left less right, over items that both judged, an item's conditions kept together",
+    )  # fmt: skip
+    if found.swaps:
+        page.text(
+            "RR and BIS put these the other way round:\n\n" + "\n".join(f"- {line}" for line in found.swaps)
+        )
+
+
+def written(
+    page: Page,
+    made: int,
+    items: int,
+    rejected: Mapping[str, int],
+    dropped: Sequence[Mapping[str, Any]],
+    examples: Sequence[Any],
+) -> None:
+    """What was rewritten, what the check caught, and examples to look at."""
+    page.title = f"{made:,} rewrites of {items:,} items"
+    page.figures({"rewrites": made, "rejected attempts": sum(rejected.values()), "dropped": len(dropped)})
+    page.table(
+        [{"reason": name, "attempts": n} for name, n in sorted(rejected.items())],
+        caption="what the check caught",
+    )
+    if dropped:
+        page.table(list(dropped[:50]), caption="given up after four attempts (first 50)")
+    for item, rewrite in examples:
+        page.diff(
+            item.answers[rewrite.response],
+            rewrite.text,
+            caption=f"{rewrite.probe}: {rewrite.condition} ({item.id})",
+        )
+
+
+def validation(page: Page, found: Validation, audits: int, n: int) -> None:
+    """Coverage and flags of planted biases."""
+    page.title = title_of(f"Planted biases, {audits:,} audits of {n:,} items each", True)
+    page.simulated = True
+    page.figures(
+        {
+            "smallest coverage": found.smallest_coverage,
+            "flags without a bias": found.flagged_null,
+            "audits with any flag": found.any_flagged_null,
+        }
+    )
+    page.table(
+        found.rows(),
+        caption="what was planted, the mean estimate, and how often the 95% interval covers the truth",
+    )
+    page.table(
+        [
+            {
+                "bias": name,
+                "its own flag": found.flagged_own[name],
+                "flags of others": found.flagged_other[name],
+            }
+            for name in found.flagged_own
+        ],
+        caption="share of audits flagged, after the correction, when this cue is planted",
+    )
+
+
+def power(page: Page, found: PowerTable) -> None:
+    """What a number of items can show."""
+    page.title = f"What {found.n:,} items can show"
+    page.figures(
+        {"RR": found.rr[0], "from": found.rr[1], "to": found.rr[2], "smallest shift seen": found.smallest}
+    )
+    page.table(
+        [
+            {"shift": effect, "power": chance, "items for power 0.8": needed}
+            for effect, chance, needed in found.rows
+        ],
+        caption=f"two tests of a condition at 5%, when {found.discordant:.0%} of the items differ between two plain runs",
+    )

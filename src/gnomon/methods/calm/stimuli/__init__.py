@@ -1,0 +1,1 @@
+"""What judges are shown: items, the probes that change them, cues and checked rewrites."""
