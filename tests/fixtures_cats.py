@@ -7,9 +7,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.card import Card
-from gnomon.methods.sieve.filter_files import Filter
-from gnomon.methods.sieve.model import SieveModel
+from gnomon.methods.sieve.fitting.model import Card, SieveModel
+from gnomon.methods.sieve.judging.filters import Filter
 from gnomon.methods.sieve.students import StudentConfig, open_student
 
 CATS = "the cat purrs on a warm windowsill", "my kitten chased the tail of another cat", "cats sleep all day"

@@ -15,7 +15,7 @@ _JOB = """
 import sys, time
 from pathlib import Path
 from gnomon.core.data.execute import map_shards
-from gnomon.methods.sieve.application import ApplyStep
+from gnomon.methods.sieve.fitting.application import ApplyStep
 from gnomon.core.data.documents import read_rows
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ SIMULATORS = {
     "summariser": "gnomon.methods.sigext.sim_summariser:Summariser",
     "judge": "gnomon.methods.calm.planted.characters:Judge",
     "rewriter": "gnomon.methods.calm.planted.characters:Rewriter",
-    "verdict": "gnomon.methods.sieve.sim_verdict:Verdict",
+    "verdict": "gnomon.methods.sieve.judging.characters:Verdict",
     "styler": "gnomon.methods.crispo.sim_styler:Styler",
     "critic": "gnomon.methods.crispo.sim_critic:Critic",
     "optimizer": "gnomon.methods.crispo.sim_optimizer:Optimizer",

@@ -13,8 +13,8 @@ from gnomon.core import records
 from gnomon.core.data.documents import Row, read_rows
 from gnomon.core.data.execute import map_shards, parts, rejected
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.application import ApplyStep, outside_note, share_of
-from gnomon.methods.sieve.model import SieveModel
+from gnomon.methods.sieve.fitting.application import ApplyStep, outside_note, share_of
+from gnomon.methods.sieve.fitting.model import SieveModel
 
 
 def rows_of(texts):
@@ -153,9 +153,9 @@ import json, sys
 from pathlib import Path
 import ray
 from gnomon.core.data.execute import map_shards
-from gnomon.methods.sieve.application import ApplyStep
+from gnomon.methods.sieve.fitting.application import ApplyStep
 from gnomon.core.data.documents import read_rows
-from gnomon.methods.sieve.model import SieveModel
+from gnomon.methods.sieve.fitting.model import SieveModel
 
 folder, corpus, sink, texts = sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
 map_shards(ApplyStep.of(folder), read_rows(corpus), sink, engine="ray", workers=2, shard_rows=30)
@@ -190,7 +190,7 @@ import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from gnomon.core.data.execute import map_shards
-from gnomon.methods.sieve.application import ApplyStep
+from gnomon.methods.sieve.fitting.application import ApplyStep
 from gnomon.core.data.documents import read_rows
 
 @dataclass(frozen=True)

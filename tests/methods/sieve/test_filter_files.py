@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.filter_files import Example, Filter, built_in, filter_of, load_filter
+from gnomon.methods.sieve.judging.filters import Example, Filter, built_in, filter_of, load_filter
 
 GOOD = {"name": "cats", "description": "texts about cats", "pass": "cats matter", "fail": "no cat"}
 

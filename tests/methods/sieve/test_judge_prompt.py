@@ -5,8 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.llm.base import Reply, Request
-from gnomon.methods.sieve.filter_files import Example, Filter, load_filter
-from gnomon.methods.sieve.judge_prompt import read_verdict, request_of, system_text
+from gnomon.methods.sieve.judging.filters import (
+    Example,
+    Filter,
+    load_filter,
+    read_verdict,
+    request_of,
+    system_text,
+)
 
 SHOWN = (Example("A tom.", "pass"), Example("A dog.", "fail"))
 CATS = Filter("cats", "texts about cats", "a cat matters", "no $cat", SHOWN)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gnomon.core import records
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.judges import Verdict
-from gnomon.methods.sieve.labels import Label, LabelStore, as_label, read_label
-from gnomon.methods.sieve.rounds import Pick
-from gnomon.methods.sieve.snippets import Snippet
+from gnomon.methods.sieve.choosing.rounds import Pick
+from gnomon.methods.sieve.choosing.snippets import Snippet
+from gnomon.methods.sieve.judging.judges import Verdict
+from gnomon.methods.sieve.judging.labels import Label, LabelStore, as_label, read_label
 
 
 def pick(number, reason="interval", text="töxt\u2028 <b>"):
@@ -117,7 +117,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_labels import label
-from gnomon.methods.sieve.labels import LabelStore
+from gnomon.methods.sieve.judging.labels import LabelStore
 
 store = LabelStore(Path(sys.argv[1]))
 for n in range(len(store), 100_000):

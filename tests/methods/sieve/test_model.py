@@ -10,10 +10,9 @@ import pytest
 
 from fixtures_cats import CARS, CATS, FILTER, card, saved_model, student
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.card import read_card
-from gnomon.methods.sieve.filter_files import filter_of
-from gnomon.methods.sieve.model import SieveModel
-from gnomon.methods.sieve.snippets import cut
+from gnomon.methods.sieve.choosing.snippets import cut
+from gnomon.methods.sieve.fitting.model import SieveModel, read_card
+from gnomon.methods.sieve.judging.filters import filter_of
 
 LONG = f"{CATS[0]}. {CARS[0]}. {CARS[1]}."  # three snippets of at most eight words
 
@@ -50,7 +49,7 @@ def test_the_version_changes_with_weights_and_card_and_with_nothing_else(tmp_pat
 
 def test_a_fresh_process_gives_the_same_scores(model):
     script = (
-        "import json, sys\nfrom gnomon.methods.sieve.model import SieveModel\n"
+        "import json, sys\nfrom gnomon.methods.sieve.fitting.model import SieveModel\n"
         "print(json.dumps(SieveModel.load(sys.argv[1]).score(json.loads(sys.argv[2])).tolist()))"
     )
     texts = [*CATS, *CARS, LONG]

@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.errors import BadConfig
-from gnomon.methods.sieve.design import Design
-from gnomon.methods.sieve.intervals import EVERYTHING
-from gnomon.methods.sieve.ranks import Reservoir
-from gnomon.methods.sieve.rounds import Round
-from gnomon.methods.sieve.snippets import Snippet
-from gnomon.methods.sieve.strategies import plan
+from gnomon.methods.sieve.choosing.intervals import EVERYTHING, Design
+from gnomon.methods.sieve.choosing.rounds import Round
+from gnomon.methods.sieve.choosing.snippets import Snippet
+from gnomon.methods.sieve.choosing.strategies import Reservoir, plan
 
 
 def snippets(count):

@@ -14,15 +14,15 @@ from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.sieve import config
-from gnomon.methods.sieve.filter_files import Filter, load_filter
-from gnomon.methods.sieve.snippets import Snippet
+from gnomon.methods.sieve.choosing.snippets import Snippet
+from gnomon.methods.sieve.judging.filters import Filter, load_filter
 
 if TYPE_CHECKING:
     from gnomon.core.llm.roles import Models
-    from gnomon.methods.sieve.judges import Judge
-    from gnomon.methods.sieve.labels import Label
-    from gnomon.methods.sieve.sieve import Fit
-    from gnomon.methods.sieve.state import RoundState
+    from gnomon.methods.sieve.fitting.sieve import Fit
+    from gnomon.methods.sieve.fitting.state import RoundState
+    from gnomon.methods.sieve.judging.judges import Judge
+    from gnomon.methods.sieve.judging.labels import Label
     from gnomon.methods.sieve.students import Student
 
 TEST_IN = 10
@@ -31,9 +31,9 @@ TEST_IN = 10
 
 def label(cfg: config.Label, run: Run) -> None:
     """Let the judge label uniformly drawn snippets."""
-    from gnomon.methods.sieve import pages
-    from gnomon.methods.sieve.judges import judge_of
-    from gnomon.methods.sieve.labelling import judged
+    from gnomon.methods.sieve import report
+    from gnomon.methods.sieve.fitting.sieve import judged
+    from gnomon.methods.sieve.judging.judges import judge_of
     from gnomon.methods.sieve.students.linear import HashedLinear
 
     chosen = load_filter(cfg.filter)
@@ -53,7 +53,7 @@ def label(cfg: config.Label, run: Run) -> None:
             run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
     passes = sum(row.label == 1 for row in found[0])
     run.log(labels=len(found[0]), passes=passes, **models.figures("judge"))
-    pages.labels(run.page, found, chosen)
+    report.labels(run.page, found, chosen)
 
 
 def fit(cfg: config.Fit, run: Run) -> None:
@@ -68,8 +68,8 @@ def fit(cfg: config.Fit, run: Run) -> None:
         filter=chosen.name,
         student=cfg.model,
     )
-    from gnomon.methods.sieve import pages
-    from gnomon.methods.sieve.judges import judge_of
+    from gnomon.methods.sieve import report
+    from gnomon.methods.sieve.judging.judges import judge_of
     from gnomon.methods.sieve.students import open_student
 
     if cfg.test and next(_documents(cfg, test=True), None) is None:
@@ -83,12 +83,12 @@ def fit(cfg: config.Fit, run: Run) -> None:
         run.artifact("model", run.folder / "model")
         run.artifact("labels", found.store.path)
         tested = _tested(cfg, judge, student, found, run) if cfg.test else []
-    pages.fit(run.page, found, chosen, tested)
+    report.fit(run.page, found, chosen, tested)
 
 
 def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run: Run) -> Fit:
     """The fit, with a row of metrics for each round."""
-    from gnomon.methods.sieve.sieve import fit_stream
+    from gnomon.methods.sieve.fitting.sieve import fit_stream
     from gnomon.methods.sieve.students import open_student
 
     stream = _stream(cfg, lambda: _documents(cfg, test=False), student.token_spans, run)
@@ -123,7 +123,7 @@ def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run
 
 def _tested(cfg: config.Fit, judge: Judge, student: Student, found: Fit, run: Run) -> list[Label]:
     """The judge's labels of snippets from the documents that were set aside."""
-    from gnomon.methods.sieve.labelling import judged
+    from gnomon.methods.sieve.fitting.sieve import judged
 
     stream = _stream(cfg, lambda: _documents(cfg, test=True), student.token_spans, run)
     learned = {row.text for row in found.store.rows}
@@ -137,9 +137,9 @@ def _tested(cfg: config.Fit, judge: Judge, student: Student, found: Fit, run: Ru
 
 def apply(cfg: config.Apply, run: Run) -> None:
     """Filter documents with a trained model."""
-    from gnomon.methods.sieve import pages
-    from gnomon.methods.sieve.application import ApplyStep, share_of
-    from gnomon.methods.sieve.card import read_card
+    from gnomon.methods.sieve import report
+    from gnomon.methods.sieve.fitting.application import ApplyStep, share_of
+    from gnomon.methods.sieve.fitting.model import read_card
 
     step = ApplyStep.of(cfg.model, text_field=cfg.text_field, rule=cfg.rule, keep=cfg.keep)
 
@@ -175,16 +175,16 @@ def apply(cfg: config.Apply, run: Run) -> None:
         records.write(path, refusals)
         run.artifact("rejected", path)
     run.log(read=totals.read, written=totals.written, rejected=totals.rejected, **totals.sums)
-    pages.applied(run.page, totals, read_card(cfg.model), records.read_raw(sink), cfg.text_field)
+    report.applied(run.page, totals, read_card(cfg.model), records.read_raw(sink), cfg.text_field)
 
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Compare a trained model with labels, and export disagreements for human rating."""
-    from gnomon.methods.sieve import pages
-    from gnomon.methods.sieve.evaluation import evaluate
-    from gnomon.methods.sieve.filter_files import filter_of
-    from gnomon.methods.sieve.model import SieveModel
-    from gnomon.methods.sieve.rating import KEY, SHEET, export_disagreements, read_ratings
+    from gnomon.methods.sieve import report
+    from gnomon.methods.sieve.fitting.evaluation import evaluate
+    from gnomon.methods.sieve.fitting.model import SieveModel
+    from gnomon.methods.sieve.judging.filters import filter_of
+    from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
 
     model = SieveModel.load(cfg.model)
     snippets, labels, truth = _labelled(cfg)
@@ -213,7 +213,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
         run.artifact("rating key", folder / KEY)
     preference = read_ratings(cfg.ratings) if cfg.ratings else None
     run.log(**found["judge"])
-    pages.evaluation(run.page, found, rows, model.card, preference)
+    report.evaluation(run.page, found, rows, model.card, preference)
 
 
 def _labelled(cfg: config.Eval) -> tuple[list[Snippet], list[int | None], list[int | None] | None]:
@@ -235,7 +235,7 @@ def _labelled(cfg: config.Eval) -> tuple[list[Snippet], list[int | None], list[i
 
 
 def _label_in(row: Row, name: str, option: str) -> int | None:
-    from gnomon.methods.sieve.labels import read_label
+    from gnomon.methods.sieve.judging.labels import read_label
 
     raw = row.raw or {}
     if name not in raw:
@@ -245,9 +245,8 @@ def _label_in(row: Row, name: str, option: str) -> int | None:
 
 def cost(cfg: config.Cost, run: Run) -> None:
     """What filtering costs with the student and with the judge alone."""
-    from gnomon.methods.sieve import pages
-    from gnomon.methods.sieve.cost import Cost, call_usd
-    from gnomon.methods.sieve.spent import measured
+    from gnomon.methods.sieve import report
+    from gnomon.methods.sieve.fitting.cost import Cost, call_usd, measured
 
     known = measured(cfg.run) if cfg.run else {}
     given = {name: known.get(name, getattr(cfg, name)) for name in _COSTED}
@@ -261,7 +260,7 @@ def cost(cfg: config.Cost, run: Run) -> None:
         stream_scored=round(known.get("stream_scored", 0)),
     )
     run.plan(**bill.figures())
-    pages.bill(run.page, bill, measured_names=sorted(known))
+    report.bill(run.page, bill, measured_names=sorted(known))
 
 
 _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
@@ -270,7 +269,7 @@ _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
 
 def _asking(cfg: config.Label | config.Fit, run: Run) -> Models:
     """The judge that the settings name, while it is needed."""
-    from gnomon.methods.sieve.judges import source_of
+    from gnomon.methods.sieve.judging.judges import source_of
 
     return run.asking({"judge": source_of(cfg.judge)}, cfg.llm, folder=run.folder / "replies")
 
@@ -284,7 +283,7 @@ def _documents(cfg: config.Label | config.Fit, test: bool | None = None) -> Iter
 
 
 def _stream(cfg: config.Text, documents: Any, spans_of: Any, run: Run) -> Any:
-    from gnomon.methods.sieve.stream import SnippetStream
+    from gnomon.methods.sieve.choosing.stream import SnippetStream
 
     return SnippetStream(documents, spans_of=spans_of, limit=cfg.snippet_tokens, rng=run.rng.child("stream"))
 

@@ -1,10 +1,16 @@
-"""`hashed-linear`: hashed word n-grams under logistic regression, for corpora of billions of words on a laptop."""
+"""`hashed-linear`: hashed word n-grams under logistic regression, for corpora of billions of words on a laptop.
+
+Logistic regression with the focal loss: one deterministic minimum, no step size and no random order.
+
+Latent semantic analysis: a few dimensions along which unlabelled text varies, for students with few labels.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +19,150 @@ from numpy.typing import NDArray
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.students.base import Fitted, Span
+from gnomon.methods.sieve.students.base import Description, Fitted, Span, check_labels, write_description
 from gnomon.methods.sieve.students.config import StudentConfig
-from gnomon.methods.sieve.students.files import Description, write_description
-from gnomon.methods.sieve.students.labels import check_labels
-from gnomon.methods.sieve.students.lsa import Lsa, fit_lsa
+from gnomon.methods.sieve.students.losses import focal_parts
 from gnomon.methods.sieve.students.ngrams import count_ngrams
-from gnomon.methods.sieve.students.solver import solve
+
+# Logistic regression with the focal loss: one deterministic minimum, no step size and no random order.
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The weights at the minimum."""
+
+    weights: Floats
+    """One per feature, [D]."""
+    bias: float
+    """Added to every logit; not penalised."""
+    iterations: int
+    """Newton steps."""
+
+
+def solve(
+    features: Any,
+    labels: NDArray[np.int64],
+    weights: Floats,
+    *,
+    gamma: float,
+    l2: float,
+    max_steps: int = 200,
+) -> Solution:
+    """Minimise `sum_i w_i FL_i + l2/2 |weights|^2`, with the label weights w scaled to a mean of 1.
+
+    Newton's method with the safe curvature of the focal loss. Conjugate gradients solve each step, so that the matrix of
+    curvatures is never built. It begins at zero weights and the weighted share of passes.
+
+    Args:
+        features: dense or sparse matrix, [N, D].
+        labels: 0 or 1, [N], both present.
+        weights: alpha of each label, [N], > 0.
+        gamma: focusing exponent of the focal loss.
+        l2: strength of the penalty, > 0.
+        max_steps: Newton steps, at most.
+    """
+    from scipy.optimize import minimize
+
+    weights = weights / weights.mean()
+    transposed = features.T.tocsr() if hasattr(features, "tocsr") else features.T
+
+    def back(values: Floats, point: Floats) -> Floats:
+        """From one number per label to one per weight and the bias, with the penalty's share."""
+        return np.append(transposed @ values + l2 * point[:-1], values.sum())
+
+    def value(point: Floats) -> tuple[float, Floats]:
+        loss, slope, _ = focal_parts(features @ point[:-1] + point[-1], labels, weights, gamma)
+        return float(loss.sum() + l2 / 2 * (point[:-1] @ point[:-1])), back(slope, point)
+
+    bent_at: dict[bytes, Floats] = {}
+
+    def bend(point: Floats, direction: Floats) -> Floats:
+        """Curvature times a direction; one Newton step asks for many directions at one point."""
+        key = point.tobytes()
+        if key not in bent_at:
+            bent_at.clear()
+            bent_at[key] = focal_parts(features @ point[:-1] + point[-1], labels, weights, gamma)[2]
+        return back(bent_at[key] * (features @ direction[:-1] + direction[-1]), direction)
+
+    start = np.zeros(features.shape[1] + 1)
+    passes = weights[labels == 1].sum() / weights.sum()
+    start[-1] = np.log(passes / (1 - passes))
+    options = {"maxiter": max_steps, "xtol": 1e-6}
+    found = minimize(value, start, jac=True, hessp=bend, method="Newton-CG", options=options)
+    return Solution(found.x[:-1], float(found.x[-1]), int(found.nit))
+
+
+# Latent semantic analysis: a few dimensions along which unlabelled text varies, for students with few labels.
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lsa:
+    """A linear map from n-gram features to standardised dimensions: mean 0 and spread 1 on the unlabelled text."""
+
+    buckets: NDArray[np.int64]
+    """The n-gram buckets that it reads, ascending, [K]; others have no part in it."""
+    components: Array
+    """Right singular vectors, [D, K]."""
+    mean: Array
+    """Mean of the unlabelled text in each dimension, [D]."""
+    spread: Array
+    """Standard deviation there, [D]."""
+
+    def project(self, features: Any) -> NDArray[np.float64]:
+        """Standardised dimensions of texts, [N, D].
+
+        Args:
+            features: sparse n-gram features, [N, buckets], all buckets.
+        """
+        raw = features[:, self.buckets] @ self.components.T.astype(np.float64)
+        return np.asarray((raw - self.mean) / self.spread)
+
+    def unfold(self, weights: NDArray[np.float64], bias: float) -> tuple[NDArray[np.float64], float]:
+        """The weights on `buckets`, [K], and the bias that score as `weights`, [D], and `bias` do on the dimensions."""
+        scaled = weights / self.spread
+        return scaled @ self.components, bias - float(scaled @ self.mean)
+
+
+def fit_lsa(features: Any, dim: int, generator: Rng) -> Lsa:
+    """The `dim` strongest dimensions of unlabelled text.
+
+    Args:
+        features: sparse tf-idf features of the texts, [N, buckets].
+        dim: dimensions wanted.
+        generator: starts the randomised decomposition.
+
+    Raises:
+        BadInput: the text has fewer than `dim` dimensions.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    # An n-gram of a single text says nothing about how texts vary together.
+    seen = np.bincount(features.indices, minlength=features.shape[1])
+    buckets = np.flatnonzero(seen >= 2)
+    if min(len(buckets), features.shape[0]) <= dim:
+        raise BadInput(
+            f"{features.shape[0]} unlabelled texts share {len(buckets)} n-grams, too few for student.lsa_dim {dim}. "
+            "Adapt on more text or lower it."
+        )
+    svd = TruncatedSVD(dim, random_state=generator.key & 0xFFFFFFFF)
+    raw = svd.fit_transform(features[:, buckets])
+    spread = raw.std(axis=0)
+    spread[spread == 0] = 1.0
+    # In C order, the only one that safetensors writes right.
+    parts = (svd.components_, raw.mean(axis=0), spread)
+    as_stored = [np.ascontiguousarray(part, np.float32) for part in parts]
+    return Lsa(buckets, *as_stored)
+
+
+# `hashed-linear`: hashed word n-grams under logistic regression, for corpora of billions of words on a laptop.
 
 NAME = "hashed-linear"
 WEIGHTS = "student.safetensors"
 WORD = re.compile(r"\w+")
-
-Floats = NDArray[np.float64]
 
 
 class HashedLinear:

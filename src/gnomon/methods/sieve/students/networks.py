@@ -1,18 +1,82 @@
-"""Classifiers from a model folder or a hub id: safetensors only, and never code from the checkpoint."""
+"""Classifiers from a model folder or a hub id: safetensors only, and never code from the checkpoint.
+
+The encoder half of T5 with one logit on top, as an ordinary transformers model.
+
+A T5 of a few hundred thousand weights and a tokenizer of whole words, for miniatures and tests.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from gnomon.core.models.load import load_config, load_weights
 from gnomon.core.rng import Rng, seeded
-from gnomon.errors import ModelMismatch
-from gnomon.methods.sieve.students.t5 import T5EncoderClassifier, T5EncoderClassifierConfig
+from gnomon.errors import BadInput, ModelMismatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+
+# The encoder half of T5 with one logit on top, as an ordinary transformers model.
+
+
+class T5EncoderClassifierConfig(T5Config):  # type: ignore[no-untyped-call]
+    """A T5 configuration; `classifier_dropout` is the dropout on the pooled text."""
+
+    model_type = "gnomon-t5-encoder"
+
+
+class T5EncoderClassifier(T5PreTrainedModel):  # type: ignore[no-untyped-call]
+    """Masked mean of the encoder's last states, dropout, and a linear head with one logit.
+
+    The head begins at 0, so that an untrained classifier says 1/2 to everything and no random choice is in it.
+    """
+
+    config_class = T5EncoderClassifierConfig
+
+    def __init__(self, config: T5EncoderClassifierConfig):
+        super().__init__(config)
+        self.transformer = T5EncoderModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.head = nn.Linear(config.d_model, 1)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def around(cls, encoder: T5EncoderModel, dropout: float) -> T5EncoderClassifier:
+        """An untrained classifier with a copy of the encoder's weights, in evaluation mode."""
+        plain = {**encoder.config.to_dict(), "classifier_dropout": dropout}
+        for name in ("architectures", "model_type", "transformers_version"):
+            plain.pop(name, None)
+        with torch.random.fork_rng(devices=[]):
+            model = cls(T5EncoderClassifierConfig(**plain))
+        model.transformer.load_state_dict(encoder.state_dict())
+        model.train(False)
+        return model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SequenceClassifierOutput:
+        """Logits of a pass, [B, 1], from token ids and their mask (1 at real tokens), [B, T]; padding may be on either side."""
+        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return SequenceClassifierOutput(logits=self.head(self.dropout(pooled)))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        if module is self.head:
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+# Classifiers from a model folder or a hub id: safetensors only, and never code from the checkpoint.
 
 T5, SEQUENCE = "t5-encoder", "sequence-classifier"
 NEW_WEIGHTS = Rng(0).child("sieve", "new weights")  # of heads and decoders that a checkpoint does not have
@@ -132,3 +196,85 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bar:
             logging.enable_progress_bar()
+
+
+# A T5 of a few hundred thousand weights and a tokenizer of whole words, for miniatures and tests.
+
+PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))
+
+
+def word_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of lower-cased words and runs of punctuation, with T5's special tokens and 100 sentinels.
+
+    Args:
+        texts: where words are counted; the commonest get an id.
+        vocab_size: ids in all, at least 104: 103 are special. Fewer texts may need fewer.
+
+    Raises:
+        BadInput: `vocab_size` is too small.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = [PAD, EOS, UNK, *SENTINELS]
+    if vocab_size <= len(special):
+        raise BadInput(f"A word vocabulary needs at least {len(special) + 1} ids; got {vocab_size}.")
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}", special_tokens=[(EOS, special.index(EOS))]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNK,
+        additional_special_tokens=list(SENTINELS),
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_t5(
+    tokenizer: PreTrainedTokenizerFast,
+    d_model: int = 96,
+    layers: int = 2,
+    heads: int = 4,
+    *,
+    dropout: float = 0.1,
+    generator: Rng,
+) -> T5ForConditionalGeneration:
+    """An untrained T5 on the CPU, a function of its sizes and `generator` alone.
+
+    Args:
+        tokenizer: gives the vocabulary and the special ids.
+        d_model: width D; the MLP is four times as wide.
+        layers: blocks of the encoder and of the decoder each.
+        heads: attention heads; must divide `d_model`.
+        dropout: within the blocks; drawing it takes a quarter of a training's time.
+        generator: where the initial weights are drawn.
+
+    Raises:
+        BadInput: `heads` does not divide `d_model`.
+    """
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    if d_model % heads:
+        raise BadInput(f"{heads} heads do not divide a width of {d_model}. Choose a width that they divide.")
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=d_model,
+        d_kv=d_model // heads,
+        d_ff=4 * d_model,
+        num_layers=layers,
+        num_heads=heads,
+        dropout_rate=dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,  # type: ignore[call-arg]
+    )
+    with seeded(generator):
+        return T5ForConditionalGeneration(config)

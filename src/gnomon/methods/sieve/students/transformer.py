@@ -14,14 +14,10 @@ from gnomon.core.env import device_for
 from gnomon.core.models import load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.methods.sieve.students import networks
-from gnomon.methods.sieve.students.base import Fitted, Span
+from gnomon.methods.sieve.students.base import Description, Fitted, Span, check_labels, write_description
 from gnomon.methods.sieve.students.config import StudentConfig
-from gnomon.methods.sieve.students.corruption import pretrain
-from gnomon.methods.sieve.students.files import Description, write_description
-from gnomon.methods.sieve.students.labels import check_labels
-from gnomon.methods.sieve.students.scoring import score_texts
-from gnomon.methods.sieve.students.tokens import Tokens
-from gnomon.methods.sieve.students.training import train_classifier
+from gnomon.methods.sieve.students.tokens import Tokens, score_texts
+from gnomon.methods.sieve.students.training import pretrain, train_classifier
 
 START = "start.safetensors"
 

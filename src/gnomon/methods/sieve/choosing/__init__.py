@@ -1,0 +1,1 @@
+"""The stream of snippets and which of them are worth a label."""

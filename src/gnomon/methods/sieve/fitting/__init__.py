@@ -1,0 +1,1 @@
+"""From labels to a calibrated filter, and the filter at work."""

@@ -1,0 +1,120 @@
+"""A language model as the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gnomon.core.llm.base import LLM, Reply, Request, is_simulated
+from gnomon.core.llm.config import LLMConfig
+from gnomon.core.llm.roles import asking
+from gnomon.core.llm.stack.budget import Prices
+from gnomon.core.llm.stack.many import acomplete_many
+from gnomon.errors import LLMFailure
+from gnomon.methods.sieve.choosing.snippets import Snippet
+from gnomon.methods.sieve.judging.filters import Filter, read_verdict, request_of
+from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
+
+REPEATS = 2
+"""How often a snippet is asked about again when the answer holds no verdict."""
+
+LONGEST = {"cot": 1024, "direct": 16, "json": 1024}
+"""Tokens of an answer, at most, for each style."""
+
+_HOPELESS = 3
+"""So many first requests that all fail are no accident: wrong key, wrong name, no server."""
+
+
+class JudgeClient:
+    """A language model that reads the filter and judges by it, many snippets at once.
+
+    Args:
+        llm: a model that `run.asking` opened; or, for use outside of a run, a reference or any open model, which is then asked
+            through an opening of the judge's own.
+        chosen: the filter.
+        config: concurrency, attempts, prices and limits; None takes the defaults.
+        folder: where replies and spending are remembered, over several runs; None remembers nothing.
+        temperature: 0 for the likeliest verdict; above 0 each draw is another opinion.
+        draw: number of the opinion; with a temperature above 0, two judges of different `draw` show the judge's self-consistency.
+
+    Raises:
+        UserError: as in `gnomon.core.llm.asking`.
+    """
+
+    def __init__(
+        self,
+        llm: str | LLM,
+        chosen: Filter,
+        config: LLMConfig | None = None,
+        *,
+        folder: Path | None = None,
+        temperature: float = 0.0,
+        draw: int = 0,
+    ) -> None:
+        config = config or LLMConfig()
+        self._models = asking({"judge": llm}, config, folder=folder).open()
+        self.llm = self._models["judge"]
+        self.filter = chosen
+        self.name = self.llm.name
+        self.is_simulated = is_simulated(self.llm)
+        self.concurrency = config.concurrency
+        self.prices = Prices.of(config.price_in, config.price_out)
+        self._asked = Request((), temperature=temperature, max_tokens=LONGEST[chosen.style])
+        self._first_draw = draw * (REPEATS + 1)
+        self._has_answered = False
+
+    async def ajudge(self, snippets: Sequence[Snippet]) -> list[Verdict]:
+        """A verdict for each snippet, in order; one without a verdict after the repeats has label None and the reason.
+
+        Raises:
+            JudgingStopped: the budget ended; the verdicts so far are with it.
+            LLMFailure: nothing was ever answered and all of the first requests failed.
+        """
+        replies: list[list[Reply]] = [[] for _ in snippets]
+        labels: list[tuple[int | None, str | None]] = [(None, None)] * len(snippets)
+        open_, refusal = list(range(len(snippets))), ""
+        for draw in range(self._first_draw, self._first_draw + REPEATS + 1):
+            requests = [
+                request_of(snippets[i].text, self.filter, asked=self._asked, draw=draw) for i in open_
+            ]
+            for i, reply in zip(open_, await self._ask(requests), strict=True):
+                if reply.finish == "budget":
+                    refusal = reply.error or "The budget is spent."
+                else:
+                    replies[i].append(reply)
+                    labels[i] = read_verdict(reply, self.filter.style)
+            open_ = [i for i in open_ if labels[i][0] is None]
+            if refusal or not open_:
+                break
+        verdicts = [
+            self._verdict(*label, heard) if heard else None
+            for label, heard in zip(labels, replies, strict=True)
+        ]
+        if refusal and not all(verdicts):
+            raise JudgingStopped(refusal, verdicts)
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    async def aclose(self) -> None:
+        """Close what the judge opened itself."""
+        await self._models.aclose()
+
+    async def _ask(self, requests: list[Request]) -> list[Reply]:
+        replies = await acomplete_many(self.llm, requests, concurrency=self.concurrency)
+        self._has_answered |= any(reply.error is None for reply in replies)
+        failed = [reply for reply in replies if reply.error is not None and reply.finish != "budget"]
+        if not self._has_answered and len(failed) >= _HOPELESS and len(failed) == len(replies):
+            raise LLMFailure(f"The judge {self.name} answers nothing: {failed[0].error}")
+        return replies
+
+    def _verdict(self, label: int | None, problem: str | None, heard: list[Reply]) -> Verdict:
+        paid = [reply.usage for reply in heard if reply.error is None]
+        return Verdict(
+            label,
+            heard[-1].text,
+            None if self.prices is None else sum(self.prices.usd(usage) for usage in paid),
+            sum(usage.tokens_in for usage in paid),
+            sum(usage.tokens_out for usage in paid),
+            self.name,
+            all(reply.cached for reply in heard),
+            problem,
+        )
