@@ -88,9 +88,9 @@ SIMULATORS = {
     "judge": "gnomon.methods.calm.planted.characters:Judge",
     "rewriter": "gnomon.methods.calm.planted.characters:Rewriter",
     "verdict": "gnomon.methods.sieve.judging.characters:Verdict",
-    "styler": "gnomon.methods.crispo.sim_styler:Styler",
-    "critic": "gnomon.methods.crispo.sim_critic:Critic",
-    "optimizer": "gnomon.methods.crispo.sim_optimizer:Optimizer",
+    "styler": "gnomon.methods.crispo.house.characters:Styler",
+    "critic": "gnomon.methods.crispo.house.characters:Critic",
+    "optimizer": "gnomon.methods.crispo.house.characters:Optimizer",
 }
 """Name of a simulated language model, as in `sim:NAME` -> its class, in the room that judges by it. A new one is a line here."""
 

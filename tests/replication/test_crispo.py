@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo.mini_arms import SEARCHES, run_arm
-from gnomon.methods.crispo.mini_world import World
+from gnomon.methods.crispo.mini.arms import SEARCHES, run_arm
+from gnomon.methods.crispo.mini.world import World
 from gnomon.registry import method
 from gnomon.verbs import run_verb
 
@@ -43,10 +43,10 @@ def test_the_miniature_runs_and_says_that_it_is_simulated(tmp_path):
 
 def test_a_checkpoint_plays_all_roles_in_the_miniature(checkpoint, tmp_path, monkeypatch):
     """A model that writes nonsense: nothing it says can be used, and the search says so and ends."""
-    from gnomon.methods.crispo import mini
+    from gnomon.methods.crispo.mini import study
 
-    monkeypatch.setattr(mini, "CHECKPOINT_ROWS", (3, 3, 3))
-    monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 1)
+    monkeypatch.setattr(study, "CHECKPOINT_ROWS", (3, 3, 3))
+    monkeypatch.setattr(study, "CHECKPOINT_STEPS", 1)
     folder = checkpoint("llama", max_position_embeddings=4096)
     words = [
         "--scale",

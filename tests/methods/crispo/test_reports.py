@@ -9,12 +9,11 @@ from gnomon.core.records import read_raw
 from gnomon.core.report import Page
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.crispo import SearchConfig, tune_suffix
-from gnomon.methods.crispo.exports import dspy, promptfoo
-from gnomon.methods.crispo.figures import calls_to, mean_distance, search_figures
-from gnomon.methods.crispo.pages import search as draw
-from gnomon.methods.crispo.rows import Example
-from gnomon.methods.crispo.store import BEST, Store, Told, read_prompt, whole
-from gnomon.methods.crispo.tree import layout, lineage, word_diff
+from gnomon.methods.crispo.examples.data import Example
+from gnomon.methods.crispo.report.pages import calls_to, mean_distance, search_figures
+from gnomon.methods.crispo.report.pages import search as draw
+from gnomon.methods.crispo.report.tree import layout, lineage, word_diff
+from gnomon.methods.crispo.search.store import BEST, Store, Told, dspy, promptfoo, read_prompt, whole
 
 
 @pytest.fixture(scope="module")

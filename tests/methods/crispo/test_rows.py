@@ -3,8 +3,17 @@ import json
 import pytest
 
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.keyphrases import key_phrases, next_k, phrases_of, stated_k
-from gnomon.methods.crispo.rows import Example, check_apart, check_slots, copied, read_examples
+from gnomon.methods.crispo.examples.data import (
+    Example,
+    check_apart,
+    check_slots,
+    copied,
+    key_phrases,
+    next_k,
+    phrases_of,
+    read_examples,
+    stated_k,
+)
 
 
 def write(path, rows):

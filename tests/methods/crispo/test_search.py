@@ -21,10 +21,10 @@ from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, LLMFailure
 from gnomon.methods.crispo import LLMs, SearchConfig, Task, optimize, tune_suffix
+from gnomon.methods.crispo.examples.data import Example
 from gnomon.methods.crispo.house import expected_score, parse_style, read_requests
-from gnomon.methods.crispo.house.documents import draw_documents
-from gnomon.methods.crispo.rows import Example
-from gnomon.methods.crispo.scoring import Metric, metric_of, open_metrics
+from gnomon.methods.crispo.house.summaries import draw_documents
+from gnomon.methods.crispo.scoring.metrics import Metric, metric_of, open_metrics
 
 
 @pytest.mark.parametrize("select", ["rank", "zsum", "pareto"])

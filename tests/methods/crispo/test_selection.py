@@ -4,9 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from gnomon.methods.crispo.candidates import Candidate, History, Measured
-from gnomon.methods.crispo.scoring import Metric
-from gnomon.methods.crispo.selection import best_of, mean_ranks, pareto_front, sort_keys, z_sums
+from gnomon.methods.crispo.scoring.candidates import (
+    Candidate,
+    History,
+    Measured,
+    best_of,
+    mean_ranks,
+    pareto_front,
+    sort_keys,
+    z_sums,
+)
+from gnomon.methods.crispo.scoring.metrics import Metric
 
 TABLES = st.integers(1, 3).flatmap(
     lambda j: st.lists(st.tuples(*[st.integers(0, 4)] * j), min_size=1, max_size=8)

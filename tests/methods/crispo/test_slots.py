@@ -3,14 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.slots import (
-    answer_in,
-    fill,
-    last_tagged,
-    repair,
-    slots_in,
-    tag_request,
-)
+from gnomon.methods.crispo.examples.data import answer_in, fill, last_tagged, repair, slots_in, tag_request
 
 NASTY = st.one_of(
     st.text(),

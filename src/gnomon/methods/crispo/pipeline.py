@@ -11,18 +11,35 @@ from gnomon.core.config import narrow
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
 from gnomon.errors import BudgetSpent
-from gnomon.methods.crispo.asking import Call, LLMs
-from gnomon.methods.crispo.candidates import History, Measured, Step
-from gnomon.methods.crispo.comparison import compare, evaluate
 from gnomon.methods.crispo.config import Measuring, SearchConfig, Searching
-from gnomon.methods.crispo.exports import dspy, promptfoo
-from gnomon.methods.crispo.neighbours import Neighbours
-from gnomon.methods.crispo.rows import Example, check_apart, check_slots, read_examples
-from gnomon.methods.crispo.scoring import Metric, open_metrics
-from gnomon.methods.crispo.search import optimize
-from gnomon.methods.crispo.slots import EXAMPLES, MADE, slots_in
-from gnomon.methods.crispo.store import BEST, CALLS, HISTORY, SEARCH, SUFFIX, Store, Told, whole
-from gnomon.methods.crispo.task import Result, Task
+from gnomon.methods.crispo.examples.data import (
+    EXAMPLES,
+    MADE,
+    Example,
+    check_apart,
+    check_slots,
+    read_examples,
+    slots_in,
+)
+from gnomon.methods.crispo.examples.neighbours import Neighbours
+from gnomon.methods.crispo.scoring.calls import Call, LLMs
+from gnomon.methods.crispo.scoring.candidates import History, Measured, Step
+from gnomon.methods.crispo.scoring.evaluation import compare, evaluate
+from gnomon.methods.crispo.scoring.metrics import Metric, open_metrics
+from gnomon.methods.crispo.search.loop import optimize
+from gnomon.methods.crispo.search.store import (
+    BEST,
+    CALLS,
+    HISTORY,
+    SEARCH,
+    SUFFIX,
+    Store,
+    Told,
+    dspy,
+    promptfoo,
+    whole,
+)
+from gnomon.methods.crispo.search.task import Result, Task
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +102,7 @@ def searched(cfg: Searching, run: Run, task: Task, data: Data) -> None:
     Raises:
         BudgetSpent: the budget ended; what there is stands in the folder.
     """
-    from gnomon.methods.crispo import pages
+    from gnomon.methods.crispo.report import pages
 
     refs = {"task": cfg.task, "critic": cfg.critic or cfg.task}
     refs["optimizer"] = cfg.optimizer or refs["critic"]

@@ -12,8 +12,8 @@ from gnomon.methods.crispo import config
 def optimize(cfg: config.Optimize, run: Run) -> None:
     """Search for a better prompt."""
     from gnomon.methods.crispo.pipeline import Data, planned_calls, searched
-    from gnomon.methods.crispo.store import read_prompt
-    from gnomon.methods.crispo.task import Task
+    from gnomon.methods.crispo.search.store import read_prompt
+    from gnomon.methods.crispo.search.task import Task
 
     given = [read_prompt(path).text for path in (Path(cfg.prompt), *cfg.more_prompts)]
     data = Data.read(cfg, given)
@@ -26,8 +26,8 @@ def optimize(cfg: config.Optimize, run: Run) -> None:
 def suffix(cfg: config.Suffix, run: Run) -> None:
     """Tune a postscript behind a finished prompt, for several metrics at once."""
     from gnomon.methods.crispo.pipeline import Data, planned_calls, searched
-    from gnomon.methods.crispo.store import read_prompt
-    from gnomon.methods.crispo.task import POSTSCRIPT, Task
+    from gnomon.methods.crispo.search.store import read_prompt
+    from gnomon.methods.crispo.search.task import POSTSCRIPT, Task
 
     main = read_prompt(Path(cfg.main))
     first = POSTSCRIPT if cfg.postscript is None else read_prompt(cfg.postscript).text.strip()
@@ -41,12 +41,13 @@ def suffix(cfg: config.Suffix, run: Run) -> None:
 def evaluate(cfg: config.Evaluate, run: Run) -> None:
     """Measure finished prompts side by side."""
     from gnomon.core import records
-    from gnomon.methods.crispo import comparison, pages
-    from gnomon.methods.crispo.candidates import Candidate
+    from gnomon.methods.crispo.examples.data import EXAMPLES, slots_in
     from gnomon.methods.crispo.pipeline import neighbours_for, read_rows, score_table
-    from gnomon.methods.crispo.scoring import open_metrics
-    from gnomon.methods.crispo.slots import EXAMPLES, slots_in
-    from gnomon.methods.crispo.store import read_prompt, score_rows
+    from gnomon.methods.crispo.report import pages
+    from gnomon.methods.crispo.scoring import evaluation
+    from gnomon.methods.crispo.scoring.candidates import Candidate
+    from gnomon.methods.crispo.scoring.metrics import open_metrics
+    from gnomon.methods.crispo.search.store import read_prompt, score_rows
 
     if not cfg.prompts:
         raise BadConfig("prompts must name one prompt or more: text files, or folders of runs.")
@@ -69,7 +70,7 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
         near = None
     run.page.title = "Prompts, side by side"
     with run.asking({"task": cfg.task}, cfg.llm) as llms:
-        found = comparison.evaluate(
+        found = evaluation.evaluate(
             [Candidate(i, one.text, k=one.k or cfg.k) for i, one in enumerate(given)],
             rows,
             llms["task"],
@@ -89,8 +90,8 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
 
 def show(cfg: config.Show, run: Run) -> None:
     """The prompts, critiques and curve of a search, finished or not."""
-    from gnomon.methods.crispo import pages
-    from gnomon.methods.crispo.store import Told
+    from gnomon.methods.crispo.report import pages
+    from gnomon.methods.crispo.search.store import Told
 
     told = Told.read(Path(cfg.source))
     run.plan(prompts=len(told.prompts), steps=len(told.search["steps"]) - 1)

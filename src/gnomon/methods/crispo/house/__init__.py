@@ -24,8 +24,8 @@ __getattr__, __dir__ = exports(
         "levels_of_order": "summaries",
         "agreement": "summaries",
         "style_score": "summaries",
-        "expected_score": "truth",
-        "Document": "documents",
-        "draw_documents": "documents",
+        "expected_score": "summaries",
+        "Document": "summaries",
+        "draw_documents": "summaries",
     },
 )

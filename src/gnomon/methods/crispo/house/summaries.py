@@ -1,12 +1,20 @@
-"""Summaries in a style, and the style read back from a summary."""
+"""Summaries in a style, and the style read back from a summary.
+
+Documents of the world: notes, the summary that the house wants, and key phrases as an extractor would rank them.
+
+What a prompt must score, worked out from what it asks for: the truth that a search's numbers are checked against.
+"""
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from gnomon.core.rng import Rng
 from gnomon.methods.crispo.house.aspects import (
     AMOUNTS,
     ASPECTS,
@@ -22,7 +30,7 @@ from gnomon.methods.crispo.house.aspects import (
     TENSE,
     Style,
 )
-from gnomon.methods.crispo.house.facts import VERBS, Fact
+from gnomon.methods.crispo.house.facts import VERBS, Fact, draw_facts, notes, phrases
 
 OPENINGS = ("", "In short:", "For the minutes:", "Dear all,")
 CLOSINGS = ("", "More will follow.", "No action is needed.", "Questions are welcome.")
@@ -174,3 +182,130 @@ def _fitting(patterns: Sequence[str], text: str) -> int:
 
 def _most(levels: Sequence[int]) -> int:
     return Counter(levels).most_common(1)[0][0]
+
+
+# Documents of the world: notes, the summary that the house wants, and key phrases as an extractor would rank them.
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text to summarise."""
+
+    id: str
+    """Name."""
+    facts: tuple[Fact, ...]
+    """What it tells."""
+    salient: tuple[bool, ...]
+    """Per fact, whether the house wants it told; all False: the earliest are told."""
+    reference: str
+    """The summary in the house's style."""
+    ranked: tuple[str, ...]
+    """Key phrases, the most salient first."""
+
+    @property
+    def notes(self) -> str:
+        """The text."""
+        return notes(self.facts)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """A record with `id`, `input`, `output` and `phrases`, as a user's file has them."""
+        n = len(self.ranked)
+        where = [self.notes.find(text) for text in self.ranked]
+        found = [
+            {"text": text, "start": at, "end": at + len(text), "score": 1 - i / n, "rank": i, "kept": True}
+            for i, (text, at) in enumerate(zip(self.ranked, where, strict=True))
+        ]
+        return {"id": self.id, "input": self.notes, "output": self.reference, "phrases": found}
+
+
+def draw_documents(
+    count: int,
+    style: Style,
+    rng: Rng,
+    *,
+    name: str = "d",
+    fewest: int = 6,
+    most: int = 10,
+    salient: bool = False,
+) -> list[Document]:
+    """Documents with `fewest` to `most` facts, their summaries in `style`.
+
+    Args:
+        count: how many.
+        style: the house's.
+        rng: names the draw.
+        name: begins their names.
+        fewest: facts of the shortest.
+        most: facts of the longest.
+        salient: whether the house wants facts told that only the key phrases show; else the earliest are told.
+    """
+    draw = rng.child("documents", name).python()
+    found = []
+    for number in range(count):
+        facts = draw_facts(draw.randint(fewest, most), draw)
+        wanted = min(SHORTEST + style[LENGTH], len(facts))
+        chosen = draw.sample(range(len(facts)), wanted)
+        marks = tuple(salient and i in chosen for i in range(len(facts)))
+        ranked = _ranked(facts, chosen, draw)
+        reference = summary(facts, style, hinted=marks)
+        found.append(Document(f"{name}{number}", tuple(facts), marks, reference, ranked))
+    return found
+
+
+def _ranked(facts: list[Fact], chosen: list[int], draw: random.Random) -> tuple[str, ...]:
+    """Phrases of the chosen facts in any order, then those of the others."""
+    first = [text for i in chosen for text in phrases(facts[i])]
+    rest = [text for i in range(len(facts)) if i not in chosen for text in phrases(facts[i])]
+    draw.shuffle(first)
+    draw.shuffle(rest)
+    return (*first, *rest)
+
+
+# What a prompt must score, worked out from what it asks for: the truth that a search's numbers are checked against.
+
+
+def expected_score(
+    requests: Mapping[int, int], default: Style, target: Style, follow: float, document: Document
+) -> float:
+    """The mean of `style_score` over all a writer may do with one document.
+
+    Args:
+        requests: aspect -> level that the prompt asks for.
+        default: the writer's own style.
+        target: the house's style, which the document's reference has.
+        follow: the chance that a request is followed, each by itself.
+        document: the document; nothing hints at its salient facts.
+
+    Every aspect but the order agrees with the chance that its level is the house's. Two orders may agree by chance in the facts
+    that both texts tell, which depend on the length: the chance is summed over lengths and orders.
+    """
+    total = 0.0
+    for aspect in range(len(ASPECTS)):
+        if aspect == ORDER:
+            total += _order(requests, default, target, follow, document)
+        else:
+            total += _chances(requests, default, follow, aspect).get(target[aspect], 0.0)
+    return total / len(ASPECTS)
+
+
+def _chances(requests: Mapping[int, int], default: Style, follow: float, aspect: int) -> dict[int, float]:
+    """Level -> chance."""
+    own, asked = default[aspect], requests.get(aspect)
+    if asked is None or asked == own:
+        return {own: 1.0}
+    return {asked: follow, own: 1 - follow}
+
+
+def _order(
+    requests: Mapping[int, int], default: Style, target: Style, follow: float, document: Document
+) -> float:
+    wanted = ordered(choose(document.facts, target, document.salient), target[ORDER])
+    names = [fact.thing for fact in wanted]
+    total = 0.0
+    for length, p in _chances(requests, default, follow, LENGTH).items():
+        style = (length, *default[1:])
+        told = choose(document.facts, style)
+        for order, q in _chances(requests, default, follow, ORDER).items():
+            total += p * q * same_order([fact.thing for fact in ordered(told, order)], names)
+    return total

@@ -1,20 +1,71 @@
-"""Prompts measured: every (prompt, row) pair through one pool, each prompt scored as soon as its last row is in."""
+"""Prompts measured: every (prompt, row) pair through one pool, each prompt scored as soon as its last row is in.
+
+Work side by side, stopped so that nothing that is being paid for gets lost.
+
+Finished prompts measured and compared, row by row.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from gnomon.core.llm.base import LLM
+from gnomon.core.llm.stack.loop import run_async
+from gnomon.core.metrics.stats import Interval, paired_difference
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo.asking import Asker
-from gnomon.methods.crispo.candidates import Candidate, Measured
-from gnomon.methods.crispo.keyphrases import key_phrases
-from gnomon.methods.crispo.neighbours import Neighbours
-from gnomon.methods.crispo.rows import Example
-from gnomon.methods.crispo.scoring import Metric, mean
-from gnomon.methods.crispo.slots import EXAMPLES, KEYPHRASES, MADE, answer_in, fill, slots_in
-from gnomon.methods.crispo.together import side_by_side
+from gnomon.errors import BudgetSpent
+from gnomon.methods.crispo.examples.data import (
+    EXAMPLES,
+    KEYPHRASES,
+    MADE,
+    Example,
+    answer_in,
+    check_slots,
+    fill,
+    key_phrases,
+    slots_in,
+)
+from gnomon.methods.crispo.examples.neighbours import Neighbours
+from gnomon.methods.crispo.scoring.calls import Asker, Call, LLMs
+from gnomon.methods.crispo.scoring.candidates import Candidate, Measured
+from gnomon.methods.crispo.scoring.metrics import Metric, mean
+
+# Work side by side, stopped so that nothing that is being paid for gets lost.
+
+T = TypeVar("T")
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, in their order.
+
+    When one fails the others are cancelled, and its error is raised. When the budget is spent they are waited for: what is under
+    way is paid for, and its answer goes into the cache; what is not yet asked is refused by the budget by itself.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    waiting = set(tasks)
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+            errors = [error for one in done if (error := one.exception()) is not None]
+            if any(not isinstance(error, BudgetSpent) for error in errors):
+                break
+    finally:
+        for one in waiting:
+            one.cancel()
+        if waiting:
+            await asyncio.wait(waiting)
+    failed = [one for one in tasks if not one.cancelled() and one.exception() is not None]
+    if failed:
+        # An error that a user must mend comes before a budget that is merely spent.
+        failed.sort(key=lambda one: isinstance(one.exception(), BudgetSpent))
+        failed[0].result()
+    return [one.result() for one in tasks]
+
+
+# Prompts measured: every (prompt, row) pair through one pool, each prompt scored as soon as its last row is in.
 
 RACING_SHARE = 3
 """Racing decides after one in so many rows."""
@@ -204,3 +255,70 @@ def _pooled(before: Measured, now: Measured, draws_before: int, draws_now: int) 
 def needed_slots(text: str) -> list[str]:
     """The slots that every prompt must have because the first one has them: those that hold the row."""
     return [name for name in slots_in(text) if name not in MADE]
+
+
+# Finished prompts measured and compared, row by row.
+
+
+def evaluate(
+    prompts: Sequence[str | Candidate],
+    rows: Sequence[Example],
+    llm: LLM,
+    metrics: Sequence[Metric],
+    *,
+    answer_tag: str | None = "summary",
+    main: str | None = None,
+    neighbours: Neighbours | None = None,
+    k: int = 15,
+    repeat: int = 1,
+    max_tokens: int = 512,
+    seed: int = 0,
+    calls: list[Call] | None = None,
+) -> list[Measured]:
+    """What each prompt does on the rows, all pairs of prompt and row asked side by side.
+
+    Args:
+        prompts: texts with slots, or candidates of a search.
+        rows: what to measure on.
+        llm: the task model.
+        metrics: what is measured.
+        answer_tag: the answer stands inside this tag; None: it is the whole reply.
+        main: the fixed prompt, where `prompts` are postscripts.
+        neighbours: fills the example slot.
+        k: key phrases, for prompts that are texts.
+        repeat: how often each row is asked.
+        max_tokens: longest answer.
+        seed: of the search, so that what it asked is known; for endpoints that know seeds.
+        calls: every call is entered here.
+
+    Raises:
+        BadInput: a prompt cannot be filled from every row.
+        LLMFailure: the model did not answer.
+    """
+    candidates = [
+        one if isinstance(one, Candidate) else Candidate(number, one, k=k)
+        for number, one in enumerate(prompts)
+    ]
+    for text in {one.text for one in candidates} if main is None else {main}:
+        check_slots(text, rows, has_encoder=neighbours is not None)
+    asker = Asker(LLMs.of(llm), seed=seed, max_tokens=max_tokens)
+    evaluator = Evaluator(
+        asker,
+        {"test": rows},
+        metrics,
+        answer_tag=answer_tag,
+        main=main,
+        slots=needed_slots(candidates[0].text if main is None else main),
+        neighbours=neighbours,
+        repeat=repeat,
+    )
+    run_async(side_by_side([evaluator.measure(one, "test") for one in candidates]))
+    if calls is not None:
+        calls += asker.close_step()
+    return [one.measured["test"] for one in candidates]
+
+
+def compare(one: Measured, other: Measured, metric: Metric) -> Interval:
+    """By how much `one` is better than `other`, a paired bootstrap over rows; above 0 is better whichever way the metric goes."""
+    a, b = ([metric.better(value) for value in side.scores[metric.name]] for side in (one, other))
+    return paired_difference([a], [b])

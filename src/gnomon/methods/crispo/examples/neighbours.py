@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.rows import Example
+from gnomon.methods.crispo.examples.data import Example
 
 
 class Neighbours:

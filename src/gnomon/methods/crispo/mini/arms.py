@@ -9,14 +9,14 @@ from gnomon.core.llm import LLM, LLMConfig, Reply, Request
 from gnomon.core.llm.roles import Recording, asking
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo.asking import Call, LLMs
-from gnomon.methods.crispo.candidates import Candidate, History, Step
-from gnomon.methods.crispo.comparison import evaluate
 from gnomon.methods.crispo.config import SearchConfig
-from gnomon.methods.crispo.mini_world import PROMPT, TAG, World, style_metric
-from gnomon.methods.crispo.scoring import Metric
-from gnomon.methods.crispo.search import optimize
-from gnomon.methods.crispo.task import Result, Task
+from gnomon.methods.crispo.mini.world import PROMPT, TAG, World, style_metric
+from gnomon.methods.crispo.scoring.calls import Call, LLMs
+from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
+from gnomon.methods.crispo.scoring.evaluation import evaluate
+from gnomon.methods.crispo.scoring.metrics import Metric
+from gnomon.methods.crispo.search.loop import optimize
+from gnomon.methods.crispo.search.task import Result, Task
 
 SHOWN_AFTER = (5, 20)
 """Steps after which the prompt that dev would choose is measured on test."""

@@ -9,13 +9,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo.asking import Asker, token_counter
-from gnomon.methods.crispo.candidates import Candidate, History
-from gnomon.methods.crispo.keyphrases import FEWEST, MOST, next_k, stated_k
-from gnomon.methods.crispo.rows import Example, copied
-from gnomon.methods.crispo.scoring import mean
-from gnomon.methods.crispo.slots import KEYPHRASES, MADE, last_tagged, repair, slot, slots_in
-from gnomon.methods.crispo.templates import write
+from gnomon.methods.crispo.examples.data import (
+    FEWEST,
+    KEYPHRASES,
+    MADE,
+    MOST,
+    Example,
+    copied,
+    last_tagged,
+    next_k,
+    repair,
+    slot,
+    slots_in,
+    stated_k,
+)
+from gnomon.methods.crispo.scoring.calls import Asker, token_counter
+from gnomon.methods.crispo.scoring.candidates import Candidate, History
+from gnomon.methods.crispo.scoring.metrics import mean
+from gnomon.methods.crispo.search.critique import write
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from gnomon.core.files import room_file
 from gnomon.core.report import Page
 from gnomon.core.report.markup import printable
-from gnomon.methods.crispo.store import Told
+from gnomon.methods.crispo.search.store import Told
 
 COLUMN, ROW, MARGIN = 34, 30, 26
 """Pixels from step to step, from prompt to prompt, and around the drawing."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.crispo.asking import Call
-from gnomon.methods.crispo.candidates import Candidate, History, Step
 from gnomon.methods.crispo.config import SearchConfig
-from gnomon.methods.crispo.evaluation import needed_slots
-from gnomon.methods.crispo.rows import Example, check_apart, check_slots, copied
-from gnomon.methods.crispo.scoring import Metric
+from gnomon.methods.crispo.examples.data import Example, check_apart, check_slots, copied
+from gnomon.methods.crispo.scoring.calls import Call
+from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
+from gnomon.methods.crispo.scoring.evaluation import needed_slots
+from gnomon.methods.crispo.scoring.metrics import Metric
 
 OnStep = Callable[[Step, History, Sequence[Call]], None]
 """Called with each step, everything tried so far and every call so far; step 0 are the given prompts."""

@@ -13,11 +13,10 @@ from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig, causal_loss, fit
 from gnomon.core.train.batches import GlobalBatch
 from gnomon.core.train.losses import IGNORED
+from gnomon.methods.crispo.examples.data import fill
 from gnomon.methods.crispo.house import ASPECTS, Style, summary, with_request
 from gnomon.methods.crispo.house.facts import draw_facts, notes
-from gnomon.methods.crispo.mini_scales import ModelScale
-from gnomon.methods.crispo.mini_world import PROMPT, TAG
-from gnomon.methods.crispo.slots import fill
+from gnomon.methods.crispo.mini.world import PROMPT, TAG, ModelScale
 
 VOCABULARY = 900
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}"

@@ -1,20 +1,74 @@
-"""Critiques: which examples a critic sees, what it is asked, what is read from its answer."""
+"""Critiques: which examples a critic sees, what it is asked, what is read from its answer.
+
+What critic and optimiser are asked, written from template files.
+
+Text of others goes in as values and is never read as a template.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
+
+from gnomon.core.files import room_file
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo.asking import Asker, token_counter
-from gnomon.methods.crispo.candidates import Candidate
-from gnomon.methods.crispo.rows import Example
-from gnomon.methods.crispo.scoring import Metric
-from gnomon.methods.crispo.slots import last_tagged
-from gnomon.methods.crispo.templates import write
+from gnomon.errors import BadInput
+from gnomon.methods.crispo.examples.data import Example, last_tagged
+from gnomon.methods.crispo.scoring.calls import Asker, token_counter
+from gnomon.methods.crispo.scoring.candidates import Candidate
+from gnomon.methods.crispo.scoring.metrics import Metric
+
+# What critic and optimiser are asked, written from template files.
+
+FOLDER = room_file(__name__, "prompts")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _template(where: str) -> Template:
+    if Path(where).name == where:
+        return _environment().get_template(f"{where}.txt.j2")
+    try:
+        return _environment().from_string(Path(where).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, TemplateError) as error:
+        raise BadInput(
+            f"{where}: not a prompt template ({error}). Compare those of this room in {FOLDER.name}/."
+        ) from None
+
+
+def write(template: str | Path, values: Mapping[str, Any]) -> str:
+    """The text that a template makes of values.
+
+    Args:
+        template: a name in the folder `prompts`, or a file of the user's own.
+        values: what it may speak of.
+
+    Raises:
+        BadInput: the file cannot be read, or speaks of something that there is not.
+    """
+    try:
+        return _template(str(template)).render(values).strip() + "\n"
+    except TemplateError as error:
+        raise BadInput(f"Template {template}: {error}. It may use {', '.join(sorted(values))}.") from None
+
+
+# Critiques: which examples a critic sees, what it is asked, what is read from its answer.
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,16 @@ from gnomon.core.llm import Role
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.study import write_summary
-from gnomon.methods.crispo import mini_page
-from gnomon.methods.crispo.asking import LLMs
-from gnomon.methods.crispo.comparison import evaluate
 from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, PARTS, Mini, SearchConfig
-from gnomon.methods.crispo.mini_arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, run_arm
-from gnomon.methods.crispo.mini_scales import SCALES, Scale
-from gnomon.methods.crispo.mini_world import HINTED, PROMPT, TAG, World, both_metrics
-from gnomon.methods.crispo.scoring import open_metrics
-from gnomon.methods.crispo.search import tune_suffix
-from gnomon.methods.crispo.store import Store
-from gnomon.methods.crispo.task import Result
+from gnomon.methods.crispo.mini import report
+from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, run_arm
+from gnomon.methods.crispo.mini.world import HINTED, PROMPT, SCALES, TAG, Scale, World, both_metrics
+from gnomon.methods.crispo.scoring.calls import LLMs
+from gnomon.methods.crispo.scoring.evaluation import evaluate
+from gnomon.methods.crispo.scoring.metrics import open_metrics
+from gnomon.methods.crispo.search.loop import tune_suffix
+from gnomon.methods.crispo.search.store import Store
+from gnomon.methods.crispo.search.task import Result
 
 EPS = 0.02
 """What a constrained postscript may lose of the first metric on dev."""
@@ -100,7 +99,7 @@ def mini(cfg: Mini, run: Run) -> None:
     assert len(claims) == len(CLAIMS) or set(cfg.parts) != set(PARTS)  # none may be lost without a word
     verdicts = [decide(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
     run.page.verdicts(verdicts)
-    mini_page.write(run, found, shown)
+    report.write(run, found, shown)
     numbers = {"scores": found.scores, "rows": found.rows, "curves": found.curves}
     write_summary(run, cfg, scale, verdicts, numbers, "--parts", *cfg.parts)
 
@@ -215,7 +214,7 @@ def _keyphrases(scale: Scale, run: Run, found: Findings) -> None:
 
 def _trained(scale: Scale, seed: int, run: Run, found: Findings) -> None:
     """CriSPO and OPRO with a task model that was trained, served from its folder."""
-    from gnomon.methods.crispo.mini_models import train_writer
+    from gnomon.methods.crispo.mini.models import train_writer
 
     sizes = scale.model
     part = run.within(f"seed-{seed}/writer")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
 from gnomon.core.run import Run
-from gnomon.methods.crispo import pages
 from gnomon.methods.crispo.config import AT_5, LATE, MODEL_AT_5
-from gnomon.methods.crispo.scoring import mean
-from gnomon.methods.crispo.store import Store, Told
-from gnomon.methods.crispo.task import Result
-from gnomon.methods.crispo.tree import draw_tree
+from gnomon.methods.crispo.report import pages
+from gnomon.methods.crispo.report.tree import draw_tree
+from gnomon.methods.crispo.scoring.metrics import mean
+from gnomon.methods.crispo.search.store import Store, Told
+from gnomon.methods.crispo.search.task import Result
 
 if TYPE_CHECKING:
-    from gnomon.methods.crispo.mini import Findings
+    from gnomon.methods.crispo.mini.study import Findings
 
 Rows = Sequence[Mapping[str, Any]]
 

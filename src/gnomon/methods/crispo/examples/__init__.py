@@ -1,0 +1,1 @@
+"""What prompts work on: rows, slots, key phrases and nearest neighbours."""

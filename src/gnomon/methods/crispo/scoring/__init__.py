@@ -1,0 +1,1 @@
+"""Prompts measured: metrics, calls, candidates and their evaluation."""

@@ -1,0 +1,1 @@
+"""New prompts: critiques, proposals, the loop and what it leaves behind."""
