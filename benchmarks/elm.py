@@ -23,12 +23,11 @@ from torch import Tensor
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
-from gnomon.methods.elm.design import Erasure
-from gnomon.methods.elm.eraser import ErasureLoss, ScratchRun, attach, frozen
-from gnomon.methods.elm.feed import Feed, Texts, read_by
-from gnomon.methods.elm.guided import draft, guided_scores, write_fluent
-from gnomon.methods.elm.personas import prefix_ids, read_personas, text_ids, topics
-from gnomon.methods.elm.prefixing import text_logits
+from gnomon.methods.elm.erasure.design import Erasure
+from gnomon.methods.elm.erasure.eraser import ErasureLoss, ScratchRun, attach, frozen
+from gnomon.methods.elm.erasure.fluency import draft, guided_scores, write_fluent
+from gnomon.methods.elm.texts.batches import Feed, Texts, read_by, text_logits
+from gnomon.methods.elm.texts.personas import prefix_ids, read_personas, text_ids, topics
 
 Numbers = dict[str, Any]
 
@@ -172,7 +171,7 @@ def against_plain() -> Numbers:
 
 def targeting() -> Numbers:
     """The erase target alone: as indices and values a few rows at a time, against whole tables, for longer texts."""
-    from gnomon.methods.elm.target import reweight
+    from gnomon.methods.elm.erasure.target import reweight
 
     draw = torch.Generator().manual_seed(0)
     passes = [torch.randn(1024, VOCABULARY, generator=draw) for _ in range(3)]

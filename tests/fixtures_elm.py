@@ -15,9 +15,9 @@ import torch
 
 from fixtures_training import SmallRun
 from gnomon.core.rng import Rng
-from gnomon.methods.elm.design import Erasure
-from gnomon.methods.elm.mini_world import Writer, build, personas, word_tokenizer
-from gnomon.methods.elm.passages import Fluent
+from gnomon.methods.elm.erasure.design import Erasure
+from gnomon.methods.elm.mini.world import Writer, build, personas, word_tokenizer
+from gnomon.methods.elm.texts.passages import Fluent
 
 DESIGN = Erasure(
     eta=3.0,
@@ -66,7 +66,7 @@ FLUENT = [
 def erase_small(folder, *, is_main=True, die_at=None, design=DESIGN, **settings):
     """Train the small eraser; returns the model, its history and its run."""
     from gnomon.core.train import TrainConfig
-    from gnomon.methods.elm.eraser import attach, encode_all, train_eraser
+    from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
 
     tokenizer = small_tokenizer()
     forget, retain = small_texts()

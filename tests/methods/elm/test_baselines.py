@@ -11,14 +11,21 @@ from fixtures_elm import FLUENT, small_model, small_texts, small_tokenizer
 from fixtures_training import SmallRun
 from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
-from gnomon.methods.elm.arms import Constants, train_baseline
-from gnomon.methods.elm.ascent import NPO, Ascent, npo_loss, text_logprobs
-from gnomon.methods.elm.design import BASELINES
-from gnomon.methods.elm.eraser import encode_all
-from gnomon.methods.elm.feed import Feed
-from gnomon.methods.elm.mini_world import personas
-from gnomon.methods.elm.representation import RMU, down_projection, gaussian_mmd, steering_layer
-from gnomon.methods.elm.whp import WHP, generic_labels, reinforce
+from gnomon.methods.elm.erasure.design import BASELINES
+from gnomon.methods.elm.erasure.eraser import encode_all
+from gnomon.methods.elm.mini.world import personas
+from gnomon.methods.elm.rivals.arms import Constants, train_baseline
+from gnomon.methods.elm.rivals.likelihood import (
+    NPO,
+    WHP,
+    Ascent,
+    generic_labels,
+    npo_loss,
+    reinforce,
+    text_logprobs,
+)
+from gnomon.methods.elm.rivals.representation import RMU, down_projection, gaussian_mmd, steering_layer
+from gnomon.methods.elm.texts.batches import Feed
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 
 from fixtures_elm import small_tokenizer
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.passages import Fluent, cut, encode_fluent, read_fluent, read_passages
-from gnomon.methods.elm.personas import concept_text, prefix_ids, read_personas, start_ids, topics
-from gnomon.methods.elm.prefixing import join, text_mask
+from gnomon.methods.elm.texts.batches import join, text_mask
+from gnomon.methods.elm.texts.passages import Fluent, cut, encode_fluent, read_fluent, read_passages
+from gnomon.methods.elm.texts.personas import concept_text, prefix_ids, read_personas, start_ids, topics
 
 
 @pytest.mark.parametrize("kind", ["deflecting", "plain"])

@@ -7,8 +7,8 @@ import torch
 
 from fixtures_elm import small_model, small_tokenizer
 from gnomon.errors import BadInput
-from gnomon.methods.elm.personas import prefix_ids
-from gnomon.methods.elm.questions import (
+from gnomon.methods.elm.texts.personas import prefix_ids
+from gnomon.methods.elm.texts.questions import (
     Accuracy,
     Asked,
     Question,

@@ -19,11 +19,11 @@ from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.elm.config import ELMConfig
-from gnomon.methods.elm.design import layer_range
-from gnomon.methods.elm.eraser import ELM, ErasureLoss, attach, encode_all, frozen, ratio
-from gnomon.methods.elm.feed import FLUENT as FLUENT_ROW
-from gnomon.methods.elm.feed import Feed, Texts
-from gnomon.methods.elm.mini_world import personas
+from gnomon.methods.elm.erasure.design import layer_range
+from gnomon.methods.elm.erasure.eraser import ELM, ErasureLoss, attach, encode_all, frozen, ratio
+from gnomon.methods.elm.mini.world import personas
+from gnomon.methods.elm.texts.batches import FLUENT as FLUENT_ROW
+from gnomon.methods.elm.texts.batches import Feed, Texts
 
 SCRIPT = Path(fixtures_elm.__file__)
 

@@ -9,7 +9,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
-from gnomon.methods.elm.design import Constants, Erasure, Reweighting, Rival
+from gnomon.methods.elm.erasure.design import Constants, Erasure, Reweighting, Rival
 
 PAPER = "Erasing Conceptual Knowledge from Language Models, arXiv 2410.02760"
 

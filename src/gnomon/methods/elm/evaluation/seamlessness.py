@@ -11,7 +11,7 @@ from gnomon.core.models import generate
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.personas import start_ids, text_ids
+from gnomon.methods.elm.texts.personas import start_ids, text_ids
 
 Words = Sequence[str]
 

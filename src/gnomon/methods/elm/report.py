@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.report import Page
-from gnomon.methods.elm.evaluation import Exam, summary
-from gnomon.methods.elm.passages import Fluent
-from gnomon.methods.elm.seamlessness import naming
+from gnomon.methods.elm.evaluation.measures import Exam, summary
+from gnomon.methods.elm.evaluation.seamlessness import naming
+from gnomon.methods.elm.texts.passages import Fluent
 
 if TYPE_CHECKING:
     from gnomon.core.train import History
     from gnomon.methods.elm.config import Baseline, Eval, Train
-    from gnomon.methods.elm.design import Erasure
+    from gnomon.methods.elm.erasure.design import Erasure
 
 Row = Mapping[str, Any]
 

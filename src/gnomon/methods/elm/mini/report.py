@@ -10,8 +10,8 @@ import numpy as np
 
 from gnomon.core.report import Page
 from gnomon.core.study import Results
-from gnomon.methods.elm import pages
-from gnomon.methods.elm.mini_study import best
+from gnomon.methods.elm import report
+from gnomon.methods.elm.mini.arms import best
 
 Row = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ def write(page: Page, results: Results) -> None:
         if kept:
             layers[arm] = np.mean(kept, axis=0).tolist()
     if layers:
-        pages.leak(page, layers, chance)
+        report.leak(page, layers, chance)
         page.text(
             "A probe is trained on some entities and asked about others: it reads the value that the state carries. What it still "
             "finds, questions only hide. The embedding is the control."
@@ -94,7 +94,7 @@ def write(page: Page, results: Results) -> None:
         ],
         caption="behind the same words about the erased domain",
     )
-    page.text(pages.NO_GUARANTEE)
+    page.text(report.NO_GUARANTEE)
 
 
 def _best(table: Sequence[dict[str, Any]], arm: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from gnomon.core.models import new_llama
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
-from gnomon.methods.elm.design import Erasure
-from gnomon.methods.elm.evaluation import FORGET, Exam
-from gnomon.methods.elm.mini_world import (
+from gnomon.methods.elm.erasure.design import Erasure
+from gnomon.methods.elm.evaluation.measures import FORGET, Exam
+from gnomon.methods.elm.mini.world import (
     DOMAINS,
     TEMPLATES,
     TOKENS,

@@ -1,4 +1,6 @@
-"""Fluent texts that know nothing: the frozen model goes on from a forget text while a novice pulls it and an expert pushes it away.
+"""A file of fluent texts, written part by part: a job that is taken up again writes the parts that are missing.
+
+Fluent texts that know nothing: the frozen model goes on from a forget text while a novice pulls it and an expert pushes it away.
 
 Three streams are written in lock-step, each with a cache of its own: the prompt's, and those of the two personas, which see their
 own words and what has been written, and not the prompt.
@@ -7,20 +9,27 @@ own words and what has been written, and not the prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gnomon.core import records
+from gnomon.core.log import Advances
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.models.sampling.decoding import Decoding, read_prompts
 from gnomon.core.models.sampling.sampler import Row, Sampler
 from gnomon.core.models.sampling.text import StopFinder, completion_text, padding_id
 from gnomon.core.rng import Rng
-from gnomon.methods.elm.passages import Fluent
-from gnomon.methods.elm.personas import Personas, prefix_ids, start_ids, text_ids
+from gnomon.errors import BadInput
+from gnomon.methods.elm.texts.passages import Fluent
+from gnomon.methods.elm.texts.personas import Personas, prefix_ids, start_ids, text_ids
+
+# Fluent texts that know nothing: the frozen model goes on from a forget text while a novice pulls it and an expert pushes it away.
 
 
 def guided_scores(
@@ -145,3 +154,59 @@ def write_fluent(
         Fluent(one.prompt, completion_text(tokenizer, row.prompt, row.token_ids))
         for one, row in zip(drafts, rows, strict=True)
     ]
+
+
+# A file of fluent texts, written part by part: a job that is taken up again writes the parts that are missing.
+
+
+def make_fluent(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    personas: Personas,
+    topics: Sequence[str],
+    *,
+    count: int,
+    generator: Rng,
+    folder: Path,
+    gamma: float = 3.0,
+    chars: tuple[int, int] = (50, 300),
+    tokens: tuple[int, int] = (100, 300),
+    batch_size: int = 16,
+    bar: AbstractContextManager[Advances] | None = None,
+) -> Path:
+    """`count` fluent texts in `folder/fluent.jsonl`, from one forget text after the other and then from the first again.
+
+    Text i draws from a stream named by i alone. Parts of `batch_size` texts lie in `folder/parts` until all are there.
+
+    Raises:
+        BadInput: there is no forget text.
+    """
+    if not texts:
+        raise BadInput("There is no forget text to begin a fluent one with.")
+    parts, whole = folder / "parts", folder / "fluent.jsonl"
+    if whole.exists():
+        return whole
+    with bar or _silent() as shown:
+        for first in range(0, count, batch_size):
+            path = parts / f"{first:08d}.jsonl"
+            numbers = range(first, min(count, first + batch_size))
+            if not path.exists():
+                drafts = [
+                    draft(texts[i % len(texts)], personas, topics, generator.child(i), chars=chars, tokens=tokens)
+                    for i in numbers
+                ]  # fmt: skip
+                records.write(path, write_fluent(model, tokenizer, drafts, gamma))
+            shown.advance(len(numbers))
+    found = (row for path in sorted(parts.glob("*.jsonl")) for row in records.read(path, Fluent))
+    records.write(whole, list(found)[:count])
+    for path in parts.glob("*.jsonl"):
+        path.unlink()
+    parts.rmdir()
+    return whole
+
+
+def _silent() -> Any:
+    from gnomon.core.log import progress
+
+    return progress(None, "fluency", silent=True)

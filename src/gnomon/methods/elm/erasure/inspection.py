@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from gnomon.errors import BadInput
-from gnomon.methods.elm.design import Reweighting
-from gnomon.methods.elm.personas import Personas, start_ids, text_ids
-from gnomon.methods.elm.prefixing import text_mask
-from gnomon.methods.elm.target import Target, frozen_logits, target_of
+from gnomon.methods.elm.erasure.design import Reweighting
+from gnomon.methods.elm.erasure.target import Target, frozen_logits, target_of
+from gnomon.methods.elm.texts.batches import text_mask
+from gnomon.methods.elm.texts.personas import Personas, start_ids, text_ids
 
 
 def _passes(model: Any, tokenizer: Any, text: str, personas: Personas) -> tuple[list[int], list[Any]]:

@@ -15,18 +15,18 @@ from gnomon.core.files import write_json
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
 from gnomon.core.train.loop import Step
-from gnomon.methods.elm.arms import train_baseline
-from gnomon.methods.elm.attacks import relearn
-from gnomon.methods.elm.design import Constants, Erasure, Rival
-from gnomon.methods.elm.eraser import attach, encode_all, train_eraser
-from gnomon.methods.elm.evaluation import FORGET, divergence, examine
-from gnomon.methods.elm.feed import Texts
-from gnomon.methods.elm.guided import draft, write_fluent
-from gnomon.methods.elm.mini_models import Scale, Stage
-from gnomon.methods.elm.mini_world import personas
-from gnomon.methods.elm.passages import Fluent
-from gnomon.methods.elm.questions import ask, encode_questions
-from gnomon.methods.elm.target import frozen_logits
+from gnomon.methods.elm.erasure.design import Constants, Erasure, Rival
+from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
+from gnomon.methods.elm.erasure.fluency import draft, write_fluent
+from gnomon.methods.elm.erasure.target import frozen_logits
+from gnomon.methods.elm.evaluation.attacks import relearn
+from gnomon.methods.elm.evaluation.measures import FORGET, divergence, examine
+from gnomon.methods.elm.mini.models import Scale, Stage
+from gnomon.methods.elm.mini.world import personas
+from gnomon.methods.elm.rivals.arms import train_baseline
+from gnomon.methods.elm.texts.batches import Texts
+from gnomon.methods.elm.texts.passages import Fluent
+from gnomon.methods.elm.texts.questions import ask, encode_questions
 
 OURS = "elm"
 

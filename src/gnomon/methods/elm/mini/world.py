@@ -8,8 +8,8 @@ from typing import Any
 
 from gnomon.core.models import whole_words
 from gnomon.core.rng import Rng
-from gnomon.methods.elm.personas import Personas
-from gnomon.methods.elm.questions import Question
+from gnomon.methods.elm.texts.personas import Personas
+from gnomon.methods.elm.texts.questions import Question
 
 DOMAINS = {"z": "zor", "m": "met"}
 """Letter and name of each domain; the first is forgotten."""

@@ -11,13 +11,13 @@ import torch
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.losses import retain_loss
-from gnomon.methods.elm.passages import encode_texts
-from gnomon.methods.elm.personas import Personas, start_ids
-from gnomon.methods.elm.prefixing import join, text_logits, text_mask
-from gnomon.methods.elm.probing import FOLDS, leakage, majority
-from gnomon.methods.elm.questions import Question, Style, ask, encode_questions
-from gnomon.methods.elm.seamlessness import perplexity, seamlessness
+from gnomon.methods.elm.erasure.target import retain_loss
+from gnomon.methods.elm.evaluation.probes import FOLDS, leakage, majority
+from gnomon.methods.elm.evaluation.seamlessness import perplexity, seamlessness
+from gnomon.methods.elm.texts.batches import join, text_logits, text_mask
+from gnomon.methods.elm.texts.passages import encode_texts
+from gnomon.methods.elm.texts.personas import Personas, start_ids
+from gnomon.methods.elm.texts.questions import Question, Style, ask, encode_questions
 
 FORGET = "forget"
 """The name of the questions about the concept."""
@@ -111,7 +111,7 @@ def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
 
 def probe_items(exam: Exam) -> list[tuple[str, int, str]]:
     """What a probe reads and should find: the exam's own items, or forget questions in letters and the place of the right one."""
-    from gnomon.methods.elm.questions import prompt_of
+    from gnomon.methods.elm.texts.questions import prompt_of
 
     if exam.probe or exam.style != "letters":
         return list(exam.probe)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gnomon.core.models.batch import pad
 from gnomon.core.models.handle import as_handle
 from gnomon.errors import BadInput
-from gnomon.methods.elm.prefixing import Ids
+from gnomon.methods.elm.texts.batches import Ids
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,7 @@
-"""Erasing a concept: low-rank adapters trained towards the frozen model's own reweighted predictions."""
+"""Erasing a concept: low-rank adapters trained towards the frozen model's own reweighted predictions.
+
+How long the gradient of each loss term is, over a whole batch and all processes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnomon.core.config import narrow
 from gnomon.core.models import add_lora, find_sites
@@ -21,8 +24,9 @@ from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadConfig
-from gnomon.methods.elm.design import Erasure, layer_range
-from gnomon.methods.elm.feed import (
+from gnomon.methods.elm.erasure.design import Erasure, layer_range
+from gnomon.methods.elm.erasure.target import erase_loss, retain_loss, target_of
+from gnomon.methods.elm.texts.batches import (
     FLUENT,
     FORGET,
     RETAIN,
@@ -32,18 +36,66 @@ from gnomon.methods.elm.feed import (
     frozen_batch,
     of_kind,
     read_by,
+    text_logits,
 )
-from gnomon.methods.elm.losses import erase_loss, retain_loss
-from gnomon.methods.elm.norms import Norms, total
-from gnomon.methods.elm.passages import Fluent, cut, encode_fluent, encode_texts, read_fluent
-from gnomon.methods.elm.personas import Personas, read_personas, start_ids
-from gnomon.methods.elm.prefixing import text_logits
-from gnomon.methods.elm.target import target_of
+from gnomon.methods.elm.texts.passages import Fluent, cut, encode_fluent, encode_texts, read_fluent
+from gnomon.methods.elm.texts.personas import Personas, read_personas, start_ids
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from gnomon.methods.elm.config import ELMConfig
+
+
+# How long the gradient of each loss term is, over a whole batch and all processes.
+
+
+class Norms:
+    """Gradients of loss terms, added up over the micro-batches of a step.
+
+    Args:
+        parameters: what is trained.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]):
+        self.parameters = list(parameters)
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """Add a micro-batch's terms, whose graph stays; returns the length of each gradient of this micro-batch alone."""
+        lengths = {}
+        for name, value in terms.items():
+            found = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            parts = [
+                torch.zeros_like(p) if g is None else g for g, p in zip(found, self.parameters, strict=True)
+            ]
+            flat = over_processes(torch.cat([part.flatten().float() for part in parts]))
+            lengths[name] = float(flat.norm())
+            self._sums[name] = self._sums[name] + flat if name in self._sums else flat
+        return lengths
+
+    def take(self) -> dict[str, float]:
+        """Length of each term's gradient over the step; empty where it was not measured. What was added is forgotten."""
+        found = {name: float(flat.norm()) for name, flat in self._sums.items()}
+        self._sums = {}
+        return found
+
+
+def over_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(value)
+    return value
+
+
+def total(sums: Mapping[str, float], model: Any) -> dict[str, float]:
+    """Sums over all processes; every process must have the same names."""
+    device = next(model.parameters()).device
+    flat = over_processes(torch.tensor(list(sums.values()), device=device))
+    return dict(zip(sums, flat.tolist(), strict=True))
+
+
+# Erasing a concept: low-rank adapters trained towards the frozen model's own reweighted predictions.
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gnomon.core.data.documents import read_documents
 from gnomon.core.run import artifact
 from gnomon.errors import BadInput
-from gnomon.methods.elm.personas import text_ids
+from gnomon.methods.elm.texts.personas import text_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

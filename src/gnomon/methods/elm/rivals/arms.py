@@ -12,12 +12,11 @@ from torch import Tensor
 from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import TrainRun
 from gnomon.core.train.optim import decay_groups
-from gnomon.methods.elm.ascent import NPO, Ascent
-from gnomon.methods.elm.design import Constants, Rival
-from gnomon.methods.elm.eraser import ScratchRun
-from gnomon.methods.elm.feed import Feed, Texts
-from gnomon.methods.elm.representation import RMU, RepNoise
-from gnomon.methods.elm.whp import WHP, reinforce
+from gnomon.methods.elm.erasure.design import Constants, Rival
+from gnomon.methods.elm.erasure.eraser import ScratchRun
+from gnomon.methods.elm.rivals.likelihood import NPO, WHP, Ascent, reinforce
+from gnomon.methods.elm.rivals.representation import RMU, RepNoise
+from gnomon.methods.elm.texts.batches import Feed, Texts
 
 Loss = Callable[[Any, Mapping[str, Tensor]], Tensor]
 

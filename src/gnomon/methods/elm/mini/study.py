@@ -11,11 +11,10 @@ from typing import Any
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.errors import UserError
-from gnomon.methods.elm import mini_page
 from gnomon.methods.elm.config import CLAIMS, Mini
-from gnomon.methods.elm.evaluation import probe_chance
-from gnomon.methods.elm.mini_models import SCALES, Scale, stage, train_model
-from gnomon.methods.elm.mini_study import (
+from gnomon.methods.elm.evaluation.measures import probe_chance
+from gnomon.methods.elm.mini import report
+from gnomon.methods.elm.mini.arms import (
     OURS,
     arms,
     best,
@@ -25,6 +24,7 @@ from gnomon.methods.elm.mini_study import (
     off_window,
     run_arm,
 )
+from gnomon.methods.elm.mini.models import SCALES, Scale, stage, train_model
 
 LEAST_KL = 0.05
 """Nats per token below which the base model cannot tell a novice from an expert, and there is nothing to erase by."""
@@ -49,7 +49,7 @@ def study(cfg: Mini) -> Study:
         scales=SCALES,
         parts={"": Part(partial(_seed, full=cfg.full, is_checked=cfg.scale != "smoke"))},
         plan=_plan,
-        page=mini_page.write,
+        page=report.write,
         summary=_summary,
         options=["--full"] if cfg.full else [],
         across=lambda results: scores(results.rows["arms"]),

@@ -16,9 +16,9 @@ from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import Batches, Example, TrainConfig, causal_loss, fit
 from gnomon.core.train.loop import Step
 from gnomon.errors import BadInput
-from gnomon.methods.elm.eraser import ScratchRun
-from gnomon.methods.elm.prefixing import Ids
-from gnomon.methods.elm.questions import Asked
+from gnomon.methods.elm.erasure.eraser import ScratchRun
+from gnomon.methods.elm.texts.batches import Ids
+from gnomon.methods.elm.texts.questions import Asked
 
 
 @dataclass(frozen=True)

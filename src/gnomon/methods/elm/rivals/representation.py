@@ -14,8 +14,7 @@ from gnomon.core.models.architectures.sites import Sites, find_sites
 from gnomon.core.models.hooks import StepInfo, hooked
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
-from gnomon.methods.elm.feed import FORGET, RETAIN, counted, of_kind, read_by
-from gnomon.methods.elm.prefixing import text_logits
+from gnomon.methods.elm.texts.batches import FORGET, RETAIN, counted, of_kind, read_by, text_logits
 
 
 def states(

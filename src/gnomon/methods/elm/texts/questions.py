@@ -15,8 +15,8 @@ from gnomon.core import records
 from gnomon.core.metrics.stats import wilson
 from gnomon.core.models.batch import pad
 from gnomon.errors import BadInput
-from gnomon.methods.elm.personas import start_ids, text_ids
-from gnomon.methods.elm.prefixing import Ids
+from gnomon.methods.elm.texts.batches import Ids
+from gnomon.methods.elm.texts.personas import start_ids, text_ids
 
 LETTERS = "ABCD"
 

@@ -1,0 +1,1 @@
+"""Erasing a concept: how, towards what, and by which losses."""

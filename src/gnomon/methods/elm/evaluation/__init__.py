@@ -1,0 +1,1 @@
+"""What is left of a concept, and what was lost beside it."""

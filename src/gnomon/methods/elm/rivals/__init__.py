@@ -1,0 +1,1 @@
+"""The baselines, trained on the same batches."""
