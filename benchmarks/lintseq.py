@@ -29,12 +29,12 @@ from typing import Any
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.data.execute import map_shards, parts
 from gnomon.core.rng import Rng
-from gnomon.methods.lintseq.edits import sample_path
+from gnomon.methods.lintseq.edits.paths import sample_path
+from gnomon.methods.lintseq.edits.production import LintSeqStep
 from gnomon.methods.lintseq.linters import Diagnostic, LinterBackend, open_linter
 from gnomon.methods.lintseq.linters.pylint import entry_point_switches, run_pylint
-from gnomon.methods.lintseq.production import LintSeqStep
-from gnomon.methods.lintseq.program import Program
-from gnomon.methods.lintseq.programs import SourceProgram
+from gnomon.methods.lintseq.programs.data import SourceProgram
+from gnomon.methods.lintseq.programs.program import Program
 
 LineSets = list[list[list[int]]]
 

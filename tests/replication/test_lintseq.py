@@ -16,12 +16,12 @@ from gnomon.core.rng import Rng
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.train import TrainConfig
 from gnomon.methods.lintseq import sample_edits
-from gnomon.methods.lintseq.evaluation import evaluate
-from gnomon.methods.lintseq.mini import ARMS, SCALES
-from gnomon.methods.lintseq.sampling import Prompt, sample_local
-from gnomon.methods.lintseq.suites import Problem
-from gnomon.methods.lintseq.tasks import FUNCTION, make_tasks, split_pairs
-from gnomon.methods.lintseq.training import edit_pair, program_pair, train_edit_lm
+from gnomon.methods.lintseq.mini.study import ARMS, SCALES
+from gnomon.methods.lintseq.mini.tasks import FUNCTION, make_tasks, split_pairs
+from gnomon.methods.lintseq.models.evaluation import evaluate
+from gnomon.methods.lintseq.models.sampling import Prompt, sample_local
+from gnomon.methods.lintseq.models.suites import Problem
+from gnomon.methods.lintseq.models.training import edit_pair, program_pair, train_edit_lm
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

@@ -1,11 +1,10 @@
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.lintseq.audit import audit_path, summarise
-from gnomon.methods.lintseq.diffs import forward_diffs
-from gnomon.methods.lintseq.edits import sample_edits
+from gnomon.methods.lintseq.edits.audit import audit_path, summarise
+from gnomon.methods.lintseq.edits.diffs import forward_diffs
+from gnomon.methods.lintseq.edits.paths import randseq, sample_edits
 from gnomon.methods.lintseq.linters import shared_linter
-from gnomon.methods.lintseq.random_edits import randseq
 
 LINES = ["x = 1", "y = x", "z = y"]
 

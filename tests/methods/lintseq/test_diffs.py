@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.diffs import (
+from gnomon.methods.lintseq.edits.diffs import (
     ResolveResult,
     forward_diffs,
     line_sets_of,

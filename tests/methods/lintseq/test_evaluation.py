@@ -4,10 +4,10 @@ import pytest
 
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.lintseq.evaluation import as_sampled, evaluate
 from gnomon.methods.lintseq.linters import open_linter
-from gnomon.methods.lintseq.sampling import Sampled
-from gnomon.methods.lintseq.suites import Problem
+from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
+from gnomon.methods.lintseq.models.sampling import Sampled
+from gnomon.methods.lintseq.models.suites import Problem
 
 RIGHT, RENAMED = "def f(a):\n    return a + 1", "def f(b):\n    return b + 1"
 WRONG, UNDEFINED, ENDLESS = "def f(a):\n    return 0", "def f(a):\n    return c", "while True:\n    pass"

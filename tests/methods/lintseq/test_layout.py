@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from gnomon.methods.lintseq.layout import candidates, indented_layout, python_layout
-from gnomon.methods.lintseq.program import Program
+from gnomon.methods.lintseq.programs.layout import candidates, indented_layout, python_layout
+from gnomon.methods.lintseq.programs.program import Program
 
 
 def together(code: str, line: int) -> list[int]:

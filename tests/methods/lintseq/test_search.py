@@ -2,9 +2,8 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.lintseq.edits import sample_path
-from gnomon.methods.lintseq.program import Program
-from gnomon.methods.lintseq.search import search_paths
+from gnomon.methods.lintseq.edits.paths import sample_path, search_paths
+from gnomon.methods.lintseq.programs.program import Program
 
 CODE = "def f(a):\n    b = a\n    c = b\n    d = 1\n    if d:\n        d = 2\n    return c"
 

@@ -15,13 +15,13 @@ from gnomon.core.data.execute import Totals, map_shards, rejected
 from gnomon.core.log import Advances
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.lintseq import config, pages
-from gnomon.methods.lintseq.diffs import DIFF_TOKEN
-from gnomon.methods.lintseq.diffs import resolve as resolve_edits
+from gnomon.methods.lintseq import config, report
+from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN
+from gnomon.methods.lintseq.edits.diffs import resolve as resolve_edits
+from gnomon.methods.lintseq.edits.production import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
 from gnomon.methods.lintseq.linters import open_linter
-from gnomon.methods.lintseq.production import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
-from gnomon.methods.lintseq.programs import SourceProgram, choose, read_programs
-from gnomon.methods.lintseq.source import strip_markdown
+from gnomon.methods.lintseq.programs.data import SourceProgram, choose, read_programs
+from gnomon.methods.lintseq.programs.source import strip_markdown
 
 _NOT_IN_STEP = {
     "source", "code_field", "prompt_field", "min_lines", "max_lines", "limit", "engine", "workers", "shard_rows",
@@ -68,7 +68,7 @@ def _produce(cfg: config.Generate | config.Randseq, step: LintSeqStep | RandSeqS
     if refusals:
         records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refusals)
     run.log(**_counts(totals))
-    pages.production(run.page, totals, refusals, records.read(sink, EditRecord), step)
+    report.production(run.page, totals, refusals, records.read(sink, EditRecord), step)
 
 
 def _in_shards(
@@ -138,13 +138,13 @@ def check(cfg: config.Check, run: Run) -> None:
         if not totals.written:
             raise BadInput(f"{cfg.source}: no record can be audited; {refusals[0]['reason']}")
     run.log(**_counts(totals))
-    pages.audit(run.page, totals, records.read_raw(sink), cfg.linter)
+    report.audit(run.page, totals, records.read_raw(sink), cfg.linter)
 
 
 def train(cfg: config.Train, run: Run) -> None:
     """Fine-tune a model on edit sequences or on whole programs."""
     from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
-    from gnomon.methods.lintseq.training import encode, matched, train_examples
+    from gnomon.methods.lintseq.models.training import encode, matched, train_examples
 
     pairs = _pairs(cfg)
     tokenizer = load_tokenizer(cfg.model)
@@ -170,12 +170,12 @@ def train(cfg: config.Train, run: Run) -> None:
     else:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    pages.training(run.page, history, examples, cfg.mode, planned.epochs)
+    report.training(run.page, history, examples, cfg.mode, planned.epochs)
 
 
 def _pairs(cfg: config.Train) -> list[Any]:
     """The examples in words."""
-    from gnomon.methods.lintseq.training import edit_pair, program_pair
+    from gnomon.methods.lintseq.models.training import edit_pair, program_pair
 
     column, asked = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
     pairs = []
@@ -205,7 +205,7 @@ def _pairs(cfg: config.Train) -> list[Any]:
 
 def sample(cfg: config.Sample, run: Run) -> None:
     """Write programs for instructions."""
-    from gnomon.methods.lintseq.sampling import Prompt, sample_local, sample_served
+    from gnomon.methods.lintseq.models.sampling import Prompt, sample_local, sample_served
 
     prompts = _prompts(cfg)
     run.plan(prompts=len(prompts), completions=len(prompts) * cfg.gen.n, longest=cfg.gen.max_new_tokens)
@@ -238,12 +238,12 @@ def sample(cfg: config.Sample, run: Run) -> None:
         map_shards(step, prompts, sink, shard_rows=16, settings=asdict(cfg), progress=bar)
     rows = [raw for _, raw in records.read_raw(sink)]
     parameters = sum(p.numel() for p in model.parameters()) if model is not None else None
-    pages.samples(run.page, rows, cfg.mode, parameters)
+    report.samples(run.page, rows, cfg.mode, parameters)
 
 
 def _prompts(cfg: config.Sample) -> list[Any]:
-    from gnomon.methods.lintseq.sampling import Prompt
-    from gnomon.methods.lintseq.suites import load_suite
+    from gnomon.methods.lintseq.models.sampling import Prompt
+    from gnomon.methods.lintseq.models.suites import load_suite
 
     if cfg.suite != "records":
         problems = load_suite(cfg.suite, cfg.prompts, skip=cfg.skip)
@@ -266,8 +266,8 @@ def _prompts(cfg: config.Sample) -> list[Any]:
 def eval(cfg: config.Eval, run: Run) -> None:
     """Run generated programs against a suite's tests."""
     from gnomon.core.sandbox import Limits, SandboxPool
-    from gnomon.methods.lintseq.evaluation import as_sampled, evaluate
-    from gnomon.methods.lintseq.suites import load_suite
+    from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
+    from gnomon.methods.lintseq.models.suites import load_suite
 
     if not cfg.allow_code_execution:
         raise BadConfig(
@@ -287,7 +287,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
         found = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
     records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), found.tasks)
     run.log(**found.summary(cfg.k))
-    pages.evaluation(run.page, found, cfg.k, cfg.parameters)
+    report.evaluation(run.page, found, cfg.k, cfg.parameters)
 
 
 __all__: Sequence[str] = ("check", "eval", "generate", "randseq", "resolve", "sample", "train")

@@ -10,8 +10,8 @@ from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import ModelMismatch
-from gnomon.methods.lintseq.diffs import DIFF_TOKEN, resolve
-from gnomon.methods.lintseq.training import program_pair, target_encoder
+from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, resolve
+from gnomon.methods.lintseq.models.training import program_pair, target_encoder
 
 Mode = Literal["editseq", "program"]
 

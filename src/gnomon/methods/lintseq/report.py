@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.data.execute import Totals
 from gnomon.core.report import Page
-from gnomon.methods.lintseq.diffs import line_sets_of, states_of
-from gnomon.methods.lintseq.production import EditRecord, LintSeqStep, RandSeqStep
+from gnomon.methods.lintseq.edits.diffs import line_sets_of, states_of
+from gnomon.methods.lintseq.edits.production import EditRecord, LintSeqStep, RandSeqStep
 
 if TYPE_CHECKING:
     from gnomon.core.train import History
-    from gnomon.methods.lintseq.evaluation import Evaluation
-    from gnomon.methods.lintseq.training import Examples
+    from gnomon.methods.lintseq.models.evaluation import Evaluation
+    from gnomon.methods.lintseq.models.training import Examples
 
 SHOWN = 3
 """Edit paths and offences shown in full."""

@@ -11,7 +11,7 @@ from gnomon.core import records
 from gnomon.core.data.corpora import PythonSource, stdlib_functions, stdlib_modules
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, nearest
-from gnomon.methods.lintseq.source import strip_markdown
+from gnomon.methods.lintseq.programs.source import strip_markdown
 
 STDLIB = {"stdlib", "stdlib:functions", "stdlib:modules"}
 

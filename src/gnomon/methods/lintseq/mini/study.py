@@ -21,17 +21,16 @@ from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.core.train import TrainConfig
-from gnomon.methods.lintseq import mini_page
 from gnomon.methods.lintseq.config import CLAIMS, Mini
-from gnomon.methods.lintseq.evaluation import Evaluation, evaluate
 from gnomon.methods.lintseq.linters import shared_linter
-from gnomon.methods.lintseq.mini_data import audit_functions, example
-from gnomon.methods.lintseq.mini_page import KS
-from gnomon.methods.lintseq.mini_world import SCALES, Scale, World
-from gnomon.methods.lintseq.sampling import Mode, Prompt, Sampled, sample_local
-from gnomon.methods.lintseq.suites import Problem
-from gnomon.methods.lintseq.tasks import FUNCTION
-from gnomon.methods.lintseq.training import encode, matched, train_examples
+from gnomon.methods.lintseq.mini import report
+from gnomon.methods.lintseq.mini.report import KS
+from gnomon.methods.lintseq.mini.tasks import FUNCTION
+from gnomon.methods.lintseq.mini.world import SCALES, Scale, World, audit_functions, example
+from gnomon.methods.lintseq.models.evaluation import Evaluation, evaluate
+from gnomon.methods.lintseq.models.sampling import Mode, Prompt, Sampled, sample_local
+from gnomon.methods.lintseq.models.suites import Problem
+from gnomon.methods.lintseq.models.training import encode, matched, train_examples
 
 ARMS = ("full", "full, equal tokens", "lintseq", "randseq")
 """Whole programs with equal passes, whole programs with as many target tokens as lintseq saw, and the two kinds of edits."""
@@ -50,7 +49,7 @@ def study(cfg: Mini) -> Study:
         scales=SCALES,
         parts={"data": Part(partial(_data, cfg)), "learning": Part(partial(_learning, cfg))},
         plan=_plan,
-        page=mini_page.write,
+        page=report.write,
         summary=_summary,
         options=("--data-linter", cfg.data_linter),
     )

@@ -12,7 +12,7 @@ import tokenize
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gnomon.methods.lintseq.source import tokens_of
+from gnomon.methods.lintseq.programs.source import tokens_of
 
 _CLAUSES = frozenset({"elif", "else", "except", "finally"})
 _SILENT = frozenset(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gnomon.errors import BadConfig, nearest
-from gnomon.methods.lintseq.layout import LayoutOf, candidates, python_layout
 from gnomon.methods.lintseq.linters import (
     Diagnostic,
     IncrementalBackend,
@@ -21,7 +20,8 @@ from gnomon.methods.lintseq.linters import (
     StateDiagnoser,
     shared_linter,
 )
-from gnomon.methods.lintseq.source import Rejected, normalise, split_lines
+from gnomon.methods.lintseq.programs.layout import LayoutOf, candidates, python_layout
+from gnomon.methods.lintseq.programs.source import Rejected, normalise, split_lines
 
 State = frozenset[int]
 Baseline = Literal["subtract", "fail", "keep"]

@@ -14,15 +14,13 @@ from typing import Any
 from gnomon.core.data.execute import Rejected, Tally
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.audit import audit_path
-from gnomon.methods.lintseq.edits import EditPath, sample_path
+from gnomon.methods.lintseq.edits.audit import audit_path
+from gnomon.methods.lintseq.edits.paths import EditPath, randseq, sample_path, search_paths
 from gnomon.methods.lintseq.linters import open_linter, shared_linter
-from gnomon.methods.lintseq.program import Baseline, Program
-from gnomon.methods.lintseq.programs import SourceProgram
-from gnomon.methods.lintseq.random_edits import randseq
-from gnomon.methods.lintseq.search import search_paths
-from gnomon.methods.lintseq.source import Rejected as NoPath
-from gnomon.methods.lintseq.source import normalise, strip_markdown
+from gnomon.methods.lintseq.programs.data import SourceProgram
+from gnomon.methods.lintseq.programs.program import Baseline, Program
+from gnomon.methods.lintseq.programs.source import Rejected as NoPath
+from gnomon.methods.lintseq.programs.source import normalise, strip_markdown
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from gnomon.core import records
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.source import strip_markdown
+from gnomon.methods.lintseq.programs.source import strip_markdown
 
 Suite = Literal["humaneval", "mbpp"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gnomon.core.models import add_lora, add_token
 from gnomon.core.train import Batches, Example, History, TrainConfig, causal_loss, fit
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.diffs import DIFF_TOKEN, render_target
+from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, render_target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

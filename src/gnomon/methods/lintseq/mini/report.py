@@ -10,7 +10,7 @@ import numpy as np
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
 from gnomon.core.study import Results
-from gnomon.methods.lintseq.evaluation import Evaluation
+from gnomon.methods.lintseq.models.evaluation import Evaluation
 
 KS = (1, 5, 10, 20)
 """Samples per task at which pass@k is measured."""

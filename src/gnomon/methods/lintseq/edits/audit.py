@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.diffs import DIFF_TOKEN, line_sets_of, render_target, resolve
+from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, line_sets_of, render_target, resolve
 from gnomon.methods.lintseq.linters import Diagnostic, LinterBackend
 
 

@@ -1,0 +1,1 @@
+"""Models that write edits: trained, sampled and evaluated."""

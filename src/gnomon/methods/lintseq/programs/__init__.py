@@ -1,0 +1,1 @@
+"""Programs in, and what in them belongs together."""
