@@ -9,10 +9,10 @@ import pytest
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.markov import MarkovLM
+from gnomon.methods.markov.chain.lm import TEMPERATURES
 from gnomon.methods.markov.icl.evaluation import compare
 from gnomon.methods.markov.icl.series import Series, drifting, sample
-from gnomon.methods.markov.lm import TEMPERATURES
-from gnomon.methods.markov.mini_models import (
+from gnomon.methods.markov.mini.world import (
     ORBITS,
     PERIODIC,
     SCALES,

@@ -5,8 +5,7 @@ import pytest
 
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.markov import icl
-from gnomon.methods.markov.icl.counting import BASELINES
-from gnomon.methods.markov.icl.evaluation import DISTANCES
+from gnomon.methods.markov.icl.evaluation import BASELINES, DISTANCES
 from gnomon.methods.markov.icl.reading import Prediction
 from gnomon.methods.markov.icl.systems import in_bins, law
 

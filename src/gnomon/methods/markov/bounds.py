@@ -16,7 +16,7 @@ import numpy as np
 
 from gnomon.core.config import check
 from gnomon.errors import BadInput
-from gnomon.methods.markov.chain import Floats
+from gnomon.methods.markov.chain.chain import Floats
 
 OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
 """What checkpoints call the unembedding; behind any prefix such as `model.`."""

@@ -11,7 +11,7 @@ from gnomon.core.files import write_json
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.markov import config
-from gnomon.methods.markov.states import StateSpace
+from gnomon.methods.markov.chain.states import StateSpace
 
 
 def chain(cfg: config.Chain, run: Run) -> None:
@@ -19,7 +19,7 @@ def chain(cfg: config.Chain, run: Run) -> None:
     from gnomon.core.models.load import load_config, load_tokenizer
 
     tokenizer = load_tokenizer(cfg.model)
-    from gnomon.methods.markov.scoring import prefix_ids, token_ids
+    from gnomon.methods.markov.chain.scores import prefix_ids, token_ids
 
     vocab = token_ids(tokenizer, [name.strip() for name in cfg.tokens.split(",")]) if cfg.tokens else None
     size = len(vocab) if vocab else int(load_config(cfg.model).get_text_config().vocab_size)
@@ -32,8 +32,8 @@ def chain(cfg: config.Chain, run: Run) -> None:
         prefix_tokens=len(front),
     )
     from gnomon.core.models import load_model
-    from gnomon.methods.markov import pages
-    from gnomon.methods.markov.lm import MarkovLM, save
+    from gnomon.methods.markov import report
+    from gnomon.methods.markov.chain.lm import MarkovLM, save
 
     model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov chain")
     names = [str(tokenizer.decode([token])) for token in (vocab or range(size))]
@@ -55,7 +55,7 @@ def chain(cfg: config.Chain, run: Run) -> None:
     for one in found:
         run.log(**one.row)
     begins = tokenizer.bos_token_id is not None and front[:1] == [tokenizer.bos_token_id]
-    pages.chain(run.page, lm, found, top_k=cfg.top_k, top_p=cfg.top_p, begins=begins)
+    report.chain(run.page, lm, found, top_k=cfg.top_k, top_p=cfg.top_p, begins=begins)
 
 
 def _runs_of(tokenizer: Any, path: Path, vocab: Sequence[int]) -> list[list[int]]:
@@ -77,8 +77,8 @@ def forget(cfg: config.Forget, run: Run) -> None:
         tokens=2 * cfg.samples * cfg.steps * len(cfg.temperature),
     )
     from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.markov import pages
-    from gnomon.methods.markov.forget import forgetting
+    from gnomon.methods.markov import report
+    from gnomon.methods.markov.chain.forget import forgetting
 
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov forget")
@@ -98,13 +98,13 @@ def forget(cfg: config.Forget, run: Run) -> None:
         for n, (d, f) in enumerate(zip(one.distance, one.floor, strict=True))
     ]
     run.artifact("curves", _write_csv(run.folder / "curves.csv", rows))
-    pages.forgotten(run.page, found)
+    report.forgotten(run.page, found)
 
 
 def bound(cfg: config.Bound, run: Run) -> None:
     """The paper's generalisation bounds, as numbers."""
     run.plan(kind=cfg.kind)
-    from gnomon.methods.markov import bounds, pages
+    from gnomon.methods.markov import bounds, report
 
     if cfg.model:
         read = bounds.from_model(cfg.model)
@@ -140,7 +140,7 @@ def bound(cfg: config.Bound, run: Run) -> None:
     write_json(
         run.artifact("bound", run.folder / "bound.json"), {"vocab": vocab, "width": width, "rows": rows}
     )
-    pages.bounded(run.page, cfg, vocab, width, rows)
+    report.bounded(run.page, cfg, vocab, width, rows)
 
 
 def icl(cfg: config.Icl, run: Run) -> None:
@@ -150,7 +150,7 @@ def icl(cfg: config.Icl, run: Run) -> None:
     chains = [generate(cfg.kind, cfg.states, cfg.length, run.rng.child("series", i)) for i in range(cfg.runs)]
     run.plan(series=cfg.runs, states_read=cfg.runs * cfg.length)
     from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.markov import pages
+    from gnomon.methods.markov import report
     from gnomon.methods.markov.icl.evaluation import evaluate
 
     tokenizer = load_tokenizer(cfg.model)
@@ -169,7 +169,7 @@ def icl(cfg: config.Icl, run: Run) -> None:
     )
     for row in table:
         run.log(arm=row["arm"], risk=row["risk"][0], slope=row["slope"])
-    pages.learned(run.page, cfg, chains, found)
+    report.learned(run.page, cfg, chains, found)
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,7 @@ __getattr__, __dir__ = exports(
         "Comparison": "evaluation",
         "Series": "series",
         "compare": "evaluation",
-        "count": "counting",
+        "count": "evaluation",
         "evaluate": "evaluation",
         "fit_slope": "evaluation",
         "generate": "series",

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.markov.chain import Floats, log_softmax
+from gnomon.methods.markov.chain.chain import Floats, log_softmax
+from gnomon.methods.markov.chain.scores import prefix_ids
 from gnomon.methods.markov.icl.series import Series
-from gnomon.methods.markov.scoring import prefix_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -11,11 +11,11 @@ from numpy.random import Generator
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, nearest
-from gnomon.methods.markov import rates
-from gnomon.methods.markov.chain import Chain, Floats
-from gnomon.methods.markov.equilibrium import stationary
+from gnomon.methods.markov.chain import rates
+from gnomon.methods.markov.chain.chain import Chain, Floats
+from gnomon.methods.markov.chain.equilibrium import stationary
+from gnomon.methods.markov.chain.states import Ints, StateSpace
 from gnomon.methods.markov.icl.systems import SYSTEMS
-from gnomon.methods.markov.states import Ints, StateSpace
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr
 
-from gnomon.methods.markov.chain import Floats
-from gnomon.methods.markov.states import Ints
+from gnomon.methods.markov.chain.chain import Floats
+from gnomon.methods.markov.chain.states import Ints
 
 DT = 0.2
 """Time step of the stochastic equations."""

@@ -13,12 +13,12 @@ import numpy as np
 
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
-from gnomon.methods.markov import mini_page
+from gnomon.methods.markov.chain.lm import TEMPERATURES, MarkovLM
 from gnomon.methods.markov.config import CLAIMS, Mini
 from gnomon.methods.markov.icl.evaluation import FIRST, Comparison, compare
 from gnomon.methods.markov.icl.series import Series, dirichlet, drifting, sample
-from gnomon.methods.markov.lm import TEMPERATURES, MarkovLM
-from gnomon.methods.markov.mini_models import (
+from gnomon.methods.markov.mini import report
+from gnomon.methods.markov.mini.world import (
     ORBITS,
     PERIODIC,
     SCALES,
@@ -156,6 +156,6 @@ STUDY = Study(
     scales=SCALES,
     parts={"chain": Part(_orbits), "icl": Part(_in_context)},
     plan=_plan,
-    page=mini_page.write,
+    page=report.write,
     summary=_summary,
 )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gnomon.core.config import fingerprint
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.markov.states import StateSpace
+from gnomon.methods.markov.chain.states import StateSpace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -10,9 +10,9 @@ import numpy as np
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
 from gnomon.core.study import Results
-from gnomon.methods.markov import pages
+from gnomon.methods.markov import report
 from gnomon.methods.markov.icl.evaluation import FIRST
-from gnomon.methods.markov.mini_models import ORBITS
+from gnomon.methods.markov.mini.world import ORBITS
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -60,9 +60,9 @@ def _chains(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
         if name in shown:
             lm, analyses = shown[name]
             page.section(f"Orbit {name}, first seed")
-            pages.matrix(page, lm, 1.0)
-            pages.curves(page, analyses, lm.space.window)
-            pages.loops(page, lm, next(one for one in analyses if one.row["temperature"] == 1))
+            report.matrix(page, lm, 1.0)
+            report.curves(page, analyses, lm.space.window)
+            report.loops(page, lm, next(one for one in analyses if one.row["temperature"] == 1))
     for value, label in (("log10 eps", "log10 eps"), ("|lambda_2|", "second eigenvalue, modulus")):
         series = {
             chain: [
@@ -109,4 +109,4 @@ def _learning(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
             best={"risk": "min"},
         )
         if task in shown:
-            pages.scaling(page, shown[task], FIRST, caption=f"{task}, first seed")
+            report.scaling(page, shown[task], FIRST, caption=f"{task}, first seed")

@@ -14,7 +14,7 @@ from torch import Tensor
 from gnomon.core.rng import Rng, seeded
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import Batches, Example, GlobalBatch, TrainConfig, causal_loss, fit
-from gnomon.methods.markov.chain import Floats
+from gnomon.methods.markov.chain.chain import Floats
 from gnomon.methods.markov.icl.reading import Prediction
 from gnomon.methods.markov.icl.series import Series, sample
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.markov.states import Ints, StateSpace
+from gnomon.methods.markov.chain.states import Ints, StateSpace
 
 Floats = NDArray[np.float64]
 

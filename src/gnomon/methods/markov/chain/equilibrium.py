@@ -10,7 +10,7 @@ from scipy.sparse import csc_array, eye_array
 from scipy.sparse.linalg import ArpackError, eigs, splu
 
 from gnomon.errors import BadConfig, BadInput, nearest
-from gnomon.methods.markov.chain import Chain, Floats
+from gnomon.methods.markov.chain.chain import Chain, Floats
 
 Method = Literal["auto", "elimination", "eigen", "power", "lu"]
 

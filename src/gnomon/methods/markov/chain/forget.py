@@ -16,7 +16,7 @@ import numpy as np
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
-from gnomon.methods.markov.chain import Floats
+from gnomon.methods.markov.chain.chain import Floats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnomon.core.report import Page
-from gnomon.methods.markov import config, rates
-from gnomon.methods.markov.analysis import Analysis
-from gnomon.methods.markov.chain import Floats
-from gnomon.methods.markov.loops import likely_states
+from gnomon.methods.markov import config
+from gnomon.methods.markov.chain import rates
+from gnomon.methods.markov.chain.chain import Floats
+from gnomon.methods.markov.chain.lm import Analysis
+from gnomon.methods.markov.chain.rates import likely_states
 
 if TYPE_CHECKING:
-    from gnomon.methods.markov.forget import Forgetting
+    from gnomon.methods.markov.chain.forget import Forgetting
+    from gnomon.methods.markov.chain.lm import MarkovLM
     from gnomon.methods.markov.icl.evaluation import Comparison
     from gnomon.methods.markov.icl.series import Series
-    from gnomon.methods.markov.lm import MarkovLM
 
 SHOWN = 64
 """Rows of a transition matrix that are drawn; of a larger one, sums over as many groups of neighbours."""
