@@ -11,12 +11,11 @@ from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.train import TrainConfig
 from gnomon.methods.neutral_residues import Design, Mixture, activity, drift, extend, prepare
-from gnomon.methods.neutral_residues.arms import loss_of
-from gnomon.methods.neutral_residues.budget import backbone, count
-from gnomon.methods.neutral_residues.corpora import Corpus
 from gnomon.methods.neutral_residues.evaluation import gates_along
-from gnomon.methods.neutral_residues.packing import pack
-from gnomon.methods.neutral_residues.study import Study
+from gnomon.methods.neutral_residues.extension.design import backbone, count
+from gnomon.methods.neutral_residues.training.arms import loss_of
+from gnomon.methods.neutral_residues.training.data import Corpus, pack
+from gnomon.methods.neutral_residues.training.study import Study
 
 CFG = TrainConfig(lr=3e-3, batch_size=4, max_steps=3, max_length=8, epochs=99)
 WIDE = Design(extra=1.0)
@@ -157,16 +156,16 @@ def test_drift_is_the_divergence_from_the_backbone(model, checkpoint):
 
 
 def test_a_gate_that_stays_shut_is_reported(study, tmp_path, caplog, monkeypatch):
-    from gnomon.methods.neutral_residues import watcher
+    from gnomon.methods.neutral_residues.training import arms
 
-    monkeypatch.setattr(watcher, "PATIENCE", 2)
+    monkeypatch.setattr(arms, "PATIENCE", 2)
     extended = extend(copy.deepcopy(study.model), WIDE)
     with torch.no_grad():
         extended.blocks[1].gate.bias.fill_(-1e3)
     run = Run(tmp_path / "run", method="neutral-residues", verb="train", quiet=True)
     from gnomon.methods.neutral_residues import train_arm
 
-    train_arm(extended, study.mixture(CFG, Rng(0)), CFG, run=run, on_step=[watcher.GateWatcher(extended)])
+    train_arm(extended, study.mixture(CFG, Rng(0)), CFG, run=run, on_step=[arms.GateWatcher(extended)])
     run.close()
     said = [r.getMessage() for r in caplog.records if "shut gate does not learn" in r.getMessage()]
     assert len(said) == 1 and "the gate of layer 1 " in said[0]

@@ -9,7 +9,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
-from gnomon.methods.neutral_residues.design import METHODS, Design, Method
+from gnomon.methods.neutral_residues.extension.design import METHODS, Design, Method
 
 PAPER = "Neutral Residues, arXiv 2410.02744"
 

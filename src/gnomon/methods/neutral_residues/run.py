@@ -11,10 +11,10 @@ from gnomon.core.files import write_json
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.neutral_residues import config
-from gnomon.methods.neutral_residues.design import Design
+from gnomon.methods.neutral_residues.extension.design import Design
 
 if TYPE_CHECKING:
-    from gnomon.methods.neutral_residues.study import Study
+    from gnomon.methods.neutral_residues.training.study import Study
 
 SHOWN = 200
 """Tokens of a coloured text."""
@@ -25,8 +25,8 @@ ROWS = 64
 
 def train(cfg: config.Train, run: Run) -> None:
     """Teach a model a new domain."""
-    from gnomon.methods.neutral_residues import pages
-    from gnomon.methods.neutral_residues.trained import save
+    from gnomon.methods.neutral_residues import report
+    from gnomon.methods.neutral_residues.extension.store import save
 
     study = _study(cfg, run)
     arm = study.train(cfg.method, narrow(Design, cfg), cfg.train, run)
@@ -36,14 +36,14 @@ def train(cfg: config.Train, run: Run) -> None:
     row = study.measure(arm)
     run.log(**{name: value for name, value in row.items() if isinstance(value, int | float)})
     write_json(run.artifact("summary", run.folder / "summary.json"), {"method": cfg.method, **row})
-    pages.trained(run.page, cfg, row, arm)
+    report.trained(run.page, cfg, row, arm)
 
 
 def sweep(cfg: config.Sweep, run: Run) -> None:
     """Train every method at several learning rates and draw the trade-off."""
     from dataclasses import replace
 
-    from gnomon.methods.neutral_residues import pages
+    from gnomon.methods.neutral_residues import report
 
     study = _study(cfg, run, arms=len(cfg.methods) * len(cfg.lr))
     rows = []
@@ -55,7 +55,7 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
             run.log(**rows[-1])
     if run.is_main:
         write_json(run.artifact("points", run.folder / "points.json"), rows)
-        pages.swept(run.page, cfg, rows)
+        report.swept(run.page, cfg, rows)
 
 
 def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
@@ -63,8 +63,8 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
     from accelerate import PartialState
 
     from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.neutral_residues.corpora import packed
-    from gnomon.methods.neutral_residues.study import Study
+    from gnomon.methods.neutral_residues.training.data import packed
+    from gnomon.methods.neutral_residues.training.study import Study
 
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, device=cfg.device, asked_by="neutral-residues train")
@@ -80,21 +80,21 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Bits per byte of a trained model and its backbone on both domains."""
-    from gnomon.methods.neutral_residues import pages
-    from gnomon.methods.neutral_residues.study import compared
+    from gnomon.methods.neutral_residues import report
+    from gnomon.methods.neutral_residues.training.study import compared
 
     found, texts = _opened(cfg, run)
     row = compared(found, texts, cfg.length, batch_size=cfg.batch_size)
     run.log(**row)
     write_json(run.artifact("summary", run.folder / "summary.json"), row)
-    pages.compared(run.page, found, row)
+    report.compared(run.page, found, row)
 
 
 def inspect(cfg: config.Inspect, run: Run) -> None:
     """What the blocks add to each domain, and when their gates open."""
-    from gnomon.methods.neutral_residues import pages
+    from gnomon.methods.neutral_residues import report
     from gnomon.methods.neutral_residues.evaluation import activity, by_layer, gates_along
-    from gnomon.methods.neutral_residues.extension import Extended
+    from gnomon.methods.neutral_residues.extension.extension import Extended
 
     found, texts = _opened(cfg, run)
     if not isinstance(found.model, Extended):
@@ -123,13 +123,13 @@ def inspect(cfg: config.Inspect, run: Run) -> None:
     for row in rows:
         run.log(**row)
     write_json(run.artifact("layers", run.folder / "layers.json"), rows)
-    pages.inspected(run.page, rows, list(active), coloured)
+    report.inspected(run.page, rows, list(active), coloured)
 
 
 def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
     """The trained model and both texts, packed."""
-    from gnomon.methods.neutral_residues.packing import pack
-    from gnomon.methods.neutral_residues.trained import open_trained
+    from gnomon.methods.neutral_residues.extension.store import open_trained
+    from gnomon.methods.neutral_residues.training.data import pack
 
     found = open_trained(cfg.run, base=cfg.base, device=cfg.device)
     texts = {}
@@ -144,9 +144,8 @@ def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
 
 def export(cfg: config.Export, run: Run) -> None:
     """An extension on its own, or merged into a plain checkpoint."""
-    from gnomon.methods.neutral_residues.extension import Extended
-    from gnomon.methods.neutral_residues.storage import merge, save_extension
-    from gnomon.methods.neutral_residues.trained import open_trained
+    from gnomon.methods.neutral_residues.extension.extension import Extended
+    from gnomon.methods.neutral_residues.extension.store import merge, open_trained, save_extension
 
     run.plan(merge=cfg.merge)
     found = open_trained(cfg.run, base=cfg.base, device="cpu")

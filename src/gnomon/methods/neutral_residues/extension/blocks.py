@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from gnomon.errors import BadConfig, nearest
-from gnomon.methods.neutral_residues.design import Gate, Init, Shape
+from gnomon.methods.neutral_residues.extension.design import Gate, Init, Shape
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,

@@ -9,8 +9,8 @@ import numpy as np
 
 from gnomon.core.report import Page
 from gnomon.core.study import Results
-from gnomon.methods.neutral_residues import pages
-from gnomon.methods.neutral_residues.tradeoff import Point
+from gnomon.methods.neutral_residues import report
+from gnomon.methods.neutral_residues.evaluation import Point
 
 Row = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ def write(page: Page, results: Results) -> None:
         for arm in arms
         for lr in dict.fromkeys(row["lr"] for row in rows if row["arm"] == arm)
     ]
-    pages.tradeoff(page, means, "learning against forgetting, means of the seeds: low and right is better")
+    report.tradeoff(page, means, "learning against forgetting, means of the seeds: low and right is better")
     names = (
         "original",
         "new",
@@ -53,14 +53,14 @@ def write(page: Page, results: Results) -> None:
         caption=f"means over {len(seeds)} seed{'s' * (len(seeds) > 1)}; original and new: bits per byte after training",
     )
     page.table(
-        pages.equal_learning(means, arms),
+        report.equal_learning(means, arms),
         caption="forgetting at equal learning: as much as the best learner of each column",
     )
     ours = [row for row in rows if row["arm"] == "neutral" and row["seed"] == seeds[0]]
     if ours:
         page.section("What the blocks do")
         best = max(ours, key=lambda row: row["learning"])
-        pages.activities(page, best["layers"], ("original", "new"))
+        report.activities(page, best["layers"], ("original", "new"))
     page.text(
         "**The control.** `no gate + l1` is the same block with the same local loss and no gate. Where it stands beside "
         "`neutral`, the local loss does the work and the gate adds little; the paper sees both matter at a billion weights."

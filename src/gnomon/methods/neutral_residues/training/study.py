@@ -16,16 +16,20 @@ from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import History, TrainConfig
 from gnomon.core.train.loop import TrainRun
-from gnomon.methods.neutral_residues.arms import prepare, train_arm
-from gnomon.methods.neutral_residues.budget import backbone, block_width, count, lora_rank
-from gnomon.methods.neutral_residues.corpora import Corpus
-from gnomon.methods.neutral_residues.design import Design, Method
 from gnomon.methods.neutral_residues.evaluation import Activity, activity, backbone_of, by_layer, drift, score
-from gnomon.methods.neutral_residues.extension import Extended
-from gnomon.methods.neutral_residues.mixing import Mixture
-from gnomon.methods.neutral_residues.packing import Stream
-from gnomon.methods.neutral_residues.trained import Trained
-from gnomon.methods.neutral_residues.watcher import GateWatcher
+from gnomon.methods.neutral_residues.extension.design import (
+    Design,
+    Method,
+    backbone,
+    block_width,
+    count,
+    lora_rank,
+)
+from gnomon.methods.neutral_residues.extension.extension import Extended
+from gnomon.methods.neutral_residues.extension.store import Trained
+from gnomon.methods.neutral_residues.training.arms import GateWatcher, prepare, train_arm
+from gnomon.methods.neutral_residues.training.data import Corpus, Stream
+from gnomon.methods.neutral_residues.training.mixing import Mixture
 
 WATCHED = 64
 """Rows of a text on which blocks and drift are measured."""

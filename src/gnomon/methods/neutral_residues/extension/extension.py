@@ -15,9 +15,8 @@ from gnomon.core.models.architectures.sites import find_sites
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadInput, ModelMismatch, UserError
-from gnomon.methods.neutral_residues.blocks import Block, ExtendedMLP, Switch
-from gnomon.methods.neutral_residues.budget import backbone, block_width
-from gnomon.methods.neutral_residues.design import Design
+from gnomon.methods.neutral_residues.extension.blocks import Block, ExtendedMLP, Switch
+from gnomon.methods.neutral_residues.extension.design import Design, backbone, block_width
 
 
 @dataclass

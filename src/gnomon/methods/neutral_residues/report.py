@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.report import Page
-from gnomon.methods.neutral_residues.tradeoff import Point, forgetting_at, front, hypervolume
+from gnomon.methods.neutral_residues.evaluation import Point, forgetting_at, front, hypervolume
 
 if TYPE_CHECKING:
     from gnomon.methods.neutral_residues.config import Sweep, Train
-    from gnomon.methods.neutral_residues.study import Arm
-    from gnomon.methods.neutral_residues.trained import Trained
+    from gnomon.methods.neutral_residues.extension.store import Trained
+    from gnomon.methods.neutral_residues.training.study import Arm
 
 Row = Mapping[str, Any]
 

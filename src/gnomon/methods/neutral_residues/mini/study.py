@@ -17,13 +17,13 @@ from gnomon.core import study as core_study
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out
 from gnomon.core.train import TrainConfig
-from gnomon.methods.neutral_residues import mini_page
 from gnomon.methods.neutral_residues.config import BESIDE, CLAIMS, Mini
-from gnomon.methods.neutral_residues.design import Design, Method
-from gnomon.methods.neutral_residues.extension import extend
-from gnomon.methods.neutral_residues.mini_world import SCALES, Scale, World, world
-from gnomon.methods.neutral_residues.study import Study
-from gnomon.methods.neutral_residues.tradeoff import Point, forgetting_at
+from gnomon.methods.neutral_residues.evaluation import Point, forgetting_at
+from gnomon.methods.neutral_residues.extension.design import Design, Method
+from gnomon.methods.neutral_residues.extension.extension import extend
+from gnomon.methods.neutral_residues.mini import report
+from gnomon.methods.neutral_residues.mini.world import SCALES, Scale, World, world
+from gnomon.methods.neutral_residues.training.study import Study
 
 RIVALS = ("full", "lora", "adapter")
 OURS, CONTROL = "neutral", "no gate + l1"
@@ -88,7 +88,7 @@ def study(cfg: Mini) -> core_study.Study:
         scales={name: sizes[cfg.pair] for name, sizes in SCALES.items()},
         parts={"": core_study.Part(partial(_seed, cfg))},
         plan=_plan,
-        page=mini_page.write,
+        page=report.write,
         summary=lambda results: {"rows": results.rows["arms"], "scores": results.scores()},
         options=options,
     )

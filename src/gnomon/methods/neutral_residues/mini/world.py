@@ -10,12 +10,11 @@ from gnomon.core.models import load_model, load_tokenizer, new_llama, train_bpe
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig, causal_loss, fit
 from gnomon.errors import BadConfig
-from gnomon.methods.neutral_residues import mini_texts
 from gnomon.methods.neutral_residues.config import Pair
-from gnomon.methods.neutral_residues.corpora import Corpus
-from gnomon.methods.neutral_residues.mini_texts import Texts
-from gnomon.methods.neutral_residues.mixing import Mixture
-from gnomon.methods.neutral_residues.packing import pack
+from gnomon.methods.neutral_residues.mini import texts as mini_texts
+from gnomon.methods.neutral_residues.mini.texts import Texts
+from gnomon.methods.neutral_residues.training.data import Corpus, pack
+from gnomon.methods.neutral_residues.training.mixing import Mixture
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
-"""The rivals under one roof: neutral residues, plain adapters, LoRA and full fine-tuning, trained on the same batches."""
+"""The rivals under one roof: neutral residues, plain adapters, LoRA and full fine-tuning, trained on the same batches.
+
+Warns of gates that are shut on the new domain: what is shut gets no gradient and stays shut.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,13 +15,12 @@ from torch import Tensor, nn
 from gnomon.core.models import add_lora
 from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import History, TrainConfig, causal_loss, fit
-from gnomon.core.train.loop import TrainRun
+from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.core.train.optim import decay_groups
-from gnomon.methods.neutral_residues.budget import backbone, lora_rank
-from gnomon.methods.neutral_residues.design import Design, Method
-from gnomon.methods.neutral_residues.extension import Extended, extend
-from gnomon.methods.neutral_residues.mixing import Mixture
+from gnomon.methods.neutral_residues.extension.design import Design, Method, backbone, lora_rank
+from gnomon.methods.neutral_residues.extension.extension import Extended, extend
+from gnomon.methods.neutral_residues.training.mixing import Mixture
 
 
 def prepare(
@@ -91,3 +94,35 @@ def loss_of(model: nn.Module) -> Callable[[Any, Mapping[str, Tensor]], Tensor]:
         return total
 
     return loss
+
+
+# Warns of gates that are shut on the new domain: what is shut gets no gradient and stays shut.
+
+log = logging.getLogger(__name__)
+
+LEAST, PATIENCE = 0.01, 100
+"""A layer whose gate is open for less than this share of the tokens, for so many steps, is reported."""
+
+
+class GateWatcher:
+    """Counts, layer by layer, the steps in a row in which a ReLU gate was open for hardly any token of the new domain.
+
+    Args:
+        model: the model in training.
+    """
+
+    def __init__(self, model: Extended):
+        self.model = model
+        self.shut = [0] * len(model.layers)
+        """Steps in a row in which each layer was shut."""
+
+    def __call__(self, step: Step) -> None:
+        """Look at the last forward pass."""
+        for layer, share in enumerate(self.model.open_on_new):
+            self.shut[layer] = self.shut[layer] + 1 if share < LEAST else 0
+            if self.shut[layer] == PATIENCE:
+                log.warning(
+                    "Step %d: the gate of layer %d has been open for less than %.0f%% of the new text's tokens for %d steps, and a "
+                    "shut gate does not learn. Lower --alpha or the learning rate.",
+                    step.step, layer, 100 * LEAST, PATIENCE,
+                )  # fmt: skip

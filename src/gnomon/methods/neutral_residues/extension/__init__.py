@@ -1,0 +1,1 @@
+"""A model with gated blocks beside its feed-forward networks: built, saved and loaded."""

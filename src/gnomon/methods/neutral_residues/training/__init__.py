@@ -1,0 +1,1 @@
+"""Neutral residues and their rivals, trained on the same batches."""
