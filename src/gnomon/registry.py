@@ -84,7 +84,7 @@ METHODS = (
 # fmt: on
 
 SIMULATORS = {
-    "summariser": "gnomon.methods.sigext.sim_summariser:Summariser",
+    "summariser": "gnomon.methods.sigext.council:Summariser",
     "judge": "gnomon.methods.calm.planted.characters:Judge",
     "rewriter": "gnomon.methods.calm.planted.characters:Rewriter",
     "verdict": "gnomon.methods.sieve.judging.characters:Verdict",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gnomon.core.run import Run
-from gnomon.methods.sigext.mini_models import SCALES
-from gnomon.methods.sigext.mini_study import KS, SETTINGS, SIMULATOR, build_world, study, write_summaries
+from gnomon.methods.sigext.mini.measures import KS, SETTINGS, SIMULATOR, build_world, study, write_summaries
+from gnomon.methods.sigext.mini.models import SCALES
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

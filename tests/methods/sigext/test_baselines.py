@@ -12,8 +12,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sigext.baselines import ARMS, page_rank, rank_phrases
-from gnomon.methods.sigext.rows import Columns, Reading, to_row
+from gnomon.methods.sigext.phrases.data import Columns, Reading, to_row
+from gnomon.methods.sigext.summaries.baselines import ARMS, page_rank, rank_phrases
 
 RAW = [
     {

@@ -8,7 +8,9 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from gnomon.core.llm import Reply
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sigext.evaluation import (
+from gnomon.methods.sigext.phrases.data import Columns, Reading, to_row
+from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.summaries.evaluation import (
     by_lines,
     copy_rate,
     evaluate,
@@ -17,9 +19,7 @@ from gnomon.methods.sigext.evaluation import (
     matched_length,
     uptake,
 )
-from gnomon.methods.sigext.phrases import Phrase
-from gnomon.methods.sigext.rows import Columns, Reading, to_row
-from gnomon.methods.sigext.summarising import Summary, fault_of
+from gnomon.methods.sigext.summaries.summaries import Summary, fault_of
 
 RAW = [
     {

@@ -15,10 +15,10 @@ import fixtures_sigext
 import gnomon
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.sigext import Settings, SigExtModel
-from gnomon.methods.sigext.encoding import DocumentEncoder
-from gnomon.methods.sigext.keybert import Encoder, longest_input
-from gnomon.methods.sigext.rows import Reading
-from gnomon.methods.sigext.selection import ranking, select
+from gnomon.methods.sigext.extractor.encoding import DocumentEncoder
+from gnomon.methods.sigext.phrases.data import Reading
+from gnomon.methods.sigext.phrases.selection import ranking, select
+from gnomon.methods.sigext.summaries.baselines import Encoder, longest_input
 
 DOCUMENTS = [row["document"] for row in fixtures_sigext.raw_rows(6, 5)]
 

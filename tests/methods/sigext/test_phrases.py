@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadConfig
-from gnomon.methods.sigext.phrases import Phrase, clean_scientific, cut, extract_phrases, locate, tokens
+from gnomon.methods.sigext.phrases.phrases import (
+    Phrase,
+    clean_scientific,
+    cut,
+    extract_phrases,
+    locate,
+    tokens,
+)
 
 
 def texts(text, **options):

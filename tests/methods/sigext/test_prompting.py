@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.errors import BadConfig
-from gnomon.methods.sigext.phrases import Phrase
-from gnomon.methods.sigext.prompting import (
+from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.summaries.prompts import (
     SETS,
     Template,
     build_prompt,

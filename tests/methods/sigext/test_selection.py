@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sigext.phrases import Phrase, extract_phrases, tokens
-from gnomon.methods.sigext.ranks import measure
-from gnomon.methods.sigext.selection import (
+from gnomon.methods.sigext.phrases.phrases import Phrase, extract_phrases, tokens
+from gnomon.methods.sigext.phrases.selection import (
     as_granularity,
     kept_phrases,
+    measure,
     ranking,
     scored_row,
     select,

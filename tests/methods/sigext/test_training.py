@@ -20,10 +20,9 @@ from gnomon.core.rng import Rng
 from gnomon.core.train import Example, TrainConfig
 from gnomon.errors import BadInput
 from gnomon.methods.sigext import SigExtModel
-from gnomon.methods.sigext.feeding import DocumentBatches
-from gnomon.methods.sigext.ranks import measure
-from gnomon.methods.sigext.selection import threshold
-from gnomon.methods.sigext.training import _Best, weighted_loss
+from gnomon.methods.sigext.extractor.batches import DocumentBatches
+from gnomon.methods.sigext.extractor.training import _Best, weighted_loss
+from gnomon.methods.sigext.phrases.selection import measure, threshold
 
 LENGTHS = (5, 9, 12, 6, 7, 14, 8)
 

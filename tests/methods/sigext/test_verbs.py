@@ -13,7 +13,7 @@ from gnomon.cli import parse_verb, run_verb
 from gnomon.core import records
 from gnomon.errors import BadInput, UserError
 from gnomon.methods.sigext import SigExtModel
-from gnomon.methods.sigext.selection import ranking
+from gnomon.methods.sigext.phrases.selection import ranking
 from gnomon.registry import method
 
 METHOD = method("sigext")

@@ -16,15 +16,15 @@ from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sigext import config
 
 if TYPE_CHECKING:
-    from gnomon.methods.sigext.labels import Rule
-    from gnomon.methods.sigext.rows import Row
+    from gnomon.methods.sigext.phrases.data import Row
+    from gnomon.methods.sigext.phrases.labels import Rule
 
 
 def prepare(cfg: config.Prepare, run: Run) -> None:
     """Find the candidate phrases of every document and label them by its summary."""
     from gnomon.core.data.execute import map_shards, rejected
-    from gnomon.methods.sigext import pages
-    from gnomon.methods.sigext.preparing import PrepareStep, checked
+    from gnomon.methods.sigext import report as pages
+    from gnomon.methods.sigext.phrases.data import PrepareStep, checked
 
     step = PrepareStep(_reading(cfg), _columns(cfg))
     run.plan(
@@ -59,9 +59,9 @@ def prepare(cfg: config.Prepare, run: Run) -> None:
 
 def labels(cfg: config.Labels, run: Run) -> None:
     """Look at labels: how many phrases are positive under either rule, and examples to read."""
-    from gnomon.methods.sigext import pages
-    from gnomon.methods.sigext.labels import matches
-    from gnomon.methods.sigext.rows import label_figures, read_rows
+    from gnomon.methods.sigext import report as pages
+    from gnomon.methods.sigext.phrases.data import label_figures, read_rows
+    from gnomon.methods.sigext.phrases.labels import matches
 
     run.plan(rows=cfg.limit, rules=["code", "paper"])
     reading = _reading(cfg)
@@ -96,7 +96,7 @@ def labels(cfg: config.Labels, run: Run) -> None:
 
 def train(cfg: config.Train, run: Run) -> None:
     """Train an extractor on documents with reference summaries."""
-    from gnomon.methods.sigext.preparing import draw
+    from gnomon.methods.sigext.phrases.data import draw
 
     columns, reading = _columns(cfg), _reading(cfg)
     rows, validation = draw(cfg, reading, columns, run.rng)
@@ -107,10 +107,9 @@ def train(cfg: config.Train, run: Run) -> None:
         optimiser_steps=steps if cfg.train.max_steps is None else min(steps, cfg.train.max_steps),
         longest=cfg.train.max_length,
     )
-    from gnomon.methods.sigext import pages
-    from gnomon.methods.sigext.model import SigExtModel
-    from gnomon.methods.sigext.settings import Settings
-    from gnomon.methods.sigext.training import train_extractor
+    from gnomon.methods.sigext import report as pages
+    from gnomon.methods.sigext.extractor.model import Settings, SigExtModel
+    from gnomon.methods.sigext.extractor.training import train_extractor
 
     settings = Settings(
         reading=reading,
@@ -143,16 +142,15 @@ def score(cfg: config.Score, run: Run) -> None:
     """Score the phrases of documents and say which a prompt would show."""
     from gnomon.core.data.execute import map_shards, rejected
     from gnomon.core.models.load import model_at
-    from gnomon.methods.sigext.model import SigExtModel
-    from gnomon.methods.sigext.rows import Columns
-    from gnomon.methods.sigext.settings import read_settings
-    from gnomon.methods.sigext.streaming import ScoreStep, stream
+    from gnomon.methods.sigext.extractor.application import ScoreStep, stream
+    from gnomon.methods.sigext.extractor.model import SigExtModel, read_settings
+    from gnomon.methods.sigext.phrases.data import Columns
 
     folder = str(model_at(cfg.extractor))
     settings = read_settings(Path(folder))
     columns = Columns(cfg.document_field, cfg.summary_field, cfg.id_field)
     run.plan(source=cfg.source, k=cfg.k or settings.k, tau=settings.tau)
-    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext import report as pages
 
     if cfg.source == "-":
         run.is_stream = True
@@ -189,8 +187,8 @@ def score(cfg: config.Score, run: Run) -> None:
 
 def prompt(cfg: config.Prompt, run: Run) -> None:
     """Write the prompts for scored rows."""
-    from gnomon.methods.sigext.prompting import build_prompt, load_template
-    from gnomon.methods.sigext.selection import kept_phrases
+    from gnomon.methods.sigext.phrases.selection import kept_phrases
+    from gnomon.methods.sigext.summaries.prompts import build_prompt, load_template
 
     template = load_template(cfg.template)
     run.plan(source=cfg.source, template=cfg.template)
@@ -215,8 +213,8 @@ def prompt(cfg: config.Prompt, run: Run) -> None:
 
 def summarize(cfg: config.Summarize, run: Run) -> None:
     """Summarise documents without and with phrases, and measure both against the references."""
-    from gnomon.methods.sigext.prompting import load_template
-    from gnomon.methods.sigext.rows import Reading, read_rows
+    from gnomon.methods.sigext.phrases.data import Reading, read_rows
+    from gnomon.methods.sigext.summaries.prompts import load_template
 
     template = load_template(cfg.template)
     extractor = _extractor(cfg.extractor)
@@ -225,8 +223,8 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
     pairs = [(arm, n) for arm in cfg.arms for n in ((0,) if arm == "none" else sorted({k, *cfg.curve}))]
     run.plan(documents=len(rows), arms=[f"{arm}, K={n}" for arm, n in pairs], calls=len(rows) * len(pairs))
-    from gnomon.methods.sigext.evaluation import evaluate as measure
-    from gnomon.methods.sigext.summarising import Hints, Sampling, room_of, summarise
+    from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
+    from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, room_of, summarise
 
     hints = Hints(rows, extractor, encoder=cfg.encoder, language=reading.language, rng=run.rng)
     shown = {(arm, n): hints.of(arm, max(n, 1)) for arm, n in pairs}
@@ -253,9 +251,9 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
 
 def evaluate(cfg: config.Evaluate, run: Run) -> None:
     """Measure summaries that are there already."""
-    from gnomon.methods.sigext.evaluation import evaluate as measure
-    from gnomon.methods.sigext.predictions import read_predictions
-    from gnomon.methods.sigext.rows import Reading
+    from gnomon.methods.sigext.phrases.data import Reading
+    from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
+    from gnomon.methods.sigext.summaries.evaluation import read_predictions
 
     run.plan(source=cfg.source)
     rows, made = read_predictions(cfg.source, Reading(cfg.language))
@@ -267,7 +265,7 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
 
 def tune_k(cfg: config.TuneK, run: Run) -> None:
     """Choose the number of phrases and the threshold on validation rows."""
-    from gnomon.methods.sigext.rows import read_rows
+    from gnomon.methods.sigext.phrases.data import read_rows
 
     extractor = _extractor(cfg.extractor)
     if extractor is None:
@@ -275,16 +273,16 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
     rows = read_rows(cfg.source, extractor.settings.reading, _columns(cfg), limit=cfg.limit)
     trials = len(cfg.ks) * len(cfg.percentiles)
     run.plan(documents=len(rows), trials=trials, calls=0 if cfg.llm is None else trials * len(rows))
-    from gnomon.methods.sigext import pages
-    from gnomon.methods.sigext.settings import write_settings
-    from gnomon.methods.sigext.tuning import tune
+    from gnomon.methods.sigext import report as pages
+    from gnomon.methods.sigext.extractor.model import write_settings
+    from gnomon.methods.sigext.extractor.training import tune
 
     scores = extractor.score_rows(rows)
     if cfg.llm is None:
         found = tune(rows, scores, cfg.ks, cfg.percentiles)
         pages.tuned(run.page, found, "the phrases themselves")
     else:
-        from gnomon.methods.sigext.predictions import summary_judge
+        from gnomon.methods.sigext.summaries.evaluation import summary_judge
 
         with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
             judge = summary_judge(rows, models["writer"], cfg, run.seed, extractor.settings.reading.language)
@@ -301,7 +299,7 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
 
 
 def _finish(run: Run, rows: Sequence[Any], made: Sequence[Any], found: Any) -> None:
-    from gnomon.methods.sigext import pages
+    from gnomon.methods.sigext import report as pages
 
     numbers = {name: {metric: arm.mean(metric) for metric in arm.values} for name, arm in found.arms.items()}
     about = {"documents": found.documents, "faults": found.faults, "faithfulness": found.faithfulness}
@@ -334,19 +332,19 @@ def _was_simulated(source: Path) -> bool:
 
 
 def _extractor(ref: str | None) -> Any:
-    from gnomon.methods.sigext.model import SigExtModel
+    from gnomon.methods.sigext.extractor.model import SigExtModel
 
     return None if ref is None else SigExtModel.from_pretrained(ref)
 
 
 def _columns(cfg: config.Rows) -> Any:
-    from gnomon.methods.sigext.rows import Columns
+    from gnomon.methods.sigext.phrases.data import Columns
 
     return Columns(cfg.document_field, cfg.summary_field, cfg.id_field)
 
 
 def _reading(cfg: config.Finding) -> Any:
-    from gnomon.methods.sigext.rows import Reading
+    from gnomon.methods.sigext.phrases.data import Reading
 
     return Reading(cfg.language, cfg.scientific, cfg.rule)
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnomon.core.report import Page
-from gnomon.methods.sigext import colours
-from gnomon.methods.sigext.evaluation import STAND_IN, Evaluation
-from gnomon.methods.sigext.rows import Row
-from gnomon.methods.sigext.summarising import Summary, pair_up
+from gnomon.methods.sigext.phrases.data import Row
+from gnomon.methods.sigext.summaries import colours
+from gnomon.methods.sigext.summaries.evaluation import STAND_IN, Evaluation
+from gnomon.methods.sigext.summaries.summaries import Summary, pair_up
 
 if TYPE_CHECKING:
-    from gnomon.methods.sigext.settings import Settings
-    from gnomon.methods.sigext.training import Trained
-    from gnomon.methods.sigext.tuning import Tuned
+    from gnomon.methods.sigext.extractor.model import Settings
+    from gnomon.methods.sigext.extractor.training import Trained, Tuned
 
 SHOWN = 6
 """Documents to look at, at most."""

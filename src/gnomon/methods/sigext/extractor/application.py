@@ -10,9 +10,9 @@ from typing import IO, Any
 from gnomon.core import records
 from gnomon.core.data.execute import Rejected
 from gnomon.errors import BadInput
-from gnomon.methods.sigext.model import SigExtModel
-from gnomon.methods.sigext.rows import Columns, Row, to_row
-from gnomon.methods.sigext.selection import scored_row, select
+from gnomon.methods.sigext.extractor.model import SigExtModel
+from gnomon.methods.sigext.phrases.data import Columns, Row, to_row
+from gnomon.methods.sigext.phrases.selection import scored_row, select
 
 
 @dataclass(frozen=True)

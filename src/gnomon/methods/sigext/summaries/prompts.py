@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, nearest
-from gnomon.methods.sigext.phrases import Phrase, tokens
+from gnomon.methods.sigext.phrases.phrases import Phrase, tokens
 
 TEXT, PHRASES = "<text>", "<phrases>"
 SETS = ("general", "samsum", "cnn", "meetingbank", "arxiv", "arxiv-short")

@@ -7,9 +7,9 @@ from typing import Any
 
 from gnomon.core.files import room_file
 from gnomon.core.report import Page
-from gnomon.methods.sigext.phrases import Phrase, extract_phrases, locate
-from gnomon.methods.sigext.rows import Row
-from gnomon.methods.sigext.summarising import Summary
+from gnomon.methods.sigext.phrases.data import Row
+from gnomon.methods.sigext.phrases.phrases import Phrase, extract_phrases, locate
+from gnomon.methods.sigext.summaries.summaries import Summary
 
 TEMPLATE = room_file(__name__, "summaries/reading.html.j2")
 LONGEST = 4000

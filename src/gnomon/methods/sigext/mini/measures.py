@@ -18,10 +18,10 @@ from gnomon.core.metrics.rouge import rouge
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
-from gnomon.methods.sigext.baselines import rank_phrases
 from gnomon.methods.sigext.council import TARGET
-from gnomon.methods.sigext.evaluation import Evaluation, evaluate, matched_length
-from gnomon.methods.sigext.mini_models import (
+from gnomon.methods.sigext.extractor.model import Settings, SigExtModel
+from gnomon.methods.sigext.extractor.training import Tuned, train_extractor, tune
+from gnomon.methods.sigext.mini.models import (
     TEMPLATE,
     Scale,
     as_rows,
@@ -30,14 +30,12 @@ from gnomon.methods.sigext.mini_models import (
     tokenizer,
     train_writer,
 )
-from gnomon.methods.sigext.model import SigExtModel
-from gnomon.methods.sigext.phrases import Phrase
-from gnomon.methods.sigext.ranks import Ranks, measure
-from gnomon.methods.sigext.rows import Row
-from gnomon.methods.sigext.settings import Settings
-from gnomon.methods.sigext.summarising import Hints, Sampling, Summary, summarise
-from gnomon.methods.sigext.training import train_extractor
-from gnomon.methods.sigext.tuning import Tuned, tune
+from gnomon.methods.sigext.phrases.data import Row
+from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.phrases.selection import Ranks, measure
+from gnomon.methods.sigext.summaries.baselines import rank_phrases
+from gnomon.methods.sigext.summaries.evaluation import Evaluation, evaluate, matched_length
+from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, Summary, summarise
 
 K = 4
 """Phrases shown in every arm, for every nine facts of a document: a reference tells 3 of them in the mean."""

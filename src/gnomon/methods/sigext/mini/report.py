@@ -8,13 +8,13 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
-from gnomon.methods.sigext import colours
-from gnomon.methods.sigext.evaluation import Evaluation
-from gnomon.methods.sigext.mini_study import DIAL, KS
-from gnomon.methods.sigext.summarising import pair_up
+from gnomon.methods.sigext.mini.measures import DIAL, KS
+from gnomon.methods.sigext.summaries import colours
+from gnomon.methods.sigext.summaries.evaluation import Evaluation
+from gnomon.methods.sigext.summaries.summaries import pair_up
 
 if TYPE_CHECKING:
-    from gnomon.methods.sigext.mini import Findings
+    from gnomon.methods.sigext.mini.study import Findings
 
 SHOWN = ("none", "random", "sigext", "oracle")
 """Arms among the key figures."""

@@ -14,14 +14,13 @@ from gnomon.core.models import train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
-from gnomon.methods.sigext.baselines import rank_phrases
-from gnomon.methods.sigext.feeding import padded, window_of
-from gnomon.methods.sigext.mini_models import Scale, save_encoder
-from gnomon.methods.sigext.model import SigExtModel
-from gnomon.methods.sigext.ranks import measure
-from gnomon.methods.sigext.rows import Columns, Reading, Row, to_row
-from gnomon.methods.sigext.settings import Settings
-from gnomon.methods.sigext.training import train_extractor, weighted_loss
+from gnomon.methods.sigext.extractor.batches import padded, window_of
+from gnomon.methods.sigext.extractor.model import Settings, SigExtModel
+from gnomon.methods.sigext.extractor.training import train_extractor, weighted_loss
+from gnomon.methods.sigext.mini.models import Scale, save_encoder
+from gnomon.methods.sigext.phrases.data import Columns, Reading, Row, to_row
+from gnomon.methods.sigext.phrases.selection import measure
+from gnomon.methods.sigext.summaries.baselines import rank_phrases
 
 LEAST_WORDS = 60
 """Of a body."""

@@ -11,12 +11,12 @@ from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure, nearest
-from gnomon.methods.sigext.baselines import ARMS, rank_phrases
-from gnomon.methods.sigext.model import SigExtModel
-from gnomon.methods.sigext.phrases import Phrase
-from gnomon.methods.sigext.prompting import Template, fitted_prompt
-from gnomon.methods.sigext.rows import Row
-from gnomon.methods.sigext.selection import GRANULARITIES, Granularity, as_granularity, select
+from gnomon.methods.sigext.extractor.model import SigExtModel
+from gnomon.methods.sigext.phrases.data import Row
+from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.phrases.selection import GRANULARITIES, Granularity, as_granularity, select
+from gnomon.methods.sigext.summaries.baselines import ARMS, rank_phrases
+from gnomon.methods.sigext.summaries.prompts import Template, fitted_prompt
 
 TRAINED = ("sigext", "words", "sentences")
 """Arms that need an extractor."""
@@ -131,7 +131,7 @@ class Hints:
     def _rankings(self, arm: str) -> list[list[Phrase]]:
         if arm not in self._ranked:
             if arm == "keybert":
-                from gnomon.methods.sigext.keybert import Encoder
+                from gnomon.methods.sigext.summaries.baselines import Encoder
 
                 if self.encoder is None:
                     raise BadConfig("The arm keybert needs a text encoder. Name one with --encoder.")

@@ -1,14 +1,22 @@
-"""Documents as the encoder reads them, and which tokens belong to which phrase, in either of two ways."""
+"""Documents as the encoder reads them, and which tokens belong to which phrase, in either of two ways.
+
+From scores of tokens to scores of phrases: the mean over each phrase's tokens, for all phrases of a batch at once.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from gnomon.core.config import check
 from gnomon.errors import BadConfig, ModelMismatch
-from gnomon.methods.sigext.phrases import Phrase
+from gnomon.methods.sigext.phrases.phrases import Phrase
 
 Tokenisation = Literal["offsets", "pieces"]
 
@@ -133,3 +141,32 @@ class DocumentEncoder:
         return (
             list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
         )
+
+
+# From scores of tokens to scores of phrases: the mean over each phrase's tokens, for all phrases of a batch at once.
+
+
+def phrase_scores(logits: Float[Tensor, "B T 2"], spans: Sequence[Sequence[TokenSpan]]) -> list[list[float]]:
+    """Mean log-probability of class 1 over the tokens of each phrase; NaN for phrases without a token.
+
+    Sums of neighbours are differences of running sums, so the cost does not grow with the length of the phrases.
+
+    Args:
+        logits: of the token classifier.
+        spans: first token and the one behind the last of each phrase, one list per row.
+    """
+    marks = logits.float().log_softmax(-1)[..., 1].double()
+    running = torch.nn.functional.pad(marks.cumsum(1), (1, 0)).cpu()  # [B, T + 1]
+    rows = torch.tensor([b for b, row in enumerate(spans) for _ in row], dtype=torch.long)
+    if not len(rows):
+        return [[] for _ in spans]
+    starts, ends = torch.tensor([span for row in spans for span in row], dtype=torch.long).T
+    lengths = ends - starts
+    means = (running[rows, ends] - running[rows, starts]) / lengths.clamp(min=1)
+    means[lengths <= 0] = math.nan
+    values = means.tolist()
+    found, at = [], 0
+    for row in spans:
+        found.append(values[at : at + len(row)])
+        at += len(row)
+    return found

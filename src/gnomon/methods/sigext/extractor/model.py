@@ -1,26 +1,101 @@
-"""The extractor: any token classifier with the settings that its scores depend on, in a folder that transformers loads as it is."""
+"""The extractor: any token classifier with the settings that its scores depend on, in a folder that transformers loads as it is.
+
+What an extractor's scores and choices depend on beside its weights: the file `sigext.json`.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gnomon.core.config import check
 from gnomon.core.env import device_for
+from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
-from gnomon.errors import BadConfig, ModelMismatch
-from gnomon.methods.sigext.encoding import DocumentEncoder, Encoded, Tokenisation
-from gnomon.methods.sigext.phrases import Phrase
-from gnomon.methods.sigext.rows import Row
-from gnomon.methods.sigext.selection import select
-from gnomon.methods.sigext.settings import Settings, read_settings, write_settings
+from gnomon.core.text import stopwords_name
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
+from gnomon.methods.sigext.extractor.encoding import DocumentEncoder, Encoded, Tokenisation
+from gnomon.methods.sigext.phrases.data import Reading, Row
+from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.phrases.selection import select
 
 if TYPE_CHECKING:
     from gnomon.core.train import TrainConfig
+
+
+# What an extractor's scores and choices depend on beside its weights: the file `sigext.json`.
+
+FILE = "sigext.json"
+"""Name of the file beside the weights that makes a token classifier an extractor."""
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What goes with an extractor's weights."""
+
+    reading: Reading = field(default_factory=Reading)
+    """How phrases are found and labelled."""
+    tokenisation: Tokenisation = "offsets"
+    """How documents are cut into tokens; a model scores worse in the other way."""
+    max_length: int = 4096
+    """Longest input in tokens."""
+    tau: float = -math.inf
+    """Phrases that score below are never shown."""
+    percentile: float = 75.0
+    """Share of the validation phrases, in percent, that tau cuts off."""
+    k: int = 20
+    """Phrases shown, at most."""
+    trained_on: tuple[str, ...] = ()
+    """The data, for people."""
+
+    def __post_init__(self) -> None:
+        check(self.k >= 1, "k", ">= 1", self.k)
+        check(0 <= self.percentile < 100, "percentile", "in 0..100", self.percentile)
+
+
+def read_settings(folder: Path) -> Settings:
+    """What stands in a folder's `sigext.json`.
+
+    Raises:
+        BadInput: there is none, it is of a newer format, or the stop words have changed since.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise BadInput(
+            f"{folder} has no {FILE}: it is not an extractor that `gnomon sigext train` made. Train one, or name another folder."
+        )
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        if told.pop("format") != FORMAT:
+            raise BadInput(f"{path} is of another format. Use the version of gnomon that wrote it.")
+        words = told.pop("stopwords")
+        reading = Reading(**told.pop("reading"))
+        tau = told.pop("tau")
+        told["trained_on"] = tuple(told["trained_on"])
+        settings = Settings(reading=reading, tau=-math.inf if tau is None else tau, **told)
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{path} cannot be read. Train the extractor again, or restore the file.") from None
+    if words != (here := stopwords_name(reading.language)):
+        raise BadInput(
+            f"{folder} was trained with the stop words {words}; here they are {here}, and phrases would differ. Train it again."
+        )
+    return settings
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write `sigext.json`; a threshold of -inf is null there."""
+    told = asdict(settings) | {"tau": None if settings.tau == -math.inf else settings.tau}
+    stop = stopwords_name(settings.reading.language)
+    write_json(folder / FILE, {"format": FORMAT, "stopwords": stop, **told})
+
+
+# The extractor: any token classifier with the settings that its scores depend on, in a folder that transformers loads as it is.
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +138,7 @@ class SigExtModel:
         stride: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ):
-        from gnomon.methods.sigext.keybert import longest_input
+        from gnomon.methods.sigext.summaries.baselines import longest_input
 
         if model.config.num_labels != 2:
             raise ModelMismatch(f"An extractor has 2 classes; this classifier has {model.config.num_labels}.")
@@ -145,7 +220,7 @@ class SigExtModel:
 
     def score_rows(self, rows: Sequence[Row]) -> list[list[float]]:
         """The score of each phrase of each row, NaN for those beyond the encoder's reach; equal in any order and batch."""
-        from gnomon.methods.sigext.feeding import grouped
+        from gnomon.methods.sigext.extractor.batches import grouped
 
         owners: list[int] = []
         windows: list[Encoded] = []
@@ -222,21 +297,21 @@ class SigExtModel:
             folder: where checkpoints go, so that a killed training goes on; None: a temporary folder.
             seed: of the order of documents and of dropout.
         """
-        from gnomon.methods.sigext.training import fit_rows
+        from gnomon.methods.sigext.extractor.training import fit_rows
 
         return fit_rows(self, rows, validation, train=train, folder=folder, seed=seed)
 
     @property
     def _multiple(self) -> int:
-        from gnomon.methods.sigext.feeding import window_of
+        from gnomon.methods.sigext.extractor.batches import window_of
 
         return window_of(self.model.config)
 
     def _forward(self, windows: Sequence[Encoded]) -> list[list[float]]:
         import torch
 
-        from gnomon.methods.sigext.feeding import padded
-        from gnomon.methods.sigext.pooling import phrase_scores
+        from gnomon.methods.sigext.extractor.batches import padded
+        from gnomon.methods.sigext.extractor.encoding import phrase_scores
 
         batch = padded([window.input_ids for window in windows], self.tokenizer.pad_token_id, self._multiple)
         batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}

@@ -9,11 +9,9 @@ from gnomon.core import env
 from gnomon.core.claims import decide
 from gnomon.core.run import Run
 from gnomon.core.study import write_summary
-from gnomon.methods.sigext import mini_page
 from gnomon.methods.sigext.config import CLAIMS, Mini
-from gnomon.methods.sigext.evaluation import Evaluation
-from gnomon.methods.sigext.mini_models import SCALES, Scale
-from gnomon.methods.sigext.mini_study import (
+from gnomon.methods.sigext.mini import report
+from gnomon.methods.sigext.mini.measures import (
     ARMS,
     KS,
     SETTINGS,
@@ -24,6 +22,8 @@ from gnomon.methods.sigext.mini_study import (
     trained_writer,
     write_summaries,
 )
+from gnomon.methods.sigext.mini.models import SCALES, Scale
+from gnomon.methods.sigext.summaries.evaluation import Evaluation
 
 WRITERS = ("trained", "simulated")
 
@@ -73,14 +73,14 @@ def mini(cfg: Mini, run: Run) -> None:
         if writers:
             _seed(writers, scale, seed, run, found)
         if "docstrings" in cfg.parts:
-            from gnomon.methods.sigext.mini_text import smoke
+            from gnomon.methods.sigext.mini.docs import smoke
 
             row = {"seed": seed, **smoke(scale, seed, run.within(f"seed-{seed}/docstrings"))}
             found.docstrings.append(row)
             run.log(**row)
     verdicts = [] if cfg.scale == "smoke" or not writers else _verdicts(writers, found)
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, found)
+    report.write(run.page, found)
     numbers = {
         "arms": found.arms,
         "ranks": found.ranks,
@@ -108,7 +108,7 @@ def _seed(writers: list[str], scale: Scale, seed: int, run: Run, found: Findings
             made = write_summaries(world, llm, seed, part.folder / "summaries.json")
         evaluation, scores = study(world, made)
         found.add(writer, scores)
-        rows = mini_page.rows_of(evaluation, seed)
+        rows = report.rows_of(evaluation, seed)
         found.arms.setdefault(writer, []).extend(rows)
         for row in rows:
             part.log(**row)

@@ -1,0 +1,1 @@
+"""Candidate phrases, their labels, rows of documents, and the choice among scored phrases."""

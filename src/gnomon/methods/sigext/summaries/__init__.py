@@ -1,0 +1,1 @@
+"""Summaries by a language model, with and without phrases, and what they are worth."""
