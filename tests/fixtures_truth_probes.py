@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from gnomon.core.models import ModelHandle, tiny_causal, whole_words
-from gnomon.methods.truth_probes.answers import Answer, collect
-from gnomon.methods.truth_probes.extraction import trim
-from gnomon.methods.truth_probes.questions import Question
-from gnomon.methods.truth_probes.states import RepStore
+from gnomon.methods.truth_probes.answers.answers import Answer, collect
+from gnomon.methods.truth_probes.answers.data import Question
+from gnomon.methods.truth_probes.answers.extraction import trim
+from gnomon.methods.truth_probes.states.states import RepStore
 
 LONGEST = 6
 

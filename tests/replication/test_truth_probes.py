@@ -6,10 +6,9 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.truth_probes.extraction import Extraction
-from gnomon.methods.truth_probes.mini_models import SCALES, train_world
-from gnomon.methods.truth_probes.mini_study import OTHERS, study
-from gnomon.methods.truth_probes.mini_world import World
+from gnomon.methods.truth_probes.answers.extraction import Extraction
+from gnomon.methods.truth_probes.mini.measures import OTHERS, study
+from gnomon.methods.truth_probes.mini.world import SCALES, World, train_world
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

@@ -7,10 +7,16 @@ import pytest
 from fixtures_truth_probes import made
 from gnomon.core.llm import Script
 from gnomon.errors import BadConfig, BadInput, LLMFailure
-from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract, trim
-from gnomon.methods.truth_probes.labelling import label, label_by_text, read_digit
-from gnomon.methods.truth_probes.matching import number_of, number_spans, spans_of
-from gnomon.methods.truth_probes.tasks import NLI, SENTIMENT, labelled
+from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract, trim
+from gnomon.methods.truth_probes.answers.labels import (
+    label,
+    label_by_text,
+    number_of,
+    number_spans,
+    read_digit,
+    spans_of,
+)
+from gnomon.methods.truth_probes.answers.tasks import NLI, SENTIMENT, labelled
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes.linear import LinearProbe, fit_along, fit_probe
+from gnomon.methods.truth_probes.probes.probe import LinearProbe, fit_along, fit_probe
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_far_logits_do_not_overflow():
 
 def test_a_solver_that_does_not_converge_is_told_of(data, caplog):
     x, z = data
-    with caplog.at_level(logging.WARNING, "gnomon.methods.truth_probes.linear"):
+    with caplog.at_level(logging.WARNING, "gnomon.methods.truth_probes.probes.probe"):
         fit_probe(x, z, standardise=False, max_iter=1)
     assert "did not converge in 4 steps" in caplog.text
 

@@ -7,9 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.hub import open_hub
-from gnomon.methods.truth_probes.questions import read_questions
-from gnomon.methods.truth_probes.tasks import NLI, TASKS, task_of
+from gnomon.methods.truth_probes.answers.data import open_hub, read_questions
+from gnomon.methods.truth_probes.answers.tasks import NLI, TASKS, task_of
 
 ROWS = [
     {

@@ -13,15 +13,14 @@ from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.study import write_summary
-from gnomon.methods.truth_probes import mini_page
-from gnomon.methods.truth_probes.choice import STRATEGIES
+from gnomon.methods.truth_probes.answers.data import Question
+from gnomon.methods.truth_probes.answers.extraction import Extraction
 from gnomon.methods.truth_probes.config import CLAIMS, Mini
-from gnomon.methods.truth_probes.extraction import Extraction
-from gnomon.methods.truth_probes.mini_models import SCALES, Scale, train_sums, train_world
-from gnomon.methods.truth_probes.mini_study import LOG_PROBABILITY, OTHERS, Study, study
-from gnomon.methods.truth_probes.mini_world import CUED, World
-from gnomon.methods.truth_probes.questions import Question
-from gnomon.methods.truth_probes.token_scores import NAMES
+from gnomon.methods.truth_probes.errors.choice import STRATEGIES
+from gnomon.methods.truth_probes.mini import report
+from gnomon.methods.truth_probes.mini.measures import LOG_PROBABILITY, OTHERS, Study, study
+from gnomon.methods.truth_probes.mini.world import CUED, SCALES, Scale, World, train_sums, train_world
+from gnomon.methods.truth_probes.states.positions import NAMES
 
 ON_GREEDY = "AUC on greedy answers"
 
@@ -84,7 +83,7 @@ def mini(cfg: Mini, run: Run) -> None:
         )
     ]
     run.page.verdicts(verdicts)
-    mini_page.write(run.page, found.detectors, found.choices, found.others, found.shown)
+    report.write(run.page, found.detectors, found.choices, found.others, found.shown)
     numbers = {
         "log-probability": LOG_PROBABILITY,
         "scores": found.scores,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gnomon.core.metrics.ranking import Auc, auc_interval
-from gnomon.methods.truth_probes.clusters import Typed
-from gnomon.methods.truth_probes.linear import LinearProbe, fit_probe
-from gnomon.methods.truth_probes.splits import Rows, folds
+from gnomon.methods.truth_probes.errors.clusters import Typed
+from gnomon.methods.truth_probes.probes.probe import LinearProbe, fit_probe
+from gnomon.methods.truth_probes.states.states import Rows, folds
 
 MERGED = ("A", "B", "C", "D", "E")
 """Types that are told from all other questions."""

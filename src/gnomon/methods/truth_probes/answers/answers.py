@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gnomon.core import records
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes.questions import Question
-from gnomon.methods.truth_probes.tasks import task_of
+from gnomon.methods.truth_probes.answers.data import Question
+from gnomon.methods.truth_probes.answers.tasks import task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

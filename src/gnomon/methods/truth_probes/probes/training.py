@@ -12,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.errors import ModelMismatch
-from gnomon.methods.truth_probes.answers import Answer
-from gnomon.methods.truth_probes.asking import p_true
-from gnomon.methods.truth_probes.evaluation import Detector, Seeds, choose_layer, evaluate, over_seeds
-from gnomon.methods.truth_probes.linear import fit_probe
-from gnomon.methods.truth_probes.pipeline import Prepared
-from gnomon.methods.truth_probes.probe import ErrorProbe
-from gnomon.methods.truth_probes.splits import require_both, split, usable
-from gnomon.methods.truth_probes.states import represent
-from gnomon.methods.truth_probes.token_scores import baselines
+from gnomon.methods.truth_probes.answers.answers import Answer
+from gnomon.methods.truth_probes.probes.evaluation import (
+    Detector,
+    Seeds,
+    choose_layer,
+    evaluate,
+    over_seeds,
+    p_true,
+)
+from gnomon.methods.truth_probes.probes.probe import ErrorProbe, fit_probe
+from gnomon.methods.truth_probes.states.dataset import Prepared
+from gnomon.methods.truth_probes.states.positions import baselines
+from gnomon.methods.truth_probes.states.states import represent, require_both, split, usable
 
 log = logging.getLogger(__name__)
 

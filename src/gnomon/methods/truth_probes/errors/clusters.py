@@ -10,9 +10,9 @@ from typing import Literal
 
 from gnomon.core import records
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes.answers import NO_ANSWER, Answer
-from gnomon.methods.truth_probes.matching import number_of
-from gnomon.methods.truth_probes.tasks import task_of
+from gnomon.methods.truth_probes.answers.answers import NO_ANSWER, Answer
+from gnomon.methods.truth_probes.answers.labels import number_of
+from gnomon.methods.truth_probes.answers.tasks import task_of
 
 Rule = Literal["code", "paper"]
 """code: the thresholds of the published code; paper: those of its text, where the two differ."""

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 
 from gnomon.core.files import room_file
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.answers import NO_ANSWER, Answer
-from gnomon.methods.truth_probes.insisting import ask_until
-from gnomon.methods.truth_probes.labelling import find_gold, find_wrong, load_rule
-from gnomon.methods.truth_probes.matching import Match, Span, earliest, spans_of
-from gnomon.methods.truth_probes.tasks import task_of
+from gnomon.methods.truth_probes.answers.answers import NO_ANSWER, Answer
+from gnomon.methods.truth_probes.answers.labels import (
+    Match,
+    Span,
+    ask_until,
+    earliest,
+    find_gold,
+    find_wrong,
+    load_rule,
+    spans_of,
+)
+from gnomon.methods.truth_probes.answers.tasks import task_of
 
 if TYPE_CHECKING:
     from gnomon.core.llm.base import LLM

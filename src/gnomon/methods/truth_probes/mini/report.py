@@ -9,9 +9,9 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
-from gnomon.methods.truth_probes import pages
-from gnomon.methods.truth_probes.choice import STRATEGIES, by_type
-from gnomon.methods.truth_probes.mini_study import Study
+from gnomon.methods.truth_probes import report
+from gnomon.methods.truth_probes.errors.choice import STRATEGIES, by_type
+from gnomon.methods.truth_probes.mini.measures import Study
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -40,14 +40,14 @@ def write(page: Page, detectors: Rows, choices: Rows, others: Rows, shown: Mappi
         page.section(TITLES[part])
         page.text(WORDS[part])
         _detectors(page, [row for row in detectors if row["part"] == part])
-        pages.draw_grid(page, one.grid, f"AUC on greedy answers by layer and token, first seed ({part})")
+        report.draw_grid(page, one.grid, f"AUC on greedy answers by layer and token, first seed ({part})")
         if one.transfer is not None:
             page.text(
                 "Tasks t0 and t2 share their cues, as do t1 and t3. Between skills the sign of the direction is arbitrary, "
                 "so the raw AUC counts."
             )
-            pages.draw_transfer(page, one.transfer, "logits-min-exact")
-        pages.draw_choice(page, one.choice, by_type(one.choice, one.typed))
+            report.draw_transfer(page, one.transfer, "logits-min-exact")
+        report.draw_choice(page, one.choice, by_type(one.choice, one.typed))
         _choices(page, [row for row in choices if row["part"] == part])
         page.table([_without_part(row) for row in others if row["part"] == part], caption="per seed")
     if "world" in shown:

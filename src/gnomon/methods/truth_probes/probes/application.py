@@ -9,12 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 from gnomon.core import records
 from gnomon.core.config import fingerprint
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.answers import Answer, collect, encode_prompt
-from gnomon.methods.truth_probes.extraction import Extraction, extract
-from gnomon.methods.truth_probes.probe import ErrorProbe
-from gnomon.methods.truth_probes.questions import Question
-from gnomon.methods.truth_probes.states import model_key, represent
-from gnomon.methods.truth_probes.tasks import TASKS
+from gnomon.methods.truth_probes.answers.answers import Answer, collect, encode_prompt
+from gnomon.methods.truth_probes.answers.data import Question
+from gnomon.methods.truth_probes.answers.extraction import Extraction, extract
+from gnomon.methods.truth_probes.answers.tasks import TASKS
+from gnomon.methods.truth_probes.probes.probe import ErrorProbe
+from gnomon.methods.truth_probes.states.states import model_key, represent
 
 if TYPE_CHECKING:
     from gnomon.core.llm.base import LLM

@@ -20,14 +20,12 @@ from gnomon.core.data.execute import map_shards
 from gnomon.core.run import Run, artifact, is_run_folder
 from gnomon.errors import BadInput
 from gnomon.methods.truth_probes import config
-from gnomon.methods.truth_probes.answers import Answer, Template, collect, read_answers
-from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract
-from gnomon.methods.truth_probes.labelling import label
-from gnomon.methods.truth_probes.matching import Match
-from gnomon.methods.truth_probes.positions import token_span
-from gnomon.methods.truth_probes.questions import Question, read_questions
-from gnomon.methods.truth_probes.splits import usable
-from gnomon.methods.truth_probes.states import RepStore, represent
+from gnomon.methods.truth_probes.answers.answers import Answer, Template, collect, read_answers
+from gnomon.methods.truth_probes.answers.data import Question, read_questions
+from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
+from gnomon.methods.truth_probes.answers.labels import Match, label
+from gnomon.methods.truth_probes.states.positions import token_span
+from gnomon.methods.truth_probes.states.states import RepStore, represent, usable
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes.answers import Answer
-from gnomon.methods.truth_probes.clusters import TYPES, Typed
+from gnomon.methods.truth_probes.answers.answers import Answer
+from gnomon.methods.truth_probes.errors.clusters import TYPES, Typed
 
 STRATEGIES = ("greedy", "random", "majority", "probe", "oracle")
 """greedy: without sampling; random: any valid sample; majority: right where the right samples outnumber the largest group of

@@ -9,12 +9,11 @@ import numpy as np
 
 from gnomon.core.metrics.ranking import Auc
 from gnomon.core.report import Page
-from gnomon.methods.truth_probes.answers import Answer
-from gnomon.methods.truth_probes.choice import STRATEGIES, Choice
-from gnomon.methods.truth_probes.clusters import MEANINGS, TYPES, Typed, coverage
-from gnomon.methods.truth_probes.evaluation import Detector, Seeds
-from gnomon.methods.truth_probes.grid import Grid
-from gnomon.methods.truth_probes.transfer import Transfer
+from gnomon.methods.truth_probes.answers.answers import Answer
+from gnomon.methods.truth_probes.errors.choice import STRATEGIES, Choice
+from gnomon.methods.truth_probes.errors.clusters import MEANINGS, TYPES, Typed, coverage
+from gnomon.methods.truth_probes.probes.evaluation import Detector, Seeds
+from gnomon.methods.truth_probes.probes.grid import Grid, Transfer
 
 SHOWN = 12
 """Rows of examples, at most."""

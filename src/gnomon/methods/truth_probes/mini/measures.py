@@ -13,19 +13,25 @@ from numpy.typing import NDArray
 from gnomon.core.metrics.ranking import Auc, auc
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
-from gnomon.methods.truth_probes.answers import Answer, collect
-from gnomon.methods.truth_probes.choice import Choice, choose
-from gnomon.methods.truth_probes.clusters import Typed, taxonomy
-from gnomon.methods.truth_probes.error_types import type_scores
-from gnomon.methods.truth_probes.extraction import Extraction, drop_report, extract
-from gnomon.methods.truth_probes.grid import Grid, fit_cells, score_cells
-from gnomon.methods.truth_probes.labelling import label
-from gnomon.methods.truth_probes.mini_world import SKILLS
-from gnomon.methods.truth_probes.questions import Question
-from gnomon.methods.truth_probes.splits import Rows, folds, split, usable
-from gnomon.methods.truth_probes.states import RepStore, represent
-from gnomon.methods.truth_probes.token_scores import REFERENCE, baselines
-from gnomon.methods.truth_probes.transfer import TaskStates, Transfer, generalise, mean_cells
+from gnomon.methods.truth_probes.answers.answers import Answer, collect
+from gnomon.methods.truth_probes.answers.data import Question
+from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
+from gnomon.methods.truth_probes.answers.labels import label
+from gnomon.methods.truth_probes.errors.choice import Choice, choose
+from gnomon.methods.truth_probes.errors.clusters import Typed, taxonomy
+from gnomon.methods.truth_probes.errors.types import type_scores
+from gnomon.methods.truth_probes.mini.world import SKILLS
+from gnomon.methods.truth_probes.probes.grid import (
+    Grid,
+    TaskStates,
+    Transfer,
+    fit_cells,
+    generalise,
+    mean_cells,
+    score_cells,
+)
+from gnomon.methods.truth_probes.states.positions import REFERENCE, baselines
+from gnomon.methods.truth_probes.states.states import RepStore, Rows, folds, represent, split, usable
 
 POSITIONS = ("last_q", "first_answer", "exact_before_first", "exact_last", "exact_after_last", "-2", "-1")
 """Tokens that are looked at."""

@@ -1,0 +1,1 @@
+"""Questions, what a model answers, whether it is right, and which part is the answer."""

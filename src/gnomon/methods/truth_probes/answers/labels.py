@@ -1,0 +1,277 @@
+"""Labels: 1 where an accepted answer stands in what the model wrote before any wrong one, else 0.
+
+Where one text stands in another: as whole words or numbers, not inside of others.
+
+Asking a language model again until its reply can be used, and stopping where it does not reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from gnomon.core.files import room_file
+from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
+from gnomon.lazy import function
+from gnomon.methods.truth_probes.answers.answers import Answer
+from gnomon.methods.truth_probes.answers.tasks import task_of
+
+if TYPE_CHECKING:
+    from gnomon.core.llm.base import LLM, Reply
+
+
+# Where one text stands in another: as whole words or numbers, not inside of others.
+
+Match = Literal["boundary", "substring"]
+"""boundary: whole words and numbers only; substring: anywhere, as the paper compares."""
+
+Span = tuple[int, int]
+"""First character and the one behind the last."""
+
+NUMBER = re.compile(
+    r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)(?!\.\d)|(?<![\w.])-?\d+(?:\.\d+)?(?!\w)(?!\.\d)"
+)
+"""A number as it is written in text, with or without separators of thousands."""
+
+
+def spans_of(needle: str, text: str, match: Match = "boundary") -> list[Span]:
+    """Every place of `needle` in `text`, whatever the case.
+
+    >>> spans_of("us", "Because US forces", "boundary"), spans_of("us", "Because US forces", "substring")
+    ([(8, 10)], [(4, 6), (8, 10)])
+    >>> spans_of("1", "16 or 1.5 or 1.", "boundary")
+    [(13, 14)]
+    """
+    needle = needle.strip()
+    if not needle:
+        return []
+    return [found.span() for found in _pattern(needle, match).finditer(text)]
+
+
+@lru_cache(maxsize=65536)
+def _pattern(needle: str, match: Match) -> re.Pattern[str]:
+    body = re.escape(needle)
+    if match == "boundary":
+        before = r"(?<!\w)" if needle[0].isalnum() or needle[0] == "_" else ""
+        after = r"(?!\w)" if needle[-1].isalnum() or needle[-1] == "_" else ""
+        if needle[0].isdigit():
+            before += r"(?<!\d[.,])(?<!-)"
+        elif needle[0] == "-" and needle[1:2].isdigit():
+            before += r"(?<!\w)"
+        if needle[-1].isdigit():
+            after += r"(?![.,]\d)"
+        body = before + body + after
+    return re.compile(body, re.IGNORECASE)
+
+
+def number_of(text: str) -> float | None:
+    """The value of a text that is one number; None for any other.
+
+    >>> number_of("1,000"), number_of("18.0"), number_of("18 ducks")
+    (1000.0, 18.0, None)
+    """
+    found = NUMBER.fullmatch(text.strip().lstrip("$").rstrip("%."))
+    return float(found.group().replace(",", "")) if found else None
+
+
+def number_spans(value: float, text: str) -> list[Span]:
+    """Every place where `text` writes the number `value`, as an integer, with decimals or with separators.
+
+    >>> number_spans(18, "9 * 2 = 18, that is 18.00 and not 180")
+    [(8, 10), (20, 25)]
+    """
+    return [m.span() for m in NUMBER.finditer(text) if float(m.group().replace(",", "")) == value]
+
+
+def earliest(spans: Iterable[Span]) -> Span | None:
+    """The span that begins first, and of those the longest."""
+    return min(spans, key=lambda span: (span[0], -span[1]), default=None)
+
+
+# Asking a language model again until its reply can be used, and stopping where it does not reply.
+
+T = TypeVar("T")
+
+TRIES = 5
+"""How often it is asked."""
+
+
+def ask_until(
+    llm: LLM,
+    prompts: Mapping[int, str],
+    read: Callable[[int, str], T | None],
+    *,
+    concurrency: int = 8,
+    first_temperature: float = 1.0,
+    **options: Any,
+) -> dict[int, T]:
+    """What was read from the first usable reply to each prompt; prompts without one are left out.
+
+    Args:
+        llm: who is asked.
+        prompts: number -> prompt.
+        read: number and reply -> what it says, or None: then it is asked again, at temperature 1.
+        concurrency: requests under way at once.
+        first_temperature: of the first try.
+        **options: more for `gnomon.core.llm.ask`.
+
+    Raises:
+        LLMFailure: a request failed for good; the others are in the cache.
+        BudgetSpent: the budget ended.
+    """
+    from gnomon.core.llm import ask, complete
+
+    found: dict[int, T] = {}
+    for draw in range(TRIES):
+        waiting = [i for i in prompts if i not in found]
+        temperature = 1.0 if draw else first_temperature
+        requests = [ask(prompts[i], temperature=temperature, draw=draw, **options) for i in waiting]
+        replies = complete(llm, requests, concurrency=concurrency)
+        _require(llm, replies)
+        for i, reply in zip(waiting, replies, strict=True):
+            if (value := read(i, reply.text)) is not None:
+                found[i] = value
+    return found
+
+
+def _require(llm: LLM, replies: Sequence[Reply]) -> None:
+    """Stop where a model did not answer: a missing reply must not pass for one."""
+    for reply in replies:
+        if reply.finish == "budget":
+            raise BudgetSpent(str(reply.error))
+        if reply.error is not None:
+            raise LLMFailure(
+                f"{llm.name} did not answer: {reply.error} "
+                "Answers and replies so far are kept; repeat the command to go on."
+            )
+
+
+# Labels: 1 where an accepted answer stands in what the model wrote before any wrong one, else 0.
+
+Labeller = Callable[[str, str, Sequence[str]], int]
+"""Question, answer, accepted answers -> 1 right, 0 wrong."""
+
+
+def find_gold(answer: Answer, match: Match = "boundary") -> Span | None:
+    """The first place of an accepted answer; of several that begin there, the longest."""
+    return earliest(span for gold in answer.gold for span in _places(gold, answer, match))
+
+
+def find_wrong(answer: Answer, match: Match = "boundary") -> Span | None:
+    """The first place of a known wrong answer that is not inside of an accepted one."""
+    right = [span for gold in answer.gold for span in _places(gold, answer, match)]
+    return earliest(
+        span
+        for wrong in answer.wrong
+        for span in _places(wrong, answer, match)
+        if not any(a <= span[0] and span[1] <= b for a, b in right)
+    )
+
+
+def _places(text: str, answer: Answer, match: Match) -> list[Span]:
+    """Where an accepted or a wrong answer stands in what was written; numbers are compared by value."""
+    if task_of(answer.task).rule == "number":
+        value = number_of(text)
+        if value is None:
+            raise BadInput(
+                f'Question "{answer.id}": the answer "{text}" is no number. Use the task "open" for text.'
+            )
+        if match == "boundary":
+            return number_spans(value, answer.answer)
+        written = dict.fromkeys(
+            (f"{value:g}", str(value), *((str(int(value)),) if value == int(value) else ()))
+        )
+        return [span for form in written for span in spans_of(form, answer.answer, match)]
+    return spans_of(text, answer.answer, match)
+
+
+def label_by_text(answer: Answer, match: Match = "boundary") -> int:
+    """1 where an accepted answer occurs, and before any wrong alternative."""
+    right, wrong = find_gold(answer, match), find_wrong(answer, match)
+    return int(right is not None and (wrong is None or right[0] <= wrong[0]))
+
+
+def label(
+    answers: Sequence[Answer],
+    how: str | Labeller = "match",
+    *,
+    match: Match = "boundary",
+    llm: LLM | None = None,
+    concurrency: int = 8,
+) -> list[Answer]:
+    """The answers with their labels.
+
+    Args:
+        answers: what to judge.
+        how: `match` compares with the accepted answers; `judge` asks `llm`; `rule:module:function`, or a function itself, gives 1
+            or 0 for question, answer and accepted answers.
+        match: how texts are compared.
+        llm: the judge.
+        concurrency: requests under way at once.
+
+    Raises:
+        BadConfig: there is no such way.
+        BadInput: a rule gives something else, or an accepted answer does not fit its task.
+        LLMFailure: the judge answers nothing; what it has said is in its cache.
+    """
+    if how == "match":
+        return [replace(answer, correct=label_by_text(answer, match)) for answer in answers]
+    if how == "judge":
+        if llm is None:
+            raise BadConfig("Labels by a judge need a language model to ask.")
+        return _by_judge(answers, llm, concurrency)
+    rule = load_rule(how) if isinstance(how, str) else how
+    return [
+        replace(answer, correct=_checked(rule(answer.question, answer.answer, answer.gold), answer))
+        for answer in answers
+    ]
+
+
+def load_rule(ref: str) -> Callable[..., object]:
+    """The function behind `rule:module:function`.
+
+    Raises:
+        BadConfig: the reference is written in another way.
+        BadInput: there is no such module or function.
+    """
+    kind, _, rest = ref.partition(":")
+    if kind != "rule":
+        raise BadConfig(f'"{ref}" must be written rule:module:function or rule:path/to/file.py:function.')
+    return function(rest)
+
+
+def _checked(found: object, answer: Answer) -> int:
+    if found not in (0, 1):
+        raise BadInput(f'The rule must give 1 or 0; got {found!r} for the answer to question "{answer.id}".')
+    return int(found == 1)
+
+
+def read_digit(text: str) -> int | None:
+    """The earliest of the digits 1 and 0 in a judge's reply.
+
+    >>> read_digit("Label: 0, though 1 is near"), read_digit("correct")
+    (0, None)
+    """
+    found = re.search(r"[01]", text)
+    return int(found.group()) if found else None
+
+
+def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> list[Answer]:
+    """Ask until a digit comes; where none does, the answer counts as wrong."""
+    prompt = room_file(__name__, "prompts/judge.txt").read_text("utf-8")
+    prompts = {
+        i: prompt.format(question=one.question, gold=" | ".join(one.gold), answer=one.answer)
+        for i, one in enumerate(answers)
+    }
+    labels = ask_until(
+        llm,
+        prompts,
+        lambda _, text: read_digit(text),
+        concurrency=concurrency,
+        first_temperature=0.0,
+        max_tokens=8,
+    )
+    return [replace(answer, correct=labels.get(i, 0)) for i, answer in enumerate(answers)]

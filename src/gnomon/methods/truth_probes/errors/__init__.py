@@ -1,0 +1,1 @@
+"""Kinds of errors, and the choice among sampled answers."""

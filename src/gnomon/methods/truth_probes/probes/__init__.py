@@ -1,0 +1,1 @@
+"""Detectors of errors: trained, measured, transferred and used."""
