@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.images import ImageRow, read_images
+from gnomon.methods.vl_lens.data import ImageRow, read_images
 
 
 @pytest.fixture

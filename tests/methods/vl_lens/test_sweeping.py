@@ -10,12 +10,10 @@ from fixtures_vl_lens import WORLD, pictures, seer
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.captions import describe
-from gnomon.methods.vl_lens.detection import confidences
-from gnomon.methods.vl_lens.mini_model import PROMPT
-from gnomon.methods.vl_lens.mitigation import Rewritten, Setting, mitigate, rewrite
-from gnomon.methods.vl_lens.objects import Vocabulary
-from gnomon.methods.vl_lens.sweeping import (
+from gnomon.methods.vl_lens.captions.captions import describe
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, Setting, mitigate, rewrite
+from gnomon.methods.vl_lens.erasure.sweep import (
     Half,
     Target,
     choose,
@@ -26,6 +24,8 @@ from gnomon.methods.vl_lens.sweeping import (
     try_setting,
     writer,
 )
+from gnomon.methods.vl_lens.lens.detection import confidences
+from gnomon.methods.vl_lens.mini.models import PROMPT
 
 WORDS = Vocabulary.of([[name] for name in WORLD.classes])
 WRITING = {"beams": 1, "max_new_tokens": 8}

@@ -12,9 +12,10 @@ from gnomon.core.config import check
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
 from gnomon.methods.vl_lens import config
-from gnomon.methods.vl_lens.coco import read_objects
-from gnomon.methods.vl_lens.images import ImageRow
-from gnomon.methods.vl_lens.inputs import (
+from gnomon.methods.vl_lens.captions.chair import read_objects
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.data import (
+    ImageRow,
     begin,
     check_known,
     pictures_of,
@@ -24,11 +25,10 @@ from gnomon.methods.vl_lens.inputs import (
     threshold_of,
     writing_of,
 )
-from gnomon.methods.vl_lens.objects import Vocabulary
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
-    from gnomon.methods.vl_lens.mitigation import Rewritten
+    from gnomon.methods.vl_lens.erasure.mitigation import Rewritten
 
 SHOWN = 20
 """Captions that a report shows."""
@@ -37,8 +37,8 @@ SHOWN = 20
 def caption(cfg: config.Caption, run: Run) -> None:
     """Captions of images."""
     rows, handle = begin(cfg, run, passes=1)
-    from gnomon.methods.vl_lens.captions import describe
-    from gnomon.methods.vl_lens.outputs import facts, over_images
+    from gnomon.methods.vl_lens.captions.captions import describe
+    from gnomon.methods.vl_lens.data import facts, over_images
 
     vocabulary = Vocabulary.read(cfg.synonyms)
 
@@ -61,9 +61,9 @@ def lens(cfg: config.Lens, run: Run) -> None:
     rows, handle = begin(cfg, run, passes=1)
     import numpy as np
 
-    from gnomon.methods.vl_lens import page
-    from gnomon.methods.vl_lens.lens import lens
-    from gnomon.methods.vl_lens.outputs import facts, file_name, over_images, overlay, sidecar
+    from gnomon.methods.vl_lens import report
+    from gnomon.methods.vl_lens.data import facts, file_name, over_images, overlay, sidecar
+    from gnomon.methods.vl_lens.lens.lens import lens
 
     said = facts(handle, cfg)
     maps = run.folder / "maps"
@@ -113,7 +113,7 @@ def lens(cfg: config.Lens, run: Run) -> None:
         )
         run.page.section("Look inside")
         for b, row in enumerate(shown):
-            page.explore(run.page, found, b, pictures[b], name=row.image_id, lens=cfg.read.lens)
+            report.explore(run.page, found, b, pictures[b], name=row.image_id, lens=cfg.read.lens)
 
 
 def detect(cfg: config.Detect, run: Run) -> None:
@@ -121,9 +121,9 @@ def detect(cfg: config.Detect, run: Run) -> None:
     vocabulary = Vocabulary.read(cfg.synonyms)
     truth = read_objects(cfg.objects, vocabulary)
     rows, handle = begin(cfg, run, passes=3)
-    from gnomon.methods.vl_lens import detection
-    from gnomon.methods.vl_lens.captions import describe
-    from gnomon.methods.vl_lens.outputs import facts, over_images
+    from gnomon.methods.vl_lens.captions.captions import describe
+    from gnomon.methods.vl_lens.data import facts, over_images
+    from gnomon.methods.vl_lens.lens import detection
 
     if cfg.objects:
         check_known(rows, truth)
@@ -177,8 +177,8 @@ def erase(cfg: config.Erase, run: Run) -> None:
     """Captions before and after words are erased from the image tokens."""
     check(bool(cfg.words), "words", "one or more words", cfg.words)
     rows, handle = begin(cfg, run, passes=2)
-    from gnomon.methods.vl_lens.captions import describe
-    from gnomon.methods.vl_lens.mitigation import Rewritten, rewrite
+    from gnomon.methods.vl_lens.captions.captions import describe
+    from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, rewrite
 
     vocabulary = Vocabulary.read(cfg.synonyms)
 
@@ -194,7 +194,7 @@ def erase(cfg: config.Erase, run: Run) -> None:
 def mitigate(cfg: config.Mitigate, run: Run) -> None:
     """Captions without the objects that the image tokens do not support."""
     rows, handle = begin(cfg, run, passes=2 + 2 * cfg.iterations)
-    from gnomon.methods.vl_lens.mitigation import mitigate
+    from gnomon.methods.vl_lens.erasure.mitigation import mitigate
 
     vocabulary = Vocabulary.read(cfg.synonyms)
 
@@ -218,8 +218,8 @@ def _rewrite(
     cfg: Any, run: Run, rows: list[ImageRow], handle: ModelHandle, vocabulary: Vocabulary, change: Any
 ) -> None:
     """Run an edit over the images, and show what it changed."""
-    from gnomon.methods.vl_lens import page
-    from gnomon.methods.vl_lens.outputs import facts, over_images
+    from gnomon.methods.vl_lens import report
+    from gnomon.methods.vl_lens.data import facts, over_images
 
     def step(batch: list[ImageRow]) -> list[dict[str, Any]]:
         changed = change(pictures_of(batch))
@@ -234,7 +234,7 @@ def _rewrite(
         }
     )
     changed = [(name, c) for name, c in done if c.caption != c.caption_edited]
-    page.changes(
+    report.changes(
         run.page,
         (changed or done)[:SHOWN],
         vocabulary,
@@ -244,7 +244,7 @@ def _rewrite(
 
 def _read_back(raw: dict[str, Any]) -> Rewritten:
     """What changed in a caption, from its row in a file, where tuples are lists."""
-    from gnomon.methods.vl_lens.mitigation import Rewritten
+    from gnomon.methods.vl_lens.erasure.mitigation import Rewritten
 
     values: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
     return Rewritten(**values)
@@ -256,8 +256,8 @@ def segment(cfg: config.Segment, run: Run) -> None:
     import numpy as np
     from PIL import Image
 
-    from gnomon.methods.vl_lens.outputs import facts, file_name, over_images, overlay, sidecar
-    from gnomon.methods.vl_lens.segment import segment
+    from gnomon.methods.vl_lens.data import facts, file_name, over_images, overlay, sidecar
+    from gnomon.methods.vl_lens.lens.masks import segment
 
     said = facts(handle, cfg)
     threshold = threshold_of(cfg.threshold)
@@ -305,10 +305,10 @@ def sweep(cfg: config.Sweep, run: Run) -> None:
         cfg, run, passes=1, settings=len(grid), captions_at_most=2 * cfg.mentions * (len(grid) + 1)
     )
     check_known(rows, truth)
-    from gnomon.methods.vl_lens.captions import describe
-    from gnomon.methods.vl_lens.mitigation import Setting
-    from gnomon.methods.vl_lens.outputs import facts, over_images
-    from gnomon.methods.vl_lens.sweeping import halves, page_of, sweep_halves, writer
+    from gnomon.methods.vl_lens.captions.captions import describe
+    from gnomon.methods.vl_lens.data import facts, over_images
+    from gnomon.methods.vl_lens.erasure.mitigation import Setting
+    from gnomon.methods.vl_lens.erasure.sweep import halves, page_of, sweep_halves, writer
 
     said = facts(handle, cfg)
 
@@ -337,7 +337,7 @@ def chair(cfg: config.Chair, run: Run) -> None:
     truth = read_objects(cfg.objects, vocabulary)
     captions = list(read_captions(cfg))
     run.plan(captions=len(captions), images_known=len(truth))
-    from gnomon.methods.vl_lens.hallucination import chair
+    from gnomon.methods.vl_lens.captions.chair import chair
 
     found = chair(captions, truth, vocabulary)
     rows = found.pop("rows")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.models import ModelHandle, as_handle
-from gnomon.methods.vl_lens.captions import describe
-from gnomon.methods.vl_lens.detection import confidences
-from gnomon.methods.vl_lens.erase import erase
-from gnomon.methods.vl_lens.objects import Vocabulary
+from gnomon.methods.vl_lens.captions.captions import describe
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.erasure.erase import erase
+from gnomon.methods.vl_lens.lens.detection import confidences
 
 
 @dataclass(frozen=True)

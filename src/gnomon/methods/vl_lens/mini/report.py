@@ -8,11 +8,11 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
-from gnomon.methods.vl_lens import page as panels
-from gnomon.methods.vl_lens.lens import lens
-from gnomon.methods.vl_lens.mini_model import PROMPT
-from gnomon.methods.vl_lens.mini_trial import Seen, Trial
-from gnomon.methods.vl_lens.objects import Vocabulary
+from gnomon.methods.vl_lens import report as panels
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens.mini.measures import Seen, Trial
+from gnomon.methods.vl_lens.mini.models import PROMPT
 
 Scores = Mapping[str, Mapping[str, list[float]]]
 

@@ -14,15 +14,15 @@ from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.methods.vl_lens.captions import describe
-from gnomon.methods.vl_lens.detection import SCORES, detect, score, truth_of
-from gnomon.methods.vl_lens.lens import LensResult, lens
-from gnomon.methods.vl_lens.mini_model import PROMPT, Scale
-from gnomon.methods.vl_lens.mitigation import Rewritten, Setting, rewrite
-from gnomon.methods.vl_lens.objects import Vocabulary
-from gnomon.methods.vl_lens.scenes import Scene
-from gnomon.methods.vl_lens.sweeping import halves, outcome, sweep_halves, writer
-from gnomon.methods.vl_lens.words import random_like, word_vector
+from gnomon.methods.vl_lens.captions.captions import describe
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, Setting, rewrite
+from gnomon.methods.vl_lens.erasure.sweep import halves, outcome, sweep_halves, writer
+from gnomon.methods.vl_lens.lens.detection import SCORES, detect, score, truth_of
+from gnomon.methods.vl_lens.lens.lens import LensResult, lens
+from gnomon.methods.vl_lens.lens.words import random_like, word_vector
+from gnomon.methods.vl_lens.mini.models import PROMPT, Scale
+from gnomon.methods.vl_lens.mini.scenes import Scene
 
 ALPHAS = (1.0, 2.0, 4.0, 8.0)
 """Strengths that the sweep tries."""

@@ -10,10 +10,10 @@ from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.study import write_summary
-from gnomon.methods.vl_lens import mini_page
 from gnomon.methods.vl_lens.config import CLAIMS, Mini
-from gnomon.methods.vl_lens.mini_model import SCALES, train
-from gnomon.methods.vl_lens.mini_trial import Seen, Trial, measure
+from gnomon.methods.vl_lens.mini import report
+from gnomon.methods.vl_lens.mini.measures import Seen, Trial, measure
+from gnomon.methods.vl_lens.mini.models import SCALES, train
 
 
 def mini(cfg: Mini, run: Run) -> None:
@@ -39,12 +39,12 @@ def mini(cfg: Mini, run: Run) -> None:
         for arm, numbers in trials[seed].numbers.items():
             run.log(seed=seed, arm=arm, **numbers)
         if seed == run.seed:
-            mini_page.look_inside(run.page, seen)
+            report.look_inside(run.page, seen)
             run.artifact("model", run.folder / f"seed-{seed}" / "model")
     scores = _scores(trials.values())
     verdicts = [decide(scores, claim) for claim in CLAIMS] if cfg.scale != "smoke" else []
     run.page.verdicts(verdicts)
-    mini_page.results(run.page, trials, scores)
+    report.results(run.page, trials, scores)
     by_seed = {
         seed: {"numbers": t.numbers, "counts": t.counts, "by_layer": t.by_layer, "sweep": t.sweep}
         for seed, t in trials.items()

@@ -12,9 +12,9 @@ from gnomon.core.metrics.classify import average_precision
 from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle, as_handle
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.captions import describe, probability_of, token_probabilities
-from gnomon.methods.vl_lens.lens import lens
-from gnomon.methods.vl_lens.objects import Vocabulary
+from gnomon.methods.vl_lens.captions.captions import describe, probability_of, token_probabilities
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.lens.lens import lens
 
 SCORES = ("confidence", "probability", "probability_mean")
 """What can tell a hallucinated mention: lower means more likely hallucinated."""

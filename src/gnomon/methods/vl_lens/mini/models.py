@@ -22,7 +22,7 @@ from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
 from gnomon.core.train.losses import IGNORED
-from gnomon.methods.vl_lens.scenes import Scene, SceneWorld
+from gnomon.methods.vl_lens.mini.scenes import Scene, SceneWorld
 
 PROMPT = "caption:"
 """What stands between the image and its caption."""

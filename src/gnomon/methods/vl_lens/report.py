@@ -11,13 +11,13 @@ from PIL.Image import Image
 from gnomon.core.files import room_file
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report.markup import data_uri
-from gnomon.methods.vl_lens.mitigation import Rewritten
-from gnomon.methods.vl_lens.objects import Vocabulary
-from gnomon.methods.vl_lens.outputs import overlay
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.data import overlay
+from gnomon.methods.vl_lens.erasure.mitigation import Rewritten
 
 if TYPE_CHECKING:
     from gnomon.core.report import Page
-    from gnomon.methods.vl_lens.lens import LensResult
+    from gnomon.methods.vl_lens.lens.lens import LensResult
 
 MAX_LAYERS = 12
 """Layers that a page shows; of deeper models these are spread evenly."""

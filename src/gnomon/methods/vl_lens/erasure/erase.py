@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gnomon.core.models import StepInfo, as_handle
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.words import random_like, word_vector, word_vectors
+from gnomon.methods.vl_lens.lens.words import random_like, word_vector, word_vectors
 
 __all__ = ["erase", "project_away", "random_like", "word_vector"]
 

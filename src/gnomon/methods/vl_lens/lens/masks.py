@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.lens import lens
+from gnomon.methods.vl_lens.lens.lens import lens
 
 
 def segment(

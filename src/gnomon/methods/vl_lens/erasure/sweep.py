@@ -13,8 +13,8 @@ from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.mitigation import Setting, rewrite
-from gnomon.methods.vl_lens.objects import Vocabulary
+from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens.erasure.mitigation import Setting, rewrite
 
 if TYPE_CHECKING:
     from gnomon.core.report import Page

@@ -1,0 +1,1 @@
+"""Captions, the objects they name, and how many of those are not there."""

@@ -1,0 +1,281 @@
+"""The images that a verb reads: a file, a folder, or a list in JSONL.
+
+From a verb's settings to images, a model and plain arguments.
+
+What verbs leave beside their records: pictures, and sidecars that say how everything was made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnomon.core import env, records
+from gnomon.core.config import fingerprint
+from gnomon.core.data.execute import map_shards, parts
+from gnomon.core.files import write_json
+from gnomon.core.models import ModelHandle
+from gnomon.core.plain import to_plain
+from gnomon.core.run import Run, artifact
+from gnomon.errors import BadInput
+from gnomon.methods.vl_lens import config
+from gnomon.methods.vl_lens.captions.chair import Objects
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from gnomon.methods.vl_lens.erasure.mitigation import Setting
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Endings of files that count as images in a folder."""
+
+_COCO = re.compile(r"(?:COCO_\w+_)?(\d{12})")
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image to look at."""
+
+    image_id: str
+    """Its name in every output."""
+    path: str
+    """Where it is."""
+    caption: str | None = None
+    """A caption that came with it."""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    image: str
+    image_id: int | str | None = None
+    caption: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def read_images(source: Path) -> list[ImageRow]:
+    """The images at `source`, in the order of their names or of the list.
+
+    A file's image id is its name without ending, or the number in it where it is named as COCO names its images.
+
+    Raises:
+        BadInput: nothing is there, two images have the same id, or a list leads out of its folder.
+    """
+    if source.is_dir():
+        rows = [_row(path) for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES]
+        if not rows:
+            raise BadInput(f"{source} holds no images ({', '.join(SUFFIXES)}).")
+    elif source.suffix.lower() in SUFFIXES and source.exists():
+        rows = [_row(source)]
+    elif source.name.endswith(records.SUFFIXES):
+        rows = list(_listed(source))
+        if not rows:
+            raise BadInput(f"{source} lists no images.")
+    elif source.exists():
+        raise BadInput(f"{source}: not an image ({', '.join(SUFFIXES)}) and not a list of images (.jsonl).")
+    else:
+        raise BadInput(f"{source} does not exist. Name an image, a folder of images or a JSONL list of them.")
+    seen: set[str] = set()
+    for row in rows:
+        if row.image_id in seen:
+            raise BadInput(
+                f'{source}: two images have the id "{row.image_id}". Give them an "image_id" each in a JSONL list.'
+            )
+        seen.add(row.image_id)
+    return rows
+
+
+def _row(path: Path) -> ImageRow:
+    return ImageRow(_image_id(path), str(path))
+
+
+def _listed(source: Path) -> Iterator[ImageRow]:
+    folder = source.parent
+    for where, raw in records.read_raw(source):
+        row = records.parse(raw, _Listed, where)
+        path = folder / row.image
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(
+                f'{where}: "{row.image}" leads out of the folder of the list. Put the images beside it.'
+            )
+        image_id = _image_id(path) if row.image_id is None else str(row.image_id)
+        yield ImageRow(image_id, str(path), row.caption)
+
+
+def _image_id(path: Path) -> str:
+    found = _COCO.fullmatch(path.stem)
+    return str(int(found[1])) if found else path.stem
+
+
+# From a verb's settings to images, a model and plain arguments.
+
+
+def read_captions(cfg: config.Chair) -> Iterator[tuple[Any, str]]:
+    """Image id and caption of every row.
+
+    Raises:
+        BadInput: the captions cannot be read, or a row lacks a column.
+    """
+    for where, raw in records.read_raw(artifact(Path(cfg.captions), "captions")):
+        for key in (cfg.id_key, cfg.caption_key):
+            if key not in raw:
+                raise BadInput(
+                    f'{where}: field "{key}" is missing. Name the columns with --id-key and --caption-key.'
+                )
+        yield raw[cfg.id_key], str(raw[cfg.caption_key])
+
+
+def begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[ImageRow], ModelHandle]:
+    """The images and the model, after the cost was told.
+
+    Raises:
+        BadInput: there are no images, or no model of the kind.
+        ModelMismatch: the model sees no images.
+        PlanShown: this is a dry run.
+    """
+    rows = read_images(Path(cfg.images))
+    run.plan(images=len(rows), passes_per_image=passes, **costs)
+    from gnomon.core.models import ModelHandle
+
+    return rows, ModelHandle.load(cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype)
+
+
+def pictures_of(rows: Sequence[ImageRow]) -> list[Any]:
+    """The images, opened.
+
+    Raises:
+        BadInput: one cannot be read; its id is named.
+    """
+    from gnomon.core.models.images import open_image
+
+    return [open_image(row.path, f'Image "{row.image_id}"') for row in rows]
+
+
+def check_known(rows: Sequence[ImageRow], truth: Objects) -> None:
+    """Refuse an image whose objects are not known.
+
+    Raises:
+        BadInput: there is one.
+    """
+    for row in rows:
+        if row.image_id not in truth:
+            raise BadInput(
+                f'Image "{row.image_id}" ({row.path}) is not in the given --objects. Add it there or leave it out.'
+            )
+
+
+def writing_of(cfg: Any) -> dict[str, Any]:
+    """Arguments of everything that writes captions."""
+    return {"beams": cfg.beams, "max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
+
+
+def reading_of(read: config.Reading) -> dict[str, Any]:
+    """Arguments of `lens`."""
+    return {"lens": read.lens, "topk": read.kept, "pieces": read.pieces, "layers": list(read.layers) or None}
+
+
+def setting_of(edit: config.Editing) -> Setting:
+    """Where and how strongly words are erased."""
+    from gnomon.methods.vl_lens.erasure.mitigation import Setting
+
+    return Setting(edit.text_layer, edit.edit_layer, edit.alpha, edit.joint)
+
+
+def threshold_of(text: str) -> str | float:
+    """A number where the text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+# What verbs leave beside their records: pictures, and sidecars that say how everything was made.
+
+Step = Callable[[list[ImageRow]], Sequence[dict[str, Any]]]
+"""Records of a batch of images, in order; any number per image."""
+
+
+def facts(handle: ModelHandle, cfg: Any) -> dict[str, Any]:
+    """What a sidecar says: the model, its number type, all settings of the verb and the versions of everything."""
+    return {
+        "model": cfg.model,
+        "architecture": type(handle.model).__name__,
+        "dtype": str(handle.model.dtype).removeprefix("torch."),
+        "layers": len(handle.sites.top.blocks),
+        "settings": to_plain(cfg),
+        "versions": env.describe(),
+    }
+
+
+def over_images(
+    run: Run, name: str, rows: Sequence[ImageRow], batch_size: int, step: Step, said: dict[str, Any]
+) -> Path:
+    """Run `step` over the images batch by batch, and leave its records in `NAME.jsonl` with their sidecar.
+
+    A run that was killed goes on behind the last finished batch.
+
+    Args:
+        run: whose folder gets the file.
+        name: of the file.
+        rows: the images.
+        batch_size: images per call.
+        step: makes records.
+        said: content of the sidecar.
+    """
+    sink = run.folder / "_parts" / name
+    with run.progress(len(rows), name) as bar:
+        map_shards(
+            partial(_on_batch, step),
+            rows,
+            sink,
+            shard_rows=batch_size,
+            settings=said["settings"],
+            progress=bar,
+        )
+    path = run.folder / f"{name}.jsonl"
+    records.write(path, (raw for part in parts(sink) for _, raw in records.read_raw(part)))
+    sidecar(path, said)
+    return run.artifact(name, path)
+
+
+def _on_batch(step: Step, rows: Iterator[ImageRow]) -> Iterator[dict[str, Any]]:
+    yield from step(list(rows))
+
+
+def sidecar(path: Path, said: dict[str, Any]) -> Path:
+    """Write what is said about `path` beside it, as `NAME.json` for `NAME.jsonl`."""
+    beside = path.with_suffix(".json")
+    write_json(beside, said)
+    return beside
+
+
+def file_name(*names: str) -> str:
+    """A file name made of ids and words, also where these hold signs that file names must not.
+
+    >>> file_name("cat_1", "dog"), file_name("../cat", "hot dog")
+    ('cat_1.dog', 'cat.hot-dog.2fb1b5')
+    """
+    plain = [re.sub(r"[^\w-]+", "-", name).strip("-") for name in names]
+    changed = [] if plain == list(names) else [fingerprint(names, length=6)]
+    return ".".join([*plain, *changed])
+
+
+def overlay(picture: Image, heat: np.ndarray) -> Image:
+    """The picture in dark grey with a heat map over it, in colour from its smallest value to its largest.
+
+    Args:
+        picture: any mode.
+        heat: [H, W] of the picture's size.
+    """
+    from PIL import Image
+
+    low, span = float(heat.min()), float(heat.max() - heat.min())
+    share = (heat - low)[..., None] / span if span > 0 else np.zeros((*heat.shape, 1))
+    grey = np.asarray(picture.convert("L"), np.float64)[..., None] * 0.6
+    warm = np.array([255.0, 140.0, 20.0])
+    return Image.fromarray((grey * (1 - 0.75 * share) + warm * 0.75 * share).round().astype(np.uint8))

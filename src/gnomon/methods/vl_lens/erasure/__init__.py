@@ -1,0 +1,1 @@
+"""Words erased from image tokens, and captions written anew."""

@@ -1,0 +1,1 @@
+"""The logit lens on image tokens: words, maps, masks, and detection of hallucinations."""
