@@ -20,8 +20,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import IO, Any, Literal, TypeVar, cast
 
+from gnomon.core.files import artifact
 from gnomon.core.plain import to_plain
-from gnomon.core.run import artifact
 from gnomon.errors import BadInput, nearest
 
 R = TypeVar("R")

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
 from gnomon.core.config import differences, flatten, read_settings, write_settings
-from gnomon.core.files import write_json, write_text
+from gnomon.core.files import HEADER, MARKER, is_run_folder, write_json, write_text
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
@@ -34,8 +34,6 @@ try:
 except ImportError:  # not a POSIX system: two processes in one run folder are then not caught
     fcntl = None  # type: ignore[assignment]
 
-_MARKER = "config.yaml"
-_HEADER = "# gnomon "
 _LOCK = ".lock"
 
 
@@ -113,13 +111,13 @@ class Run:
             )
         if self.finished is not None:
             return  # what produced its numbers is written there already
-        header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
-        write_settings(self.folder / _MARKER, self._settings, header)
+        header = f"{HEADER}{self.method} {self.verb} --config {MARKER}"
+        write_settings(self.folder / MARKER, self._settings, header)
         write_json(self.folder / "env.json", self._environment())
 
     def _changed(self) -> list[str]:
         """What differs from the settings that the folder was made with, and matters."""
-        known, now = (flatten(s) for s in (read_settings(self.folder / _MARKER), self._settings))
+        known, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
         matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (known, now)]
         return differences(*matter)
 
@@ -262,7 +260,7 @@ class Run:
             write_json(self.folder / "env.json", self._environment())
             if self._books is not None:
                 self._books.show(self.page)
-            self.page.command(self.command, (self.folder / _MARKER).read_text("utf-8"), environment)
+            self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
             self.page.write(self.folder, status="streamed" if self.is_stream else "done")
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
@@ -341,31 +339,6 @@ def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
         row.get(name) == limit if isinstance(limit, str) else name in row and row[name] > limit
         for name, limit in where.items()
     )
-
-
-def is_run_folder(path: Path) -> bool:
-    """Whether `path` is the folder of a run (and therefore ours to continue or start over)."""
-    try:
-        return (path / _MARKER).read_text("utf-8").startswith(_HEADER)
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def artifact(path: Path, name: str) -> Path:
-    """`path` itself, or the artifact called `name` when `path` is a run folder.
-
-    Raises:
-        BadInput: the run folder has no such artifact, or the run has not finished.
-    """
-    if not is_run_folder(path):
-        return path
-    report = path / "report.json"
-    if not report.exists():
-        raise BadInput(f"{path} is a run that has not finished. Repeat its command to continue it.")
-    artifacts = json.loads(report.read_text("utf-8"))["artifacts"]
-    if name not in artifacts:
-        raise BadInput(f'{path} is a run without "{name}"; it has {", ".join(artifacts) or "no artifacts"}.')
-    return path / str(artifacts[name])
 
 
 def command_line() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.corpora import stdlib_code, stdlib_documentation
-from gnomon.core.run import is_run_folder
+from gnomon.core.files import is_run_folder
 from gnomon.errors import BadInput
 
 STDLIB = {"stdlib:docs": stdlib_documentation, "stdlib:code": stdlib_code}

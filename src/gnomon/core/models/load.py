@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
-from gnomon.core.run import artifact, is_run_folder
+from gnomon.core.files import artifact, is_run_folder
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ import numpy as np
 from gnomon.core import env, records
 from gnomon.core.config import fingerprint
 from gnomon.core.data.execute import map_shards, parts
-from gnomon.core.files import write_json
+from gnomon.core.files import artifact, write_json
 from gnomon.core.models import ModelHandle
 from gnomon.core.plain import to_plain
-from gnomon.core.run import Run, artifact
+from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens import config
 from gnomon.methods.vl_lens.captions.chair import Objects

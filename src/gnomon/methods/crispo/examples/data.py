@@ -218,7 +218,6 @@ def check_slots(text: str, rows: Sequence[Example], *, has_encoder: bool) -> Non
     Raises:
         BadInput: it has no slot for the input, or a row, an encoder or key phrases are missing for one it has.
     """
-
     names = slots_in(text)
     if not [name for name in names if name not in MADE]:
         raise BadInput(

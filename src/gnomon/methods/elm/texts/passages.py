@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnomon.core.data.documents import read_documents
-from gnomon.core.run import artifact
+from gnomon.core.files import artifact
 from gnomon.errors import BadInput
 from gnomon.methods.elm.texts.personas import text_ids
 

@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from gnomon.core.config import fingerprint, narrow
-from gnomon.core.files import write_json
+from gnomon.core.files import artifact, write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
-from gnomon.core.run import artifact
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.neutral_residues.extension.blocks import ExtendedMLP
 from gnomon.methods.neutral_residues.extension.design import Design, Method

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gnomon.core import records
 from gnomon.core.config import check
-from gnomon.core.run import artifact, is_run_folder
+from gnomon.core.files import artifact, is_run_folder
 from gnomon.errors import BadInput
 from gnomon.methods.sieve.fitting.state import RoundFolder
 from gnomon.methods.sieve.judging.labels import Label

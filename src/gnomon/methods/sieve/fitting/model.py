@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from gnomon.core import records
 from gnomon.core.config import fingerprint
-from gnomon.core.files import write_json
-from gnomon.core.run import artifact
+from gnomon.core.files import artifact, write_json
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.sieve.choosing.snippets import pieces_of
 from gnomon.methods.sieve.students import Student, open_student

@@ -278,7 +278,7 @@ class ErrorProbe:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        from gnomon.core.run import artifact
+        from gnomon.core.files import artifact
 
         folder = artifact(folder, "probe")
         try:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards
-from gnomon.core.run import Run, artifact, is_run_folder
+from gnomon.core.files import artifact, is_run_folder
+from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.truth_probes import config
 from gnomon.methods.truth_probes.answers.answers import Answer, Template, collect, read_answers
