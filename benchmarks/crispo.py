@@ -30,10 +30,9 @@ from gnomon.core.llm import LLM, LLMConfig, close, connect
 from gnomon.core.llm.local import Local
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo import Example, evaluate
-from gnomon.methods.crispo.examples.data import fill
+from gnomon.methods.crispo import Example, evaluate, fill
 from gnomon.methods.crispo.house import draw_documents
-from gnomon.methods.crispo.mini.world import PROMPT, as_example, style_metric
+from gnomon.methods.crispo.mini import PROMPT, as_example, style_metric
 
 PROMPTS, ROWS, CONCURRENCY, ANSWER_S = 4, 96, 32, 0.2
 SIMULATOR = f"styler?slow=1&slow_s={ANSWER_S}"

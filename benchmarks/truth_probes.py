@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from gnomon.core.models import ModelHandle, new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.methods.truth_probes import Question, RepStore, collect, represent
-from gnomon.methods.truth_probes.probes.grid import fit_cells
+from gnomon.methods.truth_probes.probes import fit_cells
 
 QUESTIONS, K, NEW = 16, 10, 16
 POSITIONS = ("last_q", "first_answer", "-1")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gnomon.core.models import ModelHandle, tiny_llava, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.methods.vl_lens.erasure.erase import project_away
+from gnomon.methods.vl_lens import project_away
 from gnomon.methods.vl_lens.lens.lens import lens
 
 Numbers = dict[str, Any]

@@ -5,11 +5,8 @@ from pathlib import Path
 
 from gnomon.core.data.documents import Document
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.choosing.stream import SnippetStream
+from gnomon.methods.sieve import Fitting, LabelStore, LocalJudge, SnippetStream
 from gnomon.methods.sieve.config import Selection
-from gnomon.methods.sieve.fitting.fit import Fitting
-from gnomon.methods.sieve.judging.judges import LocalJudge
-from gnomon.methods.sieve.judging.labels import LabelStore
 from gnomon.methods.sieve.students import StudentConfig, open_student
 
 CONFIG = StudentConfig(hash_bits=12, ngrams=1)

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from gnomon.core.models import ModelHandle, tiny_causal, whole_words
-from gnomon.methods.truth_probes.answers.answers import Answer, collect
-from gnomon.methods.truth_probes.answers.data import Question
-from gnomon.methods.truth_probes.answers.extraction import trim
-from gnomon.methods.truth_probes.states.states import RepStore
+from gnomon.methods.truth_probes import Answer, Question, RepStore, collect
+from gnomon.methods.truth_probes.answers import trim
 
 LONGEST = 6
 

@@ -282,7 +282,7 @@ def test_an_arm_is_scored_once_per_seed(tmp_path):
         ("accuracy: toys >= 0.5", True, cli.DONE),
         ("accuracy: toys >= 0.9", True, verbs.DOES_NOT_HOLD),
         ("accuracy: toys >= 0.9", False, cli.DONE),
-        ("acuracy: toys >= 0.5", True, cli.FAILED),
+        ("acuracy: toys >= 0.5", True, verbs.FAILED),
     ],
 )
 def test_exit_codes(tmp_path, monkeypatch, capsys, compare, required, code):
@@ -299,7 +299,7 @@ def test_exit_codes(tmp_path, monkeypatch, capsys, compare, required, code):
     method = registry.Method("some-room", "0000.00000", "train", "not there", verbs="mini")
     monkeypatch.setattr(registry, "METHODS", (*registry.METHODS, method))
     assert cli.main(["some-room", "mini", "--out", str(tmp_path / "run"), "--quiet"]) == code
-    assert ("acuracy" in capsys.readouterr().err) == (code == cli.FAILED)
+    assert ("acuracy" in capsys.readouterr().err) == (code == verbs.FAILED)
 
 
 # Means and resuming

@@ -6,8 +6,8 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.neutral_residues.mini import study
-from gnomon.methods.neutral_residues.mini.world import SCALES, world
+from gnomon.methods.neutral_residues.mini import SCALES, study
+from gnomon.methods.neutral_residues.mini.world import world
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

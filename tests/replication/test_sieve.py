@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.mini.parts import PARTS, SCALES, trial
-from gnomon.methods.sieve.mini.report import labels_to_reach
+from gnomon.methods.sieve.mini import PARTS, SCALES, labels_to_reach
+from gnomon.methods.sieve.mini.parts import trial
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gnomon.core.run import Run
-from gnomon.methods.sigext.mini.measures import KS, SETTINGS, SIMULATOR, build_world, study, write_summaries
-from gnomon.methods.sigext.mini.models import SCALES
+from gnomon.methods.sigext.mini import KS, SCALES, SETTINGS, SIMULATOR, build_world, write_summaries
+from gnomon.methods.sigext.mini.measures import study
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

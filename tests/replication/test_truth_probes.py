@@ -6,9 +6,9 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.truth_probes.answers.extraction import Extraction
-from gnomon.methods.truth_probes.mini.measures import OTHERS, study
-from gnomon.methods.truth_probes.mini.world import SCALES, World, train_world
+from gnomon.methods.truth_probes import Extraction
+from gnomon.methods.truth_probes.mini import OTHERS, SCALES, World, train_world
+from gnomon.methods.truth_probes.mini.measures import study
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

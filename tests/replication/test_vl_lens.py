@@ -8,8 +8,7 @@ import pytest
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.vl_lens.mini.measures import Seen, measure
-from gnomon.methods.vl_lens.mini.models import SCALES, train
+from gnomon.methods.vl_lens.mini import SCALES, Seen, measure, train
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

@@ -26,7 +26,7 @@ def test_a_misspelt_metric_is_an_error_and_not_a_shorter_table(tmp_path, monkeyp
     claims = misspell(miniature.STUDY.claims)
     monkeypatch.setattr(miniature, "STUDY", replace(miniature.STUDY, claims=claims))
     words = ["--scale", "smoke", "--seeds", "1", "--parts", "planted", "--out", str(tmp_path / "run")]
-    assert cli.main(["calm", "mini", *words]) == cli.FAILED
+    assert cli.main(["calm", "mini", *words]) == verbs.FAILED
     message = capsys.readouterr().err
     assert 'part "planted"' in message
     assert '"smallest coverge: planted judges >= 0.92"' in message

@@ -6,8 +6,7 @@ from fixtures_crispo import COUNT_PROMPT, as_number, counting_llms
 from gnomon.core.models import train_bpe
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput
-from gnomon.methods.crispo import Neighbours, SearchConfig, Task, optimize
-from gnomon.methods.crispo.examples.data import Example
+from gnomon.methods.crispo import Example, Neighbours, SearchConfig, Task, optimize
 
 TEXTS = [f"{a} {b} report number {i}" for i, (a, b) in enumerate([("roof", "bridge"), ("park", "mill")] * 6)]
 

@@ -8,12 +8,10 @@ from fixtures_crispo import counting_llms, numbered, searched, two_scores
 from gnomon.core.records import read_raw
 from gnomon.core.report import Page
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.crispo import SearchConfig, tune_suffix
-from gnomon.methods.crispo.examples.data import Example
-from gnomon.methods.crispo.report.pages import calls_to, mean_distance, search_figures
-from gnomon.methods.crispo.report.pages import search as draw
-from gnomon.methods.crispo.report.tree import layout, lineage, word_diff
-from gnomon.methods.crispo.search.store import BEST, Store, Told, dspy, promptfoo, read_prompt, whole
+from gnomon.methods.crispo import Example, SearchConfig, tune_suffix
+from gnomon.methods.crispo.report import calls_to, layout, lineage, mean_distance, search_figures, word_diff
+from gnomon.methods.crispo.report import search as draw
+from gnomon.methods.crispo.search import BEST, Store, Told, dspy, promptfoo, read_prompt, whole
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,24 @@ from fixtures_elm import small_model, small_texts, small_tokenizer
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.evaluation.attacks import relearn, search_suffix, suffix_attack
-from gnomon.methods.elm.evaluation.measures import Exam, divergence, evaluate_erasure, probe_chance, summary
-from gnomon.methods.elm.evaluation.probes import layer_states, leakage, probe_accuracy
-from gnomon.methods.elm.evaluation.seamlessness import (
+from gnomon.methods.elm import Exam, Question, ask, evaluate_erasure, leakage, relearn, search_suffix
+from gnomon.methods.elm.evaluation import (
     distinct,
+    divergence,
     judged_perplexity,
+    layer_states,
     naming,
     perplexity,
+    probe_accuracy,
+    probe_chance,
     repeated,
-    seamlessness,
+    suffix_attack,
+    summary,
     write_answers,
 )
-from gnomon.methods.elm.mini.world import personas
-from gnomon.methods.elm.texts.questions import Question, ask, encode_questions
+from gnomon.methods.elm.evaluation.seamlessness import seamlessness
+from gnomon.methods.elm.mini import personas
+from gnomon.methods.elm.texts import encode_questions
 
 QUESTIONS = [Question(f"z{i} is", ("zv1", "zv2", "zv3", "zv0"), i % 4, group=f"z{i}") for i in range(6)]
 GEN = GenConfig(max_new_tokens=5)

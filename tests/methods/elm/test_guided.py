@@ -9,9 +9,10 @@ from fixtures_elm import small_model, small_texts, small_tokenizer
 from gnomon.core import records
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.elm.erasure.fluency import Draft, draft, guided_scores, make_fluent, write_fluent
-from gnomon.methods.elm.mini.world import personas
-from gnomon.methods.elm.texts.personas import prefix_ids, text_ids
+from gnomon.methods.elm import write_fluent
+from gnomon.methods.elm.erasure import Draft, draft, guided_scores, make_fluent
+from gnomon.methods.elm.mini import personas
+from gnomon.methods.elm.texts import prefix_ids, text_ids
 
 
 @pytest.fixture(scope="module")

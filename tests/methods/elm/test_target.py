@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from fixtures_elm import small_model, small_tokenizer
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.erasure.target import (
-    Target,
-    elm_target,
-    erase_loss,
-    eta_along,
-    retain_loss,
-    reweight,
-    target_of,
-)
-from gnomon.methods.elm.texts.personas import start_ids, text_ids
+from gnomon.methods.elm import elm_target, erase_loss, retain_loss
+from gnomon.methods.elm.erasure import Target, eta_along, reweight, target_of
+from gnomon.methods.elm.texts import start_ids, text_ids
 
 
 def logs(*probabilities):

@@ -5,12 +5,17 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.lintseq.edits.audit import audit_path
-from gnomon.methods.lintseq.edits.diffs import render_target, resolve
-from gnomon.methods.lintseq.edits.paths import sample_edits, sample_path
+from gnomon.methods.lintseq import (
+    Program,
+    Rejected,
+    audit_path,
+    render_target,
+    resolve,
+    sample_edits,
+    sample_path,
+)
 from gnomon.methods.lintseq.linters import Diagnostic, shared_linter
-from gnomon.methods.lintseq.programs.program import Program
-from gnomon.methods.lintseq.programs.source import Rejected, normalise
+from gnomon.methods.lintseq.programs import normalise
 
 MEAN = """\
 def mean(numbers):

@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from gnomon.methods.lintseq.programs.layout import candidates, indented_layout, python_layout
-from gnomon.methods.lintseq.programs.program import Program
+from gnomon.methods.lintseq import Program
+from gnomon.methods.lintseq.programs import candidates, indented_layout, python_layout
 
 
 def together(code: str, line: int) -> list[int]:

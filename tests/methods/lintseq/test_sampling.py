@@ -15,9 +15,8 @@ from gnomon import cli
 from gnomon.core.models import GenConfig, add_token, load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, LLMFailure, ModelMismatch
-from gnomon.methods.lintseq import resolve
-from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN
-from gnomon.methods.lintseq.models.sampling import STOP, Prompt, sample_local, sample_served
+from gnomon.methods.lintseq import DIFF_TOKEN, Prompt, resolve, sample_local, sample_served
+from gnomon.methods.lintseq.models import STOP
 
 KEY = "sk-a-key-that-nobody-may-see"
 PROMPTS = [Prompt(f"task/{number}", f"Do number {number}.") for number in range(5)]
@@ -173,7 +172,8 @@ def writer(checkpoint):
     """A tiny Llama that has learned one sequence of edits by heart, its tokenizer, and the program."""
     import torch
 
-    from gnomon.methods.lintseq.models.training import edit_pair, encode
+    from gnomon.methods.lintseq import edit_pair
+    from gnomon.methods.lintseq.models import encode
 
     model, tokenizer = load_model(checkpoint("llama"), device="cpu"), load_tokenizer(checkpoint("llama"))
     add_token(model, tokenizer, DIFF_TOKEN)

@@ -10,7 +10,7 @@ import torch
 from transformers import T5EncoderModel, T5ForConditionalGeneration
 
 from fixtures_sieve_students import save_t5
-from gnomon.methods.sieve.students.networks import T5EncoderClassifier, load_classifier
+from gnomon.methods.sieve.students import T5EncoderClassifier, load_classifier
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes.probes.probe import LinearProbe, fit_along, fit_probe
+from gnomon.methods.truth_probes.probes import LinearProbe, fit_along, fit_probe
 
 
 @pytest.fixture

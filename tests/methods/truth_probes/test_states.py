@@ -9,10 +9,8 @@ import torch
 from fixtures_truth_probes import LONGEST
 from gnomon.core.models import ModelHandle
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.answers.answers import collect
-from gnomon.methods.truth_probes.answers.data import Question
-from gnomon.methods.truth_probes.states import states
-from gnomon.methods.truth_probes.states.states import RepStore, model_key, represent
+from gnomon.methods.truth_probes import Question, RepStore, collect, represent
+from gnomon.methods.truth_probes.states import model_key, states
 
 QUESTIONS = [Question(f"what is {'very ' * (i % 4)}{i}?", "x", id=f"q{i}") for i in range(10)]
 PLACES = ("last_q", "first_answer", "-1")
@@ -160,7 +158,7 @@ def test_a_cut_answer_is_flagged(answers):
 def test_a_chat_template_brings_its_own_special_tokens(tiny_tokenizer):
     import copy
 
-    from gnomon.methods.truth_probes.answers.answers import encode_prompt
+    from gnomon.methods.truth_probes.answers import encode_prompt
 
     tokenizer = copy.deepcopy(tiny_tokenizer)
     with pytest.raises(BadInput, match="no chat template"):

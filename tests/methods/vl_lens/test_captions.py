@@ -11,8 +11,8 @@ from fixtures_vl_lens import pictures, seer
 from gnomon.core.models import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.captions.captions import describe, probability_of, token_probabilities
-from gnomon.methods.vl_lens.mini.models import PROMPT
+from gnomon.methods.vl_lens.captions import describe, probability_of, token_probabilities
+from gnomon.methods.vl_lens.mini import PROMPT
 
 
 def test_one_beam_is_greedy_and_the_batch_changes_nothing():

@@ -7,11 +7,11 @@ import pytest
 
 from fixtures_vl_lens import WORLD, pictures, seer
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.captions.captions import describe, token_probabilities
-from gnomon.methods.vl_lens.captions.objects import Vocabulary
-from gnomon.methods.vl_lens.lens.detection import Finding, confidences, detect, score, truth_of
+from gnomon.methods.vl_lens import Finding, Vocabulary, detect
+from gnomon.methods.vl_lens.captions import describe, token_probabilities
+from gnomon.methods.vl_lens.lens import confidences, score, truth_of
 from gnomon.methods.vl_lens.lens.lens import lens
-from gnomon.methods.vl_lens.mini.models import PROMPT
+from gnomon.methods.vl_lens.mini import PROMPT
 
 WORDS = Vocabulary.of([[name] for name in WORLD.classes])
 

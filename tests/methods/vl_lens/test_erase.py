@@ -12,9 +12,11 @@ from fixtures_vlm import picture, vlm
 from gnomon.core.models import GenConfig, ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.erasure.erase import erase, project_away, random_like, word_vector
+from gnomon.methods.vl_lens import project_away
+from gnomon.methods.vl_lens.erasure import random_like, word_vector
+from gnomon.methods.vl_lens.erasure.erase import erase
+from gnomon.methods.vl_lens.lens import word_vectors
 from gnomon.methods.vl_lens.lens.lens import lens
-from gnomon.methods.vl_lens.lens.words import word_vectors
 
 IMAGES = [picture(0), picture(1, 25, 60), picture(2, 70, 24)]
 QUESTIONS = ["a cat sat", "the dog ran in the park and a bird sang", "x"]

@@ -12,8 +12,9 @@ from gnomon.core.models import ModelHandle, tiny_llava
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.vl_lens.lens.lens import LensResult, lens
-from gnomon.methods.vl_lens.lens.words import spell
+from gnomon.methods.vl_lens import LensResult
+from gnomon.methods.vl_lens.lens import spell
+from gnomon.methods.vl_lens.lens.lens import lens
 
 PROMPT, WORDS = "a cat sat", ["cat", "bird", "zebra"]
 IMAGES = [picture(0), picture(1, 25, 60), picture(2, 70, 24)]

@@ -10,10 +10,9 @@ from fixtures_vl_lens import WORLD, pictures, seer
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.captions.captions import describe
-from gnomon.methods.vl_lens.captions.objects import Vocabulary
-from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, Setting, mitigate, rewrite
-from gnomon.methods.vl_lens.erasure.sweep import (
+from gnomon.methods.vl_lens import Rewritten, Setting, Vocabulary, mitigate, rewrite
+from gnomon.methods.vl_lens.captions import describe
+from gnomon.methods.vl_lens.erasure import (
     Half,
     Target,
     choose,
@@ -24,8 +23,8 @@ from gnomon.methods.vl_lens.erasure.sweep import (
     try_setting,
     writer,
 )
-from gnomon.methods.vl_lens.lens.detection import confidences
-from gnomon.methods.vl_lens.mini.models import PROMPT
+from gnomon.methods.vl_lens.lens import confidences
+from gnomon.methods.vl_lens.mini import PROMPT
 
 WORDS = Vocabulary.of([[name] for name in WORLD.classes])
 WRITING = {"beams": 1, "max_new_tokens": 8}

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
 from gnomon.errors import UserError
-from gnomon.methods.vl_lens.captions.captions import describe
-from gnomon.methods.vl_lens.mini.models import PROMPT
+from gnomon.methods.vl_lens.captions import describe
+from gnomon.methods.vl_lens.mini import PROMPT
 
 EDIT = ("--edit.text-layer", 0, "--edit.edit-layer", 1, "--edit.alpha", 2)
 
