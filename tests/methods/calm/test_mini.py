@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gnomon import cli
+from gnomon import cli, verbs
 from gnomon.methods.calm.mini import study as miniature
 
 pytestmark = pytest.mark.slow
