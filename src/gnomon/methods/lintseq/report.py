@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.data.execute import Totals
+from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
 from gnomon.methods.lintseq.edits.diffs import line_sets_of, states_of
 from gnomon.methods.lintseq.edits.production import EditRecord, LintSeqStep, RandSeqStep
@@ -139,8 +140,6 @@ def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters
 
 def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
     """What `eval` measured."""
-    from gnomon.core.metrics.stats import mean_interval
-
     page.title = f"{len(found.tasks):,} tasks, {found.n} programs each"
     page.figures(found.summary(ks))
     page.section("pass@k")

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from gnomon.core.config import narrow
+from gnomon.core.log import progress
 from gnomon.core.models import add_lora, find_sites
-from gnomon.core.rng import Rng
+from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
@@ -123,8 +124,6 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
         BadConfig: `design.layers` leads out of the model.
         ModelMismatch: the model's family is not known.
     """
-    from gnomon.core.rng import seeded
-
     layers = layer_range(design.layers, len(find_sites(model).top.blocks))
     with seeded(generator):
         adapted: PeftModel = add_lora(
@@ -280,8 +279,6 @@ class ScratchRun:
 
     def progress(self, total: int, label: str) -> Any:
         """No progress is shown."""
-        from gnomon.core.log import progress
-
         return progress(total, label, silent=True)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnomon.core import records
-from gnomon.core.log import Advances
+from gnomon.core.log import Advances, progress
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.models.sampling.decoding import Decoding, read_prompts
 from gnomon.core.models.sampling.sampler import Row, Sampler
@@ -207,6 +207,5 @@ def make_fluent(
 
 
 def _silent() -> Any:
-    from gnomon.core.log import progress
 
     return progress(None, "fluency", silent=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
-from gnomon.core.models.load import model_at
+from gnomon.core.models.load import model_at, without_deprecations
 from gnomon.errors import BadConfig, BadInput
 
 NOTE = "elm_config.json"
@@ -56,8 +56,6 @@ def merged(ref: str, base: str | None) -> tuple[Any, Any]:
         BadInput: there is no adapter.
     """
     from peft import PeftConfig, PeftModel
-
-    from gnomon.core.models.load import without_deprecations
 
     folder = Path(model_at(ref))
     if not (folder / "adapter_config.json").is_file():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
@@ -17,7 +18,7 @@ from gnomon.methods.elm.evaluation.seamlessness import perplexity, seamlessness
 from gnomon.methods.elm.texts.batches import join, text_logits, text_mask
 from gnomon.methods.elm.texts.passages import encode_texts
 from gnomon.methods.elm.texts.personas import Personas, start_ids
-from gnomon.methods.elm.texts.questions import Question, Style, ask, encode_questions
+from gnomon.methods.elm.texts.questions import Question, Style, ask, encode_questions, prompt_of
 
 FORGET = "forget"
 """The name of the questions about the concept."""
@@ -111,8 +112,6 @@ def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
 
 def probe_items(exam: Exam) -> list[tuple[str, int, str]]:
     """What a probe reads and should find: the exam's own items, or forget questions in letters and the place of the right one."""
-    from gnomon.methods.elm.texts.questions import prompt_of
-
     if exam.probe or exam.style != "letters":
         return list(exam.probe)
     return [
@@ -180,8 +179,6 @@ def evaluate_erasure(
     if not (exam.mcq or exam.prompts or exam.texts):
         raise BadInput("There is nothing to measure. Give questions, prompts or texts.")
     if isinstance(judge, str):
-        from gnomon.core.models import load_model, load_tokenizer
-
         judge_tokenizer = judge_tokenizer or load_tokenizer(judge)
         judge = load_model(judge)
     if judge is not None and judge in (before, after):

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 
 from gnomon.core.files import write_json
+from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
 from gnomon.core.train.loop import Step
@@ -149,8 +150,6 @@ def _measuring(arm: Arm, stage: Stage, rows: list[dict[str, Any]]) -> Callable[[
 @torch.no_grad()
 def measure(model: Any, stage: Stage) -> dict[str, Any]:
     """All numbers of one model, flat."""
-    from gnomon.core.rng import Rng
-
     found = examine(
         model,
         stage.tokenizer,

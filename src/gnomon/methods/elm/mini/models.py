@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gnomon.core.models import new_llama, train_tiny
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig
@@ -169,8 +170,6 @@ def train_model(
 
 def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:
     """Questions about both domains, beginnings of forget texts, texts to read, and a probe's items."""
-    from gnomon.core.models.sampling.config import GenConfig
-
     asked = {FORGET: world.questions("z", rng), "retain": world.questions("m", rng)}
     if scale.relations:
         asked["forget, held-out wording"] = world.questions("z", rng, len(TEMPLATES) - 1)

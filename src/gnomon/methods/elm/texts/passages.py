@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gnomon.core import records
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import artifact
 from gnomon.errors import BadInput
@@ -86,8 +87,6 @@ def read_fluent(source: str | Path) -> list[Fluent]:
     Raises:
         BadInput: a row lacks `prompt` or `continuation`; the message names file and line.
     """
-    from gnomon.core import records
-
     found = list(records.read(artifact(Path(source), "records"), Fluent))
     if not found:
         raise BadInput(f"{source} holds no fluent texts. Make them with gnomon elm fluency-data.")

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnomon.core import records
+from gnomon.core.metrics.lm import token_nll
 from gnomon.core.metrics.stats import wilson
 from gnomon.core.models.batch import pad
 from gnomon.errors import BadInput
@@ -161,7 +162,6 @@ def option_scores(model: Any, asked: Asked, *, batch_size: int = 32) -> list[Flo
 
 
 def _longer(model: Any, prompt: Ids, options: Sequence[Ids]) -> Tensor:
-    from gnomon.core.metrics.lm import token_nll
 
     nll, _ = token_nll(model, [[*prompt, *ids] for ids in options], [len(prompt)] * len(options))
     return -nll.float()
