@@ -53,7 +53,7 @@ def fluent(page: Page, texts: Sequence[Fluent], keywords: Sequence[str]) -> None
     page.figures(
         {
             "texts": len(texts),
-            "words a text": sum(len(one.split()) for one in written) / len(written),
+            "words a text": sum(len(passage.split()) for passage in written) / len(written),
             "name the concept": naming(written, keywords),
         }
     )
@@ -175,10 +175,10 @@ def leak(page: Page, layers: Mapping[str, Sequence[float]], chance: float) -> No
     )
 
 
-def attacked(page: Page, found: Mapping[str, Row]) -> None:
+def attacked(page: Page, attacks: Mapping[str, Row]) -> None:
     """What `attack` brought back."""
     page.title = "Attacks on an erased model"
-    page.figures({f"accuracy, {name}": row["plain"]["accuracy"] for name, row in found.items()})
+    page.figures({f"accuracy, {name}": row["plain"]["accuracy"] for name, row in attacks.items()})
     searches = [
         {
             "model": name,
@@ -188,7 +188,7 @@ def attacked(page: Page, found: Mapping[str, Row]) -> None:
             "wrong option reached": row["suffix"]["wrong"],
             "mean steps, wrong": row["suffix"]["steps_wrong"],
         }
-        for name, row in found.items()
+        for name, row in attacks.items()
         if "suffix" in row
     ]
     if searches:
@@ -199,7 +199,7 @@ def attacked(page: Page, found: Mapping[str, Row]) -> None:
         )
     curves = {
         name: [(point["steps"], point["accuracy"]) for point in row["relearning"]]
-        for name, row in found.items()
+        for name, row in attacks.items()
         if "relearning" in row
     }
     if curves:

@@ -17,10 +17,10 @@ from gnomon.methods.elm import config
 from gnomon.methods.elm import report as pages
 from gnomon.methods.elm.erasure.design import Constants, Erasure
 from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
-from gnomon.methods.elm.erasure.fluency import make_fluent
+from gnomon.methods.elm.erasure.fluency import Guidance, make_fluent
 from gnomon.methods.elm.erasure.inspection import along, eta_table
 from gnomon.methods.elm.erasure.store import merged, open_pair, save_adapter, save_checkpoint
-from gnomon.methods.elm.evaluation.attacks import relearn, suffix_attack
+from gnomon.methods.elm.evaluation.attacks import Relearning, SuffixSearch, relearn, suffix_attack
 from gnomon.methods.elm.evaluation.measures import FORGET, Exam, evaluate_erasure
 from gnomon.methods.elm.rivals.arms import train_baseline
 from gnomon.methods.elm.texts.passages import encode_texts, read_fluent, read_passages
@@ -62,15 +62,17 @@ def fluency_data(cfg: config.FluencyData, run: Run) -> None:
         model,
         tokenizer,
         texts,
-        personas,
-        topics() if cfg.topics else (),
+        Guidance(
+            personas,
+            topics() if cfg.topics else (),
+            gamma=cfg.gamma,
+            chars=cfg.chars,
+            tokens=cfg.tokens,
+            batch_size=cfg.batch_size,
+        ),
         count=cfg.count,
         generator=run.rng.child("fluency"),
         folder=run.folder,
-        gamma=cfg.gamma,
-        chars=cfg.chars,
-        tokens=cfg.tokens,
-        batch_size=cfg.batch_size,
         bar=run.progress(cfg.count, "fluent texts"),
     )
     run.artifact("records", path)
@@ -124,8 +126,8 @@ def _off_chance(
     model: Any, tokenizer: Any, questions: Sequence[Question], style: Style
 ) -> tuple[float, dict[str, Any]]:
 
-    found = ask(model, encode_questions(tokenizer, questions, style))
-    return found.off_chance, found.row
+    accuracy = ask(model, encode_questions(tokenizer, questions, style))
+    return accuracy.off_chance, accuracy.row
 
 
 def baseline(cfg: config.Baseline, run: Run) -> None:
@@ -225,36 +227,31 @@ def attack(cfg: config.Attack, run: Run) -> None:
         relearning_steps=2 * max(cfg.relearn_steps) if forget else 0,
     )
     before, after, tokenizer = open_pair(cfg.before, cfg.after, cfg.device, "elm attack")
-    asked = encode_questions(tokenizer, questions, cfg.style)
+    encoded = encode_questions(tokenizer, questions, cfg.style)
     rows = encode_texts(tokenizer, forget, "forget", 512) if forget else []
-    found: dict[str, Any] = {}
+    attacks: dict[str, Any] = {}
     for name, model in (("before", before), ("after", after)):
-        one: dict[str, Any] = {"plain": ask(model, asked).row}
+        measured: dict[str, Any] = {"plain": ask(model, encoded).row}
         if searched:
-            one["suffix"] = suffix_attack(
+            measured["suffix"] = suffix_attack(
                 model,
                 encode_questions(tokenizer, searched, cfg.style),
                 generator=run.rng.child("suffix"),
-                length=cfg.suffix_length,
-                steps=cfg.suffix_steps,
-                candidates=cfg.candidates,
+                search=SuffixSearch(cfg.suffix_length, cfg.suffix_steps, cfg.candidates),
             )
         if rows:
-            one["relearning"] = relearn(
+            measured["relearning"] = relearn(
                 model,
                 rows,
-                lambda adapted: ask(adapted, asked).row,
+                lambda adapted: ask(adapted, encoded).row,
                 generator=run.rng.child("relearning"),
                 start=start_ids(tokenizer),
-                steps=cfg.relearn_steps,
-                lr=cfg.relearn_lr,
-                rank=cfg.relearn_rank,
-                batch_size=cfg.batch_size,
+                training=Relearning(cfg.relearn_steps, cfg.relearn_lr, cfg.relearn_rank, cfg.batch_size),
             )
-        found[name] = one
-        run.log(model=name, accuracy=one["plain"]["accuracy"])
-    write_json(run.artifact("attacks", run.folder / "attacks.json"), found)
-    pages.attacked(run.page, found)
+        attacks[name] = measured
+        run.log(model=name, accuracy=measured["plain"]["accuracy"])
+    write_json(run.artifact("attacks", run.folder / "attacks.json"), attacks)
+    pages.attacked(run.page, attacks)
 
 
 def merge(cfg: config.Merge, run: Run) -> None:
@@ -293,20 +290,20 @@ def _half(questions: Sequence[Question], half: str) -> list[Question]:
 
     if half == "all":
         return list(questions)
-    found = [
+    part = [
         q
         for q in questions
         if (hashlib.blake2b(q.question.encode(), digest_size=1).digest()[0] % 2 == 0) == (half == "first")
     ]
-    if not found:
+    if not part:
         raise BadInput(f"The {half} half of {len(questions)} questions is empty. Use more questions.")
-    return found
+    return part
 
 
-def _text(given: str) -> str:
+def _text(source: str) -> str:
     """A text, or what stands in the file of that name."""
-    path = Path(given)
+    path = Path(source)
     try:
-        return path.read_text("utf-8") if len(given) < 1000 and path.is_file() else given
+        return path.read_text("utf-8") if len(source) < 1000 and path.is_file() else source
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"{path}: cannot be read as UTF-8 text.") from None

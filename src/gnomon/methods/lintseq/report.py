@@ -138,14 +138,14 @@ def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters
         )
 
 
-def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
+def evaluation(page: Page, evaluated: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
     """What `eval` measured."""
-    page.title = f"{len(found.tasks):,} tasks, {found.n} programs each"
-    page.figures(found.summary(ks))
+    page.title = f"{len(evaluated.tasks):,} tasks, {evaluated.n} programs each"
+    page.figures(evaluated.summary(ks))
     page.section("pass@k")
     points = []
     for k in ks:
-        interval = mean_interval(list(found.pass_at(k)))
+        interval = mean_interval(list(evaluated.pass_at(k)))
         points.append((float(k), interval.estimate, interval.low, interval.high))
     page.lines(
         {"pass@k": points},
@@ -154,14 +154,16 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
         log_x=True,
         caption="95% bootstrap interval over tasks",
     )
-    cost = [(found.cost(parameters or 0, int(k)), estimate, low, high) for k, estimate, low, high in points]
+    cost = [
+        (evaluated.cost(parameters or 0, int(k)), estimate, low, high) for k, estimate, low, high in points
+    ]
     if cost[0][0] > 0:  # the size is known, and the samples say how many tokens they took
         page.lines(
             {"pass@k": cost}, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost"
         )
     page.section("How programs ended")
     endings: Counter[str] = Counter()
-    for task in found.tasks:
+    for task in evaluated.tasks:
         endings.update(task.outcomes)
     page.table([{"outcome": name, "programs": count} for name, count in endings.most_common()])
     page.section("Tasks")
@@ -174,6 +176,6 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
                 "distinct": t.distinct,
                 "malformed": t.malformed,
             }
-            for t in found.tasks
+            for t in evaluated.tasks
         ]
     )

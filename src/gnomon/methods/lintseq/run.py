@@ -178,14 +178,14 @@ def train(cfg: config.Train, run: Run) -> None:
 
 def _pairs(cfg: config.Train) -> list[Any]:
     """The examples in words."""
-    column, asked = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
+    column, prompt_column = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
     pairs = []
     groups: dict[tuple[Any, Any], int] = {}
     for number, (where, raw) in enumerate(records.read_raw(cfg.data)):
         program = raw.get("source_file"), raw.get("index", number)
         is_new = program not in groups
         group = groups.setdefault(program, len(groups))
-        prompt = raw.get(asked, raw.get(cfg.prompt_field, ""))
+        prompt = raw.get(prompt_column, raw.get(cfg.prompt_field, ""))
         if not isinstance(prompt, str):
             raise BadInput(f'{where}: field "{cfg.prompt_field}" must be a string; got {prompt!r}.')
         if cfg.mode == "editseq":
@@ -275,10 +275,10 @@ def eval(cfg: config.Eval, run: Run) -> None:
     linter = open_linter(cfg.linter)
     limits = Limits(timeout_s=cfg.timeout_s, memory_mb=cfg.memory_mb)
     with SandboxPool(cfg.workers, limits=limits) as pool:
-        found = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
-    records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), found.tasks)
-    run.log(**found.summary(cfg.k))
-    report.evaluation(run.page, found, cfg.k, cfg.parameters)
+        evaluated = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
+    records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), evaluated.tasks)
+    run.log(**evaluated.summary(cfg.k))
+    report.evaluation(run.page, evaluated, cfg.k, cfg.parameters)
 
 
 __all__: Sequence[str] = ("check", "eval", "generate", "randseq", "resolve", "sample", "train")

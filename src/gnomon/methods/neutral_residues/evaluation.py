@@ -1,5 +1,7 @@
-"""Measures of an extended model on texts (bits per byte, drift, residuals, gates), and the trade-off of a sweep: learning
-against forgetting, the Pareto front, forgetting at equal learning.
+"""Measures of an extended model on texts, and the trade-off of a sweep.
+
+Bits per byte, drift from the backbone, residuals and gates; learning against forgetting, the Pareto front, forgetting at equal
+learning.
 """
 
 from __future__ import annotations

@@ -66,9 +66,10 @@ class Norms:
         """Add a micro-batch's terms, whose graph stays; returns the length of each gradient of this micro-batch alone."""
         lengths = {}
         for name, value in terms.items():
-            found = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
             parts = [
-                torch.zeros_like(p) if g is None else g for g, p in zip(found, self.parameters, strict=True)
+                torch.zeros_like(p) if g is None else g
+                for g, p in zip(gradients, self.parameters, strict=True)
             ]
             flat = over_processes(torch.cat([part.flatten().float() for part in parts]))
             lengths[name] = float(flat.norm())
@@ -77,9 +78,9 @@ class Norms:
 
     def take(self) -> dict[str, float]:
         """Length of each term's gradient over the step; empty where it was not measured. What was added is forgotten."""
-        found = {name: float(flat.norm()) for name, flat in self._sums.items()}
+        lengths = {name: float(flat.norm()) for name, flat in self._sums.items()}
         self._sums = {}
-        return found
+        return lengths
 
 
 def over_processes(value: Tensor) -> Tensor:
@@ -169,9 +170,9 @@ class ErasureLoss:
                 weights = {name: weights[name] * ratio(lengths, name) for name in terms}
         for name, value in terms.items():
             self._add(name, float(value.detach()))
-        found = sum(weights[name] * value for name, value in terms.items())
-        assert isinstance(found, Tensor)
-        return found
+        loss = sum(weights[name] * value for name, value in terms.items())
+        assert isinstance(loss, Tensor)
+        return loss
 
     def terms(self, wrapped: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each loss as this micro-batch's part of the mean over the whole batch's tokens."""
@@ -186,12 +187,7 @@ class ErasureLoss:
             target = target_of(
                 (passes[:n], passes[n : 2 * n], passes[2 * n : 3 * n]),
                 forget,
-                design.eta,
-                design.top_k,
-                design.temperature,
-                schedule=design.eta_schedule,
-                eta_start=design.eta_start,
-                action=design.action,
+                design,
                 noise=draw,
             )
         self._add("support", float(target.support[forget].sum() / batch["tokens_forget"]))
@@ -212,16 +208,16 @@ class ErasureLoss:
 
     def watch(self, step: Step) -> None:
         """After a step: log each term over all processes, and the length of its gradient where that was measured."""
-        found = total(self._sums, step.model)
+        sums = total(self._sums, step.model)
         lengths = self.norms.take()
         if self.run.is_main:
-            self.run.log(step=step.step, **found, **{f"gradient of {n}": v for n, v in lengths.items()})
-        if found["support"] < SATURATED and not self._said and self.design.action != "random":
+            self.run.log(step=step.step, **sums, **{f"gradient of {n}": v for n, v in lengths.items()})
+        if sums["support"] < SATURATED and not self._said and self.design.action != "random":
             self._said = True
             log.warning(
                 "Targets are one-hot: q has a mean support of %.2f tokens, so top_k and soft targets do nothing, and the target "
                 "may be an anti-answer. Lower --eta; gnomon elm target shows a table of it.",
-                found["support"],
+                sums["support"],
             )
         self._start()
 

@@ -40,13 +40,13 @@ def open_pair(before: str, after: str, device: str, asked_by: str) -> tuple[Any,
     Raises:
         BadConfig: their vocabularies differ.
     """
-    one, other = (open_model(ref, device=device, asked_by=asked_by) for ref in (before, after))
-    sizes = [model.get_input_embeddings().num_embeddings for model in (one, other)]
+    first, other = (open_model(ref, device=device, asked_by=asked_by) for ref in (before, after))
+    sizes = [model.get_input_embeddings().num_embeddings for model in (first, other)]
     if sizes[0] != sizes[1]:
         raise BadConfig(
             f"{before} has {sizes[0]} tokens and {after} {sizes[1]}; before and after must be the same model."
         )
-    return one, other, load_tokenizer(before)
+    return first, other, load_tokenizer(before)
 
 
 def merged(ref: str, base: str | None) -> tuple[Any, Any]:

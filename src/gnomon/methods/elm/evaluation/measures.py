@@ -65,20 +65,20 @@ def examine(
         BadInput: questions or texts cannot be used.
         BadConfig: the judge is the model itself.
     """
-    found: dict[str, Any] = {"innocence": {}, "specificity": {}}
+    measured: dict[str, Any] = {"innocence": {}, "specificity": {}}
     for name, questions in exam.mcq.items():
         row = ask(model, encode_questions(tokenizer, questions, exam.style), batch_size=exam.batch_size).row
-        found["innocence" if name.startswith(FORGET) else "specificity"][name] = row
+        measured["innocence" if name.startswith(FORGET) else "specificity"][name] = row
     if exam.personas is not None and exam.mcq.get(FORGET):
         prefix = exam.personas.encode(tokenizer)[0][0]
-        asked = encode_questions(tokenizer, exam.mcq[FORGET], exam.style, prefix)
-        found["innocence"]["forget, expert prefix"] = ask(model, asked, batch_size=exam.batch_size).row
+        encoded = encode_questions(tokenizer, exam.mcq[FORGET], exam.style, prefix)
+        measured["innocence"]["forget, expert prefix"] = ask(model, encoded, batch_size=exam.batch_size).row
     for name, texts in exam.texts.items():
-        found["specificity"][f"perplexity, {name}"] = perplexity(
+        measured["specificity"][f"perplexity, {name}"] = perplexity(
             model, tokenizer, texts, batch_size=exam.batch_size
         )
     if exam.prompts:
-        found["seamlessness"] = seamlessness(
+        measured["seamlessness"] = seamlessness(
             model,
             tokenizer,
             exam.prompts,
@@ -89,8 +89,8 @@ def examine(
             gen=exam.gen,
         )
     if layers := probes(model, tokenizer, exam):
-        found["layers"] = layers
-    return found
+        measured["layers"] = layers
+    return measured
 
 
 def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
@@ -115,7 +115,8 @@ def probe_items(exam: Exam) -> list[tuple[str, int, str]]:
     if exam.probe or exam.style != "letters":
         return list(exam.probe)
     return [
-        (prompt_of(one), one.answer, one.group or str(i)) for i, one in enumerate(exam.mcq.get(FORGET, ()))
+        (prompt_of(question), question.answer, question.group or str(i))
+        for i, question in enumerate(exam.mcq.get(FORGET, ()))
     ]
 
 
@@ -140,13 +141,13 @@ def divergence(
     for first in range(0, len(rows), batch_size):
         part = rows[first : first + batch_size]
         batch, width = join([start] * len(part), part)
-        one, other = (text_logits(m, batch.to(m.device), width) for m in (before, after))
-        if one.shape != other.shape:
+        base, other = (text_logits(m, batch.to(m.device), width) for m in (before, after))
+        if base.shape != other.shape:
             raise BadConfig(
-                f"The two models have vocabularies of {one.shape[-1]} and {other.shape[-1]} tokens; a pair shares one tokenizer."
+                f"The two models have vocabularies of {base.shape[-1]} and {other.shape[-1]} tokens; a pair shares one tokenizer."
             )
-        mask = text_mask(part).to(one.device)
-        total += float(retain_loss(other.to(one.device), one, mask))
+        mask = text_mask(part).to(base.device)
+        total += float(retain_loss(other.to(base.device), base, mask))
         count += int(mask.sum())
     return total / count
 

@@ -73,16 +73,20 @@ def learning_part(
         "95% bootstrap intervals over tasks within seeds."
     )
     curves, costs, table = {}, {}, []
-    for arm, found in learning.items():
+    for arm, evaluations in learning.items():
         points = []
         for k in ks:
-            interval = mean_interval([list(one.pass_at(k)) for one in found])
+            interval = mean_interval([list(evaluation.pass_at(k)) for evaluation in evaluations])
             points.append((float(k), interval.estimate, interval.low, interval.high))
         curves[arm] = points
         costs[arm] = [
-            (float(np.mean([one.cost(parameters, int(k)) for one in found])), mean) for k, mean, *_ in points
+            (float(np.mean([evaluation.cost(parameters, int(k)) for evaluation in evaluations])), mean)
+            for k, mean, *_ in points
         ]
-        means = {name: _mean([one.summary(ks)[name] for one in found]) for name in found[0].summary(ks)}
+        means = {
+            name: _mean([evaluation.summary(ks)[name] for evaluation in evaluations])
+            for name in evaluations[0].summary(ks)
+        }
         means |= {name: _mean([extra[name] for extra in extras[arm]]) for name in extras[arm][0]}
         table.append(
             {"arm": arm} | {f"pass@{int(k)}": (mid, low, high) for k, mid, low, high in points} | _rest(means)
@@ -91,8 +95,12 @@ def learning_part(
     page.lines(curves, x_label="k (samples per task)", y_label="pass@k", log_x=True)
     page.lines(costs, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost")
     solved = {
-        arm: {"tokens per solved task": _mean([one.summary(())["tokens per solved task"] for one in found])}
-        for arm, found in learning.items()
+        arm: {
+            "tokens per solved task": _mean(
+                [evaluation.summary(())["tokens per solved task"] for evaluation in evaluations]
+            )
+        }
+        for arm, evaluations in learning.items()
     }
     if any(np.isfinite(bars["tokens per solved task"]) for bars in solved.values()):
         page.bars(solved, y_label="generated tokens per solved task")

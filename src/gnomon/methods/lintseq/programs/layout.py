@@ -171,17 +171,17 @@ def _block(units: Sequence[_Unit], position: int, indent: Sequence[int]) -> tupl
 
 def _clauses_of(units: Sequence[_Unit], last: int, head: _Unit) -> list[int]:
     """Positions of the clauses (`elif`, `else` ...) after position `last` that belong to `head`."""
-    found: list[int] = []
+    starts: list[int] = []
     if head.word in _CLAUSES:
-        return found
+        return starts
     for later in range(last + 1, len(units)):
         unit = units[later]
         if unit.indent > head.indent:
             continue
         if unit.indent < head.indent or unit.word not in _CLAUSES:
             break
-        found.append(later)
-    return found
+        starts.append(later)
+    return starts
 
 
 def _handlers_needed(

@@ -88,9 +88,9 @@ class Program:
         if not indent_bias > 0:
             raise BadConfig(f"indent_bias must be > 0; got {indent_bias}.")
         if baseline_errors not in get_args(Baseline):
-            known = get_args(Baseline)
+            baselines = get_args(Baseline)
             raise BadConfig(
-                f'baseline_errors cannot be "{baseline_errors}". {nearest(baseline_errors, known)}'
+                f'baseline_errors cannot be "{baseline_errors}". {nearest(baseline_errors, baselines)}'
             )
         self.linter = shared_linter(linter) if isinstance(linter, str) else linter
         self.code = normalise(code, indent=normalise_indent)
@@ -178,22 +178,22 @@ class Program:
 
     def _open_baseline(self, policy: Baseline) -> None:
         """Lint the whole program and decide what its errors mean."""
-        found = self._found(range(len(self.lines)))
-        broken = next((diagnostic for diagnostic in found if diagnostic.is_syntax), None)
+        diagnostics = self._found(range(len(self.lines)))
+        broken = next((diagnostic for diagnostic in diagnostics if diagnostic.is_syntax), None)
         if broken is not None:
             raise Rejected(
                 "syntax-error", f"The program does not parse: line {broken.line}: {broken.message}."
             )
-        if found and policy == "fail":
-            first = min(found, key=lambda diagnostic: diagnostic.line)
+        if diagnostics and policy == "fail":
+            first = min(diagnostics, key=lambda diagnostic: diagnostic.line)
             raise Rejected(
                 "baseline-errors",
-                f"The program has {len(found)} lint errors of its own, the first on line {first.line}: "
+                f"The program has {len(diagnostics)} lint errors of its own, the first on line {first.line}: "
                 f'{first.code} {first.message}. Repair it, or set baseline_errors to "subtract".',
             )
         if policy == "subtract":
-            self._baseline = self._keys(found, range(len(self.lines)))
-        self.is_clean = policy == "subtract" or not found
+            self._baseline = self._keys(diagnostics, range(len(self.lines)))
+        self.is_clean = policy == "subtract" or not diagnostics
 
     def _lint(self, state: State) -> frozenset[tuple[str, int]]:
         lines = sorted(state)
@@ -201,17 +201,19 @@ class Program:
 
     def _found(self, lines: Sequence[int]) -> list[Diagnostic]:
         """The diagnostics of some lines: from tables if they are sure, from the linter otherwise."""
-        found = self._diagnose(lines) if self._diagnose else None
-        if found is None:
+        diagnostics = self._diagnose(lines) if self._diagnose else None
+        if diagnostics is None:
             self.n_lint_calls += 1
-            found = self.linter.check(self.text(lines))
-        return found
+            diagnostics = self.linter.check(self.text(lines))
+        return diagnostics
 
     @staticmethod
-    def _keys(found: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:
+    def _keys(diagnostics: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:
         """Diagnostics as (code, line index); a line beyond the text counts as its last (pitfall 6)."""
         last = len(lines) - 1
-        return frozenset((item.code, lines[min(max(item.blamed_line() - 1, 0), last)]) for item in found)
+        return frozenset(
+            (item.code, lines[min(max(item.blamed_line() - 1, 0), last)]) for item in diagnostics
+        )
 
     def _dependents(self, lines: Iterable[int], state: State) -> State:
         """The given lines of a state with all that the layout says must leave with them."""
