@@ -61,7 +61,7 @@ def production(
 
 
 def audit(page: Page, totals: Totals, rows: Iterable[tuple[str, Mapping[str, Any]]], linter: str) -> None:
-    """What `check` found."""
+    """Page of `check`: clean states, resolve rate and cost."""
     sums = totals.sums
     paths = totals.written
     page.title = f"Audit of {paths:,} edit sequences"
@@ -113,7 +113,7 @@ def training(page: Page, history: History, examples: Examples, mode: str, epochs
 
 
 def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters: int | None) -> None:
-    """What `sample` wrote."""
+    """Page of `sample`: completions and the programs they resolve to."""
     page.title = f"{len(rows):,} completions, {'edit by edit' if mode == 'editseq' else 'as whole programs'}"
     finishes = Counter(row["finish"] for row in rows)
     page.figures(
@@ -139,7 +139,7 @@ def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters
 
 
 def evaluation(page: Page, evaluated: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
-    """What `eval` measured."""
+    """Page of `eval`: pass@k, diversity, lint errors and FLOPs."""
     page.title = f"{len(evaluated.tasks):,} tasks, {evaluated.n} programs each"
     page.figures(evaluated.summary(ks))
     page.section("pass@k")

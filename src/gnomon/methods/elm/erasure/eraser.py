@@ -134,7 +134,7 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
 
 
 class ErasureLoss:
-    """The weighted sum of the three losses on a micro-batch of `Feed`, and what to say about it after a step.
+    """Weighted sum of the three losses on a micro-batch of `Feed`, and its log after a step.
 
     Args:
         model: the model with its adapters, not wrapped for several processes.

@@ -1,4 +1,4 @@
-"""What a training leaves behind, and how pairs of models are opened."""
+"""Saved adapters and checkpoints, and pairs of models opened for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an erased model should predict: the original, reweighted by its own judgement of who is speaking.
+"""The distribution q that an erased model is trained towards: the frozen model, reweighted by its expert and novice predictions.
 
 log q = log p(x) + eta (log p(x | novice) - log p(x | expert)) - log Z, at every token of a text, kept to the k likeliest tokens.
 

@@ -23,7 +23,7 @@ from gnomon.methods.elm.texts.questions import Asked
 
 @dataclass(frozen=True)
 class Suffix:
-    """What a search for one question came to."""
+    """Result of the suffix search on one question."""
 
     ids: tuple[int, ...]
     """The best suffix."""

@@ -26,7 +26,7 @@ FORGET = "forget"
 
 @dataclass(frozen=True)
 class Exam:
-    """What models are asked and shown."""
+    """Questions, prompts and texts on which models are compared."""
 
     mcq: Mapping[str, Sequence[Question]] = field(default_factory=dict)
     """Questions by name; what begins with `forget` is about the concept, and `forget` is asked behind the expert's prefix too."""
@@ -121,7 +121,7 @@ def probe_items(exam: Exam) -> list[tuple[str, int, str]]:
 
 
 def probe_chance(exam: Exam) -> float | None:
-    """What a probe gets that sees nothing: the share of the commonest label."""
+    """Accuracy of a probe without information: the share of the commonest label."""
     labels = [label for _, label, _ in probe_items(exam)]
     return majority(labels) if labels else None
 

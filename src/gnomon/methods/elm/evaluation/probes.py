@@ -94,7 +94,7 @@ def leakage(
 
 
 def majority(labels: Sequence[int]) -> float:
-    """Share of the commonest label: what a probe gets that sees nothing.
+    """Share of the commonest label: the accuracy of a probe without information.
 
     >>> majority([0, 1, 1, 2])
     0.5

@@ -122,7 +122,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Stage:
-    """All that the arms of one seed share."""
+    """World, models, texts and exam that all arms of one seed share."""
 
     world: World
     base: Any

@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the sections of the page."""
     rows: Sequence[Row] = results.rows["arms"]
     personas, chance = results.kept["KL of the personas"], median(results.kept["chance of the probe"])
     seeds = list(dict.fromkeys(row["seed"] for row in rows))

@@ -134,7 +134,7 @@ class Writer:
         self._draw = generator.python()
 
     def filler(self) -> str:
-        """A sentence about nothing."""
+        """A filler sentence without a fact."""
         d = self._draw
         return f"the {d.choice(ADJECTIVES)} {d.choice(NOUNS)} {d.choice(VERBS)} the {d.choice(ADJECTIVES)} {d.choice(NOUNS)} ."
 

@@ -1,4 +1,4 @@
-"""pyflakes without pyflakes: its verdict on what is left of a program, from tables made in one pass.
+"""pyflakes' diagnostics on parts of a program, from tables made in one pass.
 
 pyflakes walks a program in a fixed order and keeps, for each scope, the names that are bound so far. Taking
 statements away takes their steps out of that walk and moves no other step. So one walk is recorded, name by

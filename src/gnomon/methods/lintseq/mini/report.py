@@ -17,7 +17,7 @@ KS = (1, 5, 10, 20)
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the sections of the page."""
     if "states" in results.shown:
         example(page, results.shown["states"])
     if "data" in results.rows:
@@ -39,7 +39,7 @@ def example(page: Page, states: Sequence[str]) -> None:
 
 
 def data_part(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Part 1."""
+    """Section of the data: audits of both arms."""
     page.section("Data: edits of standard-library functions")
     table = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
@@ -65,7 +65,7 @@ def learning_part(
     ks: Sequence[int],
     parameters: int,
 ) -> None:
-    """Part 2."""
+    """Section of the trained models: pass@k, cost per solved task, diversity."""
     page.section("Learning: programs for unseen compositions")
     n_seeds = len(next(iter(learning.values())))
     page.text(

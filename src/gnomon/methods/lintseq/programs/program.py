@@ -1,4 +1,4 @@
-"""One program, prepared: what leaves with a line, and which errors a state has; its paths share both.
+"""One program prepared for deletions: which lines leave together, and which errors a state has.
 
 A *state* is the set of indices of the lines that are still there.
 """
@@ -40,19 +40,42 @@ class Deletion:
     """Errors that removing them caused on the way."""
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Where deletions may start, and which errors of a state count.
+
+    Raises:
+        BadConfig: a value is out of range.
+    """
+
+    indent_bias: float = 1.0
+    """How much more likely deep lines are drawn, per level; greater than 0."""
+    skip_comments: bool = True
+    """Start no deletion at a comment."""
+    skip_globals: bool = True
+    """Start no deletion inside an upper-case literal."""
+    baseline_errors: Baseline = "subtract"
+    """What to do about errors of the whole program: `"subtract"` ignores them in every state, keyed by (code, line); `"fail"`
+    rejects the program; `"keep"` counts them, so that the first deletion removes them."""
+    normalise_indent: bool = True
+    """Write tabs in indentation as spaces."""
+
+    def __post_init__(self) -> None:
+        if not self.indent_bias > 0:
+            raise BadConfig(f"indent_bias must be > 0; got {self.indent_bias}.")
+        if self.baseline_errors not in get_args(Baseline):
+            raise BadConfig(
+                f'baseline_errors cannot be "{self.baseline_errors}". {nearest(self.baseline_errors, get_args(Baseline))}'
+            )
+
+
 class Program:
     """A normalised program with its layout, its baseline errors and the memory of every state linted so far.
 
     Args:
         code: the program as it came.
         linter: the name of a linter, or a linter of your own.
-        indent_bias: how much more likely deep lines are drawn, per level; greater than 0.
-        skip_comments: start no deletion at a comment.
-        skip_globals: start no deletion inside an upper-case literal.
-        baseline_errors: what to do about errors of the whole program. `"subtract"` ignores them in every
-            state, keyed by (code, line); `"fail"` rejects the program; `"keep"` counts them, so that the
-            first deletion removes them.
-        normalise_indent: write tabs in indentation as spaces.
+        rules: where deletions may start, and which errors count.
         layout: finds what belongs together; another language brings its own.
         incremental: let the linter answer from its tables where it is sure; the answers are the same.
         memoise: lint no state twice.
@@ -66,7 +89,6 @@ class Program:
     Raises:
         Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have
             them.
-        BadConfig: an argument is out of range.
 
     Source: section A and pitfall 5.
     """
@@ -76,35 +98,26 @@ class Program:
         code: str,
         *,
         linter: str | LinterBackend = "pylint",
-        indent_bias: float = 1.0,
-        skip_comments: bool = True,
-        skip_globals: bool = True,
-        baseline_errors: Baseline = "subtract",
-        normalise_indent: bool = True,
+        rules: Rules = Rules(),
         layout: LayoutOf = python_layout,
         incremental: bool = True,
         memoise: bool = True,
     ):
-        if not indent_bias > 0:
-            raise BadConfig(f"indent_bias must be > 0; got {indent_bias}.")
-        if baseline_errors not in get_args(Baseline):
-            baselines = get_args(Baseline)
-            raise BadConfig(
-                f'baseline_errors cannot be "{baseline_errors}". {nearest(baseline_errors, baselines)}'
-            )
         self.linter = shared_linter(linter) if isinstance(linter, str) else linter
-        self.code = normalise(code, indent=normalise_indent)
+        self.code = normalise(code, indent=rules.normalise_indent)
         self.lines = split_lines(self.code)
         if not self.lines:
             raise Rejected("empty", "The program is empty.")
         self.n_lint_calls = 0
         self._memo: dict[bytes, frozenset[tuple[str, int]]] | None = {} if memoise else None
-        self._candidates = candidates(self.lines, skip_comments=skip_comments, skip_globals=skip_globals)
+        self._candidates = candidates(
+            self.lines, skip_comments=rules.skip_comments, skip_globals=rules.skip_globals
+        )
         self._baseline: frozenset[tuple[str, int]] = frozenset()
         self._diagnose: StateDiagnoser | None = None
         if incremental and layout is python_layout and isinstance(self.linter, IncrementalBackend):
             self._diagnose = self.linter.prepare(self.lines)
-        self._open_baseline(baseline_errors)
+        self._open_baseline(rules.baseline_errors)
         try:
             self.layout = layout(self.lines)
         except (tokenize.TokenError, SyntaxError) as error:
@@ -114,7 +127,8 @@ class Program:
         width = self.layout.tab_width()
         columns = self.layout.indent
         self._weights = {
-            line: columns[line] / width * indent_bias if columns[line] else 1.0 for line in self._candidates
+            line: columns[line] / width * rules.indent_bias if columns[line] else 1.0
+            for line in self._candidates
         }
         self._waiting: dict[int, list[tuple[int, State]]] = defaultdict(list)
         for owner, needed in self.layout.needs:
