@@ -21,4 +21,4 @@ for analysis in lm.analyse((0.5, 1.0, 2.0)):
     print(
         f"temperature {row['temperature']}: |lambda_2| {row['|lambda_2|']:.3f}, mixing time {row['t_mix(1/4)']}"
     )
-print("greedy decoding ends in", [lm.label(state) for state in lm.greedy_cycle().states])
+print("greedy decoding ends in", [lm.label(state) for state in lm.greedy_cycle().members])
