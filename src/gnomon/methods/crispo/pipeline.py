@@ -33,8 +33,8 @@ from gnomon.methods.crispo.search.store import (
     HISTORY,
     SEARCH,
     SUFFIX,
+    SavedSearch,
     Store,
-    Told,
     dspy,
     promptfoo,
     whole,
@@ -139,7 +139,7 @@ def searched(cfg: Searching, run: Run, task: Task, data: Data) -> None:
             kept = f" The best prompt so far is in {so_far}." if so_far.exists() else ""
             raise BudgetSpent(f"{error}{kept}") from None
         store.save(result.history, result.calls, result.best)
-        told = Told.read(run.folder)
+        told = SavedSearch.read(run.folder)
         if result.saved_calls:
             run.page.figures({"task calls saved by racing": result.saved_calls})
         pages.search(run.page, told)
@@ -179,7 +179,7 @@ def _on_test(
     return score_table(list(several), found, metrics)
 
 
-def _leave(run: Run, told: Told, rows: Sequence[Example]) -> None:
+def _leave(run: Run, told: SavedSearch, rows: Sequence[Example]) -> None:
     """Name the files of a finished search, and write the prompt in the forms of other tools."""
     prompt = whole(told.search["main"], told.best["prompt"])
     write_json(run.artifact("promptfoo", run.folder / "promptfoo.json"), promptfoo(prompt, rows))

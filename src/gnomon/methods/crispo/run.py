@@ -91,9 +91,9 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
 def show(cfg: config.Show, run: Run) -> None:
     """The prompts, critiques and curve of a search, finished or not."""
     from gnomon.methods.crispo.report import pages
-    from gnomon.methods.crispo.search.store import Told
+    from gnomon.methods.crispo.search.store import SavedSearch
 
-    told = Told.read(Path(cfg.source))
+    told = SavedSearch.read(Path(cfg.source))
     run.plan(prompts=len(told.prompts), steps=len(told.search["steps"]) - 1)
     run.page.title = f"The search in {cfg.source}"
     if told.search["simulated"]:

@@ -126,6 +126,11 @@ class Scale:
     """Of searches with other critics, of postscripts and of key phrases."""
     model: ModelScale
 
+    @property
+    def device(self) -> str:
+        """Where the task model is trained."""
+        return self.model.device
+
 
 SCALES = {
     "smoke": Scale(2, (6, 6, 6), 5, 5, ModelScale(2, 4, 32, 2, 2, 3e-3, (4, 4, 4), 1, max_tokens=8)),

@@ -17,7 +17,7 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.crispo.report.tree import draw_tree
 from gnomon.methods.crispo.scoring.metrics import STAND_IN
-from gnomon.methods.crispo.search.store import Told
+from gnomon.methods.crispo.search.store import SavedSearch
 
 # Numbers about a search: how fast it found what it found, how far it looked around, and how far train and dev disagree.
 
@@ -29,7 +29,7 @@ def search_figures(told: Any, metric: str) -> dict[str, Any]:
     """The figures of a search.
 
     Args:
-        told: a `store.Told`.
+        told: a `store.SavedSearch`.
         metric: which metric's curve.
 
     Returns:
@@ -99,7 +99,7 @@ TOP = 10
 """Prompts in the table."""
 
 
-def search(page: Page, told: Told, metric: str | None = None) -> None:
+def search(page: Page, told: SavedSearch, metric: str | None = None) -> None:
     """A search: figures, curve, tree, front, the best prompts and what was refused.
 
     Args:
@@ -137,7 +137,7 @@ def search(page: Page, told: Told, metric: str | None = None) -> None:
         )
 
 
-def _returned(page: Page, told: Told) -> None:
+def _returned(page: Page, told: SavedSearch) -> None:
     best, first = told.best, told.prompts[0]
     if copies := best["copies"]:
         page.text(
@@ -156,7 +156,7 @@ def _returned(page: Page, told: Told) -> None:
     )
 
 
-def _curve(page: Page, told: Told, metric: str) -> None:
+def _curve(page: Page, told: SavedSearch, metric: str) -> None:
     steps = told.search["steps"]
     series: dict[str, list[tuple[float, float]]] = {
         f"best so far on {split}": [(step["step"], step["values"][split][metric]) for step in steps]
@@ -175,7 +175,7 @@ def _curve(page: Page, told: Told, metric: str) -> None:
     page.lines(series, x_label="step", y_label=metric, caption=f"{metric} over the search")
 
 
-def front(page: Page, told: Told) -> None:
+def front(page: Page, told: SavedSearch) -> None:
     """Prompts on dev by the first two metrics, those that none beats joined by a line."""
     one, other = told.search["metrics"][:2]
     there = [
@@ -214,7 +214,7 @@ def _share(value: float, values: Sequence[float]) -> float:
     return (value - min(values)) / ((max(values) - min(values)) or 1.0)
 
 
-def _table(page: Page, told: Told, metrics: Sequence[str]) -> None:
+def _table(page: Page, told: SavedSearch, metrics: Sequence[str]) -> None:
     sign = {one["name"]: 1 if one["higher_is_better"] else -1 for one in told.search["metrics"]}
     there = [prompt for prompt in told.prompts if "dev" in prompt["scores"]]
     there.sort(key=lambda p: -sign[metrics[0]] * p["scores"]["dev"][metrics[0]])

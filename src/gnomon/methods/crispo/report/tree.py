@@ -10,7 +10,7 @@ from typing import Any
 from gnomon.core.files import room_file
 from gnomon.core.report import Page
 from gnomon.core.report.markup import printable
-from gnomon.methods.crispo.search.store import Told
+from gnomon.methods.crispo.search.store import SavedSearch
 
 COLUMN, ROW, MARGIN = 34, 30, 26
 """Pixels from step to step, from prompt to prompt, and around the drawing."""
@@ -18,7 +18,7 @@ FEW_STEPS = 25
 """With more steps than this, every fifth one is named."""
 
 
-def draw_tree(page: Page, told: Told, metric: Mapping[str, Any]) -> None:
+def draw_tree(page: Page, told: SavedSearch, metric: Mapping[str, Any]) -> None:
     """Add the tree of a search to a page; without its script every prompt stands folded below the drawing.
 
     Args:
@@ -109,7 +109,7 @@ def word_diff(before: str, after: str) -> list[tuple[str, str]]:
     return [(kind, printable(text)) for kind, text in pieces]
 
 
-def _card(prompts: Sequence[Mapping[str, Any]], i: int, told: Told) -> dict[str, Any]:
+def _card(prompts: Sequence[Mapping[str, Any]], i: int, told: SavedSearch) -> dict[str, Any]:
     """What is said about one prompt."""
     prompt = prompts[i]
     parent = prompt["parent"]
@@ -144,7 +144,7 @@ def _value(prompt: Mapping[str, Any], metric: Mapping[str, Any]) -> float | None
     return None if value is None else float(value)
 
 
-def _percent(value: float, told: Told, name: str) -> float:
+def _percent(value: float, told: SavedSearch, name: str) -> float:
     metric = next(one for one in told.search["metrics"] if one["name"] == name)
     return 100 * value if (metric["low"], metric["high"]) == (0.0, 1.0) else value
 

@@ -11,7 +11,7 @@ __getattr__, __dir__ = exports(
         "nearest_text": "proposals",
         "BEST": "store",
         "Store": "store",
-        "Told": "store",
+        "SavedSearch": "store",
         "dspy": "store",
         "promptfoo": "store",
         "read_prompt": "store",

@@ -84,7 +84,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Told:
+class SavedSearch:
     """A search as its folder tells it."""
 
     prompts: list[dict[str, Any]]
@@ -93,7 +93,7 @@ class Told:
     """`search.json`."""
 
     @classmethod
-    def read(cls, folder: Path) -> Told:
+    def read(cls, folder: Path) -> SavedSearch:
         """The search in a run folder, finished or not.
 
         Raises:
@@ -154,7 +154,7 @@ def read_prompt(path: Path) -> Finished:
     """
     file, k = path, None
     if path.is_dir():
-        k = Told.read(path).search["k"]
+        k = SavedSearch.read(path).search["k"]
         file = path / BEST
     try:
         text = file.read_bytes().decode("utf-8")
