@@ -19,17 +19,18 @@ from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran,
 from gnomon.methods.crispo.mini.models import train_writer
 from gnomon.methods.crispo.mini.world import HINTED, PROMPT, SCALES, TAG, Scale, World, both_metrics
 from gnomon.methods.crispo.scoring.calls import LLMs
-from gnomon.methods.crispo.scoring.evaluation import evaluate
+from gnomon.methods.crispo.scoring.evaluation import Setup, evaluate
 from gnomon.methods.crispo.scoring.metrics import open_metrics
 from gnomon.methods.crispo.search.loop import tune_suffix
 from gnomon.methods.crispo.search.store import Store
-from gnomon.methods.crispo.search.task import Result
+from gnomon.methods.crispo.search.task import POSTSCRIPT, Result, Task
 
 EPS = 0.02
 """What a constrained postscript may lose of the first metric on dev."""
 INVENTION = 0.5
 """Chance of each kind of invention, where a postscript is tuned."""
 CHECKPOINT_ROWS, CHECKPOINT_STEPS = (34, 33, 33), 10
+ROLES = ("task", "critic", "optimizer")
 OPRO, CRISPO, BLIND = SEARCHES[:3]
 
 
@@ -165,17 +166,17 @@ def _suffixes(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
         }
         with part.asking(roles, SETTINGS) as models:
             llms = LLMs(**models)
-            main = run_arm(CRISPO, world, rng, steps=5, task=llms.task, run=part).chosen[5].text
+            main = run_arm(CRISPO, world, rng, steps=5, models={"task": llms.task}, run=part).chosen[5].text
             for arm, select in (("with postscript", "rank"), ("with constrained postscript", "pareto")):
                 cfg = SearchConfig(steps=scale.dose_steps, recheck=0, select=select, eps=EPS)  # type: ignore[arg-type]
                 results[arm] = tune_suffix(
-                    main, world.train, world.dev, llms, metrics, cfg, rng=rng, answer_tag=TAG
+                    main, world.train, world.dev, llms, metrics, cfg, task=Task([POSTSCRIPT], TAG), rng=rng
                 )
             ranked = results["with postscript"]
             # Measured as copies: what a candidate did on test is no part of the search.
             prompts = [ranked.history.candidates[0], *(result.best for result in results.values())]
             copies = [replace(candidate, measured={}) for candidate in prompts]
-            tested = evaluate(copies, world.test, llms.task, metrics, main=main, answer_tag=TAG)
+            tested = evaluate(copies, world.test, llms, metrics, Setup(TAG, main))
         for arm, measured in zip(("without", *results), tested, strict=True):
             values = [metric.aggregate(measured.scores[metric.name]) for metric in metrics]
             for name, value in zip(("first metric", "second metric"), values, strict=True):
@@ -203,13 +204,11 @@ def _is_best_ranked(result: Result) -> float:
 def _keyphrases(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     """Houses that want facts told which only the key phrases show: with and without them, with and without a search."""
     for i in range(scale.worlds):
-        world = World.draw(part.rng.child("salient", i), scale.rows, salient=True)
         (rouge,) = open_metrics(["rouge1"])
+        world = replace(World.draw(part.rng.child("salient", i), scale.rows, salient=True), metric=rouge)
         for names, prompt in ((("plain", "crispo only"), PROMPT), (("key phrases only", "both"), HINTED)):
-            ran = run_arm(
-                CRISPO, world, part.rng.child("keyphrases", i), steps=scale.dose_steps, prompt=prompt, metric=rouge,
-                run=part,
-            )  # fmt: skip
+            rng, arm = part.rng.child("keyphrases", i), replace(CRISPO, prompt=prompt)
+            ran = run_arm(arm, world, rng, steps=scale.dose_steps, run=part)
             for name, step in zip(names, (0, scale.dose_steps), strict=True):
                 out.score(name, "ROUGE-1 F", ran.test[step], i)
                 row = {"part": "keyphrases", "world": i, "arm": name}
@@ -223,27 +222,24 @@ def _trained(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     world = World.draw(
         inner.rng.child("world"), sizes.rows, longest=sizes.lengths, fewest=sizes.fewest, most=sizes.most
     )
+    world = replace(world, max_tokens=sizes.max_tokens)
     default = (world.default[0] % sizes.lengths, *world.default[1:])
     folder = out.artifact("writer", train_writer(default, sizes, inner))
     with part.asking({"task": Role(f"hf:{folder}", batch_size=64)}, SETTINGS) as models:
         for arm in (OPRO, CRISPO):
             rng, steps = part.rng.child("trained"), sizes.search_steps
-            ran = run_arm(
-                arm, world, rng, steps=steps, task=models["task"], max_tokens=sizes.max_tokens, run=part
-            )
+            ran = run_arm(arm, world, rng, steps=steps, models=models, run=part)
             _note("model", arm.name, seed, ran, out)
             out.score(arm.name, MODEL_AT_5, ran.test[min(5, sizes.search_steps)])
 
 
 def _checkpoint(model: Path, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     """CriSPO and OPRO with one model of the user's in all roles; nothing is simulated here, and nothing is claimed."""
-    world = World.draw(part.rng.child("checkpoint"), CHECKPOINT_ROWS)
+    world = replace(World.draw(part.rng.child("checkpoint"), CHECKPOINT_ROWS), max_tokens=160)
     with part.asking({"all three": Role(f"hf:{model}", batch_size=32)}, SETTINGS) as models:
         for arm in (OPRO, CRISPO):
-            rng, everyone = part.rng.child("checkpoint"), models["all three"]
-            ran = run_arm(
-                arm, world, rng, steps=CHECKPOINT_STEPS, everyone=everyone, max_tokens=160, run=part
-            )
+            rng, everyone = part.rng.child("checkpoint"), dict.fromkeys(ROLES, models["all three"])
+            ran = run_arm(arm, world, rng, steps=CHECKPOINT_STEPS, models=everyone, run=part)
             _note("checkpoint", arm.name, seed, ran, out)
 
 

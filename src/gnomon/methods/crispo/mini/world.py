@@ -5,7 +5,7 @@ Sizes of the miniature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gnomon.core.rng import Rng
@@ -31,6 +31,10 @@ class World:
     train: list[Example]
     dev: list[Example]
     test: list[Example]
+    metric: Metric = field(default_factory=lambda: metric_of(style_score, "style"))
+    """By which prompts are searched."""
+    max_tokens: int = 512
+    """Longest summary, in tokens."""
 
     @classmethod
     def draw(
@@ -54,11 +58,11 @@ class World:
         draw = rng.child("style").python()
         style, drawn = (tuple(draw.randrange(4) for _ in range(8)) for _ in range(2))
         style = (draw.randrange(longest), *style[1:])
-        splits = (
-            [as_example(one) for one in draw_documents(n, style, rng, name=name, **documents)]
+        train, dev, test = (
+            list(map(as_example, draw_documents(n, style, rng, name=name, **documents)))
             for name, n in zip(("train", "dev", "test"), sizes, strict=True)
         )
-        return cls(style, drawn if default is None else default, *splits)
+        return cls(style, drawn if default is None else default, train, dev, test)
 
     @property
     def writer(self) -> str:

@@ -6,6 +6,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "Asker": "calls",
+        "Decoding": "calls",
         "Measured": "candidates",
         "best_of": "candidates",
         "sort_keys": "candidates",

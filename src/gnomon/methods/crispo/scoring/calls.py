@@ -16,6 +16,18 @@ Role = Literal["task", "critic", "optimizer"]
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """Lengths and temperature of what the models of a search write."""
+
+    max_tokens: int = 512
+    """Longest answer to the task, in tokens."""
+    meta_tokens: int = 1024
+    """Longest critique or proposal, in tokens."""
+    temperature: float = 1.0
+    """Of critic and optimiser; the task is done at 0."""
+
+
+@dataclass(frozen=True)
 class LLMs:
     """The models of a search; one may play all parts."""
 
@@ -25,16 +37,13 @@ class LLMs:
     """Compares predictions with references."""
     optimizer: LLM
     """Writes new prompts."""
+    decoding: Decoding = Decoding()
+    """How all of them are asked."""
 
     @classmethod
-    def of(cls, llm: LLM) -> LLMs:
+    def of(cls, llm: LLM, decoding: Decoding | None = None) -> LLMs:
         """One model in all parts, the paper's setting."""
-        return cls(llm, llm, llm)
-
-    @property
-    def all(self) -> list[LLM]:
-        """The different models, each once."""
-        return list({id(one): one for one in (self.task, self.critic, self.optimizer)}.values())
+        return cls(llm, llm, llm, decoding or Decoding())
 
 
 @dataclass(frozen=True)
@@ -58,32 +67,22 @@ class Call:
 
     def row(self) -> dict[str, Any]:
         """The call as a line of `calls.jsonl`: the request by a short hash of all its fields."""
-        told = {name: value for name, value in vars(self).items() if name != "request"}
-        return told | {"hash": request_key(self.request)[:12]}
+        columns = {name: value for name, value in vars(self).items() if name != "request"}
+        return columns | {"hash": request_key(self.request)[:12]}
 
 
 class Asker:
-    """Asks, keeps the book, and stops a search where an answer is missing: a missing answer must not pass for a bad one.
+    """Requests to the models of a search, and the list of those that were answered.
+
+    A search stops where an answer is missing: a missing answer must not pass for a bad one.
 
     Args:
-        llms: who is asked.
-        seed: of the run, for endpoints that know seeds.
-        max_tokens: longest answer to the task.
-        meta_tokens: longest critique or proposal.
-        temperature: of critic and optimiser.
+        llms: the models.
+        seed: of the run, for endpoints that take seeds.
     """
 
-    def __init__(
-        self,
-        llms: LLMs,
-        *,
-        seed: int = 0,
-        max_tokens: int = 512,
-        meta_tokens: int = 1024,
-        temperature: float = 1.0,
-    ) -> None:
+    def __init__(self, llms: LLMs, *, seed: int = 0) -> None:
         self.llms, self.seed = llms, seed
-        self.max_tokens, self.meta_tokens, self.temperature = max_tokens, meta_tokens, temperature
         self.calls: list[Call] = []
         """Calls of finished steps."""
         self.counts: Counter[str] = Counter()
@@ -103,11 +102,11 @@ class Asker:
             LLMFailure: there is no answer; the message says to what.
             BudgetSpent: the budget has no room for it.
         """
-        is_task = role == "task"
+        is_task, decoding = role == "task", self.llms.decoding
         request = ask(
             text,
-            temperature=0.0 if is_task else self.temperature,
-            max_tokens=self.max_tokens if is_task else self.meta_tokens,
+            temperature=0.0 if is_task else decoding.temperature,
+            max_tokens=decoding.max_tokens if is_task else decoding.meta_tokens,
             seed=self.seed,
             draw=draw,
         )

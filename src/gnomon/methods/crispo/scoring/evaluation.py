@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gnomon.core.llm.base import LLM
@@ -71,6 +72,22 @@ RACING_SHARE = 3
 """Racing decides after one in so many rows."""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How prompts are filled, how often each row is asked, and where its answer stands."""
+
+    answer_tag: str | None = "summary"
+    """The answer stands inside this tag; None: it is the whole reply."""
+    main: str | None = None
+    """The fixed prompt before a postscript; None: candidates are whole prompts."""
+    neighbours: Neighbours | None = None
+    """Fills the example slot; None where no prompt has it."""
+    k: int = 15
+    """Key phrases, for prompts that are texts and not candidates of a search."""
+    repeat: int = 1
+    """How often each row is asked; scores are means."""
+
+
 class Evaluator:
     """Fills prompts, asks the task model, scores.
 
@@ -78,11 +95,8 @@ class Evaluator:
         asker: asks.
         splits: name -> rows.
         metrics: what is measured.
-        answer_tag: where the answer stands in a reply; None: the whole reply is the answer.
-        main: the fixed prompt before a postscript; None: candidates are whole prompts.
+        setup: how prompts are filled and answers read.
         slots: of the first prompt: what of a row the model is given.
-        neighbours: fills the example slot.
-        repeat: how often each row is asked; scores are means.
         rng: which rows racing asks first.
     """
 
@@ -91,17 +105,13 @@ class Evaluator:
         asker: Asker,
         splits: Mapping[str, Sequence[Example]],
         metrics: Sequence[Metric],
+        setup: Setup,
         *,
-        answer_tag: str | None,
-        main: str | None = None,
         slots: Sequence[str] = ("input",),
-        neighbours: Neighbours | None = None,
-        repeat: int = 1,
         rng: Rng | None = None,
     ) -> None:
-        self.asker, self.splits, self.metrics = asker, splits, list(metrics)
-        self.answer_tag, self.main, self.slots = answer_tag, main, list(slots)
-        self.neighbours, self.repeat, self.rng = neighbours, repeat, rng or Rng(0)
+        self.asker, self.splits, self.metrics, self.setup = asker, splits, list(metrics), setup
+        self.slots, self.rng = list(slots), rng or Rng(0)
         self.sources = {split: [row.source(slots) for row in rows] for split, rows in splits.items()}
         self._examples: dict[str, list[str]] = {}
         self.saved = 0
@@ -109,9 +119,9 @@ class Evaluator:
 
     def prompt(self, candidate: Candidate, split: str, place: int) -> str:
         """What the task model is asked: the filled prompt, and behind it the postscript as it stands."""
-        template = candidate.text if self.main is None else self.main
+        template = candidate.text if self.setup.main is None else self.setup.main
         filled = fill(template, self._values(template, candidate.k, split, place))
-        if self.main is None or not candidate.text:
+        if self.setup.main is None or not candidate.text:
             return filled
         return f"{filled}\n\n{candidate.text}"
 
@@ -129,8 +139,8 @@ class Evaluator:
 
     def _near(self, split: str) -> list[str]:
         if split not in self._examples:
-            assert self.neighbours is not None
-            self._examples[split] = self.neighbours.texts(self.splits[split])
+            assert self.setup.neighbours is not None
+            self._examples[split] = self.setup.neighbours.texts(self.splits[split])
         return self._examples[split]
 
     async def measure(self, candidate: Candidate, split: str, *, first_draw: int = 0) -> None:
@@ -145,7 +155,7 @@ class Evaluator:
         said = await self._ask(candidate, split, places, first_draw)
         found = await self._scored(said, split, places)
         if first_draw:
-            found = _pooled(candidate.measured[split], found, first_draw, self.repeat)
+            found = _pooled(candidate.measured[split], found, first_draw, self.setup.repeat)
         self._note(candidate, split, found)
 
     async def race(self, candidate: Candidate, split: str, bar: float) -> None:
@@ -169,7 +179,7 @@ class Evaluator:
         found = await self._scored(said, split, order[:first])
         scores = [metric.better(value) for value in found.scores[metric.name]]
         if upper_bound(scores, rows) < bar:
-            self.saved += (rows - first) * self.repeat
+            self.saved += (rows - first) * self.setup.repeat
             candidate.measured[split] = Measured(found.rows, found.predictions, found.scores, complete=False)
             return None
         said |= await self._ask(candidate, split, order[first:], 0)
@@ -180,7 +190,7 @@ class Evaluator:
     ) -> dict[int, list[str]]:
         """Place of a row -> a prediction per repeat."""
         rows = self.splits[split]
-        draws = range(first_draw, first_draw + self.repeat)
+        draws = range(first_draw, first_draw + self.setup.repeat)
         pairs = [(place, draw) for place in places for draw in draws]
         answers = await side_by_side(
             self._answer(
@@ -197,7 +207,7 @@ class Evaluator:
 
     async def _answer(self, text: str, what: str, draw: int) -> str:
         reply = await self.asker.ask("task", text, what, draw=draw)
-        return answer_in(reply.text, self.answer_tag)
+        return answer_in(reply.text, self.setup.answer_tag)
 
     async def _scored(self, said: Mapping[int, Sequence[str]], split: str, places: Sequence[int]) -> Measured:
         """Predictions with their scores, away from the loop that asks."""
@@ -211,7 +221,7 @@ class Evaluator:
                     for values in zip(
                         *(
                             metric.score([said[place][draw] for place in places], rows, sources)
-                            for draw in range(self.repeat)
+                            for draw in range(self.setup.repeat)
                         ),
                         strict=True,
                     )
@@ -263,62 +273,64 @@ def needed_slots(text: str) -> list[str]:
 def evaluate(
     prompts: Sequence[str | Candidate],
     rows: Sequence[Example],
-    llm: LLM,
+    llm: LLM | LLMs,
     metrics: Sequence[Metric],
+    setup: Setup | None = None,
     *,
-    answer_tag: str | None = "summary",
-    main: str | None = None,
-    neighbours: Neighbours | None = None,
-    k: int = 15,
-    repeat: int = 1,
-    max_tokens: int = 512,
     seed: int = 0,
     calls: list[Call] | None = None,
 ) -> list[Measured]:
-    """What each prompt does on the rows, all pairs of prompt and row asked side by side.
+    """Measure prompts on rows, all pairs of prompt and row asked side by side.
 
     Args:
         prompts: texts with slots, or candidates of a search.
         rows: what to measure on.
-        llm: the task model.
+        llm: the task model; as `LLMs`, with a longest answer of its own.
         metrics: what is measured.
-        answer_tag: the answer stands inside this tag; None: it is the whole reply.
-        main: the fixed prompt, where `prompts` are postscripts.
-        neighbours: fills the example slot.
-        k: key phrases, for prompts that are texts.
-        repeat: how often each row is asked.
-        max_tokens: longest answer.
-        seed: of the search, so that what it asked is known; for endpoints that know seeds.
-        calls: every call is entered here.
+        setup: how prompts are filled and answers read; None takes the defaults.
+        seed: of the search, so that its requests are read from the cache; for endpoints that take seeds.
+        calls: every call is appended here.
 
     Raises:
         BadInput: a prompt cannot be filled from every row.
         LLMFailure: the model did not answer.
     """
+    setup = setup or Setup()
     candidates = [
-        one if isinstance(one, Candidate) else Candidate(number, one, k=k)
-        for number, one in enumerate(prompts)
+        prompt if isinstance(prompt, Candidate) else Candidate(number, prompt, k=setup.k)
+        for number, prompt in enumerate(prompts)
     ]
-    for text in {one.text for one in candidates} if main is None else {main}:
-        check_slots(text, rows, has_encoder=neighbours is not None)
-    asker = Asker(LLMs.of(llm), seed=seed, max_tokens=max_tokens)
-    evaluator = Evaluator(
-        asker,
-        {"test": rows},
-        metrics,
-        answer_tag=answer_tag,
-        main=main,
-        slots=needed_slots(candidates[0].text if main is None else main),
-        neighbours=neighbours,
-        repeat=repeat,
-    )
-    run_async(side_by_side([evaluator.measure(one, "test") for one in candidates]))
+    for text in {candidate.text for candidate in candidates} if setup.main is None else {setup.main}:
+        check_slots(text, rows, has_encoder=setup.neighbours is not None)
+    asker = Asker(llm if isinstance(llm, LLMs) else LLMs.of(llm), seed=seed)
+    slots = needed_slots(candidates[0].text if setup.main is None else setup.main)
+    evaluator = Evaluator(asker, {"test": rows}, metrics, setup, slots=slots)
+    run_async(side_by_side([evaluator.measure(candidate, "test") for candidate in candidates]))
     if calls is not None:
         calls += asker.close_step()
-    return [one.measured["test"] for one in candidates]
+    return [candidate.measured["test"] for candidate in candidates]
 
 
-def compare(one: Measured, other: Measured, metric: Metric) -> Interval:
-    """By how much `one` is better than `other`, a paired bootstrap over rows; above 0 is better whichever way the metric goes."""
-    a, b = ([metric.better(value) for value in side.scores[metric.name]] for side in (one, other))
+def compare(tuned: Measured, baseline: Measured, metric: Metric) -> Interval:
+    """Difference of two prompts' mean scores, with a paired bootstrap over rows.
+
+    Above 0 `tuned` is better, whichever way the metric goes.
+    """
+    a, b = ([metric.better(value) for value in side.scores[metric.name]] for side in (tuned, baseline))
     return paired_difference([a], [b])
+
+
+def score_table(
+    names: Sequence[str], measured: Sequence[Measured], metrics: Sequence[Metric]
+) -> list[dict[str, Any]]:
+    """A row per prompt and metric: score, and the difference from the first prompt with its interval."""
+    rows = []
+    for name, of_prompt in zip(names, measured, strict=True):
+        for metric in metrics:
+            score = metric.aggregate(of_prompt.scores[metric.name])
+            row: dict[str, Any] = {"prompt": name, "metric": metric.name, "score": score}
+            if of_prompt is not measured[0]:
+                gain = compare(of_prompt, measured[0], metric)
+                row["better than the first by"] = (gain.estimate, gain.low, gain.high)
+            rows.append(row)
+    return rows

@@ -140,7 +140,7 @@ class Critic:
         if not places:
             return None
         count, room = token_counter(self.asker.llms.critic)
-        limit = self.context_tokens or (None if room is None else room - self.asker.meta_tokens)
+        limit = self.context_tokens or (None if room is None else room - self.asker.llms.decoding.meta_tokens)
         text = self.question(candidate, places)
         while limit is not None and count(text) > limit and len(places) > 1:
             places = places[:-1]

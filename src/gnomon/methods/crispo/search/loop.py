@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.examples.data import KEYPHRASES, Example, repair, slots_in
-from gnomon.methods.crispo.examples.neighbours import Neighbours
 from gnomon.methods.crispo.scoring.calls import Asker, LLMs
 from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step, best_of
 from gnomon.methods.crispo.scoring.evaluation import Evaluator, needed_slots, side_by_side
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Search:
-    """One search under way; arguments are those of `optimize`."""
+    """A search: propose, measure, criticise, choose. Arguments are those of `optimize`."""
 
     def __init__(
         self,
@@ -39,23 +38,13 @@ class Search:
         metrics: Sequence[Metric],
         cfg: SearchConfig,
         rng: Rng,
-        neighbours: Neighbours | None,
         on_step: OnStep | None,
     ) -> None:
-        slots = check_task(task, train, dev, metrics, cfg, neighbours is not None)
+        slots = check_task(task, train, dev, metrics, cfg)
         self.task, self.cfg, self.asker, self.on_step = task, cfg, asker, on_step
         self.history = History(metrics, policy=cfg.select, eps=cfg.eps, weights=cfg.weights)
-        self.evaluator = Evaluator(
-            asker,
-            {"train": train, "dev": dev},
-            metrics,
-            answer_tag=task.answer_tag,
-            main=task.main,
-            slots=slots,
-            neighbours=neighbours,
-            repeat=cfg.repeat,
-            rng=rng,
-        )
+        splits = {"train": train, "dev": dev}
+        self.evaluator = Evaluator(asker, splits, metrics, task.setup(cfg.repeat), slots=slots, rng=rng)
         sources = self.evaluator.sources["train"]
         self.critic = Critic(
             asker,
@@ -228,54 +217,31 @@ def optimize(
     cfg: SearchConfig | None = None,
     *,
     rng: Rng | None = None,
-    max_tokens: int = 512,
-    meta_tokens: int = 1024,
-    temperature: float = 1.0,
-    neighbours: Neighbours | None = None,
     on_step: OnStep | None = None,
 ) -> Result:
     """Search for a better prompt, or with `task.main` for a postscript.
 
-    Every choice is a function of `rng` and every answer of its request and draw: with models that remember what they said (see
-    `gnomon.core.llm.connect`), a search that was stopped repeats itself without paying and goes on where it was.
+    Every choice is a function of `rng` and every answer of its request and draw: with models whose replies are kept (see
+    `gnomon.core.llm.asking`), a search that was stopped repeats itself without paying and goes on where it was.
 
     Args:
         task: prompts to begin with, and what they are for.
         train: rows that prompts are scored and criticised on.
         dev: rows that the result is chosen by; none of them is ever shown to critic or optimiser.
-        llms: the three models.
+        llms: the three models, and how long their answers may be.
         metrics: what is measured; several are weighed by `cfg.select`.
         cfg: how to search; None takes the paper's numbers.
         rng: every random choice.
-        max_tokens: longest answer to the task.
-        meta_tokens: longest critique or proposal.
-        temperature: of critic and optimiser.
-        neighbours: fills the example slot.
-        on_step: told of every step.
+        on_step: called after every step.
 
     Raises:
         BadInput: rows or prompts cannot be used; the message names the row.
         LLMFailure: a model did not answer.
         BudgetSpent: the budget ended; what was answered is in the cache.
     """
-    search = Search(
-        task,
-        train,
-        dev,
-        Asker(
-            llms,
-            seed=(rng or Rng(0)).seed,
-            max_tokens=max_tokens,
-            meta_tokens=meta_tokens,
-            temperature=temperature,
-        ),
-        metrics,
-        cfg or SearchConfig(),
-        rng or Rng(0),
-        neighbours,
-        on_step,
-    )
-    return run_async(search.run())
+    rng = rng or Rng(0)
+    asker = Asker(llms, seed=rng.seed)
+    return run_async(Search(task, train, dev, asker, metrics, cfg or SearchConfig(), rng, on_step).run())
 
 
 def tune_suffix(
@@ -286,10 +252,7 @@ def tune_suffix(
     metrics: Sequence[Metric],
     cfg: SearchConfig | None = None,
     *,
-    postscripts: Sequence[str] | None = None,
-    answer_tag: str | None = "summary",
-    critic: str | Path | None = None,
-    optimizer: str | Path | None = None,
+    task: Task | None = None,
     **more: Any,
 ) -> Result:
     """Search for a postscript behind a finished prompt: automatic suffix tuning.
@@ -303,12 +266,9 @@ def tune_suffix(
         llms: as in `optimize`.
         metrics: the metric to keep, then those to raise.
         cfg: how to search.
-        postscripts: to begin with; None takes a plain request to stay faithful.
-        answer_tag: as in `Task`.
-        critic: as in `Task`.
-        optimizer: as in `Task`.
-        **more: as in `optimize`.
+        task: postscripts to begin with, the answer's tag and templates; None: a plain request to stay faithful.
+        **more: `rng` and `on_step`, as in `optimize`.
     """
-    first = list(postscripts) if postscripts is not None else [POSTSCRIPT]
-    task = Task(["", *(text for text in first if text)], answer_tag, main, critic, optimizer)
+    task = task or Task([POSTSCRIPT])
+    task = replace(task, prompts=["", *filter(None, task.prompts)], main=main)
     return optimize(task, train, dev, llms, metrics, cfg, **more)

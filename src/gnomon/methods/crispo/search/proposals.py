@@ -138,7 +138,7 @@ class Optimizer:
             for i in self.few_shots(history, attempt)
         ]
         count, room = token_counter(self.asker.llms.optimizer)
-        limit = self.context_tokens or (None if room is None else room - self.asker.meta_tokens)
+        limit = self.context_tokens or (None if room is None else room - self.asker.llms.decoding.meta_tokens)
         text = self._written(shown, pairs)
         if limit is None or count(text) <= limit:
             return text, tuple(one.number for one in shown)

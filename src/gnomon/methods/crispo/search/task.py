@@ -9,9 +9,10 @@ from pathlib import Path
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.examples.data import Example, check_apart, check_slots, copied
+from gnomon.methods.crispo.examples.neighbours import Neighbours
 from gnomon.methods.crispo.scoring.calls import Call
 from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
-from gnomon.methods.crispo.scoring.evaluation import needed_slots
+from gnomon.methods.crispo.scoring.evaluation import Setup, needed_slots
 from gnomon.methods.crispo.scoring.metrics import Metric
 
 OnStep = Callable[[Step, History, Sequence[Call]], None]
@@ -36,6 +37,12 @@ class Task:
     """A template in place of the critic's."""
     optimizer: str | Path | None = None
     """A template in place of the optimiser's."""
+    neighbours: Neighbours | None = None
+    """Fills the example slot; None where no prompt has it."""
+
+    def setup(self, repeat: int = 1) -> Setup:
+        """How its prompts are filled and their answers read, each row asked `repeat` times."""
+        return Setup(self.answer_tag, self.main, self.neighbours, repeat=repeat)
 
     @property
     def filled(self) -> str:
@@ -65,7 +72,6 @@ def check_task(
     dev: Sequence[Example],
     metrics: Sequence[Metric],
     cfg: SearchConfig,
-    has_encoder: bool,
 ) -> list[str]:
     """Refuse what cannot work, before anything is paid for. Returns the slots that hold a row."""
     for name, rows in (("train", train), ("dev", dev)):
@@ -80,15 +86,15 @@ def check_task(
     texts = task.prompts if task.main is None else [task.main]
     slots = needed_slots(texts[0])
     for text in texts:
-        check_slots(text, [*train, *dev], has_encoder=has_encoder)
+        check_slots(text, [*train, *dev], has_encoder=task.neighbours is not None)
         if odd := [name for name in needed_slots(text) if name not in slots]:
             raise BadInput(
                 f"A prompt has a slot that the first one has not ({odd[0]}). Give all the same slots."
             )
     check_apart({"train": train, "dev": dev}, slots)
     for text in (*task.prompts, *([task.main] if task.main else [])):
-        if found := copied(text, dev, inputs=True):
+        if copies := copied(text, dev, inputs=True):
             raise BadInput(
-                f'A prompt to begin with holds the text of row "{found[0]}" of dev. Take it out of one of them.'
+                f'A prompt to begin with holds the text of row "{copies[0]}" of dev. Take it out of one of them.'
             )
     return slots
