@@ -11,7 +11,7 @@ from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.crispo import Example, SearchConfig, tune_suffix
 from gnomon.methods.crispo.report import calls_to, layout, lineage, mean_distance, search_figures, word_diff
 from gnomon.methods.crispo.report import search as draw
-from gnomon.methods.crispo.search import BEST, Store, SavedSearch, dspy, promptfoo, read_prompt, whole
+from gnomon.methods.crispo.search import BEST, SavedSearch, Store, dspy, promptfoo, read_prompt, whole
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,16 @@ from gnomon.core.study import Out, Part, Results, Study
 from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, Mini, SearchConfig
 from gnomon.methods.crispo.mini import report
 from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, run_arm
-from gnomon.methods.crispo.mini.models import train_writer
-from gnomon.methods.crispo.mini.world import HINTED, PROMPT, SCALES, TAG, Scale, World, both_metrics
+from gnomon.methods.crispo.mini.world import (
+    HINTED,
+    PROMPT,
+    SCALES,
+    TAG,
+    Scale,
+    World,
+    both_metrics,
+    train_writer,
+)
 from gnomon.methods.crispo.scoring.calls import LLMs
 from gnomon.methods.crispo.scoring.evaluation import Setup, evaluate
 from gnomon.methods.crispo.scoring.metrics import open_metrics
@@ -202,7 +210,7 @@ def _is_best_ranked(result: Result) -> float:
 
 
 def _keyphrases(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
-    """Houses that want facts told which only the key phrases show: with and without them, with and without a search."""
+    """References with facts that only the key phrases show: with and without phrases, with and without a search."""
     for i in range(scale.worlds):
         (rouge,) = open_metrics(["rouge1"])
         world = replace(World.draw(part.rng.child("salient", i), scale.rows, salient=True), metric=rouge)

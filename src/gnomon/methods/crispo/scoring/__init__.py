@@ -1,4 +1,4 @@
-"""Prompts measured: metrics, calls, candidates and their evaluation."""
+"""Evaluation of prompts: metrics, requests to models, candidates and their scores."""
 
 from gnomon.lazy import exports
 

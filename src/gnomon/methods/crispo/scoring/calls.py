@@ -1,4 +1,4 @@
-"""Asking the three models of a search, and the book of every call that was made."""
+"""Requests to the three models of a search, and the record of every call."""
 
 from __future__ import annotations
 
@@ -51,17 +51,16 @@ class Call:
     """One request that was answered."""
 
     role: Role
-    """Who was asked."""
+    """The model's role."""
     what: str
-    """What for: prompt and row, or step and attempt."""
+    """Purpose: prompt and row, or step and attempt."""
     request: Request
-    """What was asked."""
     tokens_in: int
     """Tokens of the request."""
     tokens_out: int
     """Tokens of the answer."""
     latency_s: float
-    """Seconds to the answer, when it was first given."""
+    """Seconds to the answer; of a cached one, when it was first given."""
     finish: str
     """Why it ended: stop, length or refusal."""
 
@@ -90,16 +89,16 @@ class Asker:
         self._open: list[Call] = []
 
     async def ask(self, role: Role, text: str, what: str, *, draw: int = 0) -> Reply:
-        """The answer of one model.
+        """Ask one model.
 
         Args:
-            role: which.
-            text: what is asked.
-            what: what for, for messages and the book.
-            draw: number of the repeat; another one is asked anew.
+            role: the model's role.
+            text: the request.
+            what: its purpose, for messages and `calls.jsonl`.
+            draw: number of the repeat; each is a request of its own.
 
         Raises:
-            LLMFailure: there is no answer; the message says to what.
+            LLMFailure: there is no answer; the message names the purpose.
             BudgetSpent: the budget has no room for it.
         """
         is_task, decoding = role == "task", self.llms.decoding
@@ -132,9 +131,9 @@ class Asker:
         return reply
 
     def close_step(self) -> list[Call]:
-        """Enter the calls since the last time into the book, sorted by what they were for, and return them.
+        """Append the calls since the last step to `calls` and return them.
 
-        The book is the same however the answers came in.
+        They are sorted by purpose, so that `calls.jsonl` is the same in whatever order answers arrive.
         """
         new = sorted(self._open, key=lambda call: (call.role, _natural(call.what)))
         self._open.clear()
@@ -143,12 +142,12 @@ class Asker:
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """What to sort texts by so that 2 comes before 10."""
+    """Sort key by which 2 comes before 10."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
 def token_counter(llm: LLM) -> tuple[Callable[[str], int], int | None]:
-    """What counts the tokens of a text for a model, and the model's positions where they are known.
+    """A function that counts a text's tokens for a model, and the model's positions where they are known.
 
     A model in this process counts with its own tokenizer; for others the count is an estimate, rather high than low.
     """

@@ -1,4 +1,4 @@
-"""New prompts: critiques, proposals, the loop and what it leaves behind."""
+"""The search: critiques, proposals, the loop and its files."""
 
 from gnomon.lazy import exports
 

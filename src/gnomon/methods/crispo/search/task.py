@@ -1,4 +1,4 @@
-"""What a search is for, what it gives back, and what is refused before anything is paid for."""
+"""Task and result of a search, and the checks before any model is asked."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from gnomon.methods.crispo.scoring.evaluation import Setup, needed_slots
 from gnomon.methods.crispo.scoring.metrics import Metric
 
 OnStep = Callable[[Step, History, Sequence[Call]], None]
-"""Called with each step, everything tried so far and every call so far; step 0 are the given prompts."""
+"""Called with each step, the history and every call so far; step 0 are the given prompts."""
 
 
 POSTSCRIPT = "Stay faithful to the input: do not write anything that it does not say."
-"""The postscript to begin with."""
+"""The default first postscript."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What prompts are for."""
+    """The first prompts of a search, and how they are completed and criticised."""
 
     prompts: Sequence[str]
     """Prompts to begin with; where a postscript is tuned, postscripts."""
@@ -52,7 +52,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found."""
+    """The outcome of a search."""
 
     best: Candidate
     """The best prompt on dev."""
@@ -61,9 +61,9 @@ class Result:
     front: Sequence[Candidate]
     """Prompts that no other beats in every metric on dev."""
     calls: list[Call]
-    """Every request that was answered."""
+    """Every answered request."""
     saved_calls: int = 0
-    """Calls that racing spared."""
+    """Task calls that racing saved."""
 
 
 def check_task(
@@ -73,7 +73,7 @@ def check_task(
     metrics: Sequence[Metric],
     cfg: SearchConfig,
 ) -> list[str]:
-    """Refuse what cannot work, before anything is paid for. Returns the slots that hold a row."""
+    """Refuse what cannot work, before any call is paid for. Returns the slots that hold fields of a row."""
     for name, rows in (("train", train), ("dev", dev)):
         if not rows:
             raise BadInput(f"{name} has no rows. Give 50 to 100 pairs of input and output.")
