@@ -132,10 +132,10 @@ class _Marked:
 
 
 def _check_names(saved: Mapping[str, Any], settings: type, file: Path) -> None:
-    known = set(_names(settings)) | set(_names(RunOptions))
+    names = set(_names(settings)) | set(_names(RunOptions))
     for name in flatten(saved):
-        if name not in known:
-            raise BadConfig(f'{file}: there is no setting "{name}". {nearest(name, known)}')
+        if name not in names:
+            raise BadConfig(f'{file}: there is no setting "{name}". {nearest(name, names)}')
 
 
 def _names(settings: type, prefix: str = "") -> list[str]:

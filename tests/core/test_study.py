@@ -290,7 +290,8 @@ def test_exit_codes(tmp_path, monkeypatch, capsys, compare, required, code):
     modules = {
         "": {},
         ".config": {"Mini": Settings},
-        ".mini": {"mini": lambda cfg, run: declared.run(cfg, run)},
+        ".mini": {},
+        ".mini.study": {"mini": lambda cfg, run: declared.run(cfg, run)},
     }
     for name, names in modules.items():
         module = ModuleType(f"gnomon.methods.some_room{name}")

@@ -96,14 +96,14 @@ class Run:
             self._open(fresh)
 
     def _open(self, fresh: bool) -> None:
-        known = is_run_folder(self.folder)
-        if self.folder.exists() and not known and any(self.folder.iterdir()):
+        is_ours = is_run_folder(self.folder)
+        if self.folder.exists() and not is_ours and any(self.folder.iterdir()):
             raise BadInput(f"{self.folder} exists and is not a run folder. Choose another with --out.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if known and fresh:
+        if is_ours and fresh:
             self._empty()
-        elif known and (changed := self._changed()):
+        elif is_ours and (changed := self._changed()):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
@@ -117,14 +117,14 @@ class Run:
 
     def _changed(self) -> list[str]:
         """What differs from the settings that the folder was made with, and matters."""
-        known, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
-        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (known, now)]
+        before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
+        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (before, now)]
         return differences(*matter)
 
     def _environment(self) -> dict[str, Any]:
         """What `env.json` holds: what ran, and what it ran on."""
-        told = {"method": self.method, "verb": self.verb, "command": self.command}
-        return told | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
+        identity = {"method": self.method, "verb": self.verb, "command": self.command}
+        return identity | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
 
     def _empty(self) -> None:
         for path in self.folder.iterdir():
@@ -164,8 +164,8 @@ class Run:
             PlanShown: this is a dry run.
         """
         if self._dry:
-            known = {name: value() if callable(value) else value for name, value in costs.items()}
-            raise PlanShown(to_plain(known))
+            plan = {name: value() if callable(value) else value for name, value in costs.items()}
+            raise PlanShown(to_plain(plan))
 
     def log(self, **numbers: Any) -> None:
         """Append one row to `metrics.jsonl`."""

@@ -48,8 +48,8 @@ async def complete_texts(
     url, name = split_endpoint(endpoint)
     client = open_client(url, retries=retries)
 
-    async def one(asked: tuple[str, int]) -> TextReply:
-        prompt, seed = asked
+    async def one(pair: tuple[str, int]) -> TextReply:
+        prompt, seed = pair
         try:
             answer = await client.completions.create(
                 model=name,
