@@ -13,7 +13,7 @@ import pytest
 from gnomon import cli, registry, verbs
 from gnomon.core.claims import Claim, decide
 from gnomon.core.rng import Rng
-from gnomon.core.run import Run
+from gnomon.core.run import Run, Start
 from gnomon.core.study import Miniature, Part, Study, check_parts, means, write_summary
 from gnomon.errors import BadConfig, UserError
 
@@ -128,7 +128,7 @@ def test_a_part_has_the_seed_s_folder_and_random_numbers(tmp_path):
 
 
 def test_a_dry_run_runs_no_part(tmp_path):
-    run = Run(tmp_path / "run", method="some-room", verb="mini", dry=True)
+    run = Run(tmp_path / "run", method="some-room", verb="mini", start=Start(dry=True))
     with pytest.raises(Exception, match="dry run") as shown:
         study().run(Settings(seeds=2), run)
     assert shown.value.plan == {"seeds": [0, 1], "steps": 6}
