@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gnomon.core.report import Page
+from gnomon.methods.sigext.extractor.model import Settings
+from gnomon.methods.sigext.extractor.training import Trained, Tuned
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.summaries import colours
 from gnomon.methods.sigext.summaries.evaluation import STAND_IN, Evaluation
 from gnomon.methods.sigext.summaries.summaries import Summary, pair_up
-
-if TYPE_CHECKING:
-    from gnomon.methods.sigext.extractor.model import Settings
-    from gnomon.methods.sigext.extractor.training import Trained, Tuned
 
 SHOWN = 6
 """Documents to look at, at most."""

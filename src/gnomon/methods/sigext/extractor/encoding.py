@@ -1,7 +1,4 @@
-"""Documents as the encoder reads them, and which tokens belong to which phrase, in either of two ways.
-
-From scores of tokens to scores of phrases: the mean over each phrase's tokens, for all phrases of a batch at once.
-"""
+"""Documents as tokens, the tokens of each phrase, and phrase scores from token scores."""
 
 from __future__ import annotations
 
@@ -143,7 +140,19 @@ class DocumentEncoder:
         )
 
 
-# From scores of tokens to scores of phrases: the mean over each phrase's tokens, for all phrases of a batch at once.
+def longest_input(config: Any) -> int:
+    """Tokens that a model reads at most, those that begin and end a text included.
+
+    RoBERTa's and Longformer's positions begin behind the padding id; models without a table of positions have no limit here.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return 1_000_000
+    begins_late = config.model_type in ("roberta", "xlm-roberta", "longformer", "camembert")
+    return int(positions) - (config.pad_token_id + 1 if begins_late else 0)
+
+
+# Phrase scores
 
 
 def phrase_scores(logits: Float[Tensor, "B T 2"], spans: Sequence[Sequence[TokenSpan]]) -> list[list[float]]:
@@ -154,6 +163,8 @@ def phrase_scores(logits: Float[Tensor, "B T 2"], spans: Sequence[Sequence[Token
     Args:
         logits: of the token classifier.
         spans: first token and the one behind the last of each phrase, one list per row.
+
+    Source: the paper's phrase score, the mean of log p(salient) over the phrase's tokens.
     """
     marks = logits.float().log_softmax(-1)[..., 1].double()
     running = torch.nn.functional.pad(marks.cumsum(1), (1, 0)).cpu()  # [B, T + 1]

@@ -1,14 +1,11 @@
-"""Rows: documents with their reference summaries, their candidate phrases and the phrases' labels.
-
-Rows for training: phrases and labels found shard by shard, and training and validation rows drawn from one source or several.
-"""
+"""Rows: documents with reference summaries, candidate phrases and labels; read, prepared in shards, and drawn for training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.documents import text_id
@@ -18,9 +15,6 @@ from gnomon.core.text import check_language, stopwords
 from gnomon.errors import BadInput
 from gnomon.methods.sigext.phrases.labels import Rule, label
 from gnomon.methods.sigext.phrases.phrases import Phrase, clean_scientific, cut, extract_phrases
-
-if TYPE_CHECKING:
-    from gnomon.methods.sigext.config import Train
 
 DOCUMENT_TOKENS, REFERENCE_TOKENS = 6000, 510
 """Longest beginning of a document and of a summary that phrases are looked for in, in tokens of `phrases.tokens`."""
@@ -184,7 +178,7 @@ def label_figures(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-# Rows for training: phrases and labels found shard by shard, and training and validation rows drawn from one source or several.
+# Rows for training
 
 
 @dataclass(frozen=True)
@@ -237,34 +231,50 @@ def checked(
         yield where, raw
 
 
-def draw(cfg: Train, reading: Reading, columns: Columns, rng: Rng) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows: drawn at random, an equal share from each source, none in both.
+@dataclass(frozen=True)
+class Split:
+    """Sources and numbers of the rows to train on and to validate with."""
+
+    sources: tuple[str, ...]
+    """Each gives an equal share of the rows."""
+    validation: str | None = None
+    """Source of the validation rows. None: rows of `sources` that are not trained on, at most a third."""
+    n_train: int = 1000
+    n_validation: int = 200
+    limit: int | None = None
+    """Only so many rows from the start of each source. None: all."""
+
+
+def draw(split: Split, reading: Reading, columns: Columns, rng: Rng) -> tuple[list[Row], list[Row]]:
+    """Draw training and validation rows at random, none in both.
 
     Args:
-        cfg: where rows come from and how many.
+        split: sources and numbers.
         reading: how phrases are found.
         columns: names of the columns.
-        rng: where they are drawn.
+        rng: the order of the rows.
 
     Raises:
         BadInput: a row cannot be used, or the validation source shares a document with the training rows.
     """
-    sources = (cfg.source, *cfg.more)
+    sources = split.sources
     train: list[Row] = []
     held_out: list[Row] = []
     for i, source in enumerate(sources):
-        rows = read_rows(source, reading, columns, limit=cfg.limit)
+        rows = read_rows(source, reading, columns, limit=split.limit)
         if len(sources) > 1:  # ids of different sets may be the same
             rows = [replace(row, id=f"{source}: {row.id}") for row in rows]
         rng.child("rows", i).python().shuffle(rows)
-        n_held_out = 0 if cfg.validation else min(_share(cfg.n_validation, i, len(sources)), len(rows) // 3)
-        n_train = _share(cfg.n_train, i, len(sources))
+        n_held_out = (
+            0 if split.validation else min(_share(split.n_validation, i, len(sources)), len(rows) // 3)
+        )
+        n_train = _share(split.n_train, i, len(sources))
         train += rows[n_held_out : n_held_out + n_train]
         held_out += rows[:n_held_out]
-    if cfg.validation and cfg.n_validation:
-        held_out = read_rows(cfg.validation, reading, columns, limit=cfg.n_validation)
+    if split.validation and split.n_validation:
+        held_out = read_rows(split.validation, reading, columns, limit=split.n_validation)
     shared = {row.document for row in train} & {row.document for row in held_out}
-    if cfg.validation and shared:
+    if split.validation and shared:
         raise BadInput(
             f"{len(shared)} validation documents are trained on as well: the threshold and the epoch would be chosen on known text."
         )

@@ -5,7 +5,6 @@ from gnomon.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "longest_input": "baselines",
         "page_rank": "baselines",
         "by_lines": "evaluation",
         "copy_rate": "evaluation",

@@ -17,7 +17,9 @@ from torch import Tensor
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.core.text import stemmer, stopwords
+from gnomon.core.text.language import LANGUAGES
 from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.methods.sigext.extractor.encoding import longest_input
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.phrases.phrases import Phrase, is_word, locate, runs, tokens
 from gnomon.methods.sigext.phrases.selection import ranking
@@ -169,8 +171,6 @@ def _yake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
     """YAKE's own keywords, at the places where they stand; those that do not stand in the text as written are left out."""
     import yake
 
-    from gnomon.core.text.language import LANGUAGES
-
     extractor = yake.KeywordExtractor(lan=LANGUAGES[language], n=3, top=100)
     found = []
     for row in rows:
@@ -240,15 +240,3 @@ class Encoder:
             likeness = (vectors[1:] @ vectors[0]).tolist()
             found.append([row.phrases[i] for i in ranking(likeness)])
         return found
-
-
-def longest_input(config: Any) -> int:
-    """Tokens that a model reads at most, those that begin and end a text included.
-
-    RoBERTa's and Longformer's positions begin behind the padding id; models without a table of positions have no limit here.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return 1_000_000
-    begins_late = config.model_type in ("roberta", "xlm-roberta", "longformer", "camembert")
-    return int(positions) - (config.pad_token_id + 1 if begins_late else 0)

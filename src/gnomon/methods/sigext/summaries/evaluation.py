@@ -1,7 +1,4 @@
-"""Summaries measured: ROUGE, length, what became of the phrases shown, and how much the document supports.
-
-Summaries from files, and summaries as the judge of a number of phrases.
-"""
+"""Evaluation of summaries: ROUGE, length, uptake of the phrases shown, and support by the document."""
 
 from __future__ import annotations
 
@@ -9,25 +6,23 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core import records
+from gnomon.core.llm import LLM
 from gnomon.core.metrics.rouge import KINDS, Kind, rouge, rouge_tokens
 from gnomon.core.metrics.stats import Interval, mean_interval, paired_difference
 from gnomon.core.metrics.support import SupportScorer, content, token_support
 from gnomon.core.text import sentences
 from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.sigext.extractor.training import Score
 from gnomon.methods.sigext.phrases.data import Columns, Reading, Row, to_row
 from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.summaries.prompts import Template
 from gnomon.methods.sigext.summaries.summaries import Sampling, Summary, pair_up, room_of, summarise
-
-if TYPE_CHECKING:
-    from gnomon.core.llm import LLM
-    from gnomon.methods.sigext.config import TuneK
-    from gnomon.methods.sigext.extractor.training import Judge
 
 RESAMPLES = 2000
 """Of every bootstrap."""
@@ -41,7 +36,7 @@ Faithfulness = Callable[[Sequence[str], Sequence[str]], list[float]]
 
 @dataclass(frozen=True)
 class Arm:
-    """What one way of choosing phrases brought, over the documents that all ways share."""
+    """Metrics of one arm, over the documents that all arms have a summary of."""
 
     name: str
     """As in `Summary.name`."""
@@ -68,7 +63,7 @@ class Evaluation:
     """All arms on the same documents."""
 
     arms: dict[str, Arm]
-    """Name -> what it brought."""
+    """Name -> metrics."""
     documents: int
     """Documents measured: those that every arm has a summary of."""
     faults: dict[str, int]
@@ -258,7 +253,7 @@ def _faithfulness(ref: str, language: str) -> tuple[str, Faithfulness]:
     return scorer.name, scorer.score_many
 
 
-# Summaries from files, and summaries as the judge of a number of phrases.
+# Summaries from files, and scores of phrases by summaries
 
 
 def read_predictions(source: str, reading: Reading) -> tuple[list[Row], list[Summary]]:
@@ -295,16 +290,23 @@ def read_predictions(source: str, reading: Reading) -> tuple[list[Row], list[Sum
     return list(rows.values()), list(made.values())
 
 
-def summary_judge(rows: Sequence[Row], llm: LLM, cfg: TuneK, seed: int, language: str) -> Judge:
-    """Measures phrases by the ROUGE-1 of the summaries that a language model writes with them."""
-    from gnomon.methods.sigext.summaries.prompts import load_template
+def score_by_summaries(
+    rows: Sequence[Row], llm: LLM, template: Template, sampling: Sampling, *, concurrency: int, language: str
+) -> Score:
+    """A function that scores phrases by the ROUGE-1 of the summaries that a language model writes with them.
 
-    template = load_template(cfg.template)
-    limit, count = room_of(llm, cfg.max_tokens)
-    sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, seed)
+    Args:
+        rows: validation documents with references.
+        llm: the writer.
+        template: the request.
+        sampling: how summaries are sampled.
+        concurrency: requests under way at once.
+        language: of the stems.
+    """
+    limit, count = room_of(llm, sampling.max_tokens)
 
-    def judge(k: int, _: float, shown: list[list[Phrase]]) -> tuple[float, float, float] | None:
-        made = summarise(
+    def score(k: int, _: float, shown: list[list[Phrase]]) -> tuple[float, float, float] | None:
+        summaries = summarise(
             rows,
             {("sigext", k): shown},
             llm,
@@ -312,11 +314,11 @@ def summary_judge(rows: Sequence[Row], llm: LLM, cfg: TuneK, seed: int, language
             sampling,
             context_tokens=limit,
             count=count,
-            concurrency=cfg.asking.concurrency,
+            concurrency=concurrency,
         )
-        if all(one.fault for one in made):
+        if all(summary.fault for summary in summaries):
             return None
-        arm: Any = next(iter(evaluate(rows, made, language=language).arms.values()))
+        arm: Any = next(iter(evaluate(rows, summaries, language=language).arms.values()))
         return tuple(arm.mean(f"ROUGE-1 {what}") for what in ("precision", "recall", "F"))
 
-    return judge
+    return score

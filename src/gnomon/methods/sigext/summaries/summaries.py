@@ -15,7 +15,7 @@ from gnomon.methods.sigext.extractor.model import SigExtModel
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.phrases.phrases import Phrase
 from gnomon.methods.sigext.phrases.selection import GRANULARITIES, Granularity, as_granularity, select
-from gnomon.methods.sigext.summaries.baselines import ARMS, rank_phrases
+from gnomon.methods.sigext.summaries.baselines import ARMS, Encoder, rank_phrases
 from gnomon.methods.sigext.summaries.prompts import Template, fitted_prompt
 
 TRAINED = ("sigext", "words", "sentences")
@@ -28,9 +28,9 @@ class Summary:
     """One summary of one document."""
 
     id: str
-    """The document."""
+    """Of the document."""
     arm: str
-    """How its phrases were chosen."""
+    """As in `ALL_ARMS`."""
     k: int
     """Phrases allowed, at most; 0 for the arm none."""
     phrases: tuple[Phrase, ...]
@@ -46,8 +46,23 @@ class Summary:
 
     @property
     def name(self) -> str:
-        """Arm and number of phrases, as charts and tables tell them apart."""
+        """Arm and number of phrases, as charts and tables name them."""
         return self.arm if self.arm == "none" else f"{self.arm}, K={self.k}"
+
+    def as_record(self, row: Row) -> dict[str, Any]:
+        """A line of `predictions.jsonl`: the summary with its document and reference."""
+        return {
+            "id": self.id,
+            "arm": self.arm,
+            "k": self.k,
+            "document": row.document,
+            "summary": row.summary,
+            "phrases": [{"text": p.text, "start": p.start, "end": p.end} for p in self.phrases],
+            "prediction": self.text,
+            "fault": self.fault,
+            "document_cut": self.is_cut,
+            "summary_cut": self.is_truncated,
+        }
 
 
 @dataclass(frozen=True)
@@ -131,8 +146,6 @@ class Hints:
     def _rankings(self, arm: str) -> list[list[Phrase]]:
         if arm not in self._ranked:
             if arm == "keybert":
-                from gnomon.methods.sigext.summaries.baselines import Encoder
-
                 if self.encoder is None:
                     raise BadConfig("The arm keybert needs a text encoder. Name one with --encoder.")
                 self._ranked[arm] = Encoder(self.encoder).rank(self.rows)
