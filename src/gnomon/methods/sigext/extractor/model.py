@@ -80,14 +80,14 @@ def read_settings(folder: Path) -> Settings:
             f"{folder} has no {FILE}: it is not an extractor that `gnomon sigext train` made. Train one, or name another folder."
         )
     try:
-        told = json.loads(path.read_text("utf-8"))
-        if told.pop("format") != FORMAT:
+        fields = json.loads(path.read_text("utf-8"))
+        if fields.pop("format") != FORMAT:
             raise BadInput(f"{path} is of another format. Use the version of gnomon that wrote it.")
-        words = told.pop("stopwords")
-        reading = Reading(**told.pop("reading"))
-        tau = told.pop("tau")
-        told["trained_on"] = tuple(told["trained_on"])
-        settings = Settings(reading=reading, tau=-math.inf if tau is None else tau, **told)
+        words = fields.pop("stopwords")
+        reading = Reading(**fields.pop("reading"))
+        tau = fields.pop("tau")
+        fields["trained_on"] = tuple(fields["trained_on"])
+        settings = Settings(reading=reading, tau=-math.inf if tau is None else tau, **fields)
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{path} cannot be read. Train the extractor again, or restore the file.") from None
     if words != (here := stopwords_name(reading.language)):
@@ -99,9 +99,9 @@ def read_settings(folder: Path) -> Settings:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write `sigext.json`; a threshold of -inf is null there."""
-    told = asdict(settings) | {"tau": None if settings.tau == -math.inf else settings.tau}
+    fields = asdict(settings) | {"tau": None if settings.tau == -math.inf else settings.tau}
     stop = stopwords_name(settings.reading.language)
-    write_json(folder / FILE, {"format": FORMAT, "stopwords": stop, **told})
+    write_json(folder / FILE, {"format": FORMAT, "stopwords": stop, **fields})
 
 
 # The extractor
@@ -234,8 +234,8 @@ class SigExtModel:
         scores = [[math.nan] * len(row.phrases) for row in rows]
         lengths = [len(window.input_ids) for window in windows]
         for group in grouped(lengths, self._budget(), self._multiple):
-            for place, values in zip(group, self._forward([windows[i] for i in group]), strict=True):
-                best = scores[owners[place]]
+            for window_index, values in zip(group, self._forward([windows[i] for i in group]), strict=True):
+                best = scores[owners[window_index]]
                 for i, value in enumerate(values):
                     if not math.isnan(value) and not best[i] >= value:
                         best[i] = value

@@ -223,8 +223,8 @@ def _set_threshold(extractor: Trainable, validation: Sequence[Row]) -> None:
 
 def _best_epoch(history: History) -> float | None:
     names = f"validation recall@{AT}", "validation R-precision"
-    found = [record for record in history.records if names[0] in record]
-    best = max(found, key=lambda record: tuple(record[name] for name in names), default=None)
+    validated = [record for record in history.records if names[0] in record]
+    best = max(validated, key=lambda record: tuple(record[name] for name in names), default=None)
     return None if best is None else best["epoch"]
 
 
@@ -254,8 +254,8 @@ class _Best:
         path = self.folder / "reached.json"
         if not path.exists():
             return -1.0, -1.0
-        told = json.loads(path.read_text("utf-8"))
-        return told["recall"], told["R-precision"]
+        reached = json.loads(path.read_text("utf-8"))
+        return reached["recall"], reached["R-precision"]
 
 
 # The number of phrases and the threshold

@@ -14,6 +14,7 @@ __getattr__, __dir__ = exports(
         "SCALES": "world",
         "as_rows": "world",
         "make_rows": "world",
+        "save_encoder": "world",
         "tokenizer": "world",
     },
 )

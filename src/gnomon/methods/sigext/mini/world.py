@@ -1,4 +1,4 @@
-"""The miniature's models: an untrained Longformer, and a T5 that learns to follow hints and cannot know the policy."""
+"""Sizes, documents and models of the miniature: an untrained Longformer, and a T5 that learns to follow hints."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DOCUMENT_TOKENS, REFERENCE_TOKENS = 6000, 510
 
 @dataclass(frozen=True)
 class Reading:
-    """How phrases are found: labels and scores depend on it, so an extractor keeps it."""
+    """Settings by which phrases are found and labelled; an extractor stores them with its weights."""
 
     language: str = "english"
     """Of stop words and stems."""
@@ -43,10 +43,10 @@ class Reading:
         return extract_phrases(cut(document, DOCUMENT_TOKENS), stop=stopwords(self.language))
 
     def labels(self, phrases: Sequence[Phrase], summary: str) -> list[bool]:
-        """Whether the summary says each phrase."""
+        """Label each phrase: whether the summary contains it."""
         wanted = extract_phrases(cut(self.clean(summary), REFERENCE_TOKENS), stop=stopwords(self.language))
-        said = [phrase.text for phrase in wanted]
-        return label([phrase.text for phrase in phrases], said, self.rule, language=self.language)
+        references = [phrase.text for phrase in wanted]
+        return label([phrase.text for phrase in phrases], references, self.rule, language=self.language)
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ class Row:
     """A document, its reference summary where there is one, and its phrases once they are found."""
 
     id: str
-    """Its name."""
     document: str
-    """The document, cleaned."""
+    """Cleaned text."""
     summary: str = ""
     """The reference summary; empty where there is none."""
     phrases: tuple[Phrase, ...] = ()
@@ -139,14 +138,14 @@ def to_row(
     name = raw.get(columns.id)
     if isinstance(name, (list, dict, bool)):
         raise BadInput(f'{where}: field "{columns.id}" is no name. Name another column with --id-field.')
-    known = (columns.document, columns.summary, columns.id)
+    named = (columns.document, columns.summary, columns.id)
     document = reading.clean(document)
     row = Row(
         text_id(document) if name is None else str(name),
         document,
         summary,
         tuple(reading.phrases(document)),
-        meta={key: value for key, value in raw.items() if key not in known},
+        meta={key: value for key, value in raw.items() if key not in named},
     )
     return replace(row, labels=tuple(reading.labels(row.phrases, summary))) if summary.strip() else row
 
@@ -166,7 +165,7 @@ def _text(raw: Mapping[str, Any], column: str, where: str, what: str) -> str:
 
 
 def label_figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """How many phrases there are and how many of them the summaries say."""
+    """Counts of phrases and of positive ones."""
     phrases, positive = sum(len(row.phrases) for row in rows), sum(row.n_positive for row in rows)
     return {
         "documents": len(rows),
@@ -204,8 +203,8 @@ class PrepareStep:
             phrases += len(row.phrases)
             positive += row.n_positive
             labelled = [
-                {"text": p.text, "start": p.start, "end": p.end, "label": int(said)}
-                for p, said in zip(row.phrases, row.labels, strict=True)
+                {"text": p.text, "start": p.start, "end": p.end, "label": int(is_positive)}
+                for p, is_positive in zip(row.phrases, row.labels, strict=True)
             ]
             yield {**raw, self.columns.id: row.id, self.columns.document: row.document, "phrases": labelled}
         yield Tally({"phrases": float(phrases), "positive": float(positive)})

@@ -1,4 +1,4 @@
-"""Summaries by a language model, with and without phrases, and what they are worth."""
+"""Summaries by a language model with the phrases of any arm, and their evaluation."""
 
 from gnomon.lazy import exports
 
