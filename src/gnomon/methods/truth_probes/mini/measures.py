@@ -47,8 +47,8 @@ KNOWS = ("C2", "D", "E2")
 
 
 @dataclass(frozen=True)
-class Study:
-    """What one model showed. Every question is scored by probes that have not seen it."""
+class Findings:
+    """Measurements on one model. Every question is scored by probes that have not seen it."""
 
     greedy: dict[str, float]
     """Detector -> AUC on greedy answers: tokens by name, and baselines."""
@@ -78,12 +78,12 @@ class Study:
         other = mean_cells(self.transfer.auc, [(i, j) for i, j in pairs if SKILLS[i] != SKILLS[j]])
         return same, other
 
-    def knowing(self) -> list[int]:
-        """Rows of the questions of a kind where the model knows and does not say."""
+    def hidden_knowledge(self) -> list[int]:
+        """Rows of the questions of a kind in `KNOWS`."""
         return [i for i, one in enumerate(self.typed) if set(one.types) & set(KNOWS)]
 
 
-def study(
+def measure(
     handle: ModelHandle,
     questions: Sequence[Question],
     *,
@@ -92,8 +92,8 @@ def study(
     how: Extraction,
     seed: int,
     tasks: Sequence[str] | None = None,
-) -> Study:
-    """Ask, look inside, and measure.
+) -> Findings:
+    """Collect answers and samples, fit probes by cross-validation, and measure everything.
 
     Args:
         handle: the model.
@@ -128,7 +128,7 @@ def study(
     states = store.at(layer, "exact_last")
     kinds = {one.id: one for one in typed}
     rows = np.flatnonzero(is_greedy)
-    return Study(
+    return Findings(
         greedy=probes.greedy | _baseline_auc(scores, z, is_greedy, ways),
         sampled=probes.sampled | _baseline_auc(scores, z, ~is_greedy, ways),
         grid=probes.grid,

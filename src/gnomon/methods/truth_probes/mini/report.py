@@ -9,9 +9,10 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.truth_probes import report
 from gnomon.methods.truth_probes.errors.choice import STRATEGIES, by_type
-from gnomon.methods.truth_probes.mini.measures import Study
+from gnomon.methods.truth_probes.mini.measures import Findings
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,8 +35,10 @@ WORDS = {
 }
 
 
-def write(page: Page, detectors: Rows, choices: Rows, others: Rows, shown: Mapping[str, Study]) -> None:
-    """Everything, in order."""
+def write(page: Page, results: Results) -> None:
+    """The whole page, part by part."""
+    detectors, choices, others = (results.rows.get(name, []) for name in ("detectors", "choices", "others"))
+    shown: Mapping[str, Findings] = results.shown
     for part, one in shown.items():
         page.section(TITLES[part])
         page.text(WORDS[part])
