@@ -19,7 +19,7 @@ Site = Literal["mlp", "mlp_input", "attention", "residual"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Which model."""
+    """The model."""
 
     model: str
     """A causal model: a folder or a hub id."""
@@ -29,7 +29,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Asking(Shards):
-    """How questions are put."""
+    """Questions, prompts and lengths of answers."""
 
     LOOSE: ClassVar = (*Shards.LOOSE, "batch_size")  # type: ignore[assignment]
 
@@ -62,7 +62,7 @@ class Asking(Shards):
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """How answers are judged."""
+    """Labels of answers."""
 
     label: str = "match"
     """match: an accepted answer stands there before a wrong one; rule:module:function; or a language model as the judge, such as
@@ -75,7 +75,7 @@ class Labelling:
 
 @dataclass(frozen=True, kw_only=True)
 class Extracting:
-    """How the exact answer is found."""
+    """Location of the exact answer."""
 
     extract: str = "auto"
     """known (the accepted answer or a known wrong one), line, regex:PATTERN, rule:module:function, or a language model such as
@@ -84,7 +84,7 @@ class Extracting:
 
 @dataclass(frozen=True, kw_only=True)
 class Probing:
-    """How probes are fitted."""
+    """Fit of the probes."""
 
     c: float = 1.0
     """Inverse strength of the L2 penalty."""

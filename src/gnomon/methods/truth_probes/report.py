@@ -1,4 +1,4 @@
-"""What each verb shows on its report page."""
+"""Report pages of the verbs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answers(page: Page, rows: Sequence[Answer], title: str) -> None:
 
 
 def extracted(page: Page, rows: Sequence[Answer], dropped: Mapping[str, Any], how: str) -> None:
-    """What could be used, and what that leaves out of right and of wrong answers."""
+    """Usable answers, and the shares left out of right and of wrong ones."""
     page.title = f"Exact answers: {dropped['usable']:,} of {dropped['answers']:,} found"
     page.figures(dropped)
     page.text(
@@ -56,7 +56,7 @@ def _row(answer: Answer) -> dict[str, Any]:
 
 
 def heatmap(page: Page, grid: Grid, caption: str = "AUC of a probe at each layer and token") -> None:
-    """Layer by token."""
+    """AUC by layer and token."""
     layer, position, value = grid.best()
     page.title = f"Errors are read best at layer {layer}, {position}: AUC {value:.2f}"
     page.figures({"best AUC": value, "layer": layer, "position": position, "answers": grid.n})
@@ -141,7 +141,7 @@ def draw_transfer(page: Page, matrix: Transfer, baseline: str) -> None:
 
 
 def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
-    """How many questions of each type."""
+    """Questions of each type."""
     share = coverage(typed)
     K = typed[0].counts.samples
     page.title = f"Kinds of errors on {len(typed):,} questions, {K} samples each"
@@ -177,7 +177,7 @@ def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
 
 
 def types(page: Page, aucs: Mapping[str, Auc], typed: Sequence[Typed]) -> None:
-    """How well the greedy answer's state tells the types."""
+    """AUC of each type, from the greedy answer's state."""
     page.title = "Kinds of errors from one hidden state"
     page.figures({f"AUC, {kind}": value.value for kind, value in aucs.items()})
     rows: list[dict[str, Any]] = [
@@ -232,7 +232,7 @@ def draw_choice(page: Page, chosen: Choice, groups: Mapping[str, Sequence[int]])
 
 
 def scored(page: Page, rows: Sequence[Mapping[str, Any]], total: int) -> None:
-    """What was scored."""
+    """Scored answers and their mean P(right)."""
     chances = [row["p_right"] for row in rows if row["p_right"] is not None]
     page.title = f"{total:,} answers scored"
     page.figures({"answers": total, "mean P(right)": float(np.mean(chances)) if chances else None})

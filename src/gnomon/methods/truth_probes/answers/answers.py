@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def is_usable(self) -> bool:
-        """Judged, and with an exact answer in it."""
+        """Whether it has a label and an exact answer."""
         return (
             self.correct is not None
             and self.valid == 1
@@ -94,7 +94,7 @@ class Answer:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What tells it from every other answer of the same model."""
+        """Identity among the answers of one model: question, seed and draw."""
         return self.id, self.seed, self.draw
 
 

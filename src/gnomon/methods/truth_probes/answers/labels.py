@@ -106,7 +106,7 @@ def ask_until(
     first_temperature: float = 1.0,
     **options: Any,
 ) -> dict[int, T]:
-    """What was read from the first usable reply to each prompt; prompts without one are left out.
+    """Values read from the first usable reply to each prompt; prompts without one are left out.
 
     Args:
         llm: who is asked.
@@ -136,7 +136,7 @@ def ask_until(
 
 
 def _require(llm: LLM, replies: Sequence[Reply]) -> None:
-    """Stop where a model did not answer: a missing reply must not pass for one."""
+    """Raise where a request failed: a missing reply must not count as one that says nothing."""
     for reply in replies:
         if reply.finish == "budget":
             raise BudgetSpent(str(reply.error))

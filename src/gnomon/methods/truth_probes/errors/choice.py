@@ -23,7 +23,7 @@ FEWEST = 30
 
 @dataclass(frozen=True)
 class Choice:
-    """Which questions each strategy answers right."""
+    """Questions that each strategy answers right."""
 
     ids: tuple[str, ...]
     right: Mapping[str, NDArray[np.float64]]
@@ -52,7 +52,7 @@ def choose(
     probabilities: NDArray[np.float64],
     greedy: Sequence[Answer],
 ) -> Choice:
-    """What each strategy gives, question by question.
+    """Right or wrong of each strategy, question by question.
 
     Args:
         samples: K of every question, judged, with exact answers.
@@ -62,6 +62,8 @@ def choose(
 
     Raises:
         BadInput: a question has no greedy answer or no sample, or there is not one probability per sample.
+
+    Source: the paper (arXiv 2410.02707), section on detecting the correct answer.
     """
     if len(probabilities) != len(samples):
         raise BadInput(f"{len(samples)} samples need as many probabilities; got {len(probabilities)}.")

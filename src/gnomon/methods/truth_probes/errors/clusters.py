@@ -78,6 +78,8 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
     | D | abs(c - m) <= K/6, c > K/6, m > K/6 | c and m at least K/6, and as near |
     | E1 / E2 | u >= K/3 and c = 0 / u >= K/3 - 1 and c > 0 | u > K/3 |
 
+    Source: the paper (arXiv 2410.02707), section on error types, and its published code.
+
     >>> classify(Counts(30, 30, 0, 0, 0)), classify(Counts(30, 12, 15, 3, 0))
     (('B1',), ('C2', 'D'))
     """
@@ -107,7 +109,7 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
 
 
 def normal_form(answer: Answer) -> str:
-    """What two equal wrong answers share: a number's value, or the text without case, articles and marks around it.
+    """Common form of equal answers: a number's value, or the text without case, articles and marks around it.
 
     Nothing is compared by substring: 1 and 15 are two answers.
     """

@@ -85,6 +85,8 @@ def type_scores(
         ways: rows to train on and to test on; None: five folds.
         seed: of the folds.
         fewest: questions of each side; a type with fewer is not among the results.
+
+    Source: the paper (arXiv 2410.02707), section on predicting error types.
     """
     states = np.asarray(X)
     every = np.arange(len(typed))

@@ -65,7 +65,7 @@ class Findings:
 
     @property
     def lead(self) -> float:
-        """How far the probe at the exact answer is ahead of the answer's log-probability, in AUC on greedy answers."""
+        """AUC of the probe at the exact answer, less that of the answer's log-probability, on greedy answers."""
         return self.greedy["exact_last"] - self.greedy[LOG_PROBABILITY]
 
     def skills(self) -> tuple[float | None, float | None]:
@@ -154,7 +154,7 @@ def measure(
 
 
 def _rows_of(ids: Sequence[str], names: Sequence[str], way: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
-    """A division of the questions as one of their answers."""
+    """A division of the questions, as rows of their answers."""
     test = {names[i] for i in way[1]}
     inside = np.array([name in test for name in ids])
     return np.flatnonzero(~inside), np.flatnonzero(inside)

@@ -143,6 +143,8 @@ def over_seeds(
         position: where to read.
         seeds: one split and one resample each.
         options: of the probes.
+
+    Source: the paper (arXiv 2410.02707), appendix on implementation: 80/20 splits, layer by validation, bootstrap of the test set.
     """
     labels, aucs, layers = np.asarray(z_train, np.int64), [], []
     for seed in seeds:

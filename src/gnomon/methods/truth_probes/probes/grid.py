@@ -200,6 +200,8 @@ def generalise(
     Raises:
         BadInput: there are fewer than two tasks, or a task has too few answers of a class.
         ModelMismatch: the states do not belong together.
+
+    Source: the paper (arXiv 2410.02707), section on generalisation between tasks.
     """
     if len(tasks) < 2:
         raise BadInput(f"A generalisation matrix needs at least two tasks; got {', '.join(tasks) or 'none'}.")

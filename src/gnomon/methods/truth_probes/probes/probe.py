@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """P(class 1) = sigmoid(((x - mean) / scale) . coef + intercept)."""
+    """A linear classifier: P(class 1) = sigmoid(((x - mean) / scale) . coef + intercept)."""
 
     coef: Floats
     """[D]."""
@@ -111,6 +111,9 @@ def fit_probe(
 
     Raises:
         BadInput: shapes do not fit, a value is not finite, or there is one class only.
+
+    Source: the paper (arXiv 2410.02707), section on detecting errors: linear probes with scikit-learn's defaults. Differs: features
+    are standardised unless `options.scale` is off, which converges faster.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -174,7 +177,7 @@ WEIGHTS, CARD = "probe.safetensors", "probe.json"
 
 @dataclass(frozen=True)
 class ErrorProbe:
-    """P(the answer is right) from one hidden state."""
+    """The error detector: P(the answer is right) from one hidden state."""
 
     linear: LinearProbe
     model_id: str = ""

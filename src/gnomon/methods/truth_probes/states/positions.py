@@ -68,7 +68,7 @@ def token_span(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> tuple[int,
 
 
 class _Reach:
-    """How many characters of the answer its first tokens spell, by their number."""
+    """Characters of the answer that its first `count` tokens spell."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, answer: Answer):
         self.tokenizer, self.answer = tokenizer, answer
@@ -154,6 +154,8 @@ def baselines(
 
     Raises:
         BadInput: an answer has no exact answer, or its tokens are not known.
+
+    Source: the paper (arXiv 2410.02707), section on detecting errors: aggregated probabilities and logits.
     """
     pooled: dict[str, list[float]] = {name: [] for name in NAMES}
     for answer in answers:
