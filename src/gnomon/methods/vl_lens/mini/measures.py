@@ -1,4 +1,4 @@
-"""One seed of the miniature: everything that is measured on one trained model."""
+"""Measurements of one seed: detection, presence, places and erasure on one trained model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gnomon.methods.vl_lens.lens.detection import SCORES, detect, score, truth_o
 from gnomon.methods.vl_lens.lens.lens import LensResult, lens
 from gnomon.methods.vl_lens.lens.words import random_like, word_vector
 from gnomon.methods.vl_lens.mini.models import PROMPT, Scale
-from gnomon.methods.vl_lens.mini.scenes import Scene
+from gnomon.methods.vl_lens.mini.world import Scene
 
 ALPHAS = (1.0, 2.0, 4.0, 8.0)
 """Strengths that the sweep tries."""
@@ -32,7 +32,7 @@ BOUND = 0.05
 
 @dataclass
 class Trial:
-    """What one seed brought."""
+    """Measurements on one trained model."""
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     """Arm -> metric -> value, as the claims name them."""
@@ -69,7 +69,7 @@ class Seen:
 
 
 def measure(seen: Seen, scale: Scale, part: PartOfRun) -> Trial:
-    """Everything, in order."""
+    """All measurements, in order."""
     trial = Trial()
     writing = {"beams": 1, "max_new_tokens": 2 * scale.objects + 2, "batch_size": scale.batch_size}
     captions = describe(seen.handle, seen.pictures, PROMPT, **writing)
