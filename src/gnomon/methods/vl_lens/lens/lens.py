@@ -198,8 +198,8 @@ class Reading:
     """
 
     lens: str = "raw"
-    """`"raw"`: the stream goes straight into the output embedding, as in the paper; `"norm"`: through the final norm first, which the
-    last layer has passed already and never passes twice."""
+    """`"raw"`: the stream goes straight into the output embedding, as in the paper; `"norm"`: through the final norm first, which
+    the last layer has passed already and never passes twice."""
     topk: int | None = None
     """Only so many likeliest tokens of each place count, renormalised; all others get exactly 0. None: as the preset says."""
     preset: str = "none"
