@@ -114,9 +114,9 @@ class Round:
             if label is not None and pick.reason != "nearest":
                 self._known.append((pick.score, label))
         if shrink and self.plan.shrink is not None and not self.until_shrink:
-            scores, known = self._inside()
+            scores, weights = self._inside()
             if len(scores):
-                self.interval = self.plan.shrink(scores, known, self.interval)
+                self.interval = self.plan.shrink(scores, weights, self.interval)
         self.widths.append(self.width)
 
     def rest(self) -> list[Pick]:
@@ -155,8 +155,8 @@ class Round:
             return 0.5
         if self.plan.target == "quantile" or not self._known:
             return self.reservoir.score_at(1 - self.base_rate)
-        scores, known = self._inside()
-        return estimate(scores, known, self.interval)
+        scores, weights = self._inside()
+        return estimate(scores, weights, self.interval)
 
     def _inside(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Scores and labels of the round that lie in the interval: independent draws from the stream, given that they lie there."""

@@ -112,9 +112,9 @@ def same_words(text: str) -> int:
 def _shuffled(snippets: Iterator[Snippet], buffer: int, draws: random.Random) -> Iterator[Snippet]:
     waiting = list(islice(snippets, buffer))
     for snippet in snippets:
-        place = draws.randrange(buffer)
-        yield waiting[place]
-        waiting[place] = snippet
+        index = draws.randrange(buffer)
+        yield waiting[index]
+        waiting[index] = snippet
     draws.shuffle(waiting)
     yield from waiting
 

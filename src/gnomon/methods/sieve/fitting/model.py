@@ -203,18 +203,18 @@ class SieveModel:
 
     def join(self, scores: Floats, counts: NDArray[np.int64]) -> Floats:
         """Score of each text, [N], from what `score_snippets` gives."""
-        found = np.full(len(counts), np.nan)
+        joined = np.full(len(counts), np.nan)
         has_words = counts > 0
         if not has_words.any():
-            return found
+            return joined
         starts = (np.cumsum(counts) - counts)[has_words]
         if self.card.rule == "any":
-            found[has_words] = np.maximum.reduceat(scores, starts)
+            joined[has_words] = np.maximum.reduceat(scores, starts)
         elif self.card.rule == "mean":
-            found[has_words] = np.add.reduceat(scores, starts) / counts[has_words]
+            joined[has_words] = np.add.reduceat(scores, starts) / counts[has_words]
         else:
-            found[has_words] = scores[starts]
-        return found
+            joined[has_words] = scores[starts]
+        return joined
 
     def is_outside(self, scores: Floats) -> NDArray[np.bool_]:
         """Whether each snippet's score lies outside the range that holds 98% of the training stream's."""
@@ -284,9 +284,9 @@ class SieveModel:
 
 def _strings(column: Any, name: str) -> list[str]:
     texts = list(column)
-    for place, text in enumerate(texts):
+    for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise BadInput(
-                f'Row {place} of the batch: column "{name}" must hold text; got {type(text).__name__}.'
+                f'Row {row} of the batch: column "{name}" must hold text; got {type(text).__name__}.'
             )
     return texts

@@ -65,14 +65,14 @@ class RoundState:
     @property
     def minority_share(self) -> float:
         """Share of the rarer class among the round's verdicts."""
-        known = self.labels - self.failed
-        return min(self.passes, known - self.passes) / known if known else 0.0
+        answered = self.labels - self.failed
+        return min(self.passes, answered - self.passes) / answered if answered else 0.0
 
     @property
     def pass_share(self) -> float:
         """Share of passes among the round's verdicts."""
-        known = self.labels - self.failed
-        return self.passes / known if known else 0.0
+        answered = self.labels - self.failed
+        return self.passes / answered if answered else 0.0
 
 
 class RoundFolder:
@@ -131,14 +131,14 @@ def focal_alphas(labels: Sequence[int], rate: float) -> list[float]:
 
 def train(student: Student, rows: Sequence[Label], rate: float, rng: Rng) -> Fitted:
     """Train the student from its starting weights on all rows that have a label."""
-    known = [row for row in rows if row.label is not None]
-    labels = [int(row.label or 0) for row in known]
+    labelled = [row for row in rows if row.label is not None]
+    labels = [int(row.label or 0) for row in labelled]
     return student.fit(
-        [row.text for row in known],
+        [row.text for row in labelled],
         labels,
         focal_alphas(labels, rate),
         rng,
-        groups=[row.doc_id for row in known],
+        groups=[row.doc_id for row in labelled],
     )
 
 

@@ -201,9 +201,9 @@ def _cut_torn_line(path: Path) -> None:
         while keep > 0:
             start = max(0, keep - 65_536)
             file.seek(start)
-            found = file.read(keep - start).rfind(b"\n")
-            keep = start + found + 1 if found >= 0 else start
-            if found >= 0:
+            end_of_line = file.read(keep - start).rfind(b"\n")
+            keep = start + end_of_line + 1 if end_of_line >= 0 else start
+            if end_of_line >= 0:
                 break
         if keep < end:
             file.truncate(keep)
@@ -246,17 +246,17 @@ class HumanLabels:
         keys = [raw["snippet_id"]] if raw.get("snippet_id") else []
         keys += [same_words(raw["text"])] if isinstance(raw.get("text"), str) else []
         for key in keys:
-            before, place = self._known.setdefault(key, (label, where))
+            before, first_place = self._known.setdefault(key, (label, where))
             if before != label:
                 raise BadInput(
-                    f"{where}: the label contradicts that of the same text at {place}. Keep one of them."
+                    f"{where}: the label contradicts that of the same text at {first_place}. Keep one of them."
                 )
 
     def _judge(self, snippet: Snippet) -> Verdict:
-        found = self._known.get(snippet.snippet_id) or self._known.get(same_words(snippet.text))
-        if found is None:
+        label = self._known.get(snippet.snippet_id) or self._known.get(same_words(snippet.text))
+        if label is None:
             return Verdict(None, model=self.name, problem="the file has no label for this snippet")
-        return Verdict(found[0], "PASS" if found[0] else "FAIL", model=self.name)
+        return Verdict(label[0], "PASS" if label[0] else "FAIL", model=self.name)
 
 
 def read_table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

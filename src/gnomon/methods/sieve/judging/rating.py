@@ -92,7 +92,7 @@ def export_disagreements(
     if (folder / SHEET).exists():
         raise BadInput(f"{folder / SHEET} is there already, and may hold ratings. Use another folder.")
     rng.child("rating").python().shuffle(differ)
-    items = {f"item-{place:04d}": n for place, n in enumerate(differ[:most], 1)}
+    items = {f"item-{number:04d}": n for number, n in enumerate(differ[:most], 1)}
     words = f"{chosen.description}. PASS: {chosen.pass_} FAIL: {chosen.fail}"
     sheet = io.StringIO(newline="")
     writer = csv.writer(sheet)
@@ -118,7 +118,7 @@ def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
     Raises:
         BadInput: a file cannot be read, an item is unknown or comes twice, or a rating is no verdict; the message names the row.
     """
-    known = _read_key(key or sheet.with_name(KEY))
+    items = _read_key(key or sheet.with_name(KEY))
     ratings: dict[str, int | None] = {}
     for where, raw in read_table(sheet):
         if missing := [name for name in ("item", "human") if name not in raw]:
@@ -126,16 +126,16 @@ def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
                 f'{where}: column "{missing[0]}" is missing. Keep the columns of the sheet as they were.'
             )
         item = str(raw["item"]).strip()
-        if item not in known:
+        if item not in items:
             raise BadInput(f'{where}: item "{item}" is not in the key. Is it the key of another sheet?')
         if item in ratings:
             raise BadInput(f'{where}: item "{item}" is rated twice. Keep one row of each item.')
         ratings[item] = read_label(raw["human"], f'{where}, item "{item}"')
     rated = {item: rating for item, rating in ratings.items() if rating is not None}
-    student = sum(rating == known[item].student for item, rating in rated.items())
+    student = sum(rating == items[item].student for item, rating in rated.items())
     share = student / len(rated) if rated else math.nan
     low, high = wilson(student, len(rated))
-    return Preference(len(rated), len(known) - len(rated), student, len(rated) - student, share, low, high)
+    return Preference(len(rated), len(items) - len(rated), student, len(rated) - student, share, low, high)
 
 
 def _read_key(path: Path) -> dict[str, Disagreement]:
