@@ -1,4 +1,4 @@
-"""What each verb shows on its report page."""
+"""Report pages of the verbs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHARTED = 3.0
 
 
 def labels(page: Page, draws: Sequence[Sequence[Label]], chosen: Filter) -> None:
-    """What `label` found: the base rate, and how far the judge agrees with itself."""
+    """The base rate, and the judge's agreement with itself."""
     rows = draws[0]
     answered = [row for row in rows if row.label is not None]
     passes = sum(row.label == 1 for row in answered)
@@ -74,7 +74,7 @@ def _agreement(a: Sequence[Label], b: Sequence[Label]) -> dict[str, Any]:
 
 
 def fit(page: Page, fitted: Fit, chosen: Filter, tested: Sequence[Label]) -> None:
-    """What `fit` did: labels round by round, the threshold, a test where one was asked for, the cost."""
+    """Labels round by round, the threshold, and a test where the settings have one."""
     outcome, card, counts = fitted.outcome, fitted.model.card, fitted.store.counts()
     page.title = f'A filter for "{chosen.name}" from {len(fitted.store):,} verdicts'
     page.figures(
@@ -160,7 +160,7 @@ def _test(page: Page, fitted: Fit, tested: Sequence[Label]) -> None:
 def applied(
     page: Page, totals: Totals, card: Card, rows: Iterator[tuple[str, dict[str, Any]]], text_field: str
 ) -> None:
-    """What `apply` let through."""
+    """Documents that passed, with examples."""
     sums = totals.sums
     scored = sums.get("scored", 0)
     page.title = _title(f'{totals.read:,} documents filtered by "{card.filter["name"]}"', card)
@@ -195,7 +195,7 @@ def evaluation(
     card: Card,
     preference: Preference | None,
 ) -> None:
-    """What `eval` measured, and where judge and student differ."""
+    """Agreement of judge, student and truth, and examples of disagreement."""
     page.title = _title(f'"{card.filter["name"]}" on {figures["n"]:,} labelled snippets', card)
     page.simulated = card.is_simulated
     judged = figures["judge"]
@@ -266,7 +266,7 @@ def _comparison(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
-    """What `cost` worked out."""
+    """The bill."""
     figures = cost.figures()
     page.title = f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD"
     if cost.judge_all_usd:

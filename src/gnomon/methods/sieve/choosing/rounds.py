@@ -27,7 +27,7 @@ WIDE = 0.5
 
 @dataclass(frozen=True)
 class Pick:
-    """A snippet that deserves a label, and why."""
+    """A snippet to be labelled, with the reason."""
 
     snippet: Snippet
     score: float
@@ -170,6 +170,6 @@ class Round:
         return Pick(snippet, score, float(self.reservoir.ranks(score)), self.interval, reason)
 
     def _widen_design(self, scores: NDArray[np.float64], chosen: NDArray[np.int64]) -> None:
-        """Now every snippet of the round in this band of scores is labelled, also those that passed while nothing was picked."""
+        """Record that every snippet of the round in this band of scores is labelled, also those read while nothing was picked."""
         self.design.idle = len(scores) - (self.design.n_read - self.design.idle)
         self.design.bands.append((float(scores[chosen].min()), float(scores[chosen].max())))

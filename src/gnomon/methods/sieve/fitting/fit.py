@@ -41,7 +41,7 @@ RESERVOIR = 4096
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fit found."""
+    """Result of a fit."""
 
     student: Student
     """Trained on all labels."""
@@ -54,7 +54,7 @@ class Outcome:
     score_range: tuple[float, float]
     """1% and 99% quantile of the student's scores on the stream."""
     rounds: list[RoundState]
-    """What happened, round by round."""
+    """The rounds, in order."""
     cross: list[tuple[float, int, float]]
     """Rank by a student that had not seen it, label, and weight of each label: what the threshold rests on."""
 
@@ -120,13 +120,13 @@ class Fitting:
         return self.settings.budget - sum(state.labels for state in self.rounds)
 
     def say_exhausted(self) -> None:
-        """Tell that the stream is too short for the budget."""
+        """Warn that the stream is too short for the budget."""
         log.warning(
             "Every snippet of the stream has a label: the fit ends %d labels before its budget.", self.left
         )
 
     def prepare(self) -> None:
-        """What precedes the first round to come: adapting to unlabelled text, the seed round, or the student of an earlier run."""
+        """Everything before the next round: adapting to unlabelled text, the seed round, or the student of an earlier run."""
         start = self.folder / "start"
         if self.settings.adapt:
             if not (start / "done").exists():
@@ -313,11 +313,11 @@ class Fitting:
         return train(self.student, rows, base_rate(rows), self.rng.child("train", number))
 
     def _sample(self, count: int) -> list[Snippet]:
-        """Snippets that stand for the stream: the first of a pass of their own."""
+        """A sample of the stream: the first snippets of a pass of its own."""
         return list(itertools.islice(self.passes.pass_(-1), count))
 
     def _weighted(self) -> tuple[list[Label], NDArray[np.float64]]:
-        """All rows that have a label, and how much of the stream each stands for."""
+        """All rows that have a label, and the share of the stream that each represents."""
         rows: list[Label] = []
         weights: list[NDArray[np.float64]] = []
         for state in self.rounds:

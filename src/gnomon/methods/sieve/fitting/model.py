@@ -1,6 +1,6 @@
 """A trained filter as one object: load it, score with it, or hand it to a data library as it is.
 
-The card of a saved model: what a score of it means, and where it came from. It travels with the weights (pitfall 12).
+Its card, saved beside the weights, holds the threshold, the filter and their origin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.sieve.choosing.snippets import pieces_of
 from gnomon.methods.sieve.students import Student, open_student
 
-# The card of a saved model: what a score of it means, and where it came from. It travels with the weights (pitfall 12).
+# The card.
 
 CARD = "sieve.json"
 """Its file, beside the student's."""
@@ -39,19 +39,19 @@ class Card:
     filter: dict[str, Any]
     """The filter in words, with the keys of its file."""
     student: str
-    """What the student was opened with."""
+    """Reference that the student was opened with."""
     snippet_tokens: int
     """Longest snippet in training, in tokens of the student; applying cuts by the same rule."""
     threshold: float
     """What scores this or more passes."""
     objective: str
-    """What the threshold was chosen for."""
+    """Objective of the threshold."""
     base_rate: float
     """Share of passes in the training stream, from uniformly drawn labels."""
     score_range: list[float]
     """1% and 99% quantile of the scores of the training stream."""
     judge: str
-    """Who gave the labels."""
+    """Name of the judge."""
     is_simulated: bool
     """True when the judge was a simulator."""
     labels: dict[str, int] = field(default_factory=dict)

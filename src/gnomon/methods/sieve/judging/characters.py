@@ -1,4 +1,4 @@
-"""A judge of texts: passes those that contain one of its words, errs at known rates, reasons before its verdict."""
+"""The simulated judge: passes texts that contain one of its words, errs at set rates, reasons before its verdict."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from gnomon.methods.sieve.judging.filters import Filter, read_verdict, request_o
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REPEATS = 2
-"""How often a snippet is asked about again when the answer holds no verdict."""
+"""Further requests for a snippet when the answer holds no verdict."""
 
 LONGEST = {"cot": 1024, "direct": 16, "json": 1024}
 """Tokens of an answer, at most, for each style."""
@@ -129,7 +129,7 @@ BATCH = 32
 
 
 class ClassifierJudge:
-    """A sequence classifier that passes what it gives a probability of at least 0.5.
+    """A sequence classifier as the judge; a probability of at least 0.5 passes.
 
     Args:
         ref: a folder or a hub id; its second class, or its only output, means pass.

@@ -53,7 +53,7 @@ class Judge(Protocol):
 
 
 class JudgingStopped(BudgetSpent):
-    """The budget ended before all snippets were judged; none of the verdicts is lost.
+    """Raised when the budget ends before all snippets are judged; none of the verdicts is lost.
 
     Attributes:
         verdicts: one for each snippet, in order; None for those that were not asked.

@@ -1,4 +1,4 @@
-"""Where judge and student disagree, whom do people side with? A sheet to fill in blind, and its key in another file."""
+"""Ratings by people of snippets on which judge and student differ: a sheet to fill in blind, and its key in another file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gnomon.methods.sieve.judging.filters import Filter
 from gnomon.methods.sieve.judging.labels import read_label, read_table
 
 SHEET, KEY = "rating.csv", "rating_key.json"
-"""What raters fill in, and what they must not see."""
+"""File for the raters, and the file that they must not see."""
 
 COLUMNS = ("item", "text", "filter", "human")
 
@@ -37,16 +37,16 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Preference:
-    """Whom the raters sided with."""
+    """Share of the ratings that agree with the student, and with the judge."""
 
     n: int
     """Items rated."""
     unrated: int
     """Items left empty."""
     student: int
-    """Items on which the rater said what the student says."""
+    """Items on which the rater agrees with the student."""
     judge: int
-    """Items on which the rater said what the judge says."""
+    """Items on which the rater agrees with the judge."""
     share: float
     """Share of the student's; NaN when nothing is rated."""
     low: float
@@ -109,7 +109,7 @@ def export_disagreements(
 
 
 def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
-    """Whom a sheet that was filled in sides with.
+    """Agreement of a filled-in sheet with student and judge.
 
     Args:
         sheet: with pass or fail (1 or 0, true or false) in the column `human`; empty cells are not rated.

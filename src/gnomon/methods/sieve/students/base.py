@@ -27,7 +27,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What one training of a student took."""
+    """Steps, seconds and losses of one training."""
 
     steps: int
     """Optimiser steps, or iterations of the solver."""
@@ -48,7 +48,7 @@ class Student(Protocol):
     """The reference it was opened with: `hashed-linear`, `t5-encoder`, or a model folder or id."""
 
     def token_spans(self, text: str) -> list[Span]:
-        """Where the student's tokens lie in the text: the unit in which snippets are measured and cut."""
+        """Spans of the student's tokens in the text, the unit in which snippets are measured and cut."""
         ...
 
     def adapt(self, texts: Sequence[str], rng: Rng) -> None:
@@ -161,7 +161,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Description:
-    """What `student.json` holds."""
+    """Content of `student.json`."""
 
     student: str
     """Kind of student: `hashed-linear`, `t5-encoder` or `sequence-classifier`."""
