@@ -1,6 +1,6 @@
 # make demo   set up and walk through gnomon on this machine's own Python code (under six minutes)
 # make test   set up and run everything that CI runs
-# make check  formatting, lint and types only
+# make check  formatting, lint, types, and the bill of lines per room
 # make mini   the miniature replications, three seeds (slow)
 # make bench  the benchmarks; each writes docs/results/bench-*.json
 # make docs   write the pages that are generated from the code
@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/bill.py
 
 mini: $(VENV)/.installed
 	$(BIN)/gnomon mini

@@ -22,7 +22,7 @@ from common.timing import take_turns
 from PIL import Image
 from torch import Tensor
 
-from gnomon.core.models import ModelHandle, tiny_llava, train_bpe
+from gnomon.core.models import LlavaSizes, ModelHandle, tiny_llava, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.methods.vl_lens import project_away
 from gnomon.methods.vl_lens.lens.lens import Reading, lens
@@ -41,7 +41,7 @@ def make_handle() -> ModelHandle:
     """The model, a function of the sizes above."""
     tokenizer = train_bpe(["a picture of a cat"], 262)
     tokenizer.add_tokens([f"<{i}>" for i in range(VOCABULARY - len(tokenizer) - 1)])
-    return ModelHandle(*tiny_llava(tokenizer, generator=Rng(0), max_length=1024, **SIZE))  # type: ignore[arg-type]
+    return ModelHandle(*tiny_llava(tokenizer, LlavaSizes(max_length=1024, **SIZE), generator=Rng(0)))  # type: ignore[arg-type]
 
 
 def picture(seed: int = 0) -> Image.Image:

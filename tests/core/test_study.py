@@ -13,7 +13,7 @@ import pytest
 from gnomon import cli, registry, verbs
 from gnomon.core.claims import Claim, decide
 from gnomon.core.rng import Rng
-from gnomon.core.run import Run
+from gnomon.core.run import Run, Start
 from gnomon.core.study import Miniature, Part, Study, check_parts, means, write_summary
 from gnomon.errors import BadConfig, UserError
 
@@ -128,7 +128,7 @@ def test_a_part_has_the_seed_s_folder_and_random_numbers(tmp_path):
 
 
 def test_a_dry_run_runs_no_part(tmp_path):
-    run = Run(tmp_path / "run", method="some-room", verb="mini", dry=True)
+    run = Run(tmp_path / "run", method="some-room", verb="mini", start=Start(dry=True))
     with pytest.raises(Exception, match="dry run") as shown:
         study().run(Settings(seeds=2), run)
     assert shown.value.plan == {"seeds": [0, 1], "steps": 6}
@@ -290,7 +290,8 @@ def test_exit_codes(tmp_path, monkeypatch, capsys, compare, required, code):
     modules = {
         "": {},
         ".config": {"Mini": Settings},
-        ".mini": {"mini": lambda cfg, run: declared.run(cfg, run)},
+        ".mini": {},
+        ".mini.study": {"mini": lambda cfg, run: declared.run(cfg, run)},
     }
     for name, names in modules.items():
         module = ModuleType(f"gnomon.methods.some_room{name}")

@@ -61,10 +61,10 @@ def devices() -> list[str]:
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
 
 
-def device_for(asked: str) -> str:
+def device_for(device: str) -> str:
     """The torch device to compute on: as asked, where `"auto"` takes a GPU when there is one."""
-    if asked != "auto":
-        return asked
+    if device != "auto":
+        return device
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,6 +46,18 @@ class PlanShown(Exception):
         self.plan = plan
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a run does with the folder that it finds."""
+
+    fresh: bool = False
+    """Delete what an earlier run left there."""
+    dry: bool = False
+    """Stop at `plan`, write nothing."""
+    loose: Collection[str] = ()
+    """Names of settings with which the run may be continued whatever they were before."""
+
+
 class Run:
     """One execution of a verb.
 
@@ -54,11 +67,9 @@ class Run:
         verb: the verb.
         settings: resolved settings as plain values; written to `config.yaml`.
         seed: the run's seed.
-        fresh: delete what an earlier run left in the folder.
-        dry: stop at `plan`, write nothing.
+        start: whether it continues, starts over, or stops at its plan.
         quiet: show no progress.
         command: the command line as typed, for the report.
-        loose: names of settings with which the run may be continued whatever they were before.
 
     Raises:
         BadConfig: the folder holds a run with other settings, or another process is working in it.
@@ -73,11 +84,9 @@ class Run:
         verb: str,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
-        fresh: bool = False,
-        dry: bool = False,
+        start: Start = Start(),
         quiet: bool = False,
         command: str = "",
-        loose: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.method, self.verb, self.seed, self.command = method, verb, seed, command
@@ -86,24 +95,24 @@ class Run:
         self.is_stream = False
         """True once rows go to stdout as they come: the summary then goes to stderr, and repeating the command reads anew."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
-        self._dry, self._quiet, self._loose = dry, quiet, loose
+        self._dry, self._quiet, self._loose = start.dry, quiet, start.loose
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
         self._metrics: IO[str] | None = None
         self._lock: IO[str] | None = None
-        if not dry and self.is_main:
-            self._open(fresh)
+        if not start.dry and self.is_main:
+            self._open(start.fresh)
 
     def _open(self, fresh: bool) -> None:
-        known = is_run_folder(self.folder)
-        if self.folder.exists() and not known and any(self.folder.iterdir()):
+        is_ours = is_run_folder(self.folder)
+        if self.folder.exists() and not is_ours and any(self.folder.iterdir()):
             raise BadInput(f"{self.folder} exists and is not a run folder. Choose another with --out.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if known and fresh:
+        if is_ours and fresh:
             self._empty()
-        elif known and (changed := self._changed()):
+        elif is_ours and (changed := self._changed()):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
@@ -117,14 +126,14 @@ class Run:
 
     def _changed(self) -> list[str]:
         """What differs from the settings that the folder was made with, and matters."""
-        known, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
-        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (known, now)]
+        before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
+        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (before, now)]
         return differences(*matter)
 
     def _environment(self) -> dict[str, Any]:
         """What `env.json` holds: what ran, and what it ran on."""
-        told = {"method": self.method, "verb": self.verb, "command": self.command}
-        return told | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
+        identity = {"method": self.method, "verb": self.verb, "command": self.command}
+        return identity | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
 
     def _empty(self) -> None:
         for path in self.folder.iterdir():
@@ -164,8 +173,8 @@ class Run:
             PlanShown: this is a dry run.
         """
         if self._dry:
-            known = {name: value() if callable(value) else value for name, value in costs.items()}
-            raise PlanShown(to_plain(known))
+            plan = {name: value() if callable(value) else value for name, value in costs.items()}
+            raise PlanShown(to_plain(plan))
 
     def log(self, **numbers: Any) -> None:
         """Append one row to `metrics.jsonl`."""

@@ -66,13 +66,13 @@ class Miniature:
         check(self.seeds >= 1, "seeds", ">= 1", self.seeds)
 
 
-def check_parts(parts: Sequence[str], known: Collection[str]) -> None:
+def check_parts(parts: Sequence[str], names: Collection[str]) -> None:
     """Refuse parts of a miniature that it does not have, and none at all.
 
     Raises:
         BadConfig: the message names those there are.
     """
-    check(bool(parts) and set(parts) <= set(known), "parts", f"some of {', '.join(known)}", parts)
+    check(bool(parts) and set(parts) <= set(names), "parts", f"some of {', '.join(names)}", parts)
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,7 @@ def test_a_server_that_is_not_there():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    asking = complete_texts(
-        f"http://127.0.0.1:{port}/v1#tiny", ["x"], seeds=[0], max_tokens=1, temperature=1, top_p=1, retries=1
-    )
+    asking = complete_texts(f"http://127.0.0.1:{port}/v1#tiny", ["x"], GenConfig(1), seeds=[0], retries=1)
     with pytest.raises(
         LLMFailure, match=rf"127.0.0.1:{port}/v1 cannot be reached \(.*Is the server running\?"
     ):

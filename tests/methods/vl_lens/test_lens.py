@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures_vlm import picture, tokenizer, vlm
-from gnomon.core.models import ModelHandle, tiny_llava
+from gnomon.core.models import LlavaSizes, ModelHandle, tiny_llava
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
@@ -117,7 +117,7 @@ def test_images_do_not_depend_on_their_company():
 
 
 def test_half_precision_does_not_underflow():
-    model, processor = tiny_llava(tokenizer(), generator=Rng(0), layers=2)
+    model, processor = tiny_llava(tokenizer(), LlavaSizes(layers=2), generator=Rng(0))
     with torch.no_grad():
         model.lm_head.weight.mul_(40)
     exact = lens(ModelHandle(model, processor), IMAGES[:1], PROMPT, ["zebra"], Reading(pieces="mean"))

@@ -83,12 +83,12 @@ def stdlib_code() -> Iterator[Documentation]:
 
 @cache
 def _code() -> tuple[Documentation, ...]:
-    found = []
+    functions = []
     for path, _, tree in _parsed_files():
         text = ast.unparse(ast.fix_missing_locations(_WithoutDocstrings().visit(tree)))
         if text.strip():
-            found.append(Documentation(_module_name(path), path, text))
-    return tuple(found)
+            functions.append(Documentation(_module_name(path), path, text))
+    return tuple(functions)
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
@@ -129,10 +129,10 @@ def stdlib_documentation() -> Iterator[Documentation]:
 def _documentation() -> tuple[Documentation, ...]:
     from pydoc_data.topics import topics
 
-    found = [Documentation(f"topic:{name}", f"topic:{name}", topics[name]) for name in sorted(topics)]
+    pages = [Documentation(f"topic:{name}", f"topic:{name}", topics[name]) for name in sorted(topics)]
     for path, _, tree in _parsed_files():
-        found += [Documentation(name, path, text) for name, text in _docstrings(tree, _module_name(path))]
-    return tuple(found)
+        pages += [Documentation(name, path, text) for name, text in _docstrings(tree, _module_name(path))]
+    return tuple(pages)
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
@@ -171,11 +171,11 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDe
 def _parsed_files() -> Iterator[tuple[str, str, ast.Module]]:
     """Relative path, text with line feeds, and tree of every file that parses, sorted by path."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = []
+    paths = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
-        found += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
-    for path in sorted(found):
+        paths += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
+    for path in sorted(paths):
         try:
             with tokenize.open(root / path) as file:
                 text = file.read().lstrip("\ufeff")

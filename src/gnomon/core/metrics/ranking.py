@@ -89,12 +89,12 @@ def auc_interval(
         return Auc(None, None, None, None, len(y), rate)
     draw = (rng or Rng(0)).child("auc").numpy()
     many = int(places.max()) + 1
-    found: list[Floats] = []
+    draws: list[Floats] = []
     for start in range(0, resamples, _TOGETHER):
         size = min(_TOGETHER, resamples - start)
         drawn = draw.multinomial(many, np.full(many, 1 / many), size=size)  # [R, groups]
-        found.append(_weighted(y, s, drawn[:, places].astype(np.float64)))
-    values = np.concatenate(found)
+        draws.append(_weighted(y, s, drawn[:, places].astype(np.float64)))
+    values = np.concatenate(draws)
     values = values[~np.isnan(values)]
     low, high = np.percentile(values, [2.5, 97.5])
     return Auc(value, float(low), float(high), float(values.std()), len(y), rate)

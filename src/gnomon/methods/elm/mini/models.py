@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gnomon.core.models import new_llama
+from gnomon.core.models import new_llama, train_tiny
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
+from gnomon.core.train import GlobalBatch, TrainConfig
 from gnomon.methods.elm.erasure.design import Erasure
 from gnomon.methods.elm.evaluation.measures import FORGET, Exam
 from gnomon.methods.elm.mini.world import (
@@ -159,15 +159,12 @@ def train_model(
     ids = np.array(
         [[table[word] for word in writer.document().split()] for _ in range(steps * scale.base_batch)]
     )
-    model = new_llama(
-        tokenizer, scale.hidden, scale.layers, scale.heads, 4 * TOKENS, part.rng.child("model")
-    ).to(scale.device)
+    model = new_llama(tokenizer, scale.hidden, scale.layers, scale.heads, 4 * TOKENS, part.rng.child("model"))
     cfg = TrainConfig(
         lr=scale.base_lr, batch_size=scale.base_batch, schedule="cosine", warmup_ratio=0.1,
         precision=scale.precision, checkpoint_every=0,
     )  # fmt: skip
-    fit(model, Rows(ids, scale.base_batch), causal_loss, cfg, run=part)
-    return model.eval()
+    return train_tiny(model, Rows(ids, scale.base_batch), cfg, part, device=scale.device)
 
 
 def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:

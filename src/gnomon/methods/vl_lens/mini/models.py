@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gnomon.core.models import whole_words
-from gnomon.core.models.tiny import tiny_llava
+from gnomon.core.models.tiny import LlavaSizes, tiny_llava
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
@@ -125,15 +125,17 @@ def new_model(scale: Scale, rng: Rng) -> tuple[Any, Any]:
     """An untrained LLaVA on the CPU and its processor."""
     model, processor = tiny_llava(
         new_tokenizer(CLASSES[: scale.classes]),
+        LlavaSizes(
+            image_size=scale.size,
+            patch=scale.patch,
+            vision_hidden=scale.vision,
+            hidden=scale.hidden,
+            layers=scale.layers,
+            heads=scale.heads,
+            intermediate=2 * scale.hidden,
+            max_length=scale.grid**2 + 64,
+        ),
         generator=rng,
-        image_size=scale.size,
-        patch=scale.patch,
-        vision_hidden=scale.vision,
-        hidden=scale.hidden,
-        layers=scale.layers,
-        heads=scale.heads,
-        intermediate=2 * scale.hidden,
-        max_length=scale.grid**2 + 64,
     )
     processor.chat_template = _TEMPLATE
     return model, processor
