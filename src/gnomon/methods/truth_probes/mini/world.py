@@ -1,11 +1,11 @@
-"""A small world in which the frequent and the true are different things, so that a model can know better than it says.
+"""A small world in which the frequent and the true differ, so that a model can hold more than its greedy answers show.
 
 Every subject has one true answer, a popular wrong one and a rare wrong one, and for many subjects most documents are wrong. Behind
 the answer a document often carries a cue that confirms or doubts it, by the truth of that very answer. To predict the cue a model
 needs a judgement of truth at the answer's token, which greedy decoding of the answer does not use. This world is constructed; with
 cues of probability 0 the construction is gone.
 
-The miniature's scales and its trained models.
+Below the world: the scales, and the models trained on it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ DOUBTED = (("allegedly", "rumour"), ("disputed", "unclear"))
 
 @dataclass(frozen=True)
 class World:
-    """Who has which answers."""
+    """True, popular and rare answers of every subject."""
 
     true: NDArray[np.int64]
     """[tasks, subjects], number of the true answer."""
@@ -261,8 +261,8 @@ def train_sums(scale: Scale, part: PartOfRun) -> tuple[ModelHandle, list[Questio
     draw = part.rng.child("asked").python()
     pairs = [(a, b) for a in range(scale.largest) for b in range(scale.largest)]
     draw.shuffle(pairs)
-    asked, read = pairs[: scale.sums], pairs[scale.sums :]
-    questions = [Question(f"{a}+{b}", [str(a + b)], [], id=f"{a}+{b}", task="number") for a, b in asked]
+    test_pairs, read = pairs[: scale.sums], pairs[scale.sums :]
+    questions = [Question(f"{a}+{b}", [str(a + b)], [], id=f"{a}+{b}", task="number") for a, b in test_pairs]
     tokenizer = train_bpe(["0"], 259)
     model = new_llama(tokenizer, scale.hidden, scale.layers, scale.heads, 64, part.rng.child("model"))
     batches = FreshSums(tokenizer, read, scale.batch_size, scale.sum_steps, part.rng.child("batches"))
