@@ -1,7 +1,7 @@
 # make demo   set up and walk through gnomon on this machine's own Python code (under six minutes)
 # make test   set up and run everything that CI runs
 # make test-processors  the tests with the kernels of other processors: default, AVX2 and, where this one has it, AVX-512
-# make check  formatting, lint and types only
+# make check  formatting, lint, types, and the bill of lines per room
 # make mini   the miniature replications, three seeds (slow)
 # make bench  the benchmarks; each writes docs/results/bench-*.json
 # make docs   write the pages that are generated from the code
@@ -31,6 +31,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/bill.py
 
 mini: $(VENV)/.installed
 	$(BIN)/gnomon mini

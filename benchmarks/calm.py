@@ -23,11 +23,9 @@ import gnomon
 from gnomon.core.llm import LLMConfig, close, connect
 from gnomon.core.rng import Rng
 from gnomon.methods.calm import PairwiseJudge, Verdict, chosen_probes, load_cues, write
-from gnomon.methods.calm.judging.audit import run_plan
-from gnomon.methods.calm.judging.plan import plan_audit
-from gnomon.methods.calm.measures.agreement import measure
-from gnomon.methods.calm.planted.study import world_items
-from gnomon.methods.calm.planted.validation import judged
+from gnomon.methods.calm.judging import plan_audit, run_plan
+from gnomon.methods.calm.measures import measure
+from gnomon.methods.calm.planted import judged, world_items
 
 CONCURRENCY, DELAY_S, ITEMS = 32, 0.5, 24
 

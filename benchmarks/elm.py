@@ -23,11 +23,9 @@ from torch import Tensor
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
-from gnomon.methods.elm.erasure.design import Erasure
-from gnomon.methods.elm.erasure.eraser import ErasureLoss, ScratchRun, attach, frozen
-from gnomon.methods.elm.erasure.fluency import draft, guided_scores, write_fluent
-from gnomon.methods.elm.texts.batches import Feed, Texts, read_by, text_logits
-from gnomon.methods.elm.texts.personas import prefix_ids, read_personas, text_ids, topics
+from gnomon.methods.elm import Erasure, Texts, read_personas, write_fluent
+from gnomon.methods.elm.erasure import ErasureLoss, ScratchRun, attach, draft, frozen, guided_scores
+from gnomon.methods.elm.texts import Feed, prefix_ids, read_by, text_ids, text_logits, topics
 
 Numbers = dict[str, Any]
 
@@ -171,7 +169,7 @@ def against_plain() -> Numbers:
 
 def targeting() -> Numbers:
     """The erase target alone: as indices and values a few rows at a time, against whole tables, for longer texts."""
-    from gnomon.methods.elm.erasure.target import reweight
+    from gnomon.methods.elm.erasure import reweight
 
     draw = torch.Generator().manual_seed(0)
     passes = [torch.randn(1024, VOCABULARY, generator=draw) for _ in range(3)]

@@ -29,12 +29,16 @@ from typing import Any
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.data.execute import map_shards, parts
 from gnomon.core.rng import Rng
-from gnomon.methods.lintseq.edits.paths import sample_path
-from gnomon.methods.lintseq.edits.production import LintSeqStep
-from gnomon.methods.lintseq.linters import Diagnostic, LinterBackend, open_linter
-from gnomon.methods.lintseq.linters.pylint import entry_point_switches, run_pylint
-from gnomon.methods.lintseq.programs.data import SourceProgram
-from gnomon.methods.lintseq.programs.program import Program
+from gnomon.methods.lintseq import Program, sample_path
+from gnomon.methods.lintseq.edits import LintSeqStep
+from gnomon.methods.lintseq.linters import (
+    Diagnostic,
+    LinterBackend,
+    entry_point_switches,
+    open_linter,
+    run_pylint,
+)
+from gnomon.methods.lintseq.programs import SourceProgram
 
 LineSets = list[list[list[int]]]
 

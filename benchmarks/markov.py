@@ -18,11 +18,9 @@ import torch
 from common.record import main
 
 from gnomon.core.rng import Rng
-from gnomon.methods.markov.chain.chain import Chain
-from gnomon.methods.markov.chain.lm import analyse
-from gnomon.methods.markov.chain.scores import score_model
-from gnomon.methods.markov.chain.states import StateSpace
-from gnomon.methods.markov.mini.world import llama
+from gnomon.methods.markov import Chain, StateSpace
+from gnomon.methods.markov.chain import analyse, score_model
+from gnomon.methods.markov.mini import llama
 
 SIZES = ((2, 8), (2, 12), (4, 6), (10, 4))
 """(T, K) that are built in every way."""

@@ -20,9 +20,8 @@ from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.core.train.optim import decay_groups, make_adamw
-from gnomon.methods.neutral_residues.extension.design import METHODS, Design, count
-from gnomon.methods.neutral_residues.extension.extension import Extended, extend
-from gnomon.methods.neutral_residues.training.arms import prepare
+from gnomon.methods.neutral_residues import Design, Extended, extend, prepare
+from gnomon.methods.neutral_residues.extension import METHODS, count
 
 SIZE = {"hidden": 512, "layers": 6, "heads": 8, "max_length": 512}
 BATCH, LENGTH = 4, 256

@@ -126,8 +126,15 @@ def t5_encoder(texts: list[str], n_texts: int = 192, rows_at_once: int = 32) -> 
     import torch
 
     from gnomon.core.models import train_bpe
-    from gnomon.methods.sieve.students.networks import T5EncoderClassifier, T5EncoderClassifierConfig
-    from gnomon.methods.sieve.students.tokens import CPU_BUDGET, Tokens, pass_logits, plan_batches, score_rows
+    from gnomon.methods.sieve.students import (
+        CPU_BUDGET,
+        T5EncoderClassifier,
+        T5EncoderClassifierConfig,
+        Tokens,
+        pass_logits,
+        plan_batches,
+        score_rows,
+    )
 
     torch.set_num_threads(1)
     config = T5EncoderClassifierConfig(
@@ -195,7 +202,7 @@ def throughput(model: Any, tokens: Any, count: int = 32, length: int = 128) -> N
     """Texts of equal length per second on one thread (CPU time) and on two (wall time), and what the machine could do."""
     import torch
 
-    from gnomon.methods.sieve.students.tokens import score_rows
+    from gnomon.methods.sieve.students import score_rows
 
     rows = np.random.default_rng(0).integers(3, 8000, (count, length)).tolist()
     left, right = torch.randn(2048, 512), torch.randn(512, 2048)
@@ -232,7 +239,7 @@ def apply(
         one_worker: numbers of snippets for a single local process.
         two_workers: numbers of snippets for two local processes, and for two on Ray.
     """
-    from gnomon.methods.sieve.fitting.model import Card, SieveModel
+    from gnomon.methods.sieve import Card, SieveModel
     from gnomon.methods.sieve.judging.filters import Filter
 
     learned = snippets(texts[::2], (15, 20), 1000)

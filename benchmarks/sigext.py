@@ -29,10 +29,9 @@ from gnomon.core.models import train_bpe
 from gnomon.core.rng import Rng, seeded
 from gnomon.core.text import distinct, sentences, stopwords
 from gnomon.core.text.language import stemmer
-from gnomon.methods.sigext.extractor.encoding import phrase_scores
-from gnomon.methods.sigext.extractor.model import Settings, SigExtModel
-from gnomon.methods.sigext.phrases.labels import label
-from gnomon.methods.sigext.phrases.phrases import extract_phrases, tokens
+from gnomon.methods.sigext import Settings, SigExtModel, extract_phrases, label
+from gnomon.methods.sigext.extractor import phrase_scores
+from gnomon.methods.sigext.phrases import tokens
 
 ROUNDS = 3
 

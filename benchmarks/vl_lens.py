@@ -22,10 +22,10 @@ from common.timing import take_turns
 from PIL import Image
 from torch import Tensor
 
-from gnomon.core.models import ModelHandle, tiny_llava, train_bpe
+from gnomon.core.models import LlavaSizes, ModelHandle, tiny_llava, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.methods.vl_lens.erasure.erase import project_away
-from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens import project_away
+from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 Numbers = dict[str, Any]
 
@@ -41,7 +41,7 @@ def make_handle() -> ModelHandle:
     """The model, a function of the sizes above."""
     tokenizer = train_bpe(["a picture of a cat"], 262)
     tokenizer.add_tokens([f"<{i}>" for i in range(VOCABULARY - len(tokenizer) - 1)])
-    return ModelHandle(*tiny_llava(tokenizer, generator=Rng(0), max_length=1024, **SIZE))  # type: ignore[arg-type]
+    return ModelHandle(*tiny_llava(tokenizer, LlavaSizes(max_length=1024, **SIZE), generator=Rng(0)))  # type: ignore[arg-type]
 
 
 def picture(seed: int = 0) -> Image.Image:
@@ -63,7 +63,7 @@ def direct(handle: ModelHandle) -> Tensor:
 
 def chunked(handle: ModelHandle, **options: Any) -> Tensor:
     """The room's lens. Each word is also looked for with a space in front."""
-    return torch.from_numpy(lens(handle, [picture()], PROMPT, WORDS, **options).scores[0])
+    return torch.from_numpy(lens(handle, [picture()], PROMPT, WORDS, Reading(**options)).scores[0])
 
 
 LENSES: dict[str, Callable[[ModelHandle], Tensor]] = {
@@ -78,7 +78,7 @@ def reading() -> Numbers:
     """Twenty words at every layer and image token of one image."""
     handle = make_handle()
     with torch.no_grad():  # the same numbers: where a word's own spelling counts, which random weights decide
-        found = lens(handle, [picture()], PROMPT, WORDS, tops=0)
+        found = lens(handle, [picture()], PROMPT, WORDS, Reading(tops=0))
         same = [w for w, form in enumerate(found.spellings[0]) if not form.startswith(" ")]
         difference = float(np.abs(found.scores[0][..., same] - direct(handle).numpy()[..., same]).max())
     seconds = take_turns({name: partial(way, handle) for name, way in LENSES.items()}, rounds=3)

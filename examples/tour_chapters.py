@@ -11,8 +11,8 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.report import Page
-from gnomon.methods.calm.measures.profile import load_profile
-from gnomon.methods.lintseq.edits.diffs import line_sets_of, states_of
+from gnomon.methods.calm import load_profile
+from gnomon.methods.lintseq.edits import line_sets_of, states_of
 from gnomon.methods.lintseq.linters import open_linter
 
 MODES = {"editseq": "edit sequences", "program": "whole programs"}

@@ -5,10 +5,8 @@ import json
 from gnomon import registry, verbs
 from gnomon.core.llm import open_llm
 from gnomon.core.rng import Rng
-from gnomon.methods.calm.judging.judges import PairwiseJudge
-from gnomon.methods.calm.judging.trials import Verdict
-from gnomon.methods.calm.planted.world import JudgedWorld
-from gnomon.methods.calm.stimuli.items import Item
+from gnomon.methods.calm import Item, PairwiseJudge, Verdict
+from gnomon.methods.calm.planted import JudgedWorld
 
 
 def calm(*words):
@@ -69,7 +67,7 @@ def log_of_rates(n, rr, cr, *, judge="j"):
 
     Every plain verdict is R1. Fallacy-oversight keeps where the verdict moves to R2.
     """
-    from gnomon.methods.calm.measures.profile import SET_OF
+    from gnomon.methods.calm.measures import SET_OF
 
     rows = []
     for name, share in cr.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.fitting.model import Card, SieveModel
+from gnomon.methods.sieve import Card, SieveModel
 from gnomon.methods.sieve.judging.filters import Filter
 from gnomon.methods.sieve.students import StudentConfig, open_student
 

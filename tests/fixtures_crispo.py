@@ -5,10 +5,9 @@ import re
 from gnomon.core import records
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo import LLMs, SearchConfig, Task, metric_of, optimize
-from gnomon.methods.crispo.examples.data import Example
+from gnomon.methods.crispo import Example, LLMs, SearchConfig, Task, metric_of, optimize
 from gnomon.methods.crispo.house import draw_documents
-from gnomon.methods.crispo.mini.world import PROMPT, as_example, style_metric
+from gnomon.methods.crispo.mini import PROMPT, as_example, style_metric
 
 STYLE, DEFAULT = (1, 1, 2, 3, 0, 1, 2, 3), "00112233"
 WRITER, CRITIC, OPTIMIZER = f"sim:styler?default={DEFAULT}", "sim:critic", "sim:optimizer"

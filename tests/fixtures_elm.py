@@ -15,9 +15,8 @@ import torch
 
 from fixtures_training import SmallRun
 from gnomon.core.rng import Rng
-from gnomon.methods.elm.erasure.design import Erasure
-from gnomon.methods.elm.mini.world import Writer, build, personas, word_tokenizer
-from gnomon.methods.elm.texts.passages import Fluent
+from gnomon.methods.elm import Erasure, Fluent
+from gnomon.methods.elm.mini import Writer, build, personas, word_tokenizer
 
 DESIGN = Erasure(
     eta=3.0,
@@ -66,7 +65,8 @@ FLUENT = [
 def erase_small(folder, *, is_main=True, die_at=None, design=DESIGN, **settings):
     """Train the small eraser; returns the model, its history and its run."""
     from gnomon.core.train import TrainConfig
-    from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
+    from gnomon.methods.elm import train_eraser
+    from gnomon.methods.elm.erasure import attach, encode_all
 
     tokenizer = small_tokenizer()
     forget, retain = small_texts()

@@ -28,7 +28,7 @@ ENCODERS = {
 
 
 def words():
-    from gnomon.methods.sigext.mini.models import tokenizer
+    from gnomon.methods.sigext.mini import tokenizer
 
     return tokenizer()
 
@@ -53,13 +53,13 @@ def raw_rows(n, seed=0, facts=5, name="row"):
     from dataclasses import replace
 
     from gnomon.methods.sigext.council import TARGET
-    from gnomon.methods.sigext.mini.models import SCALES, make_rows
+    from gnomon.methods.sigext.mini import SCALES, make_rows
 
     return make_rows(n, replace(SCALES["smoke"], facts=facts), TARGET, Random(seed), name)
 
 
 def rows(n, seed=0, facts=5, name="row"):
-    from gnomon.methods.sigext.mini.models import as_rows
+    from gnomon.methods.sigext.mini import as_rows
 
     return as_rows(raw_rows(n, seed, facts, name))
 
@@ -75,8 +75,8 @@ def train(folder, base, die_at=None):
 
     from gnomon.core.run import Run
     from gnomon.core.train import TrainConfig
+    from gnomon.methods.sigext import SigExtModel
     from gnomon.methods.sigext.extractor import training
-    from gnomon.methods.sigext.extractor.model import SigExtModel
 
     torch.set_num_threads(1)
     if die_at is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from gnomon.core.rng import Rng
-from gnomon.methods.vl_lens.mini.models import PROMPT, SCALES, new_model
+from gnomon.methods.vl_lens.mini import PROMPT, SCALES, new_model
 from gnomon.registry import method
 
 ROOM = method("vl-lens")

@@ -56,9 +56,9 @@ def _dispatch(words: list[str]) -> int:
     if name in COMMANDS:
         command = parse(COMMANDS[name], rest, prog=f"gnomon {name}")
         return command.run()
-    known = [m.slug for m in registry.METHODS]
-    if name not in known:
-        raise BadConfig(f'There is no command or method "{name}". {nearest(name, [*COMMANDS, *known])}')
+    slugs = [m.slug for m in registry.METHODS]
+    if name not in slugs:
+        raise BadConfig(f'There is no command or method "{name}". {nearest(name, [*COMMANDS, *slugs])}')
     method = registry.method(name)
     if not rest or rest[0] in ("-h", "--help"):
         return commands.Show(method=name).run()

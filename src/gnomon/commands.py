@@ -85,19 +85,20 @@ class Doctor:
 
     def run(self) -> int:
         """Look around and tell; exit code 1 when a package of the base install is missing."""
-        found = env.describe() | {"devices": env.devices()}
-        missing = [name for name, version in found["packages"].items() if version is None]
+        installation = env.describe() | {"devices": env.devices()}
+        missing = [name for name, version in installation["packages"].items() if version is None]
         extras = {
-            name: [p for p in packages if env.version(p) is None] for name, packages in env.EXTRAS.items()
+            name: [p for p in packages if env.version(p) is None] for name, packages in env.extras().items()
         }
         if self.json:
-            print(json.dumps(found | {"missing": missing, "missing_extras": extras}, indent=1))
+            print(json.dumps(installation | {"missing": missing, "missing_extras": extras}, indent=1))
             return 1 if missing else 0
         print(
-            f"gnomon {found['gnomon']} on Python {found['python']}, {found['system']}, {found['cores']} cores"
+            f"gnomon {installation['gnomon']} on Python {installation['python']}, {installation['system']}, "
+            f"{installation['cores']} cores"
         )
-        print(f"devices: {', '.join(found['devices'])}")
-        for name, version in found["packages"].items():
+        print(f"devices: {', '.join(installation['devices'])}")
+        for name, version in installation["packages"].items():
             print(f"  {name:14} {version or 'missing'}")
         if missing:
             print("\nThe base install is incomplete. Repair it with: pip install --upgrade gnomon")

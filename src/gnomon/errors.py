@@ -65,14 +65,14 @@ class WorkLost(UserError):
     """A worker process died; what was finished is kept and repeating the command continues."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A sentence that suggests the nearest of `known`, or lists them all when none is near.
+def nearest(word: str, names: Iterable[str]) -> str:
+    """A sentence that suggests the nearest of `names`, or lists them all when none is near.
 
     >>> nearest("lintsec", ["sieve", "lintseq"])
     'Did you mean "lintseq"?'
     >>> nearest("xyz", ["b", "a"])
     'Known: a, b.'
     """
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(known)}."
+    names = sorted(names)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."

@@ -50,31 +50,31 @@ def function(reference: str) -> Callable[..., Any]:
     return as_function(named(reference), reference)
 
 
-def as_function(found: Any, reference: str) -> Callable[..., Any]:
+def as_function(named: Any, reference: str) -> Callable[..., Any]:
     """What `named` found behind a reference, when it can be called.
 
     Raises:
         BadInput: it cannot.
     """
-    if not callable(found):
-        raise BadInput(f'"{reference}" is no function but {type(found).__name__}.')
-    return cast(Callable[..., Any], found)
+    if not callable(named):
+        raise BadInput(f'"{reference}" is no function but {type(named).__name__}.')
+    return cast(Callable[..., Any], named)
 
 
 def named(reference: str) -> Any:
     """What a user's module or file holds under a name; as `function`, whatever it is."""
-    place, _, name = reference.rpartition(":")
-    if not place or not name:
+    source, _, name = reference.rpartition(":")
+    if not source or not name:
         raise BadConfig(
             f'"{reference}" names no function. Write module:function or path/to/file.py:function.'
         )
     try:
-        module = _file(Path(place)) if place.endswith(".py") else _module(place)
+        module = _file(Path(source)) if source.endswith(".py") else _module(source)
     except SyntaxError as error:
         raise BadInput(f"{error.filename}, line {error.lineno}: not valid Python ({error.msg}).") from None
     if not hasattr(module, name):
         names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        what = place if place.endswith(".py") else f'Module "{place}"'
+        what = source if source.endswith(".py") else f'Module "{source}"'
         raise BadInput(f'{what} has no function "{name}". {nearest(name, names)}')
     return getattr(module, name)
 

@@ -17,7 +17,7 @@ from gnomon import registry
 from gnomon.core import log
 from gnomon.core.config import RunOptions, fingerprint, flatten, loose_names, read_settings, tokens
 from gnomon.core.plain import to_plain
-from gnomon.core.run import PlanShown, Run, command_line
+from gnomon.core.run import PlanShown, Run, Start, command_line
 from gnomon.errors import BadConfig, nearest
 from gnomon.lazy import resolve
 
@@ -41,11 +41,9 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         verb=verb,
         settings=settings,
         seed=options.seed,
-        fresh=options.fresh,
-        dry=options.dry_run,
+        start=Start(options.fresh, options.dry_run, loose),
         quiet=options.quiet or options.json,
         command=command_line(),
-        loose=loose,
     )
     try:
         if (report := run.finished) is not None:
@@ -132,10 +130,10 @@ class _Marked:
 
 
 def _check_names(saved: Mapping[str, Any], settings: type, file: Path) -> None:
-    known = set(_names(settings)) | set(_names(RunOptions))
+    names = set(_names(settings)) | set(_names(RunOptions))
     for name in flatten(saved):
-        if name not in known:
-            raise BadConfig(f'{file}: there is no setting "{name}". {nearest(name, known)}')
+        if name not in names:
+            raise BadConfig(f'{file}: there is no setting "{name}". {nearest(name, names)}')
 
 
 def _names(settings: type, prefix: str = "") -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.claims import Claim, Comparison, judge
+from gnomon.core.claims import Claim, Comparison, decide
 from gnomon.errors import BadConfig, BadInput
 
 
@@ -14,7 +14,7 @@ def claim(compare: str, margin: float = 0.0) -> Claim:
 
 
 def outcome(compare: str, margin: float = 0.0, **arms):
-    return judge({arm: {"m": scores} for arm, scores in arms.items()}, claim(compare, margin)).outcome
+    return decide({arm: {"m": scores} for arm, scores in arms.items()}, claim(compare, margin)).outcome
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_rule_for_an_arm_and_a_number(compare, a, expected):
 
 def test_fewer_than_three_seeds_stay_undecided_however_many_tasks_there_are():
     better, worse = [[1.0] * 500] * 2, [[0.0] * 500] * 2
-    verdict = judge({"a": {"m": better}, "b": {"m": worse}}, claim("m: a > b"))
+    verdict = decide({"a": {"m": better}, "b": {"m": worse}}, claim("m: a > b"))
     assert (verdict.outcome, verdict.estimate, verdict.n_seeds) == ("undecided", 1.0, 2)
     assert "3 seeds are needed" in verdict.sentence
 
@@ -66,7 +66,7 @@ def test_fewer_than_three_seeds_stay_undecided_however_many_tasks_there_are():
 def test_pairs_by_name_and_not_by_order():
     a = {0: {"t1": 1.0, "t2": 0.0}, 1: {"t2": 0.0, "t1": 1.0}, 2: {"t1": 1.0, "t2": 0.0}}
     b = {2: {"t2": 0.0, "t1": 1.0}, 0: {"t1": 1.0, "t2": 0.0}, 1: {"t1": 1.0, "t2": 0.0}}
-    verdict = judge({"a": {"m": a}, "b": {"m": b}}, claim("m: a == b"))
+    verdict = decide({"a": {"m": a}, "b": {"m": b}}, claim("m: a == b"))
     assert (verdict.outcome, verdict.low, verdict.high) == ("holds", 0.0, 0.0)
 
 
@@ -77,7 +77,7 @@ def test_a_gain_on_one_task_of_ten_is_undecided_though_every_seed_shows_it():
 
 
 def test_sentence_and_row_hold_the_numbers():
-    verdict = judge({"a": {"m": [3, 4, 5]}, "b": {"m": [1, 2, 4]}}, claim("m: a > b"))
+    verdict = decide({"a": {"m": [3, 4, 5]}, "b": {"m": [1, 2, 4]}}, claim("m: a > b"))
     assert verdict.sentence == (
         "m: a - b = +1.67 [+1, +2] over 3 seeds; holds: the whole interval is above 0."
     )
@@ -125,17 +125,17 @@ def test_missing_or_unpaired_scores_are_named():
         "part": {"pass@1": [[1, 2], [1], [3]]},
     }
     with pytest.raises(BadInput, match=r'arm "edit" was not run\. Did you mean "edits"'):
-        judge(arms, claim("pass@1: edit > full"))
+        decide(arms, claim("pass@1: edit > full"))
     with pytest.raises(BadInput, match=r'Arm "edits" has no metric "pass@2"\. Did you mean "pass@1"'):
-        judge(arms, claim("pass@2: edits > full"))
+        decide(arms, claim("pass@2: edits > full"))
     with pytest.raises(BadInput, match=r"same seeds on both sides; got \[0, 1, 2\] and \[0, 1, 5\]"):
-        judge(arms, claim("pass@1: edits > full"))
+        decide(arms, claim("pass@1: edits > full"))
     with pytest.raises(BadInput, match="seed 0: edits and part were not measured on the same tasks"):
-        judge(arms, claim("pass@1: edits > part"))
+        decide(arms, claim("pass@1: edits > part"))
     with pytest.raises(BadInput, match="row 1 holds nan"):
-        judge({"a": {"m": [0, float("nan"), 1]}}, claim("m: a > 0"))
+        decide({"a": {"m": [0, float("nan"), 1]}}, claim("m: a > 0"))
     with pytest.raises(BadInput, match="no scores"):
-        judge({"a": {"m": []}}, claim("m: a > 0"))
+        decide({"a": {"m": []}}, claim("m: a > 0"))
 
 
 def test_needs_no_numpy_to_state_a_claim():

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from gnomon.core import run as runs
-from gnomon.core.run import PlanShown, Run
+from gnomon.core import files
+from gnomon.core.run import PlanShown, Run, Start
 from gnomon.errors import BadConfig, BadInput
 
 SETTINGS = {"source": "a.jsonl", "train": {"lr": 0.1}}
@@ -26,9 +26,9 @@ def test_a_run_folder_holds_what_it_promises(tmp_path):
     assert report["artifacts"] == {"records": "out.jsonl"}
     assert json.loads((run.folder / "env.json").read_text())["packages"]["torch"]
     assert (run.folder / "config.yaml").read_text().startswith("# gnomon lintseq check --config")
-    assert runs.artifact(run.folder, "records") == run.folder / "out.jsonl"
+    assert files.artifact(run.folder, "records") == run.folder / "out.jsonl"
     with pytest.raises(BadInput, match='a run without "model"; it has records'):
-        runs.artifact(run.folder, "model")
+        files.artifact(run.folder, "model")
 
 
 def test_the_same_settings_continue_and_others_are_refused(tmp_path):
@@ -52,13 +52,13 @@ def test_fresh_starts_over_but_never_deletes_a_stranger_s_folder(tmp_path):
     run = open_run(tmp_path / "r")
     (run.folder / "old").touch()
     run.close()
-    open_run(tmp_path / "r", fresh=True).close()
+    open_run(tmp_path / "r", start=Start(fresh=True)).close()
     assert not (tmp_path / "r" / "old").exists()
     stranger = tmp_path / "mine"
     stranger.mkdir()
     (stranger / "config.yaml").write_text("model: mine\n")
     with pytest.raises(BadInput, match="is not a run folder"):
-        open_run(stranger, fresh=True)
+        open_run(stranger, start=Start(fresh=True))
     assert (stranger / "config.yaml").exists()
 
 
@@ -71,7 +71,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 
 def test_a_dry_run_writes_nothing_and_asks_for_costs_only_then(tmp_path):
-    run = open_run(tmp_path / "r", dry=True)
+    run = open_run(tmp_path / "r", start=Start(dry=True))
     with pytest.raises(PlanShown) as shown:
         run.plan(rows=lambda: 3, workers=1)
     assert shown.value.plan == {"rows": 3, "workers": 1}
@@ -112,14 +112,21 @@ def test_only_the_main_process_writes(tmp_path, monkeypatch):
 def test_an_unfinished_run_is_no_input(tmp_path):
     open_run(tmp_path / "r").close()
     with pytest.raises(BadInput, match="has not finished"):
-        runs.artifact(tmp_path / "r", "records")
-    assert runs.artifact(tmp_path, "records") == tmp_path
+        files.artifact(tmp_path / "r", "records")
+    assert files.artifact(tmp_path, "records") == tmp_path
 
 
 def test_settings_that_only_say_how_work_is_done_may_change(tmp_path):
     def opened(workers, lr):
         settings = {"train": {"lr": lr}, "shards": {"workers": workers}}
-        return Run(tmp_path / "r", method="m", verb="v", settings=settings, loose={"shards.workers"}, seed=1)
+        return Run(
+            tmp_path / "r",
+            method="m",
+            verb="v",
+            settings=settings,
+            start=Start(loose={"shards.workers"}),
+            seed=1,
+        )
 
     opened(1, 0.1).close()
     opened(2, 0.1).close()

@@ -6,9 +6,8 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.calm.mini.measures import study_claims, study_trained
-from gnomon.methods.calm.mini.world import SCALES, train_judges
-from gnomon.methods.calm.planted.study import through_text
+from gnomon.methods.calm.mini import SCALES, study_claims, study_trained, train_judges
+from gnomon.methods.calm.planted import through_text
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo.mini.arms import SEARCHES, run_arm
-from gnomon.methods.crispo.mini.world import World
+from gnomon.methods.crispo.mini import SEARCHES, World, run_arm
 from gnomon.registry import method
 from gnomon.verbs import run_verb
 

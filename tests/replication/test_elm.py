@@ -6,8 +6,8 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.elm.mini.arms import OURS, arms, fluent_texts, learned_personas, measure, run_arm
-from gnomon.methods.elm.mini.models import SCALES, stage
+from gnomon.methods.elm.mini import OURS, SCALES, fluent_texts, learned_personas, measure, run_arm, stage
+from gnomon.methods.elm.mini.arms import arms
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

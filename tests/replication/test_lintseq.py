@@ -15,13 +15,17 @@ from gnomon.core.models import GenConfig, new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.train import TrainConfig
-from gnomon.methods.lintseq import sample_edits
-from gnomon.methods.lintseq.mini.study import ARMS, SCALES
-from gnomon.methods.lintseq.mini.tasks import FUNCTION, make_tasks, split_pairs
-from gnomon.methods.lintseq.models.evaluation import evaluate
-from gnomon.methods.lintseq.models.sampling import Prompt, sample_local
-from gnomon.methods.lintseq.models.suites import Problem
-from gnomon.methods.lintseq.models.training import edit_pair, program_pair, train_edit_lm
+from gnomon.methods.lintseq import (
+    Prompt,
+    edit_pair,
+    evaluate,
+    program_pair,
+    sample_edits,
+    sample_local,
+    train_edit_lm,
+)
+from gnomon.methods.lintseq.mini import ARMS, FUNCTION, SCALES, make_tasks, split_pairs
+from gnomon.methods.lintseq.models import Problem
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 

@@ -9,10 +9,9 @@ import pytest
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.markov import MarkovLM
-from gnomon.methods.markov.chain.lm import TEMPERATURES
-from gnomon.methods.markov.icl.evaluation import compare
-from gnomon.methods.markov.icl.series import Series, drifting, sample
-from gnomon.methods.markov.mini.world import (
+from gnomon.methods.markov.chain import TEMPERATURES
+from gnomon.methods.markov.icl import Series, compare, drifting, sample
+from gnomon.methods.markov.mini import (
     ORBITS,
     PERIODIC,
     SCALES,

@@ -6,8 +6,8 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.neutral_residues.mini import study
-from gnomon.methods.neutral_residues.mini.world import SCALES, world
+from gnomon.methods.neutral_residues.mini import SCALES, study
+from gnomon.methods.neutral_residues.mini.world import world
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -22,8 +22,8 @@ def test_our_blocks_forget_less_than_a_plain_adapter_for_what_they_learn(tmp_pat
     part = run.within("seed-30")
     part.rng = Rng(30)
     arms = {name: kind for name, kind in study.kinds(scale.alpha, full=False).items() if name in lr}
-    ready = world("source", scale, study.base_of(part, run), tuning=True)
-    ours, adapter = study.one_seed(scale, arms, ready, part, run, 30)
+    ready = world("source", scale, study.base_of(part), tuning=True)
+    ours, adapter = study.one_seed(scale, arms, ready, part)
     run.close()
     assert ours["learning"] > 0 and adapter["learning"] > 0
     assert ours["forgetting"] / ours["learning"] < adapter["forgetting"] / adapter["learning"]

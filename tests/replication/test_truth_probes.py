@@ -6,9 +6,8 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
-from gnomon.methods.truth_probes.answers.extraction import Extraction
-from gnomon.methods.truth_probes.mini.measures import OTHERS, study
-from gnomon.methods.truth_probes.mini.world import SCALES, World, train_world
+from gnomon.methods.truth_probes import Extraction
+from gnomon.methods.truth_probes.mini import OTHERS, SCALES, World, measure, train_world
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -24,15 +23,15 @@ def learned(cued, folder):
     run.close()
     tasks = [question.id.partition("-")[0] for question in questions]
     how = Extraction("known")
-    return study(handle, questions, samples=scale.samples, max_new_tokens=8, how=how, seed=30, tasks=tasks)
+    return measure(handle, questions, samples=scale.samples, max_new_tokens=8, how=how, seed=30, tasks=tasks)
 
 
 def test_the_exact_answer_tells_and_the_cue_is_why(tmp_path):
     with_cues, without = learned(0.8, tmp_path / "a"), learned(0.0, tmp_path / "b")
     before = [with_cues.greedy[name] for name in OTHERS if name != "-1"]
     assert with_cues.greedy["exact_last"] > max(before) + 0.2
-    # The text ends behind a cue that the model wrote. How much of the truth is read there differs by seed and kernel (greedy answers
-    # of four seeds: AUC .67 to .98), and the miniature's own claim is undecided for it; on samples the gap stays.
+    # The text ends behind a cue that the model wrote. How much of the truth is read there differs by seed and kernel (greedy
+    # answers of four seeds: AUC .67 to .98), and the miniature's own claim is undecided for it; on samples the gap stays.
     assert with_cues.greedy["exact_last"] >= with_cues.greedy["-1"] - 0.02
     assert with_cues.sampled["exact_last"] > max(with_cues.sampled[name] for name in OTHERS) + 0.05
     assert with_cues.lead > 0.05

@@ -1,4 +1,4 @@
-"""Claims that a miniature tests, and the rule that judges them.
+"""Claims that a miniature tests, and the rule that decides them.
 
 A claim compares one metric of two arms, or one arm with a number, in one readable line:
 
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something a paper says, in a form that a run can contradict.
+    """A statement of a paper as a comparison of arms that a run decides.
 
     Raises:
         BadConfig: `compare` cannot be read, or `margin` does not fit it.
@@ -100,6 +100,8 @@ class Claim:
     """By how much, in the metric's unit; negative: how much worse is tolerated; for ==: the tolerance."""
     required: bool = True
     """Whether the replication fails when the claim does not hold."""
+    part: str = ""
+    """Part of the study that measures it: a name, `A and B` (both are needed) or `A or B` (one is enough); empty: the only one."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.margin):
@@ -112,13 +114,29 @@ class Claim:
         """`compare`, taken apart."""
         return Comparison.parse(self.compare)
 
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts in `part`."""
+        return re.split(" and | or ", self.part)
+
+    def is_about(self, ran: Collection[str]) -> bool:
+        """Whether the parts that ran are those it needs.
+
+        >>> Claim("text", "source", "m: a > b", part="world and control").is_about(["world"])
+        False
+        """
+        if not self.part:
+            return bool(ran)
+        names = self.parts
+        return any(name in ran for name in names) if " or " in self.part else set(names) <= set(ran)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says about a claim."""
+    """Outcome of a claim in a run, with its estimate and interval."""
 
     claim: Claim
-    """The claim judged."""
+    """The claim decided."""
     outcome: Outcome
     """`holds`, `does not hold` or `undecided`."""
     estimate: float
@@ -149,7 +167,7 @@ class Verdict:
         }
 
 
-def judge(
+def decide(
     arms: Mapping[str, Mapping[str, Measured]], claim: Claim, *, level: float = 0.95, rng: Rng | None = None
 ) -> Verdict:
     """The verdict on `claim` from what the arms measured; the rule stands at the top of this module.
@@ -158,7 +176,7 @@ def judge(
         arms: arm -> metric -> scores. Scores are one number per seed, or per seed one number per task; as
             lists (`[0.1, 0.3, 0.2]`, `[[1, 0], [1, 1]]`), paired by position, or as mappings from seed (and
             from task), paired by key.
-        claim: what to judge.
+        claim: what to decide.
         level: share of the resampled means that the interval holds.
         rng: where resamples come from; a fixed default, so that a verdict repeats.
 
@@ -183,7 +201,7 @@ def judge(
         why = f"{off} of {len(units)} values are off" if off else f"all {len(units)} values agree"
     else:
         low, high = interval.low, interval.high
-        outcome, why = _decide(comparison.op, target, claim.margin, low, high, n_seeds)
+        outcome, why = _decide_inequality(comparison.op, target, claim.margin, low, high, n_seeds)
     sign = "+" if isinstance(comparison.right, str) else ""
     numbers = f"{interval.estimate:{sign}.3g} [{low:{sign}.3g}, {high:{sign}.3g}]"
     over = f"{n_seeds} seed{'s' if n_seeds != 1 else ''}"
@@ -191,7 +209,7 @@ def judge(
     return Verdict(claim, outcome, interval.estimate, low, high, n_seeds, sentence)
 
 
-def _decide(
+def _decide_inequality(
     op: str, target: float, margin: float, low: float, high: float, n_seeds: int
 ) -> tuple[Outcome, str]:
     """Outcome of an inequality and the reason for it."""

@@ -82,8 +82,8 @@ def narrow(kind: type[T], settings: Any) -> T:
     >>> narrow(Small, {"a": 1, "b": 2})
     Small(a=1)
     """
-    told = settings if isinstance(settings, Mapping) else vars(settings)
-    return kind(**{field.name: told[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+    values = settings if isinstance(settings, Mapping) else vars(settings)
+    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

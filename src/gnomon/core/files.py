@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and those that come with a room."""
+"""Files: written whole or not at all, those that come with a room, and folders of runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.plain import to_plain
+from gnomon.errors import BadInput
+
+MARKER = "config.yaml"
+HEADER = "# gnomon "
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,3 +47,28 @@ def room_file(module: str, name: str) -> Path:
     spec = importlib.util.find_spec(".".join(module.split(".")[:3]))
     assert spec is not None and spec.origin is not None  # the module that asks is part of it
     return Path(spec.origin).parent / name
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether `path` is the folder of a run (and therefore ours to continue or start over)."""
+    try:
+        return (path / MARKER).read_text("utf-8").startswith(HEADER)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def artifact(path: Path, name: str) -> Path:
+    """`path` itself, or the artifact called `name` when `path` is a run folder.
+
+    Raises:
+        BadInput: the run folder has no such artifact, or the run has not finished.
+    """
+    if not is_run_folder(path):
+        return path
+    report = path / "report.json"
+    if not report.exists():
+        raise BadInput(f"{path} is a run that has not finished. Repeat its command to continue it.")
+    artifacts = json.loads(report.read_text("utf-8"))["artifacts"]
+    if name not in artifacts:
+        raise BadInput(f'{path} is a run without "{name}"; it has {", ".join(artifacts) or "no artifacts"}.')
+    return path / str(artifacts[name])

@@ -20,8 +20,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import IO, Any, Literal, TypeVar, cast
 
+from gnomon.core.files import artifact
 from gnomon.core.plain import to_plain
-from gnomon.core.run import artifact
 from gnomon.errors import BadInput, nearest
 
 R = TypeVar("R")
@@ -92,11 +92,11 @@ def read_stream(lines: Iterable[str], where: str = "stdin") -> Iterator[tuple[st
     """
     for number, line in enumerate(lines, 1):
         if line.strip():
-            place = f"{where}, line {number}"
-            raw = _loads(line, place)
+            position = f"{where}, line {number}"
+            raw = _loads(line, position)
             if isinstance(raw, BadInput):
                 raise raw from None
-            yield place, raw
+            yield position, raw
 
 
 def send(record: Any, *sinks: IO[str]) -> None:
@@ -114,10 +114,10 @@ def files(source: Path) -> list[Path]:
     """
     source = artifact(source, "records")
     if source.is_dir():
-        found = sorted(p for p in source.iterdir() if p.name.endswith(SUFFIXES) and p.name[0] not in "._")
-        if not found:
+        paths = sorted(p for p in source.iterdir() if p.name.endswith(SUFFIXES) and p.name[0] not in "._")
+        if not paths:
             raise BadInput(f"{source} holds no record files ({', '.join(SUFFIXES)}).")
-        return found
+        return paths
     if not source.exists():
         hint = ""
         if source.parent.is_dir():
@@ -218,8 +218,8 @@ def _read_hub(reference: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         stream = datasets.load_dataset(name, *rest[:-1], split=split or "train", streaming=True)
     except Exception as error:
-        said = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
-        raise BadInput(f"{reference}: the data set could not be opened ({said}).") from None
+        reason = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+        raise BadInput(f"{reference}: the data set could not be opened ({reason}).") from None
     for number, raw in enumerate(stream, 1):
         yield f"{reference}, row {number}", dict(raw)
 
@@ -240,22 +240,22 @@ def parse(raw: Mapping[str, Any], row: type[R], where: str, rename: Mapping[str,
         BadInput: a field is missing or has the wrong type; `where` begins the message.
     """
     fields = _fields(cast(Any, row))
-    given = {(rename or {}).get(name, name): value for name, value in raw.items()}
-    known = {name: value for name, value in given.items() if name in fields and name != "meta"}
+    values = {(rename or {}).get(name, name): value for name, value in raw.items()}
+    typed = {name: value for name, value in values.items() if name in fields and name != "meta"}
     for name, (kind, required) in fields.items():
         if name == "meta":
             continue
-        if name not in known:
+        if name not in typed:
             if required:
                 raise BadInput(f'{where}: field "{name}" is missing. The record has {_names(raw)}.')
-        elif not _fits(known[name], kind):
-            got = type(known[name]).__name__
+        elif not _fits(typed[name], kind):
+            got = type(typed[name]).__name__
             raise BadInput(f'{where}: field "{name}" must be {_word(kind)}; got {got}.')
     if "meta" in fields:
-        inherited = given.get("meta")
-        rest = {name: value for name, value in given.items() if name not in fields}
-        known["meta"] = (dict(inherited) if isinstance(inherited, dict) else {}) | rest
-    return row(**known)
+        inherited = values.get("meta")
+        rest = {name: value for name, value in values.items() if name not in fields}
+        typed["meta"] = (dict(inherited) if isinstance(inherited, dict) else {}) | rest
+    return row(**typed)
 
 
 def _names(raw: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ import shutil
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
 from gnomon.core.config import differences, flatten, read_settings, write_settings
-from gnomon.core.files import write_json, write_text
+from gnomon.core.files import HEADER, MARKER, is_run_folder, write_json, write_text
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
@@ -34,8 +35,6 @@ try:
 except ImportError:  # not a POSIX system: two processes in one run folder are then not caught
     fcntl = None  # type: ignore[assignment]
 
-_MARKER = "config.yaml"
-_HEADER = "# gnomon "
 _LOCK = ".lock"
 
 
@@ -47,6 +46,18 @@ class PlanShown(Exception):
         self.plan = plan
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a run does with the folder that it finds."""
+
+    fresh: bool = False
+    """Delete what an earlier run left there."""
+    dry: bool = False
+    """Stop at `plan`, write nothing."""
+    loose: Collection[str] = ()
+    """Names of settings with which the run may be continued whatever they were before."""
+
+
 class Run:
     """One execution of a verb.
 
@@ -56,11 +67,9 @@ class Run:
         verb: the verb.
         settings: resolved settings as plain values; written to `config.yaml`.
         seed: the run's seed.
-        fresh: delete what an earlier run left in the folder.
-        dry: stop at `plan`, write nothing.
+        start: whether it continues, starts over, or stops at its plan.
         quiet: show no progress.
         command: the command line as typed, for the report.
-        loose: names of settings with which the run may be continued whatever they were before.
 
     Raises:
         BadConfig: the folder holds a run with other settings, or another process is working in it.
@@ -75,11 +84,9 @@ class Run:
         verb: str,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
-        fresh: bool = False,
-        dry: bool = False,
+        start: Start = Start(),
         quiet: bool = False,
         command: str = "",
-        loose: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.method, self.verb, self.seed, self.command = method, verb, seed, command
@@ -88,24 +95,24 @@ class Run:
         self.is_stream = False
         """True once rows go to stdout as they come: the summary then goes to stderr, and repeating the command reads anew."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
-        self._dry, self._quiet, self._loose = dry, quiet, loose
+        self._dry, self._quiet, self._loose = start.dry, quiet, start.loose
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
         self._metrics: IO[str] | None = None
         self._lock: IO[str] | None = None
-        if not dry and self.is_main:
-            self._open(fresh)
+        if not start.dry and self.is_main:
+            self._open(start.fresh)
 
     def _open(self, fresh: bool) -> None:
-        known = is_run_folder(self.folder)
-        if self.folder.exists() and not known and any(self.folder.iterdir()):
+        is_ours = is_run_folder(self.folder)
+        if self.folder.exists() and not is_ours and any(self.folder.iterdir()):
             raise BadInput(f"{self.folder} exists and is not a run folder. Choose another with --out.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if known and fresh:
+        if is_ours and fresh:
             self._empty()
-        elif known and (changed := self._changed()):
+        elif is_ours and (changed := self._changed()):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
@@ -113,20 +120,20 @@ class Run:
             )
         if self.finished is not None:
             return  # what produced its numbers is written there already
-        header = f"{_HEADER}{self.method} {self.verb} --config {_MARKER}"
-        write_settings(self.folder / _MARKER, self._settings, header)
+        header = f"{HEADER}{self.method} {self.verb} --config {MARKER}"
+        write_settings(self.folder / MARKER, self._settings, header)
         write_json(self.folder / "env.json", self._environment())
 
     def _changed(self) -> list[str]:
         """What differs from the settings that the folder was made with, and matters."""
-        known, now = (flatten(s) for s in (read_settings(self.folder / _MARKER), self._settings))
-        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (known, now)]
+        before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
+        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (before, now)]
         return differences(*matter)
 
     def _environment(self) -> dict[str, Any]:
         """What `env.json` holds: what ran, and what it ran on."""
-        told = {"method": self.method, "verb": self.verb, "command": self.command}
-        return told | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
+        identity = {"method": self.method, "verb": self.verb, "command": self.command}
+        return identity | {"started": self._started.isoformat(timespec="seconds")} | env.describe()
 
     def _empty(self) -> None:
         for path in self.folder.iterdir():
@@ -166,8 +173,8 @@ class Run:
             PlanShown: this is a dry run.
         """
         if self._dry:
-            known = {name: value() if callable(value) else value for name, value in costs.items()}
-            raise PlanShown(to_plain(known))
+            plan = {name: value() if callable(value) else value for name, value in costs.items()}
+            raise PlanShown(to_plain(plan))
 
     def log(self, **numbers: Any) -> None:
         """Append one row to `metrics.jsonl`."""
@@ -216,7 +223,7 @@ class Run:
         if self._books is None:
             from gnomon.core.llm.roles import Books
 
-            self._books = Books()
+            self._books = Books(self.folder)
         return self._books
 
     def within(self, name: str) -> PartOfRun:
@@ -262,7 +269,7 @@ class Run:
             write_json(self.folder / "env.json", self._environment())
             if self._books is not None:
                 self._books.show(self.page)
-            self.page.command(self.command, (self.folder / _MARKER).read_text("utf-8"), environment)
+            self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
             self.page.write(self.folder, status="streamed" if self.is_stream else "done")
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
@@ -293,6 +300,17 @@ class PartOfRun:
         self.folder = run.folder / name
         self.rng = run.rng.child(name)
         self.is_main = run.is_main
+
+    def within(self, name: str, rng: Rng | None = None) -> PartOfRun:
+        """A part of this part, in a subfolder.
+
+        Args:
+            name: of the subfolder.
+            rng: where it draws from; None: from the run's child of the whole name.
+        """
+        inner = self._run.within(f"{self.name}/{name}")
+        inner.rng = inner.rng if rng is None else rng
+        return inner
 
     def log(self, **numbers: Any) -> None:
         """Append a row to the run's metrics, marked with the part's name."""
@@ -330,31 +348,6 @@ def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
         row.get(name) == limit if isinstance(limit, str) else name in row and row[name] > limit
         for name, limit in where.items()
     )
-
-
-def is_run_folder(path: Path) -> bool:
-    """Whether `path` is the folder of a run (and therefore ours to continue or start over)."""
-    try:
-        return (path / _MARKER).read_text("utf-8").startswith(_HEADER)
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def artifact(path: Path, name: str) -> Path:
-    """`path` itself, or the artifact called `name` when `path` is a run folder.
-
-    Raises:
-        BadInput: the run folder has no such artifact, or the run has not finished.
-    """
-    if not is_run_folder(path):
-        return path
-    report = path / "report.json"
-    if not report.exists():
-        raise BadInput(f"{path} is a run that has not finished. Repeat its command to continue it.")
-    artifacts = json.loads(report.read_text("utf-8"))["artifacts"]
-    if name not in artifacts:
-        raise BadInput(f'{path} is a run without "{name}"; it has {", ".join(artifacts) or "no artifacts"}.')
-    return path / str(artifacts[name])
 
 
 def command_line() -> str:

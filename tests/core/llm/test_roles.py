@@ -9,7 +9,7 @@ import pytest
 from fixtures_server import CompletionServer
 from gnomon.core.llm import LLMConfig, Reply, Role, Script, Usage, ask, asking, close, complete, open_llm
 from gnomon.core.llm.roles import CAPTION
-from gnomon.core.run import Run
+from gnomon.core.run import Run, Start
 from gnomon.errors import BadConfig
 
 SIMULATED = "sim:verdict?words=rain"
@@ -274,7 +274,7 @@ def test_folders_of_all_roles_and_of_one(tmp_path, new_run):
 
 def test_a_dry_run_opens_nothing(tmp_path, new_run):
     opened = []
-    run = new_run(tmp_path / "run", dry=True)
+    run = new_run(tmp_path / "run", start=Start(dry=True))
     with (
         pytest.raises(RuntimeError, match=r"run\.plan first"),
         run.asking({"judge": lambda: opened.append(1)}),

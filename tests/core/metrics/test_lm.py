@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gnomon.core.metrics.lm import Score, score_stream, token_nll
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.methods.neutral_residues.training.data import pack
+from gnomon.methods.neutral_residues.training import pack
 
 TOKENIZER = train_bpe(["some words of a text"], 300)
 MODEL = new_llama(TOKENIZER, hidden=32, layers=2, heads=2, max_length=64, generator=Rng(0)).eval()

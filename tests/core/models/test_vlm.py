@@ -21,7 +21,16 @@ from fixtures_vlm import (
     vlm,
     with_tokens,
 )
-from gnomon.core.models import Family, GenConfig, ModelHandle, VLFamily, as_handle, generate, tiny_llava
+from gnomon.core.models import (
+    Family,
+    GenConfig,
+    LlavaSizes,
+    ModelHandle,
+    VLFamily,
+    as_handle,
+    generate,
+    tiny_llava,
+)
 from gnomon.core.models.adapters import without_deprecations
 from gnomon.core.models.architectures.geometry import llava
 from gnomon.core.rng import Rng
@@ -273,7 +282,7 @@ def test_an_architecture_that_is_not_in_the_table_can_be_described(handle):
 def test_adapters_on_a_vision_language_model_are_seen_through(handle):
     from peft import LoraConfig, get_peft_model
 
-    model, processor = tiny_llava(tokenizer(), generator=Rng(0), layers=2)
+    model, processor = tiny_llava(tokenizer(), LlavaSizes(layers=2), generator=Rng(0))
     batch = ModelHandle(model, processor).encode(["<image> a"], images=[picture(0)])
     plain = ModelHandle(model, processor).logits(batch)
     lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
@@ -300,4 +309,4 @@ def test_a_tiny_llava_has_the_sizes_it_was_given():
     ((layout,),) = ModelHandle(model, processor).encode(["<image>"], images=[picture(0, 48, 48)]).layouts
     assert layout.tiles[0].tokens.shape == (6, 6)
     with pytest.raises(BadInput, match="Patches of 7 pixels do not divide an image of 48"):
-        tiny_llava(tokenizer(), generator=Rng(0), patch=7)
+        tiny_llava(tokenizer(), LlavaSizes(patch=7), generator=Rng(0))

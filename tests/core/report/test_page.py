@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gnomon.core.claims import Claim, judge
+from gnomon.core.claims import Claim, decide
 from gnomon.core.report import Page
 from gnomon.errors import BadInput
 
@@ -45,7 +45,7 @@ class Tags(HTMLParser):
 
 
 def verdict(compare="m: a > b", text="a beats b"):
-    return judge({"a": {"m": [3, 4, 5]}, "b": {"m": [1, 2, 4]}}, Claim(text, "table 1", compare))
+    return decide({"a": {"m": [3, 4, 5]}, "b": {"m": [1, 2, 4]}}, Claim(text, "table 1", compare))
 
 
 def full_page(s: str, folder) -> Page:

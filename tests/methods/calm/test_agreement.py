@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
-from gnomon.methods.calm.judging.trials import TIE
-from gnomon.methods.calm.measures.agreement import UNPARSED, agreement, measure, preference, proportion
-from gnomon.methods.calm.measures.cells import measure_rotations, slot_effect
-from gnomon.methods.calm.planted.truth import pair_truth, score_truth, turn_truth
-from gnomon.methods.calm.planted.validation import judged, turned_verdicts
+from gnomon.methods.calm.judging import TIE
+from gnomon.methods.calm.measures import (
+    UNPARSED,
+    measure,
+    measure_rotations,
+    preference,
+    proportion,
+    slot_effect,
+)
+from gnomon.methods.calm.measures.agreement import agreement
+from gnomon.methods.calm.planted import judged, pair_truth, score_truth, turn_truth, turned_verdicts
 
 R1, R2 = 0, 1
 codes = st.lists(st.sampled_from([R1, R2, TIE, UNPARSED]), min_size=12, max_size=12)

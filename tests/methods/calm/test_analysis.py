@@ -17,12 +17,19 @@ from gnomon.methods.calm import (
     import_log,
     load_cues,
     load_profile,
+    power_table,
     write,
 )
-from gnomon.methods.calm.judging.audit import scoring_trials
-from gnomon.methods.calm.measures.agreement import drift_of
-from gnomon.methods.calm.measures.profile import items_needed, power_of, power_table, smallest_effect, word_of
-from gnomon.methods.calm.measures.ratings import self_effect, z_scores
+from gnomon.methods.calm.judging import scoring_trials
+from gnomon.methods.calm.measures import (
+    drift_of,
+    items_needed,
+    power_of,
+    self_effect,
+    smallest_effect,
+    word_of,
+    z_scores,
+)
 
 N = 60
 
@@ -208,7 +215,7 @@ def test_self_enhancement_needs_two_judges_and_blind_answers():
     for trial in trials:
         prompt = judges[0].prompting.prompt(trial)
         assert "by One." not in prompt and "[Start of reference answer]" in prompt
-    from gnomon.methods.calm.judging.audit import run_trials
+    from gnomon.methods.calm.judging import run_trials
 
     rows = [row for judge in judges for row in run_trials(judge, trials)]
     first, _ = analyze(rows)
@@ -381,7 +388,7 @@ def test_position_of_a_judge_shows_in_its_profile():
 def test_the_paired_test_of_scores_is_scipy_s():
     from scipy.stats import ttest_rel
 
-    from gnomon.methods.calm.measures.ratings import error_rate
+    from gnomon.methods.calm.measures import error_rate
 
     draw = Rng(7).numpy()
     left, right = draw.normal(6, 1, 40), draw.normal(5.5, 1, 40)

@@ -12,6 +12,7 @@ from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm import (
     Item,
     Probe,
+    Prompting,
     Rewrite,
     Variant,
     analyze,
@@ -20,13 +21,11 @@ from gnomon.methods.calm import (
     load_cues,
     probes,
     read_items,
+    write,
 )
-from gnomon.methods.calm.judging.plan import CHANGED_DRAW, plan_audit
-from gnomon.methods.calm.judging.prompts import Prompting
-from gnomon.methods.calm.planted.world import seen
-from gnomon.methods.calm.stimuli.data import is_explicit
-from gnomon.methods.calm.stimuli.items import Cues
-from gnomon.methods.calm.stimuli.rewrites import write
+from gnomon.methods.calm.judging import CHANGED_DRAW, plan_audit
+from gnomon.methods.calm.planted import seen
+from gnomon.methods.calm.stimuli import Cues, is_explicit
 
 GOOD = {"question": "Why?", "answer1": "Because.", "answer2": "No idea."}
 

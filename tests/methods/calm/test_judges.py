@@ -15,11 +15,12 @@ from gnomon.methods.calm import (
     LogitJudge,
     PairwiseJudge,
     PointwiseJudge,
+    Prompting,
     RewardModelJudge,
+    Trial,
     open_judge,
 )
-from gnomon.methods.calm.judging.prompts import Prompting
-from gnomon.methods.calm.judging.trials import TIE, Trial
+from gnomon.methods.calm.judging import TIE
 
 TOKEN = Prompting("token")
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.calm.planted.world import UNIT, JudgedWorld, quality, seen, worked
+from gnomon.methods.calm.planted import UNIT, JudgedWorld, quality, seen, worked
 
 BLOCKS = "[Start of answer A, by Assistant A]\n{}\n[End of answer A]\n\n[Start of answer B, by GPT-4]\n{}\n[End of answer B]"
 

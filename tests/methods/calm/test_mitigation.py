@@ -8,6 +8,7 @@ from gnomon.errors import BadConfig
 from gnomon.methods.calm import (
     FunctionJudge,
     Panel,
+    Trial,
     analyze,
     audit,
     chosen_probes,
@@ -15,8 +16,7 @@ from gnomon.methods.calm import (
     mitigated,
     write,
 )
-from gnomon.methods.calm.judging.mitigations import cut_to_shortest, turned, without_sources
-from gnomon.methods.calm.judging.trials import TIE, Trial
+from gnomon.methods.calm.judging import TIE, cut_to_shortest, turned, without_sources
 
 
 def trial(*answers, **more):

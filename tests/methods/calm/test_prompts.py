@@ -6,16 +6,17 @@ from hypothesis import strategies as st
 
 from gnomon.core.llm import Reply
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.calm.judging.prompts import (
-    Prompting,
+from gnomon.methods.calm import Prompting, Trial
+from gnomon.methods.calm.judging import (
+    TIE,
     harmless,
     read_letter,
     read_opinion,
     read_score,
     read_template,
+    verdict_of,
 )
-from gnomon.methods.calm.judging.trials import TIE, Trial, verdict_of
-from gnomon.methods.calm.planted.world import seen
+from gnomon.methods.calm.planted import seen
 
 
 def trial(*answers, **more):

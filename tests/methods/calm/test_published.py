@@ -81,7 +81,7 @@ def test_scores_of_self_enhancement_are_ratios_of_means():
     """The table's own and others' scores; the preprint's form hides the direction."""
     import numpy as np
 
-    from gnomon.methods.calm.measures.ratings import error_rate
+    from gnomon.methods.calm.measures import error_rate
 
     published = {
         (5.21, 6.25): -16.6,

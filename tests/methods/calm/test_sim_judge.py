@@ -9,8 +9,7 @@ import pytest
 from gnomon.core.llm import ask, complete, open_llm
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.calm.planted.characters import Judge
-from gnomon.methods.calm.planted.world import worked
+from gnomon.methods.calm.planted import Judge, worked
 
 N = 600
 FIRST, SECOND = worked(24, 10, Rng(1)), worked(24, 10, Rng(2))  # equally good

@@ -8,8 +8,7 @@ import pytest
 from gnomon.core.llm import ask, complete, open_llm, tagged
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.calm.planted.characters import Rewriter
-from gnomon.methods.calm.planted.world import sums, worked
+from gnomon.methods.calm.planted import Rewriter, sums, worked
 
 N = 400
 TEXT = worked(12, 6, Rng(0))

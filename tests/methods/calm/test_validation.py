@@ -1,7 +1,8 @@
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.calm.planted.validation import PLANTED, validate
+from gnomon.methods.calm import validate
+from gnomon.methods.calm.planted import PLANTED
 
 
 @pytest.mark.slow

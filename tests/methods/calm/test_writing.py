@@ -8,10 +8,9 @@ from fixtures_calm import made_items
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
 from gnomon.errors import LLMFailure
-from gnomon.methods.calm import Item, chosen_probes, load_cues
-from gnomon.methods.calm.planted.world import sums
-from gnomon.methods.calm.stimuli.items import length_ratio
-from gnomon.methods.calm.stimuli.rewrites import TRIES, cites, kept_share, problem_of, write
+from gnomon.methods.calm import Item, chosen_probes, load_cues, write
+from gnomon.methods.calm.planted import sums
+from gnomon.methods.calm.stimuli import TRIES, cites, kept_share, length_ratio, problem_of
 
 BEFORE = "The train leaves Vienna at 9 and arrives in Graz at 12, so the journey takes 3 hours."
 CUES = load_cues()

@@ -9,14 +9,17 @@ from gnomon.errors import BadConfig
 from gnomon.methods.crispo.house import (
     ASPECTS,
     INVENTIONS,
+    ORDER,
     Fact,
     agreement,
+    choose,
     draw_documents,
     draw_facts,
     expected_score,
     last_notes,
     levels_of_order,
     notes,
+    ordered,
     parse_style,
     read_forbidden,
     read_notes,
@@ -25,9 +28,8 @@ from gnomon.methods.crispo.house import (
     style_score,
     summary,
     with_request,
+    with_sentence,
 )
-from gnomon.methods.crispo.house.aspects import ORDER, with_sentence
-from gnomon.methods.crispo.house.summaries import choose, ordered
 
 STYLES = st.tuples(*[st.integers(0, 3)] * 8)
 ANNA = Fact("Anna", "Berger", "treasurer", 0, 4200, "roof", 3, 2)

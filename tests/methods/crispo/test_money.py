@@ -5,9 +5,8 @@ import pytest
 from fixtures_crispo import counted, counting_llms, searched
 from gnomon.core.llm import Budgeted, Cached, Script
 from gnomon.errors import BudgetSpent, LLMFailure
-from gnomon.methods.crispo import LLMs
-from gnomon.methods.crispo.scoring.evaluation import upper_bound
-from gnomon.methods.crispo.scoring.metrics import metric_of
+from gnomon.methods.crispo import LLMs, metric_of
+from gnomon.methods.crispo.scoring import upper_bound
 
 
 def test_a_spent_budget_stops_and_a_larger_one_goes_on_without_paying_twice(tmp_path):
@@ -113,7 +112,7 @@ def test_a_spent_budget_waits_for_what_is_under_way():
     import asyncio
 
     from gnomon.core.llm.stack.loop import run_async
-    from gnomon.methods.crispo.scoring.evaluation import side_by_side
+    from gnomon.methods.crispo.scoring import side_by_side
 
     done = []
 

@@ -6,8 +6,7 @@ from fixtures_crispo import COUNT_PROMPT, as_number, counting_llms
 from gnomon.core.models import train_bpe
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput
-from gnomon.methods.crispo import Neighbours, SearchConfig, Task, optimize
-from gnomon.methods.crispo.examples.data import Example
+from gnomon.methods.crispo import Example, Neighbours, SearchConfig, Task, optimize
 
 TEXTS = [f"{a} {b} report number {i}" for i, (a, b) in enumerate([("roof", "bridge"), ("park", "mill")] * 6)]
 
@@ -71,9 +70,9 @@ def test_examples_fill_their_slot_from_train_alone(encoder):
     log = []
     near = Neighbours(encoder, ROWS, ["input"], k=2)
     dev = [Example(f"d{i}", f"dev text number {i} of the park", "unseen dev output") for i in range(3)]
-    task = Task([f"INSERT_EXAMPLES_HERE\n{COUNT_PROMPT}"])
+    task = Task([f"INSERT_EXAMPLES_HERE\n{COUNT_PROMPT}"], neighbours=near)
     cfg = SearchConfig(steps=1, per_step=1)
-    optimize(task, ROWS, dev, counting_llms(log), [as_number()], cfg, neighbours=near)
+    optimize(task, ROWS, dev, counting_llms(log), [as_number()], cfg)
     asked = [text for role, text, _ in log if role == "task"]
     assert any(text.count("Input:\n") == 2 and "Output:\nout" in text for text in asked)
     assert not any("unseen dev output" in text for text in asked)

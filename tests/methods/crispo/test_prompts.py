@@ -9,11 +9,9 @@ from gnomon.core.llm import Script
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.scoring.calls import Asker, LLMs
-from gnomon.methods.crispo.scoring.candidates import Candidate, History, Measured
-from gnomon.methods.crispo.scoring.metrics import open_metrics
-from gnomon.methods.crispo.search.critique import Critic, write
-from gnomon.methods.crispo.search.proposals import Optimizer, nearest_text
+from gnomon.methods.crispo import Candidate, History, LLMs, open_metrics
+from gnomon.methods.crispo.scoring import Asker, Measured
+from gnomon.methods.crispo.search import Critic, Optimizer, nearest_text, write
 
 ROWS = numbered(12)
 SOURCES = [row.input for row in ROWS]

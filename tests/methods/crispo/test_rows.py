@@ -3,15 +3,14 @@ import json
 import pytest
 
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.examples.data import (
-    Example,
+from gnomon.methods.crispo import Example, read_examples
+from gnomon.methods.crispo.examples import (
     check_apart,
     check_slots,
     copied,
     key_phrases,
     next_k,
     phrases_of,
-    read_examples,
     stated_k,
 )
 

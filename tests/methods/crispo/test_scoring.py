@@ -5,15 +5,8 @@ import types
 import pytest
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.crispo.examples.data import Example
-from gnomon.methods.crispo.scoring.metrics import (
-    STAND_IN,
-    Metric,
-    exact_match,
-    metric_of,
-    open_metrics,
-    token_f1,
-)
+from gnomon.methods.crispo import Example, Metric, metric_of, open_metrics
+from gnomon.methods.crispo.scoring import STAND_IN, exact_match, token_f1
 
 
 def score(name, predictions, outputs, sources=None, **options):
@@ -166,7 +159,7 @@ def test_real_dialogues_are_read_and_scored_as_the_reference_does(shared_data):
     """Columns of a published file; the lead of each dialogue against its summary, as rouge-score has it."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    from gnomon.methods.crispo.examples.data import read_examples
+    from gnomon.methods.crispo import read_examples
 
     columns = {"dialogue": "input", "summary": "output"}
     rows = read_examples(str(shared_data / "dialogue" / "dialogsum.dev.jsonl"), columns=columns, limit=60)

@@ -20,11 +20,18 @@ from fixtures_crispo import (
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, LLMFailure
-from gnomon.methods.crispo import LLMs, SearchConfig, Task, optimize, tune_suffix
-from gnomon.methods.crispo.examples.data import Example
-from gnomon.methods.crispo.house import expected_score, parse_style, read_requests
-from gnomon.methods.crispo.house.summaries import draw_documents
-from gnomon.methods.crispo.scoring.metrics import Metric, metric_of, open_metrics
+from gnomon.methods.crispo import (
+    Example,
+    LLMs,
+    Metric,
+    SearchConfig,
+    Task,
+    metric_of,
+    open_metrics,
+    optimize,
+    tune_suffix,
+)
+from gnomon.methods.crispo.house import draw_documents, expected_score, parse_style, read_requests
 
 
 @pytest.mark.parametrize("select", ["rank", "zsum", "pareto"])
@@ -192,7 +199,7 @@ def test_a_weak_optimizer_neither_stops_nor_crashes_the_search(caplog):
     assert result.best.number == 0
     for step in result.history.steps[1:]:
         # Rounds of two until five are refused, and one round more.
-        assert (step.rejected, step.asked, step.new) == ({"no tag": 8}, 8, [])
+        assert (step.rejected, step.proposals, step.new) == ({"no tag": 8}, 8, [])
     assert "no proposal could be used (8 no tag)" in caplog.text
 
 

@@ -4,17 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from gnomon.methods.crispo.scoring.candidates import (
-    Candidate,
-    History,
-    Measured,
-    best_of,
-    mean_ranks,
-    pareto_front,
-    sort_keys,
-    z_sums,
-)
-from gnomon.methods.crispo.scoring.metrics import Metric
+from gnomon.methods.crispo import Candidate, History, Metric, mean_ranks, pareto_front
+from gnomon.methods.crispo.scoring import Measured, best_of, sort_keys, z_sums
 
 TABLES = st.integers(1, 3).flatmap(
     lambda j: st.lists(st.tuples(*[st.integers(0, 4)] * j), min_size=1, max_size=8)

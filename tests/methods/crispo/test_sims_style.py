@@ -12,6 +12,8 @@ from gnomon.errors import BadConfig
 from gnomon.methods.crispo.house import (
     ASPECTS,
     INVENTIONS,
+    LENGTH,
+    ORDER,
     draw_documents,
     expected_score,
     read_forbidden,
@@ -20,7 +22,6 @@ from gnomon.methods.crispo.house import (
     style_score,
     with_request,
 )
-from gnomon.methods.crispo.house.aspects import LENGTH, ORDER
 
 PROMPT = "Summarise the notes.\n<notes>\n{}\n</notes>\nWrite it inside <summary> and </summary>."
 TARGET, OWN = (1, 2, 3, 1, 2, 1, 3, 1), (0, 1, 0, 2, 0, 3, 0, 2)

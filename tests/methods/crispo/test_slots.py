@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.examples.data import answer_in, fill, last_tagged, repair, slots_in, tag_request
+from gnomon.methods.crispo import fill
+from gnomon.methods.crispo.examples import answer_in, last_tagged, repair, slots_in, tag_request
 
 NASTY = st.one_of(
     st.text(),

@@ -250,7 +250,7 @@ def test_a_checkpoint_in_this_process_does_the_task(checkpoint, data, tmp_path, 
 @pytest.mark.scale
 def test_a_served_checkpoint_does_the_task(checkpoint, tiny_tokenizer, tmp_path):
     from gnomon.core.models import tiny_causal
-    from gnomon.methods.crispo.mini.models import CHAT_TEMPLATE
+    from gnomon.methods.crispo.mini import CHAT_TEMPLATE
 
     tokenizer = copy.deepcopy(tiny_tokenizer)  # the fixture is everybody's
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -11,21 +11,24 @@ from fixtures_elm import FLUENT, small_model, small_texts, small_tokenizer
 from fixtures_training import SmallRun
 from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
-from gnomon.methods.elm.erasure.design import BASELINES
-from gnomon.methods.elm.erasure.eraser import encode_all
-from gnomon.methods.elm.mini.world import personas
-from gnomon.methods.elm.rivals.arms import Constants, train_baseline
-from gnomon.methods.elm.rivals.likelihood import (
+from gnomon.methods.elm import train_baseline
+from gnomon.methods.elm.erasure import BASELINES, encode_all
+from gnomon.methods.elm.mini import personas
+from gnomon.methods.elm.rivals import (
     NPO,
+    RMU,
     WHP,
     Ascent,
+    Constants,
+    down_projection,
+    gaussian_mmd,
     generic_labels,
     npo_loss,
     reinforce,
+    steering_layer,
     text_logprobs,
 )
-from gnomon.methods.elm.rivals.representation import RMU, down_projection, gaussian_mmd, steering_layer
-from gnomon.methods.elm.texts.batches import Feed
+from gnomon.methods.elm.texts import Feed
 
 
 @pytest.fixture(scope="module")

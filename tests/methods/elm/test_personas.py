@@ -4,9 +4,19 @@ import pytest
 
 from fixtures_elm import small_tokenizer
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.texts.batches import join, text_mask
-from gnomon.methods.elm.texts.passages import Fluent, cut, encode_fluent, read_fluent, read_passages
-from gnomon.methods.elm.texts.personas import concept_text, prefix_ids, read_personas, start_ids, topics
+from gnomon.methods.elm import Fluent, read_personas
+from gnomon.methods.elm.texts import (
+    concept_text,
+    cut,
+    encode_fluent,
+    join,
+    prefix_ids,
+    read_fluent,
+    read_passages,
+    start_ids,
+    text_mask,
+    topics,
+)
 
 
 @pytest.mark.parametrize("kind", ["deflecting", "plain"])

@@ -7,17 +7,15 @@ import torch
 
 from fixtures_elm import small_model, small_tokenizer
 from gnomon.errors import BadInput
-from gnomon.methods.elm.texts.personas import prefix_ids
-from gnomon.methods.elm.texts.questions import (
+from gnomon.methods.elm import Question, ask, read_questions
+from gnomon.methods.elm.texts import (
     Accuracy,
     Asked,
-    Question,
-    ask,
     completions_of,
     encode_questions,
     option_scores,
+    prefix_ids,
     prompt_of,
-    read_questions,
     to_question,
 )
 

@@ -18,12 +18,12 @@ from fixtures_training import SmallRun, free_port
 from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
 from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.elm import ELM, Texts
 from gnomon.methods.elm.config import ELMConfig
-from gnomon.methods.elm.erasure.design import layer_range
-from gnomon.methods.elm.erasure.eraser import ELM, ErasureLoss, attach, encode_all, frozen, ratio
-from gnomon.methods.elm.mini.world import personas
-from gnomon.methods.elm.texts.batches import FLUENT as FLUENT_ROW
-from gnomon.methods.elm.texts.batches import Feed, Texts
+from gnomon.methods.elm.erasure import ErasureLoss, attach, encode_all, frozen, layer_range, ratio
+from gnomon.methods.elm.mini import personas
+from gnomon.methods.elm.texts import FLUENT as FLUENT_ROW
+from gnomon.methods.elm.texts import Feed
 
 SCRIPT = Path(fixtures_elm.__file__)
 

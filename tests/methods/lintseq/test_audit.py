@@ -1,9 +1,8 @@
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.lintseq.edits.audit import audit_path, summarise
-from gnomon.methods.lintseq.edits.diffs import forward_diffs
-from gnomon.methods.lintseq.edits.paths import randseq, sample_edits
+from gnomon.methods.lintseq import audit_path, randseq, sample_edits
+from gnomon.methods.lintseq.edits import forward_diffs, summarise
 from gnomon.methods.lintseq.linters import shared_linter
 
 LINES = ["x = 1", "y = x", "z = y"]

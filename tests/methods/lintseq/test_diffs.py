@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.edits.diffs import (
-    ResolveResult,
-    forward_diffs,
-    line_sets_of,
-    render_target,
-    resolve,
-    split_target,
-)
+from gnomon.methods.lintseq import ResolveResult, render_target, resolve
+from gnomon.methods.lintseq.edits import forward_diffs, line_sets_of, split_target
 
 AWKWARD = [
     "@@ -0,0 +1 @@",

@@ -4,10 +4,9 @@ import pytest
 
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.lintseq import Sampled, evaluate
 from gnomon.methods.lintseq.linters import open_linter
-from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
-from gnomon.methods.lintseq.models.sampling import Sampled
-from gnomon.methods.lintseq.models.suites import Problem
+from gnomon.methods.lintseq.models import Problem, as_sampled
 
 RIGHT, RENAMED = "def f(a):\n    return a + 1", "def f(b):\n    return b + 1"
 WRONG, UNDEFINED, ENDLESS = "def f(a):\n    return 0", "def f(a):\n    return c", "while True:\n    pass"

@@ -8,9 +8,8 @@ from gnomon.core.data.execute import Rejected, Tally, map_shards
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.lintseq import resolve
-from gnomon.methods.lintseq.edits.production import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
-from gnomon.methods.lintseq.programs.data import choose, read_programs
-from gnomon.methods.lintseq.programs.source import normalise
+from gnomon.methods.lintseq.edits import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
+from gnomon.methods.lintseq.programs import choose, normalise, read_programs
 
 CODE = "def add(a, b):\n    c = a + b\n    if c > 3:\n        c = 3\n    return c"
 ROWS = [

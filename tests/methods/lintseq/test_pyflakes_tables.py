@@ -5,9 +5,8 @@ import pytest
 
 from gnomon.core.data.corpora import stdlib_modules
 from gnomon.core.rng import Rng
-from gnomon.methods.lintseq.edits.paths import sample_path
+from gnomon.methods.lintseq import Program, sample_path
 from gnomon.methods.lintseq.linters import shared_linter
-from gnomon.methods.lintseq.programs.program import Program
 
 # Small programs, one for each way to bind a name; `### title` starts the next.
 PROGRAMS = """

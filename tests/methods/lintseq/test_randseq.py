@@ -3,9 +3,7 @@ from collections import Counter
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.lintseq.edits.diffs import render_target, resolve
-from gnomon.methods.lintseq.edits.paths import randseq
-from gnomon.methods.lintseq.programs.source import Rejected
+from gnomon.methods.lintseq import Rejected, randseq, render_target, resolve
 
 
 def test_every_line_is_inserted_once_and_the_program_comes_back():

@@ -15,9 +15,8 @@ from gnomon import cli
 from gnomon.core.models import GenConfig, add_token, load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, LLMFailure, ModelMismatch
-from gnomon.methods.lintseq import resolve
-from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN
-from gnomon.methods.lintseq.models.sampling import STOP, Prompt, sample_local, sample_served
+from gnomon.methods.lintseq import DIFF_TOKEN, Prompt, resolve, sample_local, sample_served
+from gnomon.methods.lintseq.models import STOP
 
 KEY = "sk-a-key-that-nobody-may-see"
 PROMPTS = [Prompt(f"task/{number}", f"Do number {number}.") for number in range(5)]
@@ -125,9 +124,7 @@ def test_a_server_that_is_not_there():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    asking = complete_texts(
-        f"http://127.0.0.1:{port}/v1#tiny", ["x"], seeds=[0], max_tokens=1, temperature=1, top_p=1, retries=1
-    )
+    asking = complete_texts(f"http://127.0.0.1:{port}/v1#tiny", ["x"], GenConfig(1), seeds=[0], retries=1)
     with pytest.raises(
         LLMFailure, match=rf"127.0.0.1:{port}/v1 cannot be reached \(.*Is the server running\?"
     ):
@@ -173,7 +170,8 @@ def writer(checkpoint):
     """A tiny Llama that has learned one sequence of edits by heart, its tokenizer, and the program."""
     import torch
 
-    from gnomon.methods.lintseq.models.training import edit_pair, encode
+    from gnomon.methods.lintseq import edit_pair
+    from gnomon.methods.lintseq.models import encode
 
     model, tokenizer = load_model(checkpoint("llama"), device="cpu"), load_tokenizer(checkpoint("llama"))
     add_token(model, tokenizer, DIFF_TOKEN)

@@ -2,8 +2,7 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.lintseq.edits.paths import sample_path, search_paths
-from gnomon.methods.lintseq.programs.program import Program
+from gnomon.methods.lintseq import Program, sample_path, search_paths
 
 CODE = "def f(a):\n    b = a\n    c = b\n    d = 1\n    if d:\n        d = 2\n    return c"
 

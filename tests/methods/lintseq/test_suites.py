@@ -5,9 +5,9 @@ import pytest
 
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.lintseq import load_suite
+from gnomon.methods.lintseq import evaluate, load_suite
 from gnomon.methods.lintseq.linters import open_linter
-from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
+from gnomon.methods.lintseq.models import as_sampled
 
 HUMANEVAL = {
     "task_id": "T/0",

@@ -3,8 +3,8 @@ import random
 import pytest
 
 from gnomon.methods.lintseq import sample_edits
-from gnomon.methods.lintseq.mini.tasks import FUNCTION, OPERATORS, make_tasks, split_pairs
-from gnomon.methods.lintseq.models.evaluation import canonical, distinct_share, edit_distance
+from gnomon.methods.lintseq.mini import FUNCTION, OPERATORS, make_tasks, split_pairs
+from gnomon.methods.lintseq.models import canonical, distinct_share, edit_distance
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,8 @@ from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
 from gnomon.core.train.batches import Batches
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq import resolve, sample_edits
-from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, render_target
-from gnomon.methods.lintseq.models.sampling import prompt_ids
-from gnomon.methods.lintseq.models.training import Examples, edit_pair, encode, matched, program_pair
+from gnomon.methods.lintseq import DIFF_TOKEN, edit_pair, program_pair, render_target, resolve, sample_edits
+from gnomon.methods.lintseq.models import Examples, encode, matched, prompt_ids
 
 CODE = "def add(a, b):\n    c = a + b\n    return c"
 EOS, DIFF = 1, 300
@@ -366,7 +364,7 @@ def test_records_that_cannot_be_learned_from(row, mode, says, checkpoint, tmp_pa
 
 def test_the_python_interface_needs_no_settings(checkpoint, tmp_path):
     from fixtures_training import SmallRun
-    from gnomon.methods.lintseq.models.training import train_edit_lm
+    from gnomon.methods.lintseq import train_edit_lm
 
     model, tokenizer = load_model(checkpoint("gpt2"), device="cpu"), load_tokenizer(checkpoint("gpt2"))
     cfg = TrainConfig(lr=1e-2, batch_size=2, max_length=120, reduction="sum")

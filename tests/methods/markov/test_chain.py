@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from fixtures_markov import RANDOM, SPACE, chain_of, first_order, parity, random_chain, uniform
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.markov import Chain, StateSpace, second_eigenvalue, stationary
-from gnomon.methods.markov.chain.chain import truncate
+from gnomon.methods.markov.chain import truncate
 
 
 def test_structure_of_the_matrix_by_hand():

@@ -5,9 +5,7 @@ import pytest
 
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.markov import icl
-from gnomon.methods.markov.icl.evaluation import BASELINES, DISTANCES
-from gnomon.methods.markov.icl.reading import Prediction
-from gnomon.methods.markov.icl.systems import in_bins, law
+from gnomon.methods.markov.icl import BASELINES, DISTANCES, Prediction, in_bins, law
 
 ALTERNATING = ("walk", "polygon")
 

@@ -11,7 +11,7 @@ from fixtures_markov import SPACE, first_order
 from gnomon.core.models import ModelHandle, load_model, load_tokenizer
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.markov import MarkovLM, stationary
-from gnomon.methods.markov.chain.scores import prefix_ids, token_ids
+from gnomon.methods.markov.chain import prefix_ids, token_ids
 
 VOCAB, PREFIX = (40, 41, 7), (0,)
 

@@ -6,7 +6,7 @@ import pytest
 from fixtures_markov import SPACE, chain_of, first_order, parity
 from gnomon.errors import BadInput
 from gnomon.methods.markov import greedy_cycle, greedy_cycles, likely_states, mass_on, stationary
-from gnomon.methods.markov.chain.rates import seen_states
+from gnomon.methods.markov.chain import seen_states
 
 
 def names(states):

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 
 from fixtures_markov import RANDOM, SPACE, chain_of, first_order, parity, uniform
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.markov import Chain, StateSpace, log_epsilon, mixing_time, stationary, t_min
-from gnomon.methods.markov.chain.rates import bound, measure, relaxation_time, violations
+from gnomon.methods.markov import (
+    Chain,
+    StateSpace,
+    log_epsilon,
+    measure,
+    mixing_time,
+    relaxation_time,
+    stationary,
+    t_min,
+)
+from gnomon.methods.markov.chain import bound, violations
 
 TWO = np.array([[0.9, 0.1], [0.2, 0.8]])
 PI = np.array([2 / 3, 1 / 3])

@@ -7,9 +7,9 @@ import torch
 from gnomon.core.models import load_model, tiny_causal, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
-from gnomon.methods.markov import icl
-from gnomon.methods.markov.chain.forget import distance, forgetting
-from gnomon.methods.markov.icl.reading import predict, write_states
+from gnomon.methods.markov import forgetting, icl
+from gnomon.methods.markov.chain import distance
+from gnomon.methods.markov.icl import predict, write_states
 
 
 @pytest.fixture(scope="module")

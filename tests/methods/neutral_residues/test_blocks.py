@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
-from gnomon.methods.neutral_residues.extension.blocks import Block, ExtendedMLP, Switch
-from gnomon.methods.neutral_residues.extension.design import block_width
+from gnomon.methods.neutral_residues import Block
+from gnomon.methods.neutral_residues.extension import ExtendedMLP, Switch, block_width
 
 
 def by_hand(gate="relu", shape="scalar"):

@@ -7,7 +7,7 @@ from gnomon.core.models import load_model
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, ModelMismatch, UserError
 from gnomon.methods.neutral_residues import Design, extend
-from gnomon.methods.neutral_residues.extension.extension import wrapped
+from gnomon.methods.neutral_residues.extension import wrapped
 
 FAMILIES = ["llama", "mistral", "qwen2", "gemma", "gemma2", "gpt_neox", "gpt2", "phi3"]
 WIDE = {"extra": 2.0}

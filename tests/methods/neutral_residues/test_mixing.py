@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.neutral_residues.training.mixing import NEW, OLD, Mixture
+from gnomon.methods.neutral_residues import Mixture
+from gnomon.methods.neutral_residues.training import NEW, OLD
 
 
 def rows(count, length=4, first=0):

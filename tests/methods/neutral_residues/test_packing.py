@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gnomon.core.models import train_bpe
 from gnomon.errors import BadInput
-from gnomon.methods.neutral_residues.training.data import pack
+from gnomon.methods.neutral_residues.training import pack
 
 TOKENIZER = train_bpe(["some words of a text"], 259)
 

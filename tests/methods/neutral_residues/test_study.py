@@ -10,12 +10,10 @@ from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.train import TrainConfig
-from gnomon.methods.neutral_residues import Design, Mixture, activity, drift, extend, prepare
+from gnomon.methods.neutral_residues import Design, Mixture, Study, activity, drift, extend, prepare
 from gnomon.methods.neutral_residues.evaluation import gates_along
-from gnomon.methods.neutral_residues.extension.design import backbone, count
-from gnomon.methods.neutral_residues.training.arms import loss_of
-from gnomon.methods.neutral_residues.training.data import Corpus, pack
-from gnomon.methods.neutral_residues.training.study import Study
+from gnomon.methods.neutral_residues.extension import backbone, count
+from gnomon.methods.neutral_residues.training import Corpus, loss_of, pack
 
 CFG = TrainConfig(lr=3e-3, batch_size=4, max_steps=3, max_length=8, epochs=99)
 WIDE = Design(extra=1.0)

@@ -13,8 +13,8 @@ from gnomon.core import records
 from gnomon.core.data.documents import Row, read_rows
 from gnomon.core.data.execute import map_shards, parts, rejected
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.fitting.application import ApplyStep, outside_note, share_of
-from gnomon.methods.sieve.fitting.model import SieveModel
+from gnomon.methods.sieve import SieveModel
+from gnomon.methods.sieve.fitting import ApplyStep, outside_note, share_of
 
 
 def rows_of(texts):

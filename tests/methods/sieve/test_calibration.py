@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.choosing.strategies import Reservoir
-from gnomon.methods.sieve.fitting.calibration import GRID, calibrate, passing_curve, trimmed
+from gnomon.methods.sieve import calibrate
+from gnomon.methods.sieve.choosing import Reservoir
+from gnomon.methods.sieve.fitting import GRID, passing_curve, trimmed
 
 
 def test_the_curve_of_a_clean_cut_by_hand():

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from gnomon.errors import BadConfig
-from gnomon.methods.sieve.fitting.cost import Cost, call_usd, snippet_usd
+from gnomon.methods.sieve.fitting import Cost, call_usd, snippet_usd
 
 # a call costs 700 * 2.5 / 1e6 + 150 * 10 / 1e6 = 0.00325; scoring 500 a second at 1.8 USD an hour costs 1e-6 each
 COST = Cost(

@@ -10,7 +10,7 @@ from transformers import T5EncoderModel, T5ForConditionalGeneration
 
 import fixtures_process
 from fixtures_sieve_students import save_t5
-from gnomon.methods.sieve.students.networks import T5EncoderClassifier, load_classifier
+from gnomon.methods.sieve.students import T5EncoderClassifier, load_classifier
 
 
 @pytest.fixture(scope="module")

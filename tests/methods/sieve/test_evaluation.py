@@ -5,7 +5,7 @@ import pytest
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.fitting.evaluation import evaluate, self_consistency
+from gnomon.methods.sieve.fitting import evaluate, self_consistency
 
 # ten snippets in the order of their scores; the model passes the first four
 SCORES = [0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]

@@ -14,11 +14,10 @@ import pytest
 from fixtures_sieve import documents, fitting, is_about_the_sea
 from gnomon.core.data.documents import Document
 from gnomon.errors import BadInput, BudgetSpent, LLMFailure
-from gnomon.methods.sieve.fitting import background
-from gnomon.methods.sieve.fitting.state import base_rate, cross_ranks, focal_alphas
-from gnomon.methods.sieve.judging.judges import JudgingStopped, LocalJudge, Verdict
-from gnomon.methods.sieve.judging.labels import Label
-from gnomon.methods.sieve.students.base import Fitted
+from gnomon.methods.sieve import Label, LocalJudge, Verdict
+from gnomon.methods.sieve.fitting import background, base_rate, cross_ranks, focal_alphas
+from gnomon.methods.sieve.judging import JudgingStopped
+from gnomon.methods.sieve.students import Fitted
 
 TEXTS = [d.text for d in documents(200, seed=9)]
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.methods.sieve.choosing.intervals import EVERYTHING, bernstein, estimate, halving, risk_steps
+from gnomon.methods.sieve import bernstein, halving
+from gnomon.methods.sieve.choosing import EVERYTHING, estimate, risk_steps
 
 labelled = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), min_size=1, max_size=60)
 

@@ -6,10 +6,9 @@ import pytest
 from gnomon.core.llm.base import Reply, Usage
 from gnomon.core.llm.config import LLMConfig
 from gnomon.errors import BadConfig, LLMFailure
-from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.client import JudgeClient
+from gnomon.methods.sieve import JudgeClient, Snippet
+from gnomon.methods.sieve.judging import JudgingStopped, judge_all
 from gnomon.methods.sieve.judging.filters import Filter
-from gnomon.methods.sieve.judging.judges import JudgingStopped, judge_all
 
 CATS = Filter("cats", "texts about cats", "a cat", "no cat")
 

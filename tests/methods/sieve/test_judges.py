@@ -4,10 +4,9 @@ import json
 import pytest
 
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
-from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.client import JudgeClient
+from gnomon.methods.sieve import JudgeClient, LocalJudge, Snippet, open_judge
+from gnomon.methods.sieve.judging import judge_all
 from gnomon.methods.sieve.judging.filters import Filter
-from gnomon.methods.sieve.judging.judges import LocalJudge, judge_all, open_judge
 
 CATS = Filter("cats", "texts about cats", "a cat", "no cat")
 TEXTS = ("A  cat.", "A dog.", "A bird.")

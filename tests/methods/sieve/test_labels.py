@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from gnomon.core import records
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.choosing.rounds import Pick
-from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.judges import Verdict
-from gnomon.methods.sieve.judging.labels import Label, LabelStore, as_label, read_label
+from gnomon.methods.sieve import Label, LabelStore, Snippet, Verdict
+from gnomon.methods.sieve.choosing import Pick
+from gnomon.methods.sieve.judging import as_label, read_label
 
 
 def pick(number, reason="interval", text="töxt\u2028 <b>"):

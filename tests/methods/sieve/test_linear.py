@@ -11,9 +11,7 @@ import pytest
 from fixtures_sieve_students import corpus
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.students import StudentConfig, open_student
-from gnomon.methods.sieve.students.linear import solve
-from gnomon.methods.sieve.students.ngrams import count_ngrams
+from gnomon.methods.sieve.students import StudentConfig, count_ngrams, open_student, solve
 
 
 def fitted(n=120, **settings):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnomon.methods.sieve.students import ngrams
-from gnomon.methods.sieve.students.ngrams import count_ngrams
+from gnomon.methods.sieve.students import count_ngrams, ngrams
 
 M = 1 << 64
 

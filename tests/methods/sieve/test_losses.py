@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.methods.sieve.students.losses import focal_loss, focal_parts
+from gnomon.methods.sieve.students import focal_loss, focal_parts
 
 
 def both(logits, labels, weights, gamma):

@@ -10,8 +10,9 @@ import pytest
 
 from fixtures_cats import CARS, CATS, FILTER, card, saved_model, student
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.choosing.snippets import cut
-from gnomon.methods.sieve.fitting.model import SieveModel, read_card
+from gnomon.methods.sieve import SieveModel
+from gnomon.methods.sieve.choosing import cut
+from gnomon.methods.sieve.fitting import read_card
 from gnomon.methods.sieve.judging.filters import filter_of
 
 LONG = f"{CATS[0]}. {CARS[0]}. {CARS[1]}."  # three snippets of at most eight words

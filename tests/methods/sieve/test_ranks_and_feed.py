@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.choosing.strategies import Reservoir
-from gnomon.methods.sieve.choosing.stream import Feed
+from gnomon.methods.sieve import Snippet
+from gnomon.methods.sieve.choosing import Feed, Reservoir
 
 
 class Numbers:

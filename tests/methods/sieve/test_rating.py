@@ -9,9 +9,9 @@ from scipy.stats import binomtest
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.sieve.choosing.snippets import Snippet
+from gnomon.methods.sieve import Snippet
+from gnomon.methods.sieve.judging import KEY, SHEET, export_disagreements, read_ratings, wilson
 from gnomon.methods.sieve.judging.filters import Filter
-from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings, wilson
 
 CATS = Filter("cats", "texts about cats", "a cat matters", "no cat")
 N = 60

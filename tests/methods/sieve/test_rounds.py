@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.errors import BadConfig
-from gnomon.methods.sieve.choosing.intervals import EVERYTHING, Design
-from gnomon.methods.sieve.choosing.rounds import Round
-from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.choosing.strategies import Reservoir, plan
+from gnomon.methods.sieve import Snippet
+from gnomon.methods.sieve.choosing import EVERYTHING, Design, Reservoir, Round, plan
 
 
 def snippets(count):

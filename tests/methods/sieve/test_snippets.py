@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnomon.methods.sieve.choosing.snippets import cut, pieces_of, snippets_of
+from gnomon.methods.sieve.choosing import cut, pieces_of, snippets_of
 
 
 def words(text):

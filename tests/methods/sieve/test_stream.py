@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from gnomon.core.data.documents import Document
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.choosing.stream import SnippetStream, split_by_document
+from gnomon.methods.sieve import Snippet, SnippetStream
+from gnomon.methods.sieve.choosing import split_by_document
 
 
 def words(text):

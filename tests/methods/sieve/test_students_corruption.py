@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from fixtures_sieve_students import corpus, save_bert, small_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.sieve.students import StudentConfig, new_t5, open_student
-from gnomon.methods.sieve.students.tokens import Tokens
-from gnomon.methods.sieve.students.training import corrupt, find_sentinels, noise_mask, pretrain
+from gnomon.methods.sieve.students import (
+    StudentConfig,
+    Tokens,
+    corrupt,
+    find_sentinels,
+    new_t5,
+    noise_mask,
+    open_student,
+    pretrain,
+)
 
 SENTINELS = list(range(1000, 1100))
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gnomon.methods.sieve.students.base import split_held_out
+from gnomon.methods.sieve.students import split_held_out
 
 
 def split(labels, groups=None, share=0.25, seed=0):

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from fixtures_sieve_students import corpus, save_bert, save_t5, save_t5_classifier, small_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, ModelMismatch, UserError
-from gnomon.methods.sieve.students import StudentConfig, open_student
-from gnomon.methods.sieve.students.base import split_held_out
-from gnomon.methods.sieve.students.losses import focal_parts
-from gnomon.methods.sieve.students.tokens import Tokens, plan_batches
-from gnomon.methods.sieve.students.training import epoch_batches
+from gnomon.methods.sieve.students import (
+    StudentConfig,
+    Tokens,
+    epoch_batches,
+    focal_parts,
+    open_student,
+    plan_batches,
+    split_held_out,
+)
 
 QUICK = {"lr": 5e-3, "max_steps": 6, "batch_size": 16, "max_tokens": 32, "device": "cpu"}
 

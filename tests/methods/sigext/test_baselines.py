@@ -12,8 +12,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sigext.phrases.data import Columns, Reading, to_row
-from gnomon.methods.sigext.summaries.baselines import ARMS, page_rank, rank_phrases
+from gnomon.methods.sigext import ARMS, Reading, rank_phrases
+from gnomon.methods.sigext.phrases import Columns, to_row
+from gnomon.methods.sigext.summaries import page_rank
 
 RAW = [
     {

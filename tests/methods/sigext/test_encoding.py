@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 
 from gnomon.core.models import train_bpe
 from gnomon.errors import BadConfig, ModelMismatch
-from gnomon.methods.sigext.extractor.batches import grouped, padded, window_of
-from gnomon.methods.sigext.extractor.encoding import DocumentEncoder, Encoded, phrase_scores
-from gnomon.methods.sigext.phrases.phrases import Phrase, extract_phrases
+from gnomon.methods.sigext import Phrase, extract_phrases
+from gnomon.methods.sigext.extractor import (
+    DocumentEncoder,
+    Encoded,
+    grouped,
+    padded,
+    phrase_scores,
+    window_of,
+)
 
 BPE = train_bpe(["the new bridge costs forty million, the old bridge is closed"] * 3, 300)
 TEXT = st.lists(

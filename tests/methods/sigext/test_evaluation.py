@@ -8,18 +8,19 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from gnomon.core.llm import Reply
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sigext.phrases.data import Columns, Reading, to_row
-from gnomon.methods.sigext.phrases.phrases import Phrase
-from gnomon.methods.sigext.summaries.evaluation import (
+from gnomon.methods.sigext import Phrase, Reading
+from gnomon.methods.sigext.phrases import Columns, to_row
+from gnomon.methods.sigext.summaries import (
+    Summary,
     by_lines,
     copy_rate,
     evaluate,
+    fault_of,
     in_source,
     inventions,
     matched_length,
     uptake,
 )
-from gnomon.methods.sigext.summaries.summaries import Summary, fault_of
 
 RAW = [
     {

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from gnomon.errors import BadConfig
-from gnomon.methods.sigext.phrases.data import Columns, Reading, label_figures, read_rows
-from gnomon.methods.sigext.phrases.labels import label, matches
+from gnomon.methods.sigext import Reading, label, matches, read_rows
+from gnomon.methods.sigext.phrases import Columns, label_figures
 
 SCORER = RougeScorer(["rouge1"], use_stemmer=True)
 

@@ -14,11 +14,9 @@ import fixtures_process
 import fixtures_sigext
 import gnomon
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
-from gnomon.methods.sigext import Settings, SigExtModel
-from gnomon.methods.sigext.extractor.encoding import DocumentEncoder
-from gnomon.methods.sigext.phrases.data import Reading
-from gnomon.methods.sigext.phrases.selection import ranking, select
-from gnomon.methods.sigext.summaries.baselines import Encoder, longest_input
+from gnomon.methods.sigext import Encoder, Reading, Settings, SigExtModel, select
+from gnomon.methods.sigext.extractor import DocumentEncoder, longest_input
+from gnomon.methods.sigext.phrases import ranking
 
 DOCUMENTS = [row["document"] for row in fixtures_sigext.raw_rows(6, 5)]
 

@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.errors import BadConfig
-from gnomon.methods.sigext.phrases.phrases import (
-    Phrase,
-    clean_scientific,
-    cut,
-    extract_phrases,
-    locate,
-    tokens,
-)
+from gnomon.methods.sigext import Phrase, extract_phrases, locate
+from gnomon.methods.sigext.phrases import clean_scientific, cut, tokens
 
 
 def texts(text, **options):

@@ -6,15 +6,8 @@ from hypothesis import strategies as st
 
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.errors import BadConfig
-from gnomon.methods.sigext.phrases.phrases import Phrase
-from gnomon.methods.sigext.summaries.prompts import (
-    SETS,
-    Template,
-    build_prompt,
-    fitted_prompt,
-    load_template,
-    shown_as,
-)
+from gnomon.methods.sigext import Phrase, Template, build_prompt
+from gnomon.methods.sigext.summaries import SETS, fitted_prompt, load_template, shown_as
 
 TEMPLATE = Template("<text>\nSummarise.\nConsider: <phrases>.")
 

@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.sigext.phrases.phrases import Phrase, extract_phrases, tokens
-from gnomon.methods.sigext.phrases.selection import (
-    as_granularity,
-    kept_phrases,
-    measure,
-    ranking,
-    scored_row,
-    select,
-    threshold,
-)
+from gnomon.methods.sigext import Phrase, extract_phrases, measure, select
+from gnomon.methods.sigext.phrases import as_granularity, kept_phrases, ranking, scored_row, threshold, tokens
 
 TEXT = (
     "The new bridge costs a lot. The mayor is at the old mill, and the school is closed. Votes were counted."

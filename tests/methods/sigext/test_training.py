@@ -19,10 +19,10 @@ from gnomon.core import records
 from gnomon.core.rng import Rng
 from gnomon.core.train import Example, TrainConfig
 from gnomon.errors import BadInput
-from gnomon.methods.sigext import SigExtModel
-from gnomon.methods.sigext.extractor.batches import DocumentBatches
-from gnomon.methods.sigext.extractor.training import _Best, weighted_loss
-from gnomon.methods.sigext.phrases.selection import measure, threshold
+from gnomon.methods.sigext import SigExtModel, measure
+from gnomon.methods.sigext.extractor import DocumentBatches, weighted_loss
+from gnomon.methods.sigext.extractor.training import _Best
+from gnomon.methods.sigext.phrases import threshold
 
 LENGTHS = (5, 9, 12, 6, 7, 14, 8)
 

@@ -9,12 +9,12 @@ import pytest
 
 import fixtures_sigext
 from fixtures_llm import calls_of
-from gnomon.cli import parse_verb, run_verb
 from gnomon.core import records
 from gnomon.errors import BadInput, UserError
 from gnomon.methods.sigext import SigExtModel
-from gnomon.methods.sigext.phrases.selection import ranking
+from gnomon.methods.sigext.phrases import ranking
 from gnomon.registry import method
+from gnomon.verbs import parse_verb, run_verb
 
 METHOD = method("sigext")
 SIM = "sim:summariser?uptake=0.9&base=0.2"

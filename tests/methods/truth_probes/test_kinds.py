@@ -9,11 +9,17 @@ from hypothesis import strategies as st
 
 from fixtures_truth_probes import made, spanned, store_of
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.truth_probes import TaskStates, choose, generalise, merge, taxonomy, type_scores
-from gnomon.methods.truth_probes.answers.answers import NO_ANSWER
-from gnomon.methods.truth_probes.errors.choice import by_type
-from gnomon.methods.truth_probes.errors.clusters import Counts, classify, coverage, normal_form
-from gnomon.methods.truth_probes.errors.types import ErrorTypeProbe
+from gnomon.methods.truth_probes import (
+    ErrorTypeProbe,
+    TaskStates,
+    choose,
+    generalise,
+    merge,
+    taxonomy,
+    type_scores,
+)
+from gnomon.methods.truth_probes.answers import NO_ANSWER
+from gnomon.methods.truth_probes.errors import Counts, by_type, classify, coverage, normal_form
 
 
 @pytest.mark.parametrize(

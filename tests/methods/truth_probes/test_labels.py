@@ -7,16 +7,19 @@ import pytest
 from fixtures_truth_probes import made
 from gnomon.core.llm import Script
 from gnomon.errors import BadConfig, BadInput, LLMFailure
-from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract, trim
-from gnomon.methods.truth_probes.answers.labels import (
-    label,
+from gnomon.methods.truth_probes import Extraction, extract, label
+from gnomon.methods.truth_probes.answers import (
+    NLI,
+    SENTIMENT,
+    drop_report,
     label_by_text,
+    labelled,
     number_of,
     number_spans,
     read_digit,
     spans_of,
+    trim,
 )
-from gnomon.methods.truth_probes.answers.tasks import NLI, SENTIMENT, labelled
 
 
 @pytest.mark.parametrize(

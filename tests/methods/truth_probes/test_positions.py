@@ -8,7 +8,7 @@ from fixtures_truth_probes import made
 from gnomon.core.models import load_tokenizer, train_bpe, whole_words
 from gnomon.core.models.sampling.text import completion_text
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.states.positions import NAMED, places, token_span
+from gnomon.methods.truth_probes.states import NAMED, places, token_span
 
 BPE = train_bpe(["the capital of France is Paris, naïve café 北京 🙂"], 300)
 

@@ -11,10 +11,9 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 import fixtures_process
 from fixtures_truth_probes import made, spanned, store_of
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.truth_probes import ErrorProbe, evaluate, heatmap
-from gnomon.methods.truth_probes.probes.evaluation import choose_layer, decisions, over_seeds
-from gnomon.methods.truth_probes.states.positions import NAMES, baselines
-from gnomon.methods.truth_probes.states.states import folds, require_both, split
+from gnomon.methods.truth_probes import ErrorProbe, baselines, evaluate, heatmap
+from gnomon.methods.truth_probes.probes import choose_layer, decisions, over_seeds
+from gnomon.methods.truth_probes.states import NAMES, folds, require_both, split
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.answers.data import open_hub, read_questions
-from gnomon.methods.truth_probes.answers.tasks import NLI, TASKS, task_of
+from gnomon.methods.truth_probes import read_questions
+from gnomon.methods.truth_probes.answers import NLI, TASKS, open_hub, task_of
 
 ROWS = [
     {

@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens import Vocabulary, chair
-from gnomon.methods.vl_lens.captions.chair import read_objects
+from gnomon.methods.vl_lens import Vocabulary, chair, read_objects
 
 COCO = Vocabulary.read()
 

@@ -10,7 +10,7 @@ from fixtures_vl_lens import SCALE, WORLD, pictures, scenes, seer
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import IGNORED
 from gnomon.methods.vl_lens.config import CLAIMS
-from gnomon.methods.vl_lens.mini.models import BOARD, PROMPT, SCALES, CaptionedScenes, CellText, pixels
+from gnomon.methods.vl_lens.mini import BOARD, PROMPT, SCALES, CaptionedScenes, CellText, pixels
 
 STEPS = 100
 

@@ -15,11 +15,10 @@ from PIL import Image
 from fixtures_vl_lens import pictures, seer
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report import Page
-from gnomon.methods.vl_lens.captions.objects import Vocabulary
+from gnomon.methods.vl_lens import Rewritten, Vocabulary
 from gnomon.methods.vl_lens.data import file_name, overlay
-from gnomon.methods.vl_lens.erasure.mitigation import Rewritten
 from gnomon.methods.vl_lens.lens.lens import lens
-from gnomon.methods.vl_lens.mini.models import PROMPT
+from gnomon.methods.vl_lens.mini import PROMPT
 from gnomon.methods.vl_lens.report import MAX_LAYERS, cells, changes, explore, marked, shown_layers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.vl_lens.mini.scenes import GREY, Scene, SceneWorld, pairs
+from gnomon.methods.vl_lens.mini import GREY, Scene, SceneWorld, pairs
 
 NAMES = tuple("abcdefgh")
 

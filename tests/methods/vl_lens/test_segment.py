@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from fixtures_vlm import picture, vlm
 from gnomon.errors import BadInput, ModelMismatch
+from gnomon.methods.vl_lens.lens import level, otsu, segment
 from gnomon.methods.vl_lens.lens.lens import lens
-from gnomon.methods.vl_lens.lens.masks import level, otsu, segment
 
 
 @pytest.mark.parametrize(

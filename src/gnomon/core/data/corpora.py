@@ -185,11 +185,11 @@ def _parsed_files() -> Iterator[tuple[str, str, ast.Module]]:
 def _paths() -> tuple[str, ...]:
     """The files, relative to the standard library's folder, with forward slashes."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = []
+    paths = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
-        found += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
-    return tuple(path.as_posix() for path in sorted(found))
+        paths += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
+    return tuple(path.as_posix() for path in sorted(paths))
 
 
 def _read(path: str) -> tuple[str, ast.Module] | None:

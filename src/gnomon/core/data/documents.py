@@ -11,7 +11,7 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.corpora import stdlib_code, stdlib_documentation
-from gnomon.core.run import is_run_folder
+from gnomon.core.files import is_run_folder
 from gnomon.errors import BadInput
 
 STDLIB = {"stdlib:docs": stdlib_documentation, "stdlib:code": stdlib_code}
@@ -136,10 +136,10 @@ def _sources(source: str) -> list[str]:
     """The source itself, or the files that a pattern stands for."""
     if source.startswith("hf://") or not glob.has_magic(source) or Path(source).exists():
         return [source]
-    found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  a pattern may be absolute
-    if not found:
+    matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207  a pattern may be absolute
+    if not matches:
         raise BadInput(f"{source}: no file has such a name.")
-    return found
+    return matches
 
 
 def _text_files(source: str) -> list[Path]:
@@ -153,8 +153,8 @@ def _text_files(source: str) -> list[Path]:
         return []
     if any(child.name.endswith(records.SUFFIXES) and child.name[0] not in "._" for child in path.iterdir()):
         return []
-    found = (p for p in path.rglob("*") if p.suffix in TEXT_SUFFIXES and p.is_file())
-    return sorted(p for p in found if not any(part[0] in "._" for part in p.relative_to(path).parts))
+    paths = (p for p in path.rglob("*") if p.suffix in TEXT_SUFFIXES and p.is_file())
+    return sorted(p for p in paths if not any(part[0] in "._" for part in p.relative_to(path).parts))
 
 
 def _text_row(path: Path, text_field: str) -> Row:

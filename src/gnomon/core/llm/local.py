@@ -73,8 +73,8 @@ def score_choices(
     scores = [[0.0] * len(choices) for _ in prompts]
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
-        found = _after(model, padding_id(tokenizer), [prompts[i] for i in part], answers, batch_size)
-        for i, values in zip(part, found, strict=True):
+        scored = _after(model, padding_id(tokenizer), [prompts[i] for i in part], answers, batch_size)
+        for i, values in zip(part, scored, strict=True):
             scores[i] = values
     return scores, [len(ids) for ids in answers]
 
@@ -91,7 +91,7 @@ def _after(
     first = torch.log_softmax(begun.logits.float(), -1)
     scores = first[:, [answer[0] for answer in answers]].tolist()
     longer = [(row, k) for k, answer in enumerate(answers) if len(answer) > 1 for row in range(len(prompts))]
-    longer.sort(key=lambda one: len(answers[one[1]]))
+    longer.sort(key=lambda pair: len(answers[pair[1]]))
     for start in range(0, len(longer), batch_size):
         some = longer[start : start + batch_size]
         lengths = [len(answers[k]) for _, k in some]
@@ -102,9 +102,9 @@ def _after(
             )
             states.step(read, torch.tensor([t < length for length in lengths], device=first.device))
             logprobs = torch.log_softmax(states.logits.float(), -1)
-            for place, (row, k) in enumerate(some):
-                if t < lengths[place]:
-                    scores[row][k] += float(logprobs[place, answers[k][t]])
+            for at, (row, k) in enumerate(some):
+                if t < lengths[at]:
+                    scores[row][k] += float(logprobs[at, answers[k][t]])
     return scores
 
 
@@ -247,43 +247,45 @@ class Local:
             time.sleep(LINGER_S)
             batch = [first]
             while not self._waiting.empty():
-                one = self._waiting.get_nowait()
-                if one is None:
+                waiting = self._waiting.get_nowait()
+                if waiting is None:
                     self._waiting.put(None)  # end after this batch
                     break
-                batch.append(one)
-            self._answer([one for one in batch if one.reply.set_running_or_notify_cancel()])
+                batch.append(waiting)
+            self._answer([waiting for waiting in batch if waiting.reply.set_running_or_notify_cancel()])
 
     def _answer(self, batch: list[_Waiting]) -> None:
         groups: defaultdict[_Sampling, list[_Waiting]] = defaultdict(list)
-        for one in batch:
-            groups[_sampling(one.request)].append(one)
+        for waiting in batch:
+            groups[_sampling(waiting.request)].append(waiting)
         for sampling, rows in groups.items():
             try:
                 self._answer_group(sampling, rows)
             except Exception as error:  # whoever waits must hear of it; what it is, they decide
-                for one in rows:
-                    if not one.reply.done():
-                        one.reply.set_exception(error)
+                for waiting in rows:
+                    if not waiting.reply.done():
+                        waiting.reply.set_exception(error)
 
     def _answer_group(self, sampling: _Sampling, rows: list[_Waiting]) -> None:
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         # Equal prompts with equal seeds have equal answers.
         prompts: defaultdict[tuple[int, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
-        for one in rows:
-            ids = self.template.encode(one.request)
+        for waiting in rows:
+            ids = self.template.encode(waiting.request)
             if positions is not None and len(ids) + bool(sampling.choices) >= positions:
-                said = f"The prompt has {len(ids)} tokens and {self.name} {positions} positions. Shorten it."
-                one.reply.set_result(Reply("", "error", error=said, fault="rejected"))
+                message = (
+                    f"The prompt has {len(ids)} tokens and {self.name} {positions} positions. Shorten it."
+                )
+                waiting.reply.set_result(Reply("", "error", error=message, fault="rejected"))
             else:
-                prompts[_seed(one.request), tuple(ids)].append(one)
+                prompts[_seed(waiting.request), tuple(ids)].append(waiting)
         if not prompts:
             return
         answer = self._choose if sampling.choices else self._write
         replies = answer(sampling, [list(ids) for _, ids in prompts], [Rng(seed) for seed, _ in prompts])
         for same, reply in zip(prompts.values(), replies, strict=True):
-            for one in same:
-                one.reply.set_result(_told(reply, one))
+            for waiting in same:
+                waiting.reply.set_result(_told(reply, waiting))
 
     def _write(self, sampling: _Sampling, prompts: list[list[int]], rngs: list[Rng]) -> list[Reply]:
         gen = GenConfig(
@@ -291,8 +293,8 @@ class Local:
         )
         replies = []
         streams = [rng.child("chat") for rng in rngs]
-        found = generate(self.model, self.tokenizer, prompts, gen, generator=streams)
-        for prompt, (done,) in zip(prompts, found, strict=True):
+        completions = generate(self.model, self.tokenizer, prompts, gen, generator=streams)
+        for prompt, (done,) in zip(prompts, completions, strict=True):
             ends = done.finish == "eos"
             shown = done.token_ids[:-1] if ends else done.token_ids
             pairs = tuple(
@@ -330,10 +332,10 @@ def pick(logprobs: list[float], temperature: float, uniform: float) -> int:
         return logprobs.index(top)
     weights = [math.exp((value - top) / temperature) for value in logprobs]
     left = uniform * sum(weights)
-    for place, weight in enumerate(weights):
+    for index, weight in enumerate(weights):
         left -= weight
         if left < 0:
-            return place
+            return index
     return len(weights) - 1
 
 
@@ -345,6 +347,6 @@ def _seed(request: Request) -> int:
     return 0 if request.temperature == 0 else request.sampling_seed or 0
 
 
-def _told(reply: Reply, one: _Waiting) -> Reply:
-    logprobs = reply.logprobs if one.request.want_logprobs else None
-    return dataclasses.replace(reply, logprobs=logprobs, latency_s=time.monotonic() - one.since_s)
+def _told(reply: Reply, waiting: _Waiting) -> Reply:
+    logprobs = reply.logprobs if waiting.request.want_logprobs else None
+    return dataclasses.replace(reply, logprobs=logprobs, latency_s=time.monotonic() - waiting.since_s)

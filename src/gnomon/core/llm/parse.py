@@ -21,8 +21,8 @@ def last_verdict(text: str, words: Sequence[str]) -> str | None:
     >>> last_verdict("A passable text.", ["PASS", "FAIL"]) is None
     True
     """
-    found = _whole_words(text, words)
-    return found[-1] if found else None
+    matches = _whole_words(text, words)
+    return matches[-1] if matches else None
 
 
 def choice(text: str, choices: Sequence[str]) -> str | None:
@@ -34,11 +34,11 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
     True
     """
     bare = text.strip(_AROUND).casefold()
-    same = [one for one in choices if one.strip(_AROUND).casefold() == bare]
+    same = [option for option in choices if option.strip(_AROUND).casefold() == bare]
     if len(same) == 1:
         return same[0]
-    found = set(_whole_words(text, choices))
-    return found.pop() if len(found) == 1 else None
+    named = set(_whole_words(text, choices))
+    return named.pop() if len(named) == 1 else None
 
 
 def tagged(text: str, tag: str) -> str | None:
@@ -62,25 +62,25 @@ def json_object(text: str) -> dict[str, Any] | None:
     {'verdict': 'PASS', 'why': {'n': 1}}
     """
     for fenced in reversed(_FENCE.findall(text)):
-        if (found := _last_object(fenced)) is not None:
-            return found
+        if (parsed := _last_object(fenced)) is not None:
+            return parsed
     return _last_object(text)
 
 
 def _whole_words(text: str, words: Sequence[str]) -> list[str]:
-    given = sorted((word for word in words if word), key=len, reverse=True)
-    if not given:
+    longest_first = sorted((word for word in words if word), key=len, reverse=True)
+    if not longest_first:
         return []
-    pattern = "|".join(f"({re.escape(word)})" for word in given)
+    pattern = "|".join(f"({re.escape(word)})" for word in longest_first)
     return [
-        given[(m.lastindex or 1) - 1]
+        longest_first[(m.lastindex or 1) - 1]
         for m in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", text, re.IGNORECASE)
     ]
 
 
 def _last_object(text: str) -> dict[str, Any] | None:
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    found: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
     at = text.find("{")
     while at >= 0:
         try:
@@ -88,9 +88,9 @@ def _last_object(text: str) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             end = at + 1
         else:
-            found = value
+            last = value
         at = text.find("{", end)
-    return found
+    return last
 
 
 def _no_constant(name: str) -> None:

@@ -180,14 +180,14 @@ class Script:
         except UserError:
             raise
         except Exception as error:
-            said = f"{self.name} raised {type(error).__name__}: {error}"
-            return Reply("", "error", error=said, fault="failed")
+            message = f"{self.name} raised {type(error).__name__}: {error}"
+            return Reply("", "error", error=message, fault="failed")
         latency_s = time.monotonic() - began
         if isinstance(answer, Reply):
             return dataclasses.replace(answer, latency_s=latency_s)
         if not isinstance(answer, str):
-            said = f"{self.name} returned {type(answer).__name__}; it must return a text or a Reply."
-            return Reply("", "error", error=said, fault="failed")
+            message = f"{self.name} returned {type(answer).__name__}; it must return a text or a Reply."
+            return Reply("", "error", error=message, fault="failed")
         usage = Usage(tokens_asked(request), estimated_tokens(answer), is_estimate=True)
         return Reply(until_stop(answer, request.stop), "stop", usage, latency_s=latency_s)
 

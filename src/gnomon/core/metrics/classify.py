@@ -118,12 +118,12 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
     >>> round(average_precision([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]), 4)
     0.8333
     """
+    from sklearn.metrics import average_precision_score
+
     y, s, w = _scored(labels, scores, weights)
-    found, decided = _along(y, s, w)[:2]
-    if not found.size or found[-1] == 0:
+    if not (w * y).sum():  # scikit-learn would give 0 and a warning
         return float("nan")
-    gained = np.diff(found, prepend=0.0)
-    return float((gained * found / decided).sum() / found[-1])
+    return float(average_precision_score(y, s, sample_weight=w))
 
 
 def best_f1(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
@@ -135,13 +135,13 @@ def best_f1(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
     (0.8, 0.7)
     """
     y, s, w = _scored(labels, scores, weights)
-    found, decided, thresholds = _along(y, s, w)
-    if not found.size or found[-1] == 0:
+    hits, decided, thresholds = _along(y, s, w)
+    if not hits.size or hits[-1] == 0:
         return float("nan"), float("nan")
-    at_each = 2 * found / (decided + found[-1])
+    at_each = 2 * hits / (decided + hits[-1])
     # Equal values may differ in their last digit.
-    place = int(np.flatnonzero(at_each >= at_each.max() - 1e-12)[0])
-    return float(at_each[place]), float(thresholds[place])
+    best = int(np.flatnonzero(at_each >= at_each.max() - 1e-12)[0])
+    return float(at_each[best]), float(thresholds[best])
 
 
 def _along(labels: Array, scores: Array, weights: Array) -> tuple[Array, Array, Array]:
@@ -169,22 +169,22 @@ def _scored(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> 
 
 
 def _binary(values: ArrayLike, what: str) -> Array:
-    found = np.asarray(values)
-    if found.ndim != 1 or found.size == 0:
+    labels = np.asarray(values)
+    if labels.ndim != 1 or labels.size == 0:
         raise BadInput(
-            f"Metrics need one label per item and at least one; got {what} of shape {found.shape}."
+            f"Metrics need one label per item and at least one; got {what} of shape {labels.shape}."
         )
-    if not np.isin(found, (0, 1)).all():
-        odd = found[~np.isin(found, (0, 1))][0]
+    if not np.isin(labels, (0, 1)).all():
+        odd = labels[~np.isin(labels, (0, 1))][0]
         raise BadInput(f"{what.capitalize()} must be 0 or 1; got {odd!s}. Leave out what has no label.")
-    return found.astype(np.float64)
+    return labels.astype(np.float64)
 
 
 def _weights(weights: ArrayLike | None, labels: ArrayLike) -> Array:
-    found = np.ones(np.shape(labels)) if weights is None else np.asarray(weights, np.float64)
-    if not (np.isfinite(found).all() and (found >= 0).all()):
+    array = np.ones(np.shape(labels)) if weights is None else np.asarray(weights, np.float64)
+    if not (np.isfinite(array).all() and (array >= 0).all()):
         raise BadInput("Weights must be finite and >= 0.")
-    return found
+    return array
 
 
 def _same_length(**arrays: Array) -> None:

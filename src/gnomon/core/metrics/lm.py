@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """What a model thinks of a text."""
+    """Likelihood of a text under a model: summed negative log-likelihood, tokens and bytes."""
 
     nll: float
     """Negative log-likelihood of all scored tokens, in nats."""
@@ -81,5 +81,5 @@ def token_nll(
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), batch.input_ids[:, 1:].flatten(), reduction="none"
     )
-    found = losses.view(len(rows), -1).masked_fill(~mask[:, 1:], 0.0).double()
-    return found.sum(-1).cpu(), int(mask[:, 1:].sum())
+    nll = losses.view(len(rows), -1).masked_fill(~mask[:, 1:], 0.0).double()
+    return nll.sum(-1).cpu(), int(mask[:, 1:].sum())

@@ -114,11 +114,11 @@ def _checked(
             f"ROUGE needs one reference per prediction; got {len(predictions)} and {len(references)}."
         )
     rows = []
-    for i, (text, given) in enumerate(zip(predictions, references, strict=True)):
-        wanted = (given,) if isinstance(given, str) else tuple(given or ())
+    for i, (text, reference) in enumerate(zip(predictions, references, strict=True)):
+        wanted = (reference,) if isinstance(reference, str) else tuple(reference or ())
         if not wanted:
             raise BadInput(f"Row {i} has no reference. Leave it out.")
-        for name, value in (("prediction", text), *(("reference", one) for one in wanted)):
+        for name, value in (("prediction", text), *(("reference", alternative) for alternative in wanted)):
             if not isinstance(value, str):
                 raise BadInput(f"Row {i}: the {name} must be a string; got {type(value).__name__}.")
         rows.append((text, wanted))
@@ -133,26 +133,26 @@ def _score_rows(
     def of(kind: Kind, text: str, wanted: str) -> Score:
         if kind == "rougeLsum":
             return _by_lines([cut(line) for line in _lines(text)], [cut(line) for line in _lines(wanted)])
-        found, right = cut(text), cut(wanted)
+        left, right = cut(text), cut(wanted)
         if kind == "rougeL":
-            return _score(lcs_length(found, right), len(found), len(right))
-        return _overlap(found, right, int(kind[-1]))
+            return _score(lcs_length(left, right), len(left), len(right))
+        return _overlap(left, right, int(kind[-1]))
 
     return [
-        [max((of(kind, text, one) for one in wanted), key=lambda s: s[2]) for kind in kinds]
+        [max((of(kind, text, alternative) for alternative in wanted), key=lambda s: s[2]) for kind in kinds]
         for text, wanted in rows
     ]
 
 
-def _score(hits: int, found: int, wanted: int) -> Score:
-    precision, recall = hits / max(found, 1), hits / max(wanted, 1)
+def _score(hits: int, predicted: int, wanted: int) -> Score:
+    precision, recall = hits / max(predicted, 1), hits / max(wanted, 1)
     return precision, recall, f_measure(precision, recall)
 
 
-def _overlap(found: tuple[str, ...], wanted: tuple[str, ...], n: int) -> Score:
-    a, b = _ngrams(found, n), _ngrams(wanted, n)
+def _overlap(predicted: tuple[str, ...], wanted: tuple[str, ...], n: int) -> Score:
+    a, b = _ngrams(predicted, n), _ngrams(wanted, n)
     hits = sum(min(count, a[gram]) for gram, count in b.items() if gram in a)
-    return _score(hits, max(len(found) - n + 1, 0), max(len(wanted) - n + 1, 0))
+    return _score(hits, max(len(predicted) - n + 1, 0), max(len(wanted) - n + 1, 0))
 
 
 @lru_cache(maxsize=10_000)
@@ -166,16 +166,16 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def _by_lines(found: list[tuple[str, ...]], wanted: list[tuple[str, ...]]) -> Score:
+def _by_lines(predicted: list[tuple[str, ...]], wanted: list[tuple[str, ...]]) -> Score:
     """ROUGE-Lsum: of each line of the reference the tokens that some line of the prediction has in order; none counts twice."""
-    left_found = Counter(token for line in found for token in line)
+    left_found = Counter(token for line in predicted for token in line)
     left_wanted = Counter(token for line in wanted for token in line)
     hits = 0
     for line in wanted:
-        places = sorted(set().union(*(lcs_places(line, other) for other in found)))
+        places = sorted(set().union(*(lcs_places(line, other) for other in predicted)))
         for token in (line[i] for i in places):
             if left_found[token] > 0 and left_wanted[token] > 0:
                 hits += 1
                 left_found[token] -= 1
                 left_wanted[token] -= 1
-    return _score(hits, sum(map(len, found)), sum(map(len, wanted)))
+    return _score(hits, sum(map(len, predicted)), sum(map(len, wanted)))

@@ -34,8 +34,8 @@ def token_support(prediction: str, source: str, *, language: str = "english") ->
     >>> token_support("12 councils and 30 mayors", "12 councils")
     0.5
     """
-    said = content(prediction, language=language)
-    return len(said & content(source, language=language)) / len(said) if said else math.nan
+    words = content(prediction, language=language)
+    return len(words & content(source, language=language)) / len(words) if words else math.nan
 
 
 def content(text: str, *, language: str = "english") -> frozenset[str]:
@@ -97,12 +97,12 @@ class SupportScorer:
             shapes.append((len(claims), len(pieces)))
             pairs += [(piece, claim) for claim in claims for piece in pieces]
         scores = self._score_pairs(pairs)
-        found, start = [], 0
+        supports, start = [], 0
         for n_claims, n_pieces in shapes:
             rows = [scores[start + i * n_pieces : start + (i + 1) * n_pieces] for i in range(n_claims)]
             start += n_claims * n_pieces
-            found.append(sum(map(max, rows)) / n_claims if n_claims else math.nan)
-        return found
+            supports.append(sum(map(max, rows)) / n_claims if n_claims else math.nan)
+        return supports
 
     def _score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         import torch
@@ -221,15 +221,15 @@ def _load_classifier(ref: str | Path, device: str) -> tuple[Any, int, int]:
 
     config = load_config(ref)
     labels = cast("dict[int, str]", config.id2label)
-    place = next((i for i, label in labels.items() if label.lower().startswith(("entail", "aligned"))), None)
-    if place is None:
+    index = next((i for i, label in labels.items() if label.lower().startswith(("entail", "aligned"))), None)
+    if index is None:
         raise ModelMismatch(
             f'Model "{ref}" has no label of entailment among {", ".join(labels.values())}. '
             "Name a classifier of natural-language inference, or set id2label in its config.json."
         )
     model = load_weights(AutoModelForSequenceClassification, ref)
     model.eval().to(device)
-    return lambda batch: model(**batch).logits, int(place), _longest(config)
+    return lambda batch: model(**batch).logits, int(index), _longest(config)
 
 
 def _longest(config: Any) -> int:

@@ -97,16 +97,16 @@ def _linear_maps(model: PreTrainedModel, layers: tuple[int, int], targets: Seque
             f"layers must be a range within 0..{len(blocks)}, the blocks of the model; got {first}..{end}."
         )
     within = {id(module) for block in blocks[first:end] for module in block.modules()}
-    found = [
+    names = [
         name
         for name, module in model.named_modules()
         if id(module) in within
         and isinstance(module, nn.Linear | Conv1D)
         and (targets is None or name.rpartition(".")[2] in targets)
     ]
-    if not found:
+    if not names:
         raise BadInput(f"Blocks {first}..{end} of {type(model).__name__} have no linear map of such a name.")
-    return found
+    return names
 
 
 def _embedding_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[str, list[int]]:
@@ -140,7 +140,7 @@ def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token:
     """
     from transformers import AddedToken
 
-    known = len(tokenizer)
+    size = len(tokenizer)
     if token in tokenizer.all_special_tokens:
         raise ModelMismatch(
             f'"{token}" is a special token of "{tokenizer.name_or_path}" and vanishes from decoded text. '
@@ -155,7 +155,7 @@ def add_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token:
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if is_new:
-        _fill_with_mean(model, index, known)
+        _fill_with_mean(model, index, size)
         log.info('Added the token "%s" with id %d.', token, index)
     return index
 
@@ -173,13 +173,13 @@ def _check_intact(tokenizer: PreTrainedTokenizerBase, token: str, index: int) ->
 
 
 @torch.no_grad()
-def _fill_with_mean(model: PreTrainedModel, index: int, known: int) -> None:
+def _fill_with_mean(model: PreTrainedModel, index: int, size: int) -> None:
     """Set row `index` of the embeddings to the mean of the first `known` rows; later rows are padding."""
     layers: list[Any] = [model.get_input_embeddings()]
     head = model.get_output_embeddings()
     if head is not None and head.weight is not layers[0].weight:
         layers.append(head)
     for layer in layers:
-        layer.weight[index] = layer.weight[:known].float().mean(0).to(layer.weight.dtype)
+        layer.weight[index] = layer.weight[:size].float().mean(0).to(layer.weight.dtype)
         if getattr(layer, "bias", None) is not None:
-            layer.bias[index] = layer.bias[:known].mean()
+            layer.bias[index] = layer.bias[:size].mean()

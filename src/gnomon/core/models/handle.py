@@ -90,8 +90,8 @@ class ModelHandle:
                     [{"role": "user", "content": content}], add_generation_prompt=True
                 )
             )
-        place = sees.placeholder.format(token=self.processor.image_token)
-        return sees.prompt.format(images=place * images, text=text)
+        placeholder = sees.placeholder.format(token=self.processor.image_token)
+        return sees.prompt.format(images=placeholder * images, text=text)
 
     def encode(
         self,
@@ -147,7 +147,7 @@ class ModelHandle:
     def gather(self, seen: Sequence[SeenText], *, side: str = "left") -> Batch:
         """Processed texts as a batch on the model's device."""
         batch, token = (
-            pad([one.ids for one in seen], padding_id(self.tokenizer), side),
+            pad([text.ids for text in seen], padding_id(self.tokenizer), side),
             self.sites.top.image_token,
         )
         assert token is not None
@@ -174,9 +174,9 @@ class ModelHandle:
         For a sequence-to-sequence model the tokens are those of `batch.target`.
         """
         logits, read = self.logits(batch)[:, :-1].float(), batch.target or batch
-        found = torch.log_softmax(logits, -1).gather(-1, read.input_ids[:, 1:, None]).squeeze(-1)
+        logprobs = torch.log_softmax(logits, -1).gather(-1, read.input_ids[:, 1:, None]).squeeze(-1)
         is_scored = read.mask[:, 1:] & read.mask[:, :-1]
-        return torch.nn.functional.pad(found.where(is_scored, 0.0), (1, 0))
+        return torch.nn.functional.pad(logprobs.where(is_scored, 0.0), (1, 0))
 
     @torch.no_grad()
     def capture(self, batch: Batch, at: Sequence[Site], *, where: Where = "all") -> dict[Site, Tensor]:

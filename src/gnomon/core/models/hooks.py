@@ -76,16 +76,16 @@ def hooked(sites: Sites, looks: Mapping[Site, Look]) -> Iterator[None]:
                 embedded = stack.embedding.register_forward_pre_hook(partial(_note_ids, ids))
                 hooks.callback(embedded.remove)
         for site, look in looks.items():
-            place = sites[site]
-            hook = _register(place, partial(_shaped, look, steps, place.stack))
+            location = sites[site]
+            hook = _register(location, partial(_shaped, look, steps, location.stack))
             hooks.callback(hook.remove)
         yield
 
 
-def _register(place: Place, see: Callable[[Tensor], Tensor | None]) -> Any:
+def _register(location: Place, see: Callable[[Tensor], Tensor | None]) -> Any:
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
-        if place.side == "shared":
+        if location.side == "shared":
             new = see(hidden.clone())  # a gradient may need what the edit saw
             if new is not None:
                 hidden.copy_(new)
@@ -100,9 +100,9 @@ def _register(place: Place, see: Callable[[Tensor], Tensor | None]) -> Any:
         new = see(output[0] if is_tuple else output)
         return None if new is None else (new, *output[1:]) if is_tuple else new
 
-    if place.side == "out":
-        return place.module.register_forward_hook(after)
-    return place.module.register_forward_pre_hook(before, with_kwargs=True)
+    if location.side == "out":
+        return location.module.register_forward_hook(after)
+    return location.module.register_forward_pre_hook(before, with_kwargs=True)
 
 
 def _shaped(look: Look, steps: dict[str, StepInfo], stack: str, hidden: Tensor) -> Tensor | None:

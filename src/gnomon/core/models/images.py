@@ -64,25 +64,27 @@ class SeenText:
         return (digest.hexdigest(),)
 
 
-def open_images(given: Sequence[Any], texts: int) -> list[list[Image]]:
+def open_images(entries: Sequence[Any], texts: int) -> list[list[Image]]:
     """The images of each text, in colours.
 
     Args:
-        given: per text one image or a list of them; a PIL image or a path.
+        entries: per text one image or a list of them; a PIL image or a path.
         texts: how many texts there are.
 
     Raises:
         BadInput: not one entry per text, or an image that cannot be read; it is named.
     """
-    if len(given) != texts:
-        raise BadInput(f"{texts} texts need as many entries in images, one or a list each; got {len(given)}.")
+    if len(entries) != texts:
+        raise BadInput(
+            f"{texts} texts need as many entries in images, one or a list each; got {len(entries)}."
+        )
     return [
-        [open_image(one, f"Image {k} of text {i}") for k, one in enumerate(_listed(entry))]
-        for i, entry in enumerate(given)
+        [open_image(source, f"Image {k} of text {i}") for k, source in enumerate(_listed(entry))]
+        for i, entry in enumerate(entries)
     ]
 
 
-def open_image(given: Any, name: str = "The image") -> Image:
+def open_image(source: Any, name: str = "The image") -> Image:
     """A PIL image or the file at a path, in colours and upright.
 
     Raises:
@@ -90,18 +92,18 @@ def open_image(given: Any, name: str = "The image") -> Image:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if isinstance(given, Image.Image):
-        return given.convert("RGB")
-    if not isinstance(given, str | Path):
-        raise BadInput(f"{name} is a {type(given).__name__}; give a PIL image or the path of a file.")
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    if not isinstance(source, str | Path):
+        raise BadInput(f"{name} is a {type(source).__name__}; give a PIL image or the path of a file.")
     try:
-        with Image.open(given) as image:
+        with Image.open(source) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError as error:
-        raise BadInput(f'{name}: there is no file "{given}". Check the path.') from error
+        raise BadInput(f'{name}: there is no file "{source}". Check the path.') from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(
-            f'{name}: "{given}" cannot be read as an image ({error}). Save it again as PNG or JPEG.'
+            f'{name}: "{source}" cannot be read as an image ({error}). Save it again as PNG or JPEG.'
         ) from error
 
 
@@ -138,19 +140,19 @@ def see_text(
     with warnings.catch_warnings():
         # One of the library's processors turns its tensors into arrays in a way that NumPy 2 will drop.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        made = processor(
+        inputs = processor(
             images=list(images),
             text=[text],
             return_tensors="pt",
             **({"add_special_tokens": False} if begins else {}),
         )
-    ids = made["input_ids"][0].tolist()
-    pixels = {k: v for k, v in made.items() if k not in ("input_ids", "attention_mask", "labels")}
+    ids = inputs["input_ids"][0].tolist()
+    pixels = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", "labels")}
     layouts = tuple(sees.lay_out(processor, config, image.size, pixels, k) for k, image in enumerate(images))
-    found, expected = ids.count(token), sum(layout.n_tokens for layout in layouts)
-    if found != expected:
+    counted, expected = ids.count(token), sum(layout.n_tokens for layout in layouts)
+    if counted != expected:
         raise ModelMismatch(
-            f"{name} has {found} image tokens (id {token}) and its images take {expected}. Check that the config's image "
+            f"{name} has {counted} image tokens (id {token}) and its images take {expected}. Check that the config's image "
             f"token is the processor's \"{sign}\", and that the processor's sizes are the model's."
         )
     return SeenText(ids, pixels, layouts)
@@ -170,7 +172,7 @@ def put_together(
     """
     pixels: dict[str, Tensor] = {}
     for key in seen[0].pixels:
-        parts = [one.pixels[key] for one in seen]
+        parts = [text.pixels[key] for text in seen]
         if key in TOKENWISE:
             pixels[key] = torch.zeros_like(ids, dtype=parts[0].dtype)
             pixels[key][mask] = torch.cat([part[0] for part in parts])
@@ -178,7 +180,7 @@ def put_together(
             pixels[key] = _stack(parts)
         if pixels[key].is_floating_point():
             pixels[key] = pixels[key].to(dtype)
-    return Images(pixels, (ids == token) & mask, tuple(one.layouts for one in seen))
+    return Images(pixels, (ids == token) & mask, tuple(text.layouts for text in seen))
 
 
 def _stack(parts: Sequence[Tensor]) -> Tensor:
@@ -244,7 +246,9 @@ def _processor_class(ref: str | Path, revision: str | None) -> Any:
     name = getattr(processing_auto, table).get(load_config(ref, revision).model_type)
     if name is None or import_utils.is_torchvision_available():
         return transformers.AutoProcessor
-    found = getattr(transformers, name)
+    processor_class = getattr(transformers, name)
     return (
-        without_videos(found) if "video_processor" in found.get_attributes() else transformers.AutoProcessor
+        without_videos(processor_class)
+        if "video_processor" in processor_class.get_attributes()
+        else transformers.AutoProcessor
     )

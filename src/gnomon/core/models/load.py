@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
-from gnomon.core.run import artifact, is_run_folder
+from gnomon.core.files import artifact, is_run_folder
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
@@ -207,8 +207,8 @@ def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: 
     if not config.architectures or kind == "encoder":
         is_right |= config.model_type in names
     if not is_right:
-        found = ", ".join(config.architectures or [config.model_type])
-        raise ModelMismatch(f'Model "{ref}" is {found}; {asked_by} needs {words}.')
+        classes = ", ".join(config.architectures or [config.model_type])
+        raise ModelMismatch(f'Model "{ref}" is {classes}; {asked_by} needs {words}.')
 
 
 def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: str) -> Any:

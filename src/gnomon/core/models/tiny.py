@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.rng import Rng, seeded
+from gnomon.core.train import TrainConfig, causal_loss, fit
+from gnomon.core.train.batches import BatchSource
+from gnomon.core.train.loop import TrainRun
 from gnomon.errors import BadInput, nearest
 
 if TYPE_CHECKING:
@@ -130,38 +134,82 @@ def whole_words(
 
 
 def new_llama(
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | int,
     hidden: int,
     layers: int,
     heads: int,
     max_length: int,
     generator: Rng,
+    *,
+    intermediate: int | None = None,
+    is_tied: bool = True,
 ) -> LlamaForCausalLM:
     """An untrained Llama on the CPU, a function of its sizes and `generator` alone.
 
     Args:
-        tokenizer: gives the vocabulary and the special ids.
-        hidden: width D of the residual stream; the MLP is 8/3 times as wide, rounded up to a multiple of 32.
+        tokenizer: gives the vocabulary and the special ids; or the size V of a vocabulary of bare numbers.
+        hidden: width D of the residual stream.
         layers: number of blocks L.
         heads: number of attention heads H; must divide `hidden`.
         max_length: positions.
         generator: where the initial weights are drawn.
+        intermediate: width of the MLPs; None takes 8/3 of `hidden`, rounded up to a multiple of 32.
+        is_tied: whether the output embedding is the input's.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    vocabulary = tokenizer if isinstance(tokenizer, int) else len(tokenizer)
+    special = (
+        dict.fromkeys(("bos_token_id", "eos_token_id"))
+        if isinstance(tokenizer, int)
+        else _special_ids(tokenizer)
+    )
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         hidden_size=hidden,
-        intermediate_size=-(-hidden * 8 // 96) * 32,
+        intermediate_size=-(-hidden * 8 // 96) * 32 if intermediate is None else intermediate,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=max_length,
-        tie_word_embeddings=True,
-        **_special_ids(tokenizer),
+        tie_word_embeddings=is_tied,
+        **special,
     )
     with seeded(generator):
         return LlamaForCausalLM(config)
+
+
+def train_tiny(
+    model: Any,
+    batches: BatchSource,
+    cfg: TrainConfig,
+    run: TrainRun,
+    *,
+    device: str = "cpu",
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    folder: Path | None = None,
+) -> Any:
+    """A model of one's own making, trained to predict the labels of its batches, and saved where a user would load it from.
+
+    Args:
+        model: a causal transformers model.
+        batches: what it reads.
+        cfg: how it is trained.
+        run: the run or part that the training is recorded in.
+        device: where it is trained.
+        tokenizer: saved beside it.
+        folder: where the two are saved, on the CPU; None: nowhere.
+
+    Returns:
+        The model in evaluation mode; on `device`, or on the CPU when it was saved.
+    """
+    fit(model.to(device), batches, causal_loss, cfg, run=run)
+    model.eval()
+    if folder is not None:
+        model.cpu().save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+    return model
 
 
 def tiny_causal(
@@ -233,21 +281,43 @@ def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 IMAGE = "<image>"
 
 
+@dataclass(frozen=True)
+class LlavaSizes:
+    """How large a LLaVA is."""
+
+    image_size: int = 48
+    """Side of the square that the tower sees, in pixels."""
+    patch: int = 8
+    """Side of a patch in pixels; an image is (image_size / patch)² tokens."""
+    vision_hidden: int = 64
+    """Width of the tower; its MLPs are twice as wide."""
+    vision_layers: int = 2
+    """Blocks of the tower."""
+    vision_heads: int = 4
+    """Attention heads of the tower."""
+    hidden: int = 96
+    """Width D of the language model."""
+    layers: int = 4
+    """Blocks L of the language model."""
+    heads: int = 4
+    """Attention heads H of the language model."""
+    intermediate: int = 192
+    """Width of the language model's MLPs."""
+    max_length: int = 128
+    """Positions of the language model."""
+    vision_feature_layer: int = -1
+    """Which of the tower's states is projected; -1 is the last."""
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch:
+            raise BadInput(f"Patches of {self.patch} pixels do not divide an image of {self.image_size}.")
+
+
 def tiny_llava(
     tokenizer: PreTrainedTokenizerFast,
+    sizes: LlavaSizes = LlavaSizes(),
     *,
     generator: Rng,
-    image_size: int = 48,
-    patch: int = 8,
-    vision_hidden: int = 64,
-    vision_layers: int = 2,
-    vision_heads: int = 4,
-    hidden: int = 96,
-    layers: int = 4,
-    heads: int = 4,
-    intermediate: int = 192,
-    max_length: int = 128,
-    vision_feature_layer: int = -1,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """An untrained LLaVA on the CPU and its processor; `ModelHandle(*tiny_llava(...))` is the handle on it.
 
@@ -255,60 +325,46 @@ def tiny_llava(
 
     Args:
         tokenizer: the words of the language model; the processor gets a copy of it that has `<image>`.
+        sizes: how large it is.
         generator: where the initial weights are drawn.
-        image_size: side of the square that the tower sees, in pixels.
-        patch: side of a patch in pixels; an image is (image_size / patch)² tokens.
-        vision_hidden: width of the tower.
-        vision_layers: its blocks.
-        vision_heads: its attention heads.
-        hidden: width D of the language model.
-        layers: its blocks L.
-        heads: its attention heads H.
-        intermediate: width of its MLPs.
-        max_length: its positions.
-        vision_feature_layer: which of the tower's states is projected; -1 is the last.
 
     Returns:
         The model in evaluation mode, and the processor.
 
-    Raises:
-        BadInput: the patch does not divide the image.
     """
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    if image_size % patch:
-        raise BadInput(f"Patches of {patch} pixels do not divide an image of {image_size}.")
     tokenizer = with_tokens(tokenizer, IMAGE)
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=vision_hidden,
-            intermediate_size=2 * vision_hidden,
-            num_hidden_layers=vision_layers,
-            num_attention_heads=vision_heads,
-            image_size=image_size,
-            patch_size=patch,
+            hidden_size=sizes.vision_hidden,
+            intermediate_size=2 * sizes.vision_hidden,
+            num_hidden_layers=sizes.vision_layers,
+            num_attention_heads=sizes.vision_heads,
+            image_size=sizes.image_size,
+            patch_size=sizes.patch,
         ),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=intermediate,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=heads,
-            max_position_embeddings=max_length,
+            hidden_size=sizes.hidden,
+            intermediate_size=sizes.intermediate,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            num_key_value_heads=sizes.heads,
+            max_position_embeddings=sizes.max_length,
             tie_word_embeddings=False,
             **special,
         ),
         image_token_index=int(tokenizer.convert_tokens_to_ids(IMAGE)),  # type: ignore[arg-type]
-        image_seq_length=(image_size // patch) ** 2,
-        vision_feature_layer=vision_feature_layer,
+        image_seq_length=(sizes.image_size // sizes.patch) ** 2,
+        vision_feature_layer=sizes.vision_feature_layer,
         tie_word_embeddings=False,
         **special,
     )
     with seeded(generator):
         model = LlavaForConditionalGeneration(config).eval()
-    return model, llava_processor(tokenizer, image_size, patch)
+    return model, llava_processor(tokenizer, sizes.image_size, sizes.patch)
 
 
 def llava_processor(

@@ -103,8 +103,8 @@ def tokens(pairs: Sequence[tuple[str, float | None]], peak: float | None) -> tup
         pairs: text and value of each token; `None` or NaN is left without colour.
         peak: the value of full tint; `None` takes the largest magnitude that occurs.
     """
-    known = [abs(v) for _, v in pairs if v is not None and math.isfinite(v)]
-    top = peak if peak else max(known, default=0.0)
+    magnitudes = [abs(v) for _, v in pairs if v is not None and math.isfinite(v)]
+    top = peak if peak else max(magnitudes, default=0.0)
     result = []
     for text, value in pairs:
         shown = (

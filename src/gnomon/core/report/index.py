@@ -104,7 +104,7 @@ def _card(path: Path, root: Path) -> RunCard:
         status = _text(report.get("status")) or "done" if isinstance(report, dict) else "unreadable report"
     report = _mapping(report)
     page = path / "report.html"
-    known = {**env, **report}
+    values = {**env, **report}
     verdicts = [_mapping(verdict) for verdict in _sequence(report.get("verdicts"))]
     required = [verdict for verdict in verdicts if verdict.get("required", True)] or verdicts
     figures = list(_mapping(report.get("figures")).items())[:MAX_FIGURES]
@@ -112,11 +112,11 @@ def _card(path: Path, root: Path) -> RunCard:
     return RunCard(
         folder=printable(relative),
         status=status,
-        method=_text(known.get("method")),
-        verb=_text(known.get("verb")),
+        method=_text(values.get("method")),
+        verb=_text(values.get("verb")),
         title=_text(report.get("title")) or printable(path.resolve().name),
-        command=_text(known.get("command")),
-        started=_date(known.get("started")) or _written(path / "config.yaml"),
+        command=_text(values.get("command")),
+        started=_date(values.get("started")) or _written(path / "config.yaml"),
         seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
         simulated=report.get("simulated") is True,
         outcomes=tuple(_text(verdict.get("outcome")) for verdict in required),

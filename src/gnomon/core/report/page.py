@@ -2,7 +2,7 @@
 
     page = Page("Edit sequences against whole programs", method="sorter", verb="mini")
     page.figures({"pass@10": 0.31, "tasks": 60})
-    page.verdicts([judge(arms, claim)])
+    page.verdicts([decide(arms, claim)])
     page.section("Results")
     page.text("Means over three seeds.")
     page.table(rows, caption="pass@k", best={"pass@1": "max"})

@@ -105,8 +105,8 @@ class SandboxPool:
         else:
             with ThreadPoolExecutor(len(self._helpers)) as threads:
                 outcomes = list(threads.map(run, distinct))
-        known = dict(zip(distinct, outcomes, strict=True))
-        return [known[code] for code in programs]
+        by_program = dict(zip(distinct, outcomes, strict=True))
+        return [by_program[code] for code in programs]
 
     def walls(self) -> Walls:
         """Which of the kernel's walls stand around the programs of this pool."""
@@ -180,10 +180,10 @@ class _Helper:
         assert self._process.stdout is not None and self._process.stderr is not None
         walls = receive(self._process.stdout.fileno())
         if walls is None:
-            said = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+            messages = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
             self.close()
             raise WorkLost(
-                f"The sandbox helper could not start: {said[-1] if said else 'it gave no reason'}."
+                f"The sandbox helper could not start: {messages[-1] if messages else 'it gave no reason'}."
             )
         self._walls = Walls(**walls)
         return self._process

@@ -45,15 +45,15 @@ def sentences(text: str) -> list[Span]:
     >>> [text[a:b] for a, b in sentences(text)]
     ['Dr. Smith paid 3.5 dollars.', 'Why?', 'Nobody knows']
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     start = 0
     for match in _BREAK.finditer(text):
         if match["mark"] and not _ends(text, match):
             continue
         end = match.end() if match["mark"] or match["wide"] else match.start()
-        found += _trimmed(text, start, end)
+        spans += _trimmed(text, start, end)
         start = match.end()
-    return found + _trimmed(text, start, len(text))
+    return spans + _trimmed(text, start, len(text))
 
 
 def _ends(text: str, match: re.Match[str]) -> bool:

@@ -68,11 +68,11 @@ class Order:
 
     def at(self, step: int) -> list[int]:
         """Indices of the rows of a step, counted over all epochs."""
-        epoch, place = divmod(step, len(self))
+        epoch, offset = divmod(step, len(self))
         if epoch != self._epoch:
             shuffle = self.generator.child("shuffle", epoch).torch()
             self._epoch, self._order = epoch, torch.randperm(self.count, generator=shuffle)
-        start = place * self.batch_size
+        start = offset * self.batch_size
         return self._order[start : start + self.batch_size].tolist()
 
 

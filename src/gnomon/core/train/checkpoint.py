@@ -56,10 +56,10 @@ class Checkpoints:
             return 0, []
         state = json.loads((newest / "state.json").read_text())
         for name, value in self.settings.items():
-            found = state["settings"].get(name)
-            if found != value:
+            saved = state["settings"].get(name)
+            if saved != value:
                 raise BadConfig(
-                    f"{newest} was made with train.{name}={found}; this run has {value}. "
+                    f"{newest} was made with train.{name}={saved}; this run has {value}. "
                     "Set it back to continue, or start over with --fresh."
                 )
         weights = load_file(newest / "model.safetensors")

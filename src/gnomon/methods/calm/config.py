@@ -9,7 +9,7 @@ from typing import Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 
 PAPER = "Justice or Prejudice?, arXiv 2410.02736"
 
@@ -220,79 +220,94 @@ CLAIMS = (
         "Planted biases are recovered: every probe's interval covers its truth in at least 92% of the audits",
         "specification: calibration",
         "smallest coverage: planted judges >= 0.92",
+        part="planted",
     ),
     Claim(
         "Without a bias, flags stay at their level",
         "specification: calibration",
         "share of cells flagged: unbiased judge <= 0.06",
+        part="planted",
     ),
     Claim(
         "The cue of one probe moves that probe alone",
         "specification: calibration",
         "largest share of other probes flagged: planted judges <= 0.06",
+        part="planted",
     ),
     Claim(
         "Through prompts and replies, the shift of every planted cue is within 0.12 of its truth on these items",
         "specification: layer 1",
         "largest error of a shift: planted judges through text <= 0.12",
+        part="planted",
     ),
     Claim(
         "A judge that answers gibberish 10% of the time is reported as such",
         "specification: layer 1",
         "share not read: planted judges through text == 0.1",
         margin=0.03,
+        part="planted",
     ),
     Claim(
         "A planted self bonus of half a point is recovered",
         "specification: layer 1",
         "self bonus: planted judges through text == 0.5",
         margin=0.25,
+        part="planted",
     ),
     Claim(
         "A judge trained on data in which half of the labels follow a cue leans to the cue by 0.15 more than one that was not",
         f"{PAPER}: bias from training data",
         "smallest shift by its own cue: half of the labels >= no label",
         margin=0.15,
+        part="trained",
     ),
     Claim(
         "The lean grows with the share of labels that follow the cue",
         f"{PAPER}: bias from training data",
         "share of cues with growing shift: trained judges == 1.0",
+        part="trained",
     ),
     Claim(
         "Cues a judge was not trained on move it by less than 0.08",
         "specification: layer 2",
         "largest shift by another cue: trained judges < 0.08",
+        part="trained",
     ),
     Claim(
         "The judge trained without a cue can judge",
         "specification: layer 2",
         "accuracy: no label >= 0.8",
+        part="trained",
     ),
     Claim(
         "A liking for the first slot costs consistency beyond chance with two candidates",
         f"{PAPER}: position bias",
         "CR - RR, 2 candidates: slot bonus 1 > 0",
+        part="claims",
     ),
     Claim(
         "The same with three candidates",
         f"{PAPER}: position bias",
         "CR - RR, 3 candidates: slot bonus 1 > 0",
+        part="claims",
     ),
     Claim(
         "The same with four candidates",
         f"{PAPER}: position bias",
         "CR - RR, 4 candidates: slot bonus 1 > 0",
+        part="claims",
     ),
     Claim(
         "The smaller the gap in quality, the larger the effect of a cue",
         f"{PAPER}: position bias and answer quality",
         "shift: gap 1 > gap 4",
+        part="claims",
     ),
     Claim(
         "BIS tells a noisy judge from a biased one where RR puts them the wrong way round",
         f"{PAPER}: bias score",
         "BIS: quiet and biased > noisy and fair",
+        part="claims",
     ),
 )
 """What the miniature tests; the thresholds are the specification's."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 
 PAPER = "CriSPO, arXiv 2410.02748"
 
@@ -226,51 +226,60 @@ CLAIMS = (
         f"{PAPER}: CriSPO against OPRO; simulated critic and optimiser",
         f"{AT_5}: crispo >= opro",
         margin=0.15,
+        part="search or doses",
     ),
     Claim(
         "A critic that sees nothing brings no more than scores alone",
         "control: detection 0",
         f"{AT_5}: crispo, blind critic <= opro",
         margin=-TOLERANCE,
+        part="search or doses",
     ),
     Claim(
         "A critic that sees nothing costs little",
         "control: detection 0",
         f"{AT_5}: crispo, blind critic >= opro",
         margin=-TOLERANCE,
+        part="search or doses",
     ),
     Claim(
         "Critiques that were written for other tasks bring no more than scores alone",
         "control: critiques shuffled between tasks",
         f"{AT_5}: crispo, critiques of other tasks <= opro",
         margin=-TOLERANCE,
+        part="search",
     ),
     Claim(
         "More is gained the more the critic sees: detection 0.7 against 0.3",
         "dose of the critic",
         f"{AT_5}: crispo > detection 0.3",
+        part="search and doses",
     ),
     Claim(
         "More is gained the more the critic sees: detection 0.3 against none",
         "dose of the critic",
         f"{AT_5}: detection 0.3 > crispo, blind critic",
+        part="search and doses",
     ),
     Claim(
         "A tuned postscript raises the second metric",
         f"{PAPER}: automatic suffix tuning",
         "second metric: with postscript >= without",
         margin=0.05,
+        part="suffix",
     ),
     Claim(
         "A tuned postscript keeps the first metric",
         f"{PAPER}: automatic suffix tuning",
         "first metric: with postscript >= without",
         margin=-0.02,
+        part="suffix",
     ),
     Claim(
         "The postscript with the best mean rank on dev is the one that is returned",
         "the published code returns its first postscript always",
         "returned is best ranked: with postscript == 1.0",
+        part="suffix",
     ),
     Claim(
         "A postscript chosen under the constraint keeps the first metric",
@@ -278,30 +287,35 @@ CLAIMS = (
         "first metric: with constrained postscript >= without",
         margin=-0.02,
         required=False,
+        part="suffix",
     ),
     Claim(
         "A trained task model gains more by critiques than by scores alone",
         f"{PAPER}: CriSPO against OPRO; trained task model, simulated critic and optimiser",
         f"{MODEL_AT_5}: crispo >= opro",
         margin=0.08,
+        part="model",
     ),
     Claim(
         "Critiques of many aspects gain more than those of a single one",
         f"{PAPER}: multi-aspect critiques",
         f"{AT_5}: crispo > single-aspect critic",
         required=False,
+        part="search",
     ),
     Claim(
         "Critiques shuffled between the prompts of one task lose what is each prompt's own",
         "control: critiques shuffled within the task",
         f"{AT_5}: crispo > crispo, shuffled critiques",
         required=False,
+        part="search",
     ),
     Claim(
         "Key phrases in the prompt and critiques add up",
         "reading B: keyphrase-guided prompts",
         "ROUGE-1 F: both > crispo only",
         required=False,
+        part="keyphrases",
     ),
 )
 """What the miniature tests; the thresholds are the specification's."""

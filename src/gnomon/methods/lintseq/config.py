@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.data.config import Shards
-from gnomon.core.miniature import Miniature
 from gnomon.core.models.sampling.config import GenConfig
+from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
 
 DIFF_TOKEN = "<|diff|>"
@@ -255,33 +255,39 @@ CLAIMS = (
         "Every intermediate program of a LintSeq edit sequence is free of new lint errors",
         f"{PAPER}, section 3",
         "lint-clean states: lintseq == 1.0",
+        part="data",
     ),
     Claim(
         "Edit sequences give their program back byte for byte",
         f"{PAPER}, section 3",
         "exact round trips: lintseq == 1.0",
+        part="data",
     ),
     Claim(
         "A model trained on edit sequences writes hunks that resolve",
         f"{PAPER}, section 4",
         "well-formed samples: lintseq >= 0.9",
+        part="learning",
     ),
     Claim(
         "Edits sampled under a linter teach more than random edits",
         f"{PAPER}, linter ablation (HumanEval pass@1 6.4 against 4.5, 150M)",
         "pass@10: lintseq >= randseq",
+        part="learning",
     ),
     Claim(
         "Edit sequences match or beat whole programs when several samples may be drawn",
         f"{PAPER}, tables of TinyCodeLM (HumanEval pass@10 20.6 against 13.5, 150M)",
         "pass@10: lintseq > full",
         required=False,
+        part="learning",
     ),
     Claim(
         "The gain over whole programs grows with the number of samples",
         f"{PAPER}, pass@k curves",
         "gain from pass@1 to pass@20: lintseq > full",
         required=False,
+        part="learning",
     ),
 )
 """What the miniature tests. The comparison with whole programs is reported, not required."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
-from gnomon.core.miniature import Miniature, check_parts
+from gnomon.core.study import Miniature, check_parts
 
 PAPER = "Large Language Models as Markov Chains, arXiv 2410.02724"
 
@@ -188,64 +188,76 @@ CLAIMS = (
         "A model of T tokens and window K is an ergodic chain with T entries a row and one stationary distribution",
         f"{PAPER}: proposition on the transition matrix",
         "structure as stated: every chain == 1",
+        part="chain or icl",
     ),
     Claim(
         "No chain is ever further from its stationary distribution than the bound says",
         f"{PAPER}: theorem on convergence",
         "steps that violate the bound: every chain == 0",
+        part="chain or icl",
     ),
     Claim(
         "eps, and with it the bound's speed, grows with temperature",
         f"{PAPER}: eps grows about log-linearly with temperature",
         "eps rises with temperature: every chain == 1",
+        part="chain or icl",
     ),
     Claim(
         "On periodic orbits the true speed grows with temperature as well",
         f"{PAPER}: steps to stationarity fall with temperature",
         "|lambda_2| falls with temperature: periodic orbits == 1",
+        part="chain",
     ),
     Claim(
         "On fixed-point orbits, too, the true speed grows with temperature",
         f"{PAPER}: steps to stationarity fall with temperature",
         "|lambda_2| falls with temperature: fixed points == 1",
         required=False,
+        part="chain",
     ),
     Claim(
         "At tau 1 the stationary distribution concentrates on states of the training text",
         f"{PAPER}: toy model",
         "mass on training states, tau 1: every orbit >= 0.5",
         required=False,
+        part="chain",
     ),
     Claim(
         "On chains of 3 states a model is no worse than 1.5 times counting after 128 states",
         f"{PAPER}: in context, d = 3, the model and counting are close",
         "risk over counting's, d=3: model <= 1.5",
+        part="icl",
     ),
     Claim(
         "On chains of 3 states a model is no better than 0.8 times counting",
         f"{PAPER}: in context, d = 3, the model and counting are close",
         "risk over counting's, d=3: model >= 0.8",
+        part="icl",
     ),
     Claim(
         "On chains of 3 states a model does not beat the Bayes estimator",
         "add-1 is the posterior mean for Dirichlet(1) rows",
         "risk, d=3: model >= add-1",
         margin=-0.01,
+        part="icl",
     ),
     Claim(
         "The risk falls at least as fast as n to the -0.3",
         f"{PAPER}: in context, O(N^-1/2)",
         "slope, d=3: model <= -0.3",
+        part="icl",
     ),
     Claim(
         "The risk falls no faster than n to the -0.65",
         f"{PAPER}: in context, O(N^-1/2)",
         "slope, d=3: model >= -0.65",
+        part="icl",
     ),
     Claim(
         "On drifting walks over many states a model has at most half the risk of the best counting estimator",
         f"{PAPER}: in context, d = 700, the model is clearly better",
         "risk over best counting's, many states: model <= 0.5",
+        part="icl",
     ),
 )
 """What the miniature tests; the thresholds are the specification's."""

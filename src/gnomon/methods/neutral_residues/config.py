@@ -7,7 +7,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
-from gnomon.core.miniature import Miniature
+from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.neutral_residues.extension.design import METHODS, Design, Method
 

@@ -47,8 +47,8 @@ class Chat:
     async def acomplete(self, request: Request) -> Reply:
         """The reply to one request; a fault becomes a reply with `error` and `fault` set."""
         if self.url == HOSTED and not os.environ.get(self.key_env):
-            said = f"{self.name} needs a key. Set the environment variable {self.key_env}."
-            return Reply("", "error", error=said, fault="rejected")
+            message = f"{self.name} needs a key. Set the environment variable {self.key_env}."
+            return Reply("", "error", error=message, fault="rejected")
         return await on_shared_loop(self._ask(request))
 
     async def aclose(self) -> None:
@@ -102,11 +102,11 @@ class Chat:
 
     def _adapts(self, fault: Fault, body: dict[str, Any]) -> bool:
         """Whether the next attempt is put differently because of what the server said."""
-        said = fault.message.lower()
-        if "max_completion_tokens" in said and "max_tokens" in body:
+        message = fault.message.lower()
+        if "max_completion_tokens" in message and "max_tokens" in body:
             self._limit_name = "max_completion_tokens"
             return True
-        if "system" in said and "role" in said and any(m["role"] == "system" for m in body["messages"]):
+        if "system" in message and "role" in message and any(m["role"] == "system" for m in body["messages"]):
             if not self._folds:
                 say_folded(self.name)
             self._folds = True
@@ -146,15 +146,19 @@ def _read(answer: Any, request: Request, latency_s: float) -> Reply:
     finish = "length" if choice.finish_reason == "length" and text == written else "stop"
     if refusal or choice.finish_reason == "content_filter":
         text, finish = refusal or text, "refusal"
-    told = answer.usage
+    counts = answer.usage
     usage = (
-        Usage(told.prompt_tokens, told.completion_tokens)
-        if told
+        Usage(counts.prompt_tokens, counts.completion_tokens)
+        if counts
         else Usage(tokens_asked(request), estimated_tokens(written), is_estimate=True)
     )
     return Reply(text, finish, usage, _logprobs(choice), latency_s)
 
 
 def _logprobs(choice: Any) -> tuple[tuple[str, float], ...] | None:
-    found = getattr(choice, "logprobs", None)
-    return tuple((entry.token, entry.logprob) for entry in found.content) if found and found.content else None
+    logprobs = getattr(choice, "logprobs", None)
+    return (
+        tuple((entry.token, entry.logprob) for entry in logprobs.content)
+        if logprobs and logprobs.content
+        else None
+    )

@@ -42,18 +42,18 @@ def probe(llm: LLM) -> Capabilities:
     if first.error is not None:
         raise LLMFailure(f"{llm.name} does not answer. {first.error}")
     # The same seed for the endpoint, but not the same request for a cache on the way.
-    asked = [
+    requests = [
         _short(system="Be brief."),
         _short(temperature=1.0, seed=7),
         _short(temperature=1.0, seed=6, draw=1),
     ]
     stop = _middle(first.text)
-    system, one, other, *stopped = complete(llm, asked + ([_short(stop=(stop,))] if stop else []))
+    system, same, other, *stopped = complete(llm, requests + ([_short(stop=(stop,))] if stop else []))
     return Capabilities(
         name=llm.name,
         has_system=system.error is None,
         stops=_stops(first, stopped[0], stop) if stop else None,
-        has_seed=one.text == other.text if one.text and other.text else None,
+        has_seed=same.text == other.text if same.text and other.text else None,
         has_logprobs=first.logprobs is not None,
         counts_tokens=not first.usage.is_estimate,
         is_simulated=is_simulated(llm),

@@ -88,8 +88,8 @@ def fault_of(error: Exception, url: str, name: str, *, key_env: str = KEY_ENV) -
     if isinstance(error, openai.APIConnectionError):
         return Fault("connection", f"{url} cannot be reached ({error}). Is the server running?")
     if isinstance(error, openai.APIStatusError):
-        said = " ".join(_without_key(error.message, key_env).split())[:LONGEST_REASON]
-        return Fault(_kind(error), f'{url} refused a completion of "{name}": {said}', _retry_after(error))
+        message = " ".join(_without_key(error.message, key_env).split())[:LONGEST_REASON]
+        return Fault(_kind(error), f'{url} refused a completion of "{name}": {message}', _retry_after(error))
     return Fault("malformed", f"{url} answered in an unknown format ({type(error).__name__}).")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gnomon.core.llm.endpoint.client import fault_of, faults, open_client, split_endpoint, until_stop
 from gnomon.core.llm.stack.many import map_async
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.errors import LLMFailure
 
 
@@ -28,12 +29,9 @@ class TextReply:
 async def complete_texts(
     endpoint: str,
     prompts: Sequence[str],
+    gen: GenConfig,
     *,
     seeds: Sequence[int],
-    max_tokens: int,
-    temperature: float,
-    top_p: float,
-    stop: Sequence[str] = (),
     concurrency: int = 8,
     retries: int = 5,
 ) -> list[TextReply]:
@@ -42,25 +40,33 @@ async def complete_texts(
     The key comes from the environment variable OPENAI_API_KEY and goes nowhere but into the request. Rate limits, server errors and
     cut connections are tried again up to `retries` times, after the wait that the server names or a growing one.
 
+    Args:
+        endpoint: `http://host:8000/v1#name`.
+        prompts: what the server continues.
+        gen: sampling and stop texts; `n` and `batch_size` do not apply.
+        seeds: sent with the prompts, one each, for servers that honour them.
+        concurrency: requests in flight at once.
+        retries: attempts after the first.
+
     Raises:
         LLMFailure: the server cannot be reached, refuses, or answers in another format.
     """
     url, name = split_endpoint(endpoint)
     client = open_client(url, retries=retries)
 
-    async def one(asked: tuple[str, int]) -> TextReply:
-        prompt, seed = asked
+    async def one(pair: tuple[str, int]) -> TextReply:
+        prompt, seed = pair
         try:
             answer = await client.completions.create(
                 model=name,
                 prompt=prompt,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
+                max_tokens=gen.max_new_tokens,
+                temperature=gen.temperature,
+                top_p=gen.top_p,
                 seed=seed,
-                stop=list(stop) or None,
+                stop=list(gen.stop) or None,
             )
-            return _read(answer, stop)
+            return _read(answer, gen.stop)
         except faults() as error:
             raise LLMFailure(fault_of(error, url, name).message) from None
 

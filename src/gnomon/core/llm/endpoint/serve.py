@@ -133,8 +133,8 @@ class Served:
             self._end()
             if code is None or b"address already in use" not in log.read_bytes()[began:]:
                 break
-        said = f"was not ready within {self.starts_in_s:g} s" if code is None else f"ended with code {code}"
-        self._failure = f"The server of {self.name} {said}. Read {log}."
+        reason = f"was not ready within {self.starts_in_s:g} s" if code is None else f"ended with code {code}"
+        self._failure = f"The server of {self.name} {reason}. Read {log}."
         raise LLMFailure(self._failure)
 
     def _is_ready(self, port: int) -> bool:

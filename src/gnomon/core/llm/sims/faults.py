@@ -51,8 +51,8 @@ class Faults:
         """The fault that an attempt meets before it is answered, if any."""
         at = noise.random()
         if at < self.http_429:
-            said = "Rate limit reached, as this simulated world says."
-            return Reply("", "error", error=said, fault="rate_limit", retry_after_s=self.retry_after_s)
+            message = "Rate limit reached, as this simulated world says."
+            return Reply("", "error", error=message, fault="rate_limit", retry_after_s=self.retry_after_s)
         if at < self.http_429 + self.http_500:
             return Reply("", "error", error="Server error, as this simulated world says.", fault="server")
         return None

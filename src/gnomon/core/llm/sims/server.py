@@ -89,13 +89,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/chat/completions":
             return self._refuse(404, f"There is nothing at {self.path}.")
         try:
-            asked = json.loads(body)
-            request = _request(asked)
+            payload = json.loads(body)
+            request = _request(payload)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return self._refuse(400, f"Not a chat request: {type(error).__name__} {error}.")
         name = self.server.llm.name
-        if _canonical(str(asked.get("model"))) != name:
-            return self._refuse(400, f"The model {asked.get('model')} is not here; {name} is.")
+        if _canonical(str(payload.get("model"))) != name:
+            return self._refuse(400, f"The model {payload.get('model')} is not here; {name} is.")
         reply = run_async(self.server.llm.acomplete(request))
         if reply.error is not None:
             wait = {} if reply.retry_after_s is None else {"Retry-After": f"{reply.retry_after_s:g}"}
@@ -119,16 +119,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _request(asked: dict[str, Any]) -> Request:
-    stop = asked.get("stop") or ()
+def _request(payload: dict[str, Any]) -> Request:
+    stop = payload.get("stop") or ()
     return Request(
-        tuple(Message(str(m["role"]), str(m["content"])) for m in asked["messages"]),
-        temperature=float(asked.get("temperature", 1.0)),
-        top_p=float(asked.get("top_p", 1.0)),
-        max_tokens=int(asked.get("max_tokens") or asked.get("max_completion_tokens") or 512),
+        tuple(Message(str(m["role"]), str(m["content"])) for m in payload["messages"]),
+        temperature=float(payload.get("temperature", 1.0)),
+        top_p=float(payload.get("top_p", 1.0)),
+        max_tokens=int(payload.get("max_tokens") or payload.get("max_completion_tokens") or 512),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        seed=asked.get("seed"),
-        want_logprobs=bool(asked.get("logprobs")),
+        seed=payload.get("seed"),
+        want_logprobs=bool(payload.get("logprobs")),
     )
 
 

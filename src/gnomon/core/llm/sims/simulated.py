@@ -54,8 +54,8 @@ class Simulated:
     async def acomplete(self, request: Request) -> Reply:
         """The simulated reply."""
         began = time.monotonic()
-        asked = [(m.role, m.content) for m in request.messages]
-        key = fingerprint(asked, request.sampling_seed or 0, length=32)
+        messages = [(m.role, m.content) for m in request.messages]
+        key = fingerprint(messages, request.sampling_seed or 0, length=32)
         rng = Rng(0).child("simulator", key)
         attempt, self._attempts[key] = self._attempts[key], self._attempts[key] + 1
         fault = self.faults.of_server(rng.child("server", attempt).python())
@@ -90,17 +90,17 @@ def open_simulator(ref: str) -> Simulated:
         raise BadConfig(f'There is no simulator "{name}". {nearest(name, SIMULATORS)}')
     kind = resolve(SIMULATORS[name])
     own, shared = get_type_hints(kind), get_type_hints(Faults)
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for param, text in parse_qsl(query, keep_blank_values=True):
         if param not in own and param not in shared:
             raise BadConfig(
                 f'Simulator "{name}" has no parameter "{param}". {nearest(param, [*own, *shared])}'
             )
-        given[param] = _value(name, param, text, own.get(param) or shared[param])
+        values[param] = _value(name, param, text, own.get(param) or shared[param])
     try:
-        simulator = kind(**{param: value for param, value in given.items() if param in own})
+        simulator = kind(**{param: value for param, value in values.items() if param in own})
         faults = Faults(
-            **{param: value for param, value in given.items() if param in shared and param not in own}
+            **{param: value for param, value in values.items() if param in shared and param not in own}
         )
     except BadConfig as error:
         raise BadConfig(f'Simulator "{name}": {error}') from None
@@ -123,8 +123,8 @@ def describe() -> str:
 
 def _parameters(kind: type) -> list[str]:
     fields = dataclasses.fields(kind)
-    told = ["needed" if f.default is dataclasses.MISSING else f"default {f.default}" for f in fields]
-    return [f"  {field.name:18} {text}" for field, text in zip(fields, told, strict=True)]
+    defaults = ["needed" if f.default is dataclasses.MISSING else f"default {f.default}" for f in fields]
+    return [f"  {field.name:18} {text}" for field, text in zip(fields, defaults, strict=True)]
 
 
 def _value(name: str, param: str, text: str, kind: type) -> Any:

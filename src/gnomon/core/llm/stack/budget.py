@@ -64,7 +64,7 @@ class Amount:
 
 @dataclass(eq=False)
 class _Turn:
-    """One who waits for room in the budget."""
+    """A request that waits for room in the budget."""
 
     most: Amount
     loop: asyncio.AbstractEventLoop
@@ -194,8 +194,8 @@ class Budgeted:
         for name, limit in self._limits.items():
             if limit is not None and getattr(amount, name) > limit + 1e-9:
                 spent = getattr(self._spent, name)
-                told = f"{spent:.4f} of {limit} USD" if name == "usd" else f"{spent} of {limit} {name}"
-                return f"The budget of {self.name} is spent: {told}. Raise budget_{name} to go on where this run stopped."
+                amounts = f"{spent:.4f} of {limit} USD" if name == "usd" else f"{spent} of {limit} {name}"
+                return f"The budget of {self.name} is spent: {amounts}. Raise budget_{name} to go on where this run stopped."
         return None
 
 

@@ -93,8 +93,8 @@ class Cached:
         key = request_key(request, identity(self.llm))
         under_way = self._under_way.get()
         while True:
-            if (known := self._known(key)) is not None:
-                return known
+            if (kept := self._known(key)) is not None:
+                return kept
             if key not in under_way:
                 return await self._ask(key, request, under_way)
             reply = await asyncio.shield(under_way[key])

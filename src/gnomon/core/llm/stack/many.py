@@ -88,12 +88,12 @@ async def map_async(
         BadConfig: `concurrency` is below 1.
     """
     check(concurrency >= 1, "concurrency", ">= 1", concurrency)
-    found: dict[int, R] = {}
+    outcomes: dict[int, R] = {}
     waiting = enumerate(items)
 
     async def work() -> None:
         for index, item in waiting:
-            found[index] = await function(item)
+            outcomes[index] = await function(item)
 
     workers = [asyncio.create_task(work()) for _ in range(concurrency)]
     try:
@@ -102,7 +102,7 @@ async def map_async(
         for worker in workers:
             worker.cancel()
         await asyncio.wait(workers)
-    return [found[index] for index in range(len(found))]
+    return [outcomes[index] for index in range(len(outcomes))]
 
 
 async def _reply_to(llm: LLM, request: Request) -> Reply:

@@ -1,4 +1,4 @@
-"""Tapes: what a model said, written down as it says it, and played back instead of the model."""
+"""Tapes: replies recorded as they come, and played back in place of the model."""
 
 from __future__ import annotations
 
@@ -90,6 +90,8 @@ class Tape:
         """The recorded reply; one with `fault="missing"` when the request is not on the tape."""
         reply = self._replies.get(request_key(request))
         if reply is None:
-            said = f"{self.file} has no reply to this request. Record it again with the settings of this run."
-            return Reply("", "error", error=said, fault="missing")
+            message = (
+                f"{self.file} has no reply to this request. Record it again with the settings of this run."
+            )
+            return Reply("", "error", error=message, fault="missing")
         return reply

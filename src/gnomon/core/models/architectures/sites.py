@@ -113,14 +113,14 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
     if isinstance(layout, VLFamily):
         seen, read = (_stack(root, part) for part in (layout.vision, layout.text))
         read = replace(read, embedding=root.get_input_embeddings(), image_token=image_token(root))
-        places = {f"{VISION}.{name}": place for name, place in _places(seen, layout.vision, VISION)}
+        places = {f"{VISION}.{name}": location for name, location in _places(seen, layout.vision, VISION)}
         places["projector"] = Place(_at(root, layout.projector), "out", VISION)
         return Sites(places | dict(_places(read, layout.text, "")), {VISION: seen, "": read}, layout)
     stacks, places = {}, {}
     for prefix, part in ({"": layout} if isinstance(layout, Family) else layout).items():
         stacks[prefix] = _stack(root, part)
-        for name, place in _places(stacks[prefix], part, prefix):
-            places[f"{prefix}.{name}" if prefix else name] = place
+        for name, location in _places(stacks[prefix], part, prefix):
+            places[f"{prefix}.{name}" if prefix else name] = location
     return Sites(places, stacks)
 
 
@@ -173,15 +173,15 @@ def _at(root: nn.Module, path: str) -> nn.Module:
 def _unknown(root: Any) -> str:
     """What could not be found, what was found instead, and how to describe it."""
     lists = [(name, m) for name, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
-    path, blocks = max(lists, key=lambda found: len(found[1]), default=("...", [nn.Identity()]))
+    path, blocks = max(lists, key=lambda entry: len(entry[1]), default=("...", [nn.Identity()]))
     parts = ", ".join(name for name, _ in blocks[0].named_children()) or "..."
     sees = hasattr(root.config, "vision_config")
-    known = {**FAMILIES, **VLMS} if sees else FAMILIES
+    tables = {**FAMILIES, **VLMS} if sees else FAMILIES
     advice = "It sees images: family=VLFamily(vision=Family(...), text=Family(...), ...). " if sees else ""
     return (
         f'No sites are known for models of type "{root.config.model_type}" ({type(root).__name__}). Describe it in one small '
         f'table: ModelHandle(model, tokenizer, family=Family(blocks="{path}", final_norm=..., attn_out=..., mlp_out=...)), '
-        f"paths as in model.named_modules(); a block here has {parts}. {advice}Known: {', '.join(sorted(known))}."
+        f"paths as in model.named_modules(); a block here has {parts}. {advice}Known: {', '.join(sorted(tables))}."
     )
 
 

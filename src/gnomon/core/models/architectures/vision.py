@@ -27,9 +27,9 @@ def image_token(model: Any) -> int:
         ModelMismatch: the config does not name one.
     """
     for name in ("image_token_id", "image_token_index"):
-        found = getattr(model.config, name, None)
-        if found is not None:
-            return int(found)
+        token_id = getattr(model.config, name, None)
+        if token_id is not None:
+            return int(token_id)
     raise ModelMismatch(
         f"The config of this {type(model).__name__} does not say which token stands for an image. "
         "Set model.config.image_token_index to the id of the tokenizer's image token."
@@ -45,8 +45,8 @@ _LIKE = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2"}
 def _text(config: Any, path: str, *, base: bool, reader: str) -> Family:
     """The table of the language model at `path`: a headless one (`base`), or one with its output embedding."""
     text = config.text_config
-    known = FAMILIES.get(_LIKE.get(text.model_type, text.model_type))
-    family = known(text) if callable(known) else known
+    table = FAMILIES.get(_LIKE.get(text.model_type, text.model_type))
+    family = table(text) if callable(table) else table
     if not isinstance(family, Family):
         raise ModelMismatch(
             f'A "{config.model_type}" model with a language model of type "{text.model_type}" is not supported. '

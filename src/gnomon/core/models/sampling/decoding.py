@@ -80,9 +80,9 @@ def start_token(model: PreTrainedModel) -> int:
     """
     for name in ("decoder_start_token_id", "bos_token_id"):
         for config in (model.generation_config, model.config):
-            found = getattr(config, name, None)
-            if found is not None:
-                return int(found)
+            token_id = getattr(config, name, None)
+            if token_id is not None:
+                return int(token_id)
     raise ModelMismatch(
         f"{type(model).__name__} does not say what its decoder begins with. Set model.config.decoder_start_token_id."
     )

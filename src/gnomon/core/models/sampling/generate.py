@@ -95,9 +95,7 @@ def generate(
     model.eval()
     try:
         for group in _plan_groups(rows, gen):
-            prefix = read(
-                [samples[0].prompt for samples in group], [samples[0].place[0] for samples in group]
-            )
+            prefix = read([samples[0].prompt for samples in group], [samples[0].key[0] for samples in group])
             flat = [(i, row) for i, samples in enumerate(group) for row in samples]
             for start in range(0, len(flat), gen.batch_size):
                 sources, part = zip(*flat[start : start + gen.batch_size], strict=True)

@@ -46,8 +46,8 @@ def choose(
         cumulative = descending.cumsum(-1)
         last = (cumulative < top_p).sum(-1, keepdim=True).clamp(max=probs.shape[-1] - 1)
         mass = cumulative.gather(-1, last).squeeze(-1)
-        place = _invert(cumulative, uniform[unsure], mass)
-        tokens[unsure] = order.gather(-1, place[:, None]).squeeze(-1)
+        drawn = _invert(cumulative, uniform[unsure], mass)
+        tokens[unsure] = order.gather(-1, drawn[:, None]).squeeze(-1)
     return tokens
 
 
@@ -86,7 +86,7 @@ Watch = Callable[[Progress], Tensor | None]
 class Row:
     """One completion in the making."""
 
-    place: tuple[int, int]
+    key: tuple[int, int]
     """(index of the prompt, index of the sample)."""
     prompt: list[int]
     """Token ids of the prompt."""
@@ -175,22 +175,22 @@ class Sampler:
         self.has_ended |= ended
 
     def _at_stop(self, tokens: Int[Tensor, " B"], t: int) -> Bool[Tensor, " B"]:
-        found = torch.zeros_like(self.has_ended)
-        suspects = self.stops.may_end(tokens).to(found.device) & ~self.has_ended
-        for place in suspects.nonzero().squeeze(-1).tolist():
-            found[place] = self.stops.is_at_end(self.token_ids[self.live[place], : t + 1])
-        return found
+        ended = torch.zeros_like(self.has_ended)
+        suspects = self.stops.may_end(tokens).to(ended.device) & ~self.has_ended
+        for row in suspects.nonzero().squeeze(-1).tolist():
+            ended[row] = self.stops.is_at_end(self.token_ids[self.live[row], : t + 1])
+        return ended
 
     def _watched(self, watch: Watch, t: int) -> Bool[Tensor, " B"]:
         going = ~self.has_ended
         live = self.live[going]
-        places = tuple(self.rows[i].place for i in live.tolist())
-        found = torch.zeros_like(self.has_ended)
+        places = tuple(self.rows[i].key for i in live.tolist())
+        ended = torch.zeros_like(self.has_ended)
         if places:
             stopped = watch(Progress(places, self.token_ids[live, : t + 1], self.decoding.logits[going]))
             if stopped is not None:
-                found[going] = stopped.to(found.device)
-        return found
+                ended[going] = stopped.to(ended.device)
+        return ended
 
     def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " K"]:
         """Let the rows that have ended leave the batch."""

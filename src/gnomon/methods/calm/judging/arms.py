@@ -89,7 +89,6 @@ def judges_of(cfg: config.Audit) -> dict[str, Any]:
     Raises:
         BadConfig: no judge is named, one twice, or a mitigation is misspelt.
     """
-
     if not cfg.judge:
         raise BadConfig("No judge is named. Give one with --judge, such as openai:MODEL or hf:FOLDER.")
     if len(set(cfg.judge)) < len(cfg.judge):
@@ -116,7 +115,6 @@ def arms_of(cfg: config.Audit, models: Mapping[str, Any]) -> list[Arm]:
     Raises:
         BadConfig: two judges have the same name.
     """
-
     arms: list[Arm] = []
     for role, model in models.items():
         judge = judge_of(
@@ -285,7 +283,7 @@ def read_verdicts(sources: Sequence[str | Path]) -> list[Verdict]:
 
 
 def _verdict_file(source: str | Path) -> str | Path:
-    from gnomon.core.run import artifact
+    from gnomon.core.files import artifact
 
     path = Path(source)
     return artifact(path, "records") if path.exists() else source

@@ -1,1 +1,24 @@
 """From verdicts to numbers: agreement, ratings, cells, profiles, comparisons."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "UNPARSED": "agreement",
+        "drift_of": "agreement",
+        "measure": "agreement",
+        "preference": "agreement",
+        "proportion": "agreement",
+        "measure_rotations": "cells",
+        "slot_effect": "cells",
+        "SET_OF": "profile",
+        "items_needed": "profile",
+        "power_of": "profile",
+        "smallest_effect": "profile",
+        "word_of": "profile",
+        "error_rate": "ratings",
+        "self_effect": "ratings",
+        "z_scores": "ratings",
+    },
+)

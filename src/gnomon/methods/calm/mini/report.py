@@ -7,6 +7,7 @@ from typing import Any
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.calm.mini.measures import Qualitative, Trained
 from gnomon.methods.calm.planted import study as planted
 from gnomon.methods.calm.planted.validation import Validation
@@ -14,8 +15,9 @@ from gnomon.methods.calm.planted.validation import Validation
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write(page: Page, shown: Mapping[str, Any], rows: Mapping[str, Rows]) -> None:
+def write(page: Page, results: Results) -> None:
     """Everything, in order."""
+    shown, rows = results.shown, results.rows
     if "validation" in shown:
         _coverage(page, shown["validation"], rows["coverage"])
         planted.show(page, shown["text"])

@@ -1,7 +1,7 @@
 """A judge of answers with planted biases: a softmax over what it reads of each answer, and over what should not matter.
 
-The utility of an answer is its quality (right steps, as `gnomon.methods.calm.planted.world` reads them from the text) plus the weight of
-every cue it shows. A choice is drawn with probability proportional to exp(utility), so that with two answers
+The utility of an answer is its quality (right steps, as `gnomon.methods.calm.planted.world` reads them from the text) plus the
+weight of every cue it shows. A choice is drawn with probability proportional to exp(utility), so that with two answers
 
     P(first is chosen) = sigmoid(difference of their utilities)
 

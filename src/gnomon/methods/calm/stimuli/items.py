@@ -166,9 +166,9 @@ def load_cues(path: Path | None = None) -> Cues:
     if not isinstance(raw, dict):
         raise BadInput(f"{where}: cues are a mapping of names to values.")
     cues = records.parse(raw, Cues, where)
-    for field in fields(Cues):
-        if not getattr(cues, field.name):
-            raise BadConfig(f"{where}: {field.name} must not be empty.")
+    for cue in fields(Cues):
+        if not getattr(cues, cue.name):
+            raise BadConfig(f"{where}: {cue.name} must not be empty.")
     needed = [
         (cues.majority, "{cued}"),
         (cues.majority, "{percent}"),

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gnomon.core.models import new_llama
+from gnomon.core.models import new_llama, train_tiny
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
+from gnomon.core.train import GlobalBatch, TrainConfig
 from gnomon.methods.elm.erasure.design import Erasure
 from gnomon.methods.elm.evaluation.measures import FORGET, Exam
 from gnomon.methods.elm.mini.world import (
@@ -121,7 +122,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Stage:
-    """All that the arms of one seed share."""
+    """World, models, texts and exam that all arms of one seed share."""
 
     world: World
     base: Any
@@ -142,8 +143,8 @@ def stage(scale: Scale, part: PartOfRun, base_part: PartOfRun, judge_part: PartO
     tokenizer = word_tokenizer(world.vocabulary())
     base = train_model(scale, world, tokenizer, scale.base_steps, base_part, truth=True)
     judge = train_model(scale, world, tokenizer, scale.judge_steps, judge_part, truth=False)
-    told = [0, 1] if scale.relations else None
-    writer = Writer(world, rng.child("forget"), templates=told)
+    wordings = [0, 1] if scale.relations else None
+    writer = Writer(world, rng.child("forget"), templates=wordings)
     forget = [writer.document("plain", "z") for _ in range(scale.texts)]
     writer = Writer(world, rng.child("retain"))
     retain = [writer.document("plain" if i % 2 else "filler", "m") for i in range(scale.texts)]
@@ -159,24 +160,19 @@ def train_model(
     ids = np.array(
         [[table[word] for word in writer.document().split()] for _ in range(steps * scale.base_batch)]
     )
-    model = new_llama(
-        tokenizer, scale.hidden, scale.layers, scale.heads, 4 * TOKENS, part.rng.child("model")
-    ).to(scale.device)
+    model = new_llama(tokenizer, scale.hidden, scale.layers, scale.heads, 4 * TOKENS, part.rng.child("model"))
     cfg = TrainConfig(
         lr=scale.base_lr, batch_size=scale.base_batch, schedule="cosine", warmup_ratio=0.1,
         precision=scale.precision, checkpoint_every=0,
     )  # fmt: skip
-    fit(model, Rows(ids, scale.base_batch), causal_loss, cfg, run=part)
-    return model.eval()
+    return train_tiny(model, Rows(ids, scale.base_batch), cfg, part, device=scale.device)
 
 
 def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:
     """Questions about both domains, beginnings of forget texts, texts to read, and a probe's items."""
-    from gnomon.core.models.sampling.config import GenConfig
-
-    asked = {FORGET: world.questions("z", rng), "retain": world.questions("m", rng)}
+    questions = {FORGET: world.questions("z", rng), "retain": world.questions("m", rng)}
     if scale.relations:
-        asked["forget, held-out wording"] = world.questions("z", rng, len(TEMPLATES) - 1)
+        questions["forget, held-out wording"] = world.questions("z", rng, len(TEMPLATES) - 1)
     writer = Writer(world, rng.child("texts"))
     texts = {
         "forget": [writer.document("plain", "z") for _ in range(32)],
@@ -185,7 +181,7 @@ def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:
     }
     prompts = [" ".join(writer.document("plain", "z").split()[:8]) for _ in range(scale.prompts)]
     return Exam(
-        asked,
+        questions,
         prompts,
         texts,
         "options",

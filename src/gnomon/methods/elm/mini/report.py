@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.elm import report
 from gnomon.methods.elm.mini.arms import best
 
@@ -19,15 +21,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: float) -> None:
-    """Everything, in order.
-
-    Args:
-        page: the page.
-        rows: one per seed, arm and measured step; the base's own are called `base`.
-        personas: KL of the novice from the expert, per seed.
-        chance: of the probe.
-    """
+def write(page: Page, results: Results) -> None:
+    """Write the sections of the page."""
+    rows: Sequence[Row] = results.rows["arms"]
+    personas, chance = results.kept["KL of the personas"], median(results.kept["chance of the probe"])
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     page.text(
         "A small model has read documents about two domains of made-up facts: plain ones and an expert's tell them right, a "
@@ -51,11 +48,11 @@ def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: fl
         [
             {
                 "arm": arm,
-                "steps": found["steps"],
-                **{name: found.get(name) for name in ("forget", "retain", "R-PPL")},
+                "steps": best["steps"],
+                **{name: best.get(name) for name in ("forget", "retain", "R-PPL")},
             }
             for arm in arms
-            for found in [_best(table, arm)]
+            for best in [_best(table, arm)]
         ],
         caption="nearest to chance, the more fluent of equals; whichever way it comes out",
     )
@@ -77,7 +74,7 @@ def write(page: Page, rows: Sequence[Row], personas: Sequence[float], chance: fl
         mine = [row["relearning"] for row in rows if row["arm"] == arm and row.get("relearning")]
         if mine:
             curves[arm] = [
-                (point["steps"], float(np.mean([one[i]["accuracy"] for one in mine])))
+                (point["steps"], float(np.mean([curve[i]["accuracy"] for curve in mine])))
                 for i, point in enumerate(mine[0])
             ]
     if curves:

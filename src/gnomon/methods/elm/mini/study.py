@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any
 
-from gnomon.core import env
-from gnomon.core.claims import judge
-from gnomon.core.miniature import write_summary
-from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
+from gnomon.core.study import Out, Part, Results, Study
 from gnomon.errors import UserError
 from gnomon.methods.elm.config import CLAIMS, Mini
 from gnomon.methods.elm.evaluation.measures import probe_chance
@@ -38,50 +36,46 @@ ACCURACY, PROBABILITY = (0.10, 0.40), (0.18, 0.32)
 """Windows around chance, of questions with four options."""
 
 
-@dataclass
-class Findings:
-    """What all seeds brought."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """One row per seed, arm and measured step."""
-    personas: list[float] = field(default_factory=list)
-    """KL of the novice from the expert, per seed."""
-    bases: list[int] = field(default_factory=list)
-    """Base models that were trained, per seed; the last one learned the personas."""
-    chances: list[float] = field(default_factory=list)
-    """Chance of the probe, per seed."""
-
-
 def mini(cfg: Mini, run: Run) -> None:
-    """Run every arm for every seed, judge the claims and write the page."""
-    scale = SCALES[cfg.scale]
-    all_arms = arms(scale, full=cfg.full)
-    seeds = range(run.seed, run.seed + cfg.seeds)
-    run.plan(
-        seeds=list(seeds),
-        arms=[arm.name for arm in all_arms],
-        base_steps=scale.base_steps,
-        judge_steps=scale.judge_steps,
-        steps_of_arms=sum(max(arm.steps) for arm in all_arms),
+    """Run every arm for every seed, decide the claims and write the page."""
+    study(cfg).run(cfg, run)
+
+
+def study(cfg: Mini) -> Study:
+    """The study; ablations are a setting, and a base model of the smoke scale need not have learned anything."""
+    return Study(
+        title="elm in miniature: a domain of made-up facts is taken out",
+        claims=CLAIMS,
+        scales=SCALES,
+        parts={"": Part(partial(_seed, full=cfg.full, is_checked=cfg.scale != "smoke"))},
+        plan=_plan,
+        page=report.write,
+        summary=_summary,
+        options=["--full"] if cfg.full else [],
+        across=lambda results: scores(results.rows["arms"]),
     )
-    env.check_scale(cfg.scale, scale.device)
-    run.page.title = "elm in miniature: a domain of made-up facts is taken out"
-    found = Findings()
-    for seed in seeds:
-        one_seed(scale, seed, run, found, full=cfg.full, check=cfg.scale != "smoke")
-    verdicts = [judge(scores(found.rows), claim) for claim in CLAIMS if cfg.scale != "smoke"]
-    run.page.verdicts(verdicts)
-    report.write(run.page, found.rows, found.personas, median(found.chances))
-    numbers = {
-        "KL of novice from expert": found.personas,
-        "base models trained": found.bases,
-        "rows": found.rows,
+
+
+def _plan(cfg: Mini, scale: Scale) -> Mapping[str, object]:
+    all_arms = arms(scale, full=cfg.full)
+    return {
+        "arms": [arm.name for arm in all_arms],
+        "base_steps": scale.base_steps,
+        "judge_steps": scale.judge_steps,
+        "steps_of_arms": sum(max(arm.steps) for arm in all_arms),
     }
-    write_summary(run, cfg, scale, verdicts, numbers, *(["--full"] if cfg.full else []))
 
 
-def one_seed(
-    scale: Scale, seed: int, run: Run, found: Findings, *, full: bool = False, check: bool = True
+def _summary(results: Results) -> Mapping[str, object]:
+    return {
+        "KL of novice from expert": results.kept["KL of the personas"],
+        "base models trained": results.kept["base models"],
+        "rows": results.rows["arms"],
+    }
+
+
+def _seed(
+    scale: Scale, seed: int, part: PartOfRun, out: Out, *, full: bool = False, is_checked: bool = True
 ) -> None:
     """World, base, judge and all arms of one seed.
 
@@ -90,38 +84,37 @@ def one_seed(
     Raises:
         UserError: none of them has.
     """
-    ready = stage(scale, *(_part(run, seed, name) for name in ("world", "base", "judge")))
+    ready = stage(scale, *(_inner(part, name) for name in ("world", "base", "judge")))
     apart = learned_personas(ready)
     attempts = 1
-    while check and apart < LEAST_KL:
+    while is_checked and apart < LEAST_KL:
         if attempts == ATTEMPTS:
             raise UserError(
                 f"None of {ATTEMPTS} base models of seed {seed} tells the personas apart (the last by {apart:.3f} nats per token): "
                 "there is nothing to erase by. Train them longer."
             )
-        part = _part(run, seed, f"base-{attempts}")
-        base = train_model(scale, ready.world, ready.tokenizer, scale.base_steps, part, truth=True)
+        inner = _inner(part, f"base-{attempts}")
+        base = train_model(scale, ready.world, ready.tokenizer, scale.base_steps, inner, truth=True)
         ready = replace(ready, base=base)
         apart = learned_personas(ready)
         attempts += 1
-    found.personas.append(apart)
-    found.bases.append(attempts)
-    found.chances.append(probe_chance(ready.exam) or 0.0)
-    found.rows.append({"seed": seed, "arm": "base", "step": 0, **measure(ready.base, ready)})
-    fluent = fluent_texts(scale, ready, _part(run, seed, "fluent"))
+    out.keep("KL of the personas", apart)
+    out.keep("base models", attempts)
+    out.keep("chance of the probe", probe_chance(ready.exam) or 0.0)
+    out.add("arms", {"arm": "base", "step": 0, **measure(ready.base, ready)})
+    fluent = fluent_texts(scale, ready, _inner(part, "fluent"))
     for arm in arms(scale, full=full):
-        part = _part(run, seed, arm.name.replace(" ", "-").replace(",", ""))
-        for row in run_arm(arm, scale, ready, fluent, part):
-            found.rows.append({"seed": seed, **row})
-            run.log(**{k: v for k, v in found.rows[-1].items() if not isinstance(v, list)})
+        for row in run_arm(
+            arm, scale, ready, fluent, _inner(part, arm.name.replace(" ", "-").replace(",", ""))
+        ):
+            out.add("arms", row)
+            out.log(**{k: v for k, v in row.items() if not isinstance(v, list)})
 
 
-def _part(run: Run, seed: int, name: str) -> PartOfRun:
-    part = run.within(f"seed-{seed}/{name}")
+def _inner(part: PartOfRun, name: str) -> PartOfRun:
     # Batches and adapters start alike in every arm.
     shared = name if name.split("-")[0] in ("world", "base", "judge", "fluent") else "arm"
-    part.rng = Rng(seed).child(shared)
-    return part
+    return part.within(name, part.rng.child(shared))
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:

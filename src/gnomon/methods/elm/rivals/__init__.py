@@ -1,1 +1,21 @@
-"""The baselines, trained on the same batches."""
+"""The baselines (RMU, RepNoise, WHP, gradient ascent, GradDiff, NPO), trained on the same batches."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Constants": "arms",
+        "Ascent": "likelihood",
+        "NPO": "likelihood",
+        "WHP": "likelihood",
+        "generic_labels": "likelihood",
+        "npo_loss": "likelihood",
+        "reinforce": "likelihood",
+        "text_logprobs": "likelihood",
+        "RMU": "representation",
+        "down_projection": "representation",
+        "gaussian_mmd": "representation",
+        "steering_layer": "representation",
+    },
+)

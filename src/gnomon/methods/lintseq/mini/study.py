@@ -6,27 +6,25 @@ model per arm on generated list programs and lets each write programs for compos
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gnomon.core import env
-from gnomon.core.claims import Measured, judge
 from gnomon.core.data.corpora import stdlib_functions
-from gnomon.core.files import write_json
-from gnomon.core.miniature import write_summary
 from gnomon.core.models.sampling.config import GenConfig
-from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
+from gnomon.core.study import Out, Part, Results, Study
 from gnomon.core.train import TrainConfig
 from gnomon.methods.lintseq.config import CLAIMS, Mini
 from gnomon.methods.lintseq.linters import shared_linter
 from gnomon.methods.lintseq.mini import report
+from gnomon.methods.lintseq.mini.report import KS
 from gnomon.methods.lintseq.mini.tasks import FUNCTION
 from gnomon.methods.lintseq.mini.world import SCALES, Scale, World, audit_functions, example
 from gnomon.methods.lintseq.models.evaluation import Evaluation, evaluate
@@ -37,109 +35,86 @@ from gnomon.methods.lintseq.models.training import encode, matched, train_exampl
 ARMS = ("full", "full, equal tokens", "lintseq", "randseq")
 """Whole programs with equal passes, whole programs with as many target tokens as lintseq saw, and the two kinds of edits."""
 
-KS = (1, 5, 10, 20)
-
-
-@dataclass
-class Findings:
-    """What all seeds brought, as claims, pages and the summary need it."""
-
-    scores: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
-    """Arm -> metric -> per seed a number, or a number per task."""
-    data: list[dict[str, Any]] = field(default_factory=list)
-    """Part 1, one row per seed and arm."""
-    learning: dict[str, list[Evaluation]] = field(default_factory=dict)
-    """Part 2, arm -> one evaluation per seed."""
-    extras: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    """Part 2, arm -> what its training took, per seed."""
-    parameters: int = 0
-    """Size of the model."""
-
-    def add(self, arm: str, metric: str, value: Any) -> None:
-        """One seed's score."""
-        self.scores.setdefault(arm, {}).setdefault(metric, []).append(value)
-
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run the parts for every seed, judge the claims and write the page."""
-    scale = SCALES[cfg.scale]
-    seeds = range(run.seed, run.seed + cfg.seeds)
-    trainings = 0 if cfg.parts == "data" else len(ARMS) * cfg.seeds
-    run.plan(
-        seeds=list(seeds),
-        functions_per_seed=0 if cfg.parts == "learning" else scale.functions,
-        trainings=trainings,
-        optimiser_steps_per_training=scale.train_programs * scale.passes // scale.batch_size,
-        completions=trainings * scale.test_tasks * scale.n,
+    """Run the parts for every seed, decide the claims and write the page."""
+    study(cfg).run(cfg, run)
+
+
+def study(cfg: Mini) -> Study:
+    """The study; its linter and where its models are saved are settings."""
+    return Study(
+        title="lintseq in miniature: edit sequences against whole programs and random edits",
+        claims=CLAIMS,
+        scales=SCALES,
+        parts={"data": Part(partial(_data, cfg)), "learning": Part(partial(_learning, cfg))},
+        plan=_plan,
+        page=report.write,
+        summary=_summary,
+        options=("--data-linter", cfg.data_linter),
     )
-    env.check_scale(cfg.scale, scale.device)
-    run.page.title = "lintseq in miniature: edit sequences against whole programs and random edits"
-    found = Findings()
-    if cfg.parts != "learning":
-        _data_part(cfg, scale, seeds, run, found)
-    if cfg.parts != "data":
-        _learning_part(cfg, scale, seeds, run, found)
-    verdicts = [
-        judge(found.scores, claim)
-        for claim in CLAIMS
-        if cfg.scale != "smoke" and claim.comparison.metric in found.scores.get(claim.comparison.left, {})
-    ]
-    run.page.verdicts(verdicts)
-    words = ("--parts", cfg.parts, "--data-linter", cfg.data_linter)
-    write_summary(run, cfg, scale, verdicts, _summary(found), *words)
 
 
-def _data_part(cfg: Mini, scale: Scale, seeds: Sequence[int], run: Run, found: Findings) -> None:
+def _plan(cfg: Mini, scale: Scale) -> Mapping[str, object]:
+    trainings = 0 if cfg.parts == "data" else len(ARMS) * cfg.seeds
+    return {
+        "functions_per_seed": 0 if cfg.parts == "learning" else scale.functions,
+        "trainings": trainings,
+        "optimiser_steps_per_training": scale.train_programs * scale.passes // scale.batch_size,
+        "completions": trainings * scale.test_tasks * scale.n,
+    }
+
+
+def _data(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
+    """Part 1: functions of the standard library taken apart."""
     functions = list(stdlib_functions(5, 40))
-    for seed in seeds:
-        rng = Rng(seed).child("data")
-        for arm, audit in audit_functions(
-            functions, scale.functions, cfg.data_linter, rng=rng, run=run
-        ).items():
-            row = {name: value for name, value in asdict(audit).items() if name != "offences"}
-            found.add(arm, "lint-clean states", audit.share_clean or 0.0)
-            found.add(arm, "exact round trips", audit.share_exact or 0.0)
-            found.data.append({"seed": seed, "arm": arm, **row})
-            run.within(f"seed-{seed}").log(arm=arm, **row)
-    if (path := example(functions, cfg.data_linter, Rng(seeds[0]))) is not None:
-        report.example(run.page, path.states)
-    report.data_part(run.page, found.data)
+    audits = audit_functions(
+        functions, scale.functions, cfg.data_linter, rng=part.rng.child("data"), run=part
+    )
+    for arm, audit in audits.items():
+        row = {name: value for name, value in asdict(audit).items() if name != "offences"}
+        out.score(arm, "lint-clean states", audit.share_clean or 0.0)
+        out.score(arm, "exact round trips", audit.share_exact or 0.0)
+        out.add("data", {"arm": arm, **row})
+        part.log(arm=arm, **row)
+    if out.is_first and (path := example(functions, cfg.data_linter, part.rng)) is not None:
+        out.show("states", path.states)
 
 
-def _learning_part(cfg: Mini, scale: Scale, seeds: Sequence[int], run: Run, found: Findings) -> None:
-    for seed in seeds:
-        world = World(scale, Rng(seed).child("learning"), cfg.data_linter)
-        found.parameters = world.parameters
-        for arm in ARMS:
-            part = run.within(f"seed-{seed}/{arm.replace(', ', '-').replace(' ', '-')}")
-            evaluation, extra = _learning_arm(arm, world, part, cfg)
-            found.learning.setdefault(arm, []).append(evaluation)
-            found.extras.setdefault(arm, []).append(extra)
-            for k in KS:
-                found.add(arm, f"pass@{k}", evaluation.pass_at(k).tolist())
-            gain = evaluation.pass_at(20) - evaluation.pass_at(1)
-            found.add(arm, "gain from pass@1 to pass@20", gain.tolist())
-            found.add(arm, "well-formed samples", 1 - evaluation.summary(())["resolve failures"])
-            part.log(**evaluation.summary(KS), **extra)
-    report.learning_part(run.page, found.learning, found.extras, KS, found.parameters)
+def _learning(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
+    """Part 2: a small model per arm writes programs."""
+    world = World(scale, part.rng.child("learning"), cfg.data_linter)
+    out.show("parameters", world.parameters)
+    for arm in ARMS:
+        inner = part.within(arm.replace(", ", "-").replace(" ", "-"))
+        evaluation, extra = _learning_arm(arm, world, inner, out, cfg)
+        out.add("learning", {"arm": arm, "evaluation": evaluation, "extra": extra})
+        for k in KS:
+            out.score(arm, f"pass@{k}", evaluation.pass_at(k))
+        out.score(arm, "gain from pass@1 to pass@20", evaluation.pass_at(20) - evaluation.pass_at(1))
+        out.score(arm, "well-formed samples", 1 - evaluation.summary(())["resolve failures"])
+        inner.log(**evaluation.summary(KS), **extra)
 
 
-def _learning_arm(arm: str, world: World, part: PartOfRun, cfg: Mini) -> tuple[Evaluation, dict[str, float]]:
+def _learning_arm(
+    arm: str, world: World, part: PartOfRun, out: Out, cfg: Mini
+) -> tuple[Evaluation, dict[str, float]]:
     """Train one arm and let it write programs for the test tasks. A finished arm is read back."""
     mode: Mode = "program" if arm.startswith("full") else "editseq"
-    done = part.folder / "samples.json"
-    if not done.exists():
+
+    def write_programs() -> dict[str, Any]:
         samples, extra = _train_and_sample(arm, mode, world, part, cfg)
-        write_json(done, {"samples": [asdict(s) for s in samples], "extra": extra})
-        shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
-    saved = json.loads(done.read_text("utf-8"))
+        return {"samples": [asdict(s) for s in samples], "extra": extra}
+
+    saved = out.once(f"{part.folder.name}/samples", write_programs)
+    shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
     samples = [Sampled(**row) for row in saved["samples"]]
     problems = [
         Problem(t.task_id, t.instruction, "", "", FUNCTION, t.test_code, t.programs[0]) for t in world.test
     ]
     with SandboxPool(env.cores(), limits=Limits(timeout_s=5.0, cpu_s=5)) as pool:
-        found = evaluate(problems, samples, pool=pool, linter=shared_linter("pyflakes"), ks=KS)
-    return found, saved["extra"]
+        evaluation = evaluate(problems, samples, pool=pool, linter=shared_linter("pyflakes"), ks=KS)
+    return evaluation, saved["extra"]
 
 
 def _train_and_sample(
@@ -182,10 +157,13 @@ def _train_and_sample(
     }
 
 
-def _summary(found: Findings) -> dict[str, Any]:
+def _summary(results: Results) -> dict[str, Any]:
     """What came out, per seed."""
-    learning: Mapping[str, Any] = {
-        arm: [one.summary(KS) | extra for one, extra in zip(rows, found.extras[arm], strict=True)]
-        for arm, rows in found.learning.items()
+    learning: dict[str, Any] = {}
+    for row in results.rows.get("learning", []):
+        learning.setdefault(row["arm"], []).append(row["evaluation"].summary(KS) | row["extra"])
+    return {
+        "parameters": results.shown.get("parameters", 0),
+        "data": results.rows.get("data", []),
+        "learning": learning,
     }
-    return {"parameters": found.parameters, "data": found.data, "learning": learning}

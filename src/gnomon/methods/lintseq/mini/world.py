@@ -12,7 +12,7 @@ from typing import Any, Literal
 from gnomon.core.data.corpora import PythonSource
 from gnomon.core.models import add_token, new_llama, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.core.run import Run
+from gnomon.core.run import PartOfRun
 from gnomon.methods.lintseq.edits.audit import Audit, PathAudit, audit_path, summarise
 from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN
 from gnomon.methods.lintseq.edits.paths import EditPath, randseq, sample_path
@@ -85,18 +85,18 @@ class World:
 
     def _paths(self, arm: str, linter: str) -> list[list[EditPath]]:
         """Edit paths, [s][N]."""
-        made: list[list[EditPath]] = [[] for _ in range(self.scale.paths)]
+        paths: list[list[EditPath]] = [[] for _ in range(self.scale.paths)]
         for index, (_, code) in enumerate(self.programs):
             program = Program(code, linter=linter) if arm == "lintseq" else None
             for number in range(self.scale.paths):
                 rng = self.rng.child(arm, index, number)
-                made[number].append(sample_path(program, rng) if program else randseq(code, rng))
-        return made
+                paths[number].append(sample_path(program, rng) if program else randseq(code, rng))
+        return paths
 
     def pairs(self, arm: str) -> list[Pair]:
         """The arm's training examples in words."""
         if arm.startswith("full"):
-            return [program_pair(said, code, i) for i, (said, code) in enumerate(self.programs)]
+            return [program_pair(instruction, code, i) for i, (instruction, code) in enumerate(self.programs)]
         return [
             edit_pair(self.programs[i][0], path.diffs, i)
             for paths in self.edits[arm]
@@ -123,7 +123,7 @@ VOCAB_SIZE = 512
 
 
 def audit_functions(
-    every: Sequence[PythonSource], count: int, linter: str, *, rng: Rng, run: Run
+    every: Sequence[PythonSource], count: int, linter: str, *, rng: Rng, run: PartOfRun
 ) -> dict[str, Audit]:
     """Arm -> audit of one edit sequence per function.
 
@@ -144,7 +144,7 @@ def audit_functions(
 
     judge = shared_linter(linter)
     audits: dict[str, list[PathAudit]] = {"lintseq": [], "randseq": []}
-    with run.progress(count, "data: functions") as bar:
+    with run.progress(count, "functions") as bar:
         for index, program in _programs(functions, linter):
             paths = {
                 "lintseq": sample_path(program, rng.child("lintseq", index)),
@@ -155,7 +155,7 @@ def audit_functions(
             bar.advance()
             if len(audits["lintseq"]) == count:
                 break
-    return {arm: summarise(found) for arm, found in audits.items()}
+    return {arm: summarise(rows) for arm, rows in audits.items()}
 
 
 def example(every: Sequence[PythonSource], linter: str, rng: Rng) -> EditPath | None:

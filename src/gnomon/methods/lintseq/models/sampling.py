@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from gnomon.core.llm.endpoint.completions import complete_texts
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
@@ -121,26 +122,21 @@ def sample_served(
     Raises:
         LLMFailure: the server cannot be reached or refuses.
     """
-    from gnomon.core.llm.endpoint.completions import complete_texts
-
-    stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
-    asked = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]
+    gen = replace(gen, stop=(*gen.stop, STOP)) if mode == "editseq" else gen
+    requests = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]
     texts = run_async(
         complete_texts(
             endpoint,
-            [text for text, _ in asked],
-            seeds=[seed + number for _, number in asked],
-            max_tokens=gen.max_new_tokens,
-            temperature=gen.temperature,
-            top_p=gen.top_p,
-            stop=stop,
+            [text for text, _ in requests],
+            gen,
+            seeds=[seed + number for _, number in requests],
             concurrency=concurrency,
         )
     )
     owners = [prompt for prompt in prompts for _ in range(gen.n)]
     return [
         _sampled(prompt, number, r.text, mode, strict, r.prompt_tokens, r.generated_tokens, r.finish)
-        for prompt, (_, number), r in zip(owners, asked, texts, strict=True)
+        for prompt, (_, number), r in zip(owners, requests, texts, strict=True)
     ]
 
 

@@ -1,1 +1,17 @@
-"""Programs in, and what in them belongs together."""
+"""Programs read, normalised, and laid out in lines that belong together."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "SourceProgram": "data",
+        "choose": "data",
+        "read_programs": "data",
+        "candidates": "layout",
+        "python_layout": "layout",
+        "normalise": "source",
+        "split_lines": "source",
+        "strip_markdown": "source",
+    },
+)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.markov import report
 from gnomon.methods.markov.icl.evaluation import FIRST
 from gnomon.methods.markov.mini.world import ORBITS
@@ -16,19 +17,18 @@ from gnomon.methods.markov.mini.world import ORBITS
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write(
-    page: Page, chains: Rows, learning: Rows, shown: Mapping[str, Any], scores: Mapping[str, Any]
-) -> None:
-    """Everything, in order."""
+def write(page: Page, results: Results) -> None:
+    """Write the sections of the page."""
+    chains, learning = results.rows.get("chains", []), results.rows.get("learning", [])
     if chains:
-        _chains(page, chains, shown)
+        _chains(page, chains, results.shown)
     if learning:
-        _learning(page, learning, shown)
+        _learning(page, learning, results.shown)
     figures = {"bound violations": sum(row["bound violations"] for row in chains)} if chains else {}
     for task in ("d=3", "many states"):
-        values = scores.get("model", {}).get(f"risk over best counting's, {task}")
-        if values:
-            figures[f"risk over best counting's, {task}"] = float(np.mean(values))
+        metric = f"risk over best counting's, {task}"
+        if "icl" in results.by_part:
+            figures[metric] = results.mean("model", metric)
     page.figures(figures)
 
 
@@ -62,7 +62,9 @@ def _chains(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
             page.section(f"Orbit {name}, first seed")
             report.matrix(page, lm, 1.0)
             report.curves(page, analyses, lm.space.window)
-            report.loops(page, lm, next(one for one in analyses if one.row["temperature"] == 1))
+            report.loops(
+                page, lm, next(analysis for analysis in analyses if analysis.row["temperature"] == 1)
+            )
     for value, label in (("log10 eps", "log10 eps"), ("|lambda_2|", "second eigenvalue, modulus")):
         series = {
             chain: [

@@ -11,9 +11,10 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from gnomon.core.rng import Rng, seeded
+from gnomon.core.models import new_llama, train_tiny
+from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import Batches, Example, GlobalBatch, TrainConfig, causal_loss, fit
+from gnomon.core.train import Batches, Example, GlobalBatch, TrainConfig
 from gnomon.methods.markov.chain.chain import Floats
 from gnomon.methods.markov.icl.reading import Prediction
 from gnomon.methods.markov.icl.series import Series, sample
@@ -61,21 +62,7 @@ SCALES = {
 
 def llama(vocab: int, hidden: int, layers: int, heads: int, positions: int, rng: Rng) -> Any:
     """An untrained Llama over bare token numbers, without a tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=positions,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    with seeded(rng):
-        return LlamaForCausalLM(config)
+    return new_llama(vocab, hidden, layers, heads, positions, rng, intermediate=4 * hidden, is_tied=False)
 
 
 def parity_text(start: tuple[int, ...], length: int = 40) -> list[int]:
@@ -103,8 +90,7 @@ def train_toy(text: list[int], scale: Scale, part: PartOfRun) -> Any:
         checkpoint_every=0,
     )
     batches = Batches(pairs, len(pairs), pad_id=0, generator=part.rng)
-    fit(model, batches, causal_loss, cfg, run=part)
-    return model.eval()
+    return train_tiny(model, batches, cfg, part)
 
 
 class FreshChains:
@@ -150,20 +136,19 @@ def train_learner(law: Callable[[int, Generator], Floats], states: int, scale: S
         checkpoint_every=0,
     )
     batches = FreshChains(law, states, scale.length, scale.batch_size, scale.steps, part.rng.child("chains"))
-    fit(model.to(scale.device), batches, causal_loss, cfg, run=part)
-    return model.eval()
+    return train_tiny(model, batches, cfg, part, device=scale.device)
 
 
 @torch.no_grad()
 def predictions(model: Any, chains: list[Series]) -> list[Prediction]:
     """What such a model predicts after every state of each series."""
-    found: list[Prediction] = []
+    predicted: list[Prediction] = []
     states = chains[0].states
     for start in range(0, len(chains), 32):
-        ids = with_start(np.stack([one.x for one in chains[start : start + 32]]), states)
+        ids = with_start(np.stack([chain.x for chain in chains[start : start + 32]]), states)
         logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, 1:, :states]
-        found += [Prediction.from_logits(row) for row in logits.double().cpu().numpy()]
-    return found
+        predicted += [Prediction.from_logits(row) for row in logits.double().cpu().numpy()]
+    return predicted
 
 
 def with_start(x: np.ndarray, states: int) -> Tensor:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.neutral_residues import report
 from gnomon.methods.neutral_residues.evaluation import Point
 
 Row = Mapping[str, Any]
 
 
-def write(page: Page, about: str, rows: Sequence[Row], alpha: float) -> None:
-    """Everything, in order."""
+def write(page: Page, results: Results) -> None:
+    """Write the sections of the page."""
+    about, alpha, rows = results.shown["about"], results.shown["alpha"], results.rows["arms"]
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     page.text(

@@ -6,17 +6,16 @@ Forgetting is compared at equal learning, and the same block without its gate st
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from gnomon.core import env
-from gnomon.core.claims import judge
-from gnomon.core.miniature import write_summary
-from gnomon.core.rng import Rng
+from gnomon.core import study as core_study
 from gnomon.core.run import PartOfRun, Run
+from gnomon.core.study import Out
 from gnomon.core.train import TrainConfig
 from gnomon.methods.neutral_residues.config import BESIDE, CLAIMS, Mini
 from gnomon.methods.neutral_residues.evaluation import Point, forgetting_at
@@ -40,25 +39,11 @@ P = 0.1
 
 @dataclass(frozen=True)
 class Kind:
-    """What an arm is."""
+    """An arm of the miniature: its method and design."""
 
     method: Method
     design: Design
     p: float = P
-
-
-@dataclass
-class Findings:
-    """What all seeds brought."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """One row per seed, arm and learning rate."""
-    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    """Arm -> metric -> one number per seed, as claims name them."""
-
-    def add(self, arm: str, metric: str, value: float) -> None:
-        """One seed's score."""
-        self.scores.setdefault(arm, {}).setdefault(metric, []).append(value)
 
 
 def kinds(alpha: float, *, full: bool) -> dict[str, Kind]:
@@ -86,33 +71,46 @@ def kinds(alpha: float, *, full: bool) -> dict[str, Kind]:
 
 
 def mini(cfg: Mini, run: Run) -> None:
-    """Run every arm for every seed, judge the claims and write the page."""
-    scale = SCALES[cfg.scale][cfg.pair]
-    arms = kinds(scale.alpha, full=cfg.full)
-    seeds = range(run.seed, run.seed + cfg.seeds)
-    trainings = sum(len(rates(scale, name)) for name in arms)
-    run.plan(seeds=list(seeds), arms=list(arms), trainings=trainings * cfg.seeds, steps_each=scale.steps)
-    env.check_scale(cfg.scale, scale.device)
-    run.page.title = TITLES[cfg.pair]
-    found = Findings()
-    for seed in seeds:
-        part = run.within(f"seed-{seed}")
-        part.rng = Rng(seed)
-        ready = world(cfg.pair, scale, base_of(part, run), checkpoint=cfg.checkpoint)
-        rows = one_seed(scale, arms, ready, part, run, seed)
-        found.rows += rows
-        score(rows, found)
-    claims = CLAIMS if cfg.pair == "source" else BESIDE
-    verdicts = [judge(found.scores, claim) for claim in claims if cfg.scale != "smoke"]
-    run.page.verdicts(verdicts)
-    report.write(run.page, ready.about, found.rows, scale.alpha)
-    numbers = {"rows": found.rows, "scores": found.scores}
-    words = ["--full"] if cfg.full else []
+    """Run every arm for every seed, decide the claims and write the page."""
+    study(cfg).run(cfg, run)
+
+
+def study(cfg: Mini) -> core_study.Study:
+    """The study; its pair of domains and its ablations are settings."""
+    options = ["--full"] if cfg.full else []
     if cfg.pair != "source":
-        words += ["--pair", cfg.pair]
+        options += ["--pair", cfg.pair]
     if cfg.checkpoint is not None:
-        words += ["--checkpoint", cfg.checkpoint]
-    write_summary(run, cfg, scale, verdicts, numbers, *words)
+        options += ["--checkpoint", cfg.checkpoint]
+    return core_study.Study(
+        title=TITLES[cfg.pair],
+        claims=CLAIMS if cfg.pair == "source" else BESIDE,
+        scales={name: sizes[cfg.pair] for name, sizes in SCALES.items()},
+        parts={"": core_study.Part(partial(_seed, cfg))},
+        plan=_plan,
+        page=report.write,
+        summary=lambda results: {"rows": results.rows["arms"], "scores": results.scores()},
+        options=options,
+    )
+
+
+def _plan(cfg: Mini, scale: Scale) -> Mapping[str, object]:
+    arms = kinds(scale.alpha, full=cfg.full)
+    trainings = sum(len(rates(scale, name)) for name in arms)
+    return {"arms": list(arms), "trainings": trainings * cfg.seeds, "steps_each": scale.steps}
+
+
+def _seed(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
+    """World, backbone and every arm of one seed."""
+    ready = world(cfg.pair, scale, base_of(part), checkpoint=cfg.checkpoint)
+    rows = []
+    for row in one_seed(scale, kinds(scale.alpha, full=cfg.full), ready, part):
+        out.add("arms", row)
+        out.log(**row)
+        rows.append(row)
+    score(rows, out)
+    out.show("about", ready.about)
+    out.show("alpha", scale.alpha)
 
 
 def rates(scale: Scale, arm: str) -> tuple[float, ...]:
@@ -121,27 +119,22 @@ def rates(scale: Scale, arm: str) -> tuple[float, ...]:
 
 
 def one_seed(
-    scale: Scale, arms: Mapping[str, Kind], ready: World, part: PartOfRun, run: Run, seed: int
-) -> list[dict[str, Any]]:
-    """All trainings of one seed."""
+    scale: Scale, arms: Mapping[str, Kind], ready: World, part: PartOfRun
+) -> Iterator[dict[str, Any]]:
+    """All trainings of one seed, one row each."""
     study = Study(ready.model, ready.tokenizer, ready.new, ready.old, p=P, length=scale.length)
     first = _first_loss(study)
-    rows = []
     for name, kind in arms.items():
         for lr in rates(scale, name):
-            inner = run.within(f"{part.name}/{name.replace(' ', '-')}-{lr:g}")
-            inner.rng = part.rng.child("arm")  # the same start and the same batches for all
+            # The same start and the same batches for all.
+            inner = part.within(f"{name.replace(' ', '-')}-{lr:g}", part.rng.child("arm"))
             row = study.arm(kind.method, kind.design, _schedule(scale, lr), inner, p=kind.p)
-            rows.append({"seed": seed, "arm": name, "lr": lr, "first loss off": first, **row})
-            run.log(**rows[-1])
-    return rows
+            yield {"arm": name, "lr": lr, "first loss off": first, **row}
 
 
-def base_of(part: PartOfRun, run: Run) -> PartOfRun:
+def base_of(part: PartOfRun) -> PartOfRun:
     """The part of a seed in which its backbone is trained."""
-    base = run.within(f"{part.name}/base")
-    base.rng = part.rng.child("base")
-    return base
+    return part.within("base", part.rng.child("base"))
 
 
 def _schedule(scale: Scale, lr: float) -> TrainConfig:
@@ -167,7 +160,7 @@ def _first_loss(study: Study) -> float:
     return float((extended(ids).logits - before).abs().max())
 
 
-def score(rows: Sequence[Mapping[str, Any]], found: Findings) -> None:
+def score(rows: Sequence[Mapping[str, Any]], out: Out) -> None:
     """The numbers that claims are about, of one seed."""
 
     def points(arm: str) -> list[Point]:
@@ -182,11 +175,15 @@ def score(rows: Sequence[Mapping[str, Any]], found: Findings) -> None:
         control = forgetting_at(points(CONTROL), point.learning)
         if control is not None:
             controls.append(point.forgetting / control)
-    if ratios:
-        # Where we have learned most of what the rivals can be compared at.
-        found.add(OURS, "forgetting over the best rival's, at equal learning", ratios[-1])
-    if controls:
-        found.add(OURS, "forgetting over the ungated block's, at equal learning", controls[-1])
+    for metric, values in (
+        ("forgetting over the best rival's, at equal learning", ratios),
+        ("forgetting over the ungated block's, at equal learning", controls),
+    ):
+        if values:
+            # Where we have learned most of what the rivals can be compared at.
+            out.score(OURS, metric, values[-1])
+        else:
+            out.undefine(OURS, metric, "no rival learned as much as our blocks did at any rate")
     best = max((r for r in rows if r["arm"] == OURS), key=lambda r: r["learning"])
-    found.add(OURS, "residual, old over new", best["residual ratio"])
-    found.add(OURS, "first loss minus the backbone's", best["first loss off"])
+    out.score(OURS, "residual, old over new", best["residual ratio"])
+    out.score(OURS, "first loss minus the backbone's", best["first loss off"])
