@@ -6,8 +6,8 @@ from gnomon.methods.sieve import Filter, FitSettings, Selection, Sieve
 
 draw = random.Random(0)
 WORDS = {
-    True: "tide harbour sail reef anchor wave".split(),
-    False: "bread oven flour yeast crust salt".split(),
+    True: ["tide", "harbour", "sail", "reef", "anchor", "wave"],
+    False: ["bread", "oven", "flour", "yeast", "crust", "salt"],
 }
 
 
