@@ -30,7 +30,7 @@ from gnomon.core.llm import LLM, LLMConfig, close, connect
 from gnomon.core.llm.local import Local
 from gnomon.core.models import new_llama, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.methods.crispo import Example, evaluate, fill
+from gnomon.methods.crispo import Decoding, Example, LLMs, evaluate, fill
 from gnomon.methods.crispo.house import draw_documents
 from gnomon.methods.crispo.mini import PROMPT, as_example, style_metric
 
@@ -174,9 +174,9 @@ def local() -> dict[str, Any]:
     seconds, said = {}, {}
     for way, size in (("one by one", 1), ("batches of 16", 16)):
         llm = Local("benchmark", model=model.eval(), tokenizer=tokenizer, batch_size=size)
-        evaluate([PROMPT], rows[:2], llm, [style_metric()], max_tokens=4)
+        evaluate([PROMPT], rows[:2], LLMs.of(llm, Decoding(4)), [style_metric()])
         before = time.process_time()
-        (found,) = evaluate([PROMPT], rows, llm, [style_metric()], max_tokens=NEW)
+        (found,) = evaluate([PROMPT], rows, LLMs.of(llm, Decoding(NEW)), [style_metric()])
         seconds[way], said[way] = time.process_time() - before, found.predictions
         close(llm)
     one, other = said.values()

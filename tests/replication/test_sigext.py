@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from gnomon.core.run import Run
-from gnomon.methods.sigext.mini import KS, SCALES, SETTINGS, SIMULATOR, build_world, write_summaries
-from gnomon.methods.sigext.mini.measures import study
+from gnomon.methods.sigext.mini import (
+    KS,
+    SCALES,
+    SETTINGS,
+    SIMULATOR,
+    build_world,
+    measure_writer,
+    write_summaries,
+)
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -19,7 +26,7 @@ def found(tmp_path_factory):
     world = build_world(SCALES["mini"], 10, part)
     with part.asking({"writer": SIMULATOR}, SETTINGS) as models:
         summaries = write_summaries(world, models["writer"], 10, part.folder / "summaries.json")
-    evaluation, scores = study(world, summaries)
+    evaluation, scores = measure_writer(world, summaries)
     run.close()
     return world, evaluation, scores
 

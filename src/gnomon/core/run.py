@@ -223,7 +223,7 @@ class Run:
         if self._books is None:
             from gnomon.core.llm.roles import Books
 
-            self._books = Books()
+            self._books = Books(self.folder)
         return self._books
 
     def within(self, name: str) -> PartOfRun:

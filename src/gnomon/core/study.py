@@ -85,6 +85,8 @@ class Part:
     """True: runs for the first seed alone, in a folder of the part's name, because its units are not seeds."""
     scales: Collection[str] = SCALE_NAMES
     """Names of the scales at which it runs."""
+    extra: bool = False
+    """True: it runs whichever parts the settings name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,11 @@ class Study:
         """The parts that the settings name and that run at their scale."""
         names = getattr(cfg, "parts", "all")
         names = self.parts if names == "all" else [names] if isinstance(names, str) else names
-        return {name: part for name, part in self.parts.items() if name in names and cfg.scale in part.scales}
+        return {
+            name: part
+            for name, part in self.parts.items()
+            if (name in names or part.extra) and cfg.scale in part.scales
+        }
 
     def _check(
         self, claims: Sequence[Claim], parts: Mapping[str, Part], results: Results, seeds: Sequence[int], scale: str

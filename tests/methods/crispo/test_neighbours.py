@@ -70,9 +70,9 @@ def test_examples_fill_their_slot_from_train_alone(encoder):
     log = []
     near = Neighbours(encoder, ROWS, ["input"], k=2)
     dev = [Example(f"d{i}", f"dev text number {i} of the park", "unseen dev output") for i in range(3)]
-    task = Task([f"INSERT_EXAMPLES_HERE\n{COUNT_PROMPT}"])
+    task = Task([f"INSERT_EXAMPLES_HERE\n{COUNT_PROMPT}"], neighbours=near)
     cfg = SearchConfig(steps=1, per_step=1)
-    optimize(task, ROWS, dev, counting_llms(log), [as_number()], cfg, neighbours=near)
+    optimize(task, ROWS, dev, counting_llms(log), [as_number()], cfg)
     asked = [text for role, text, _ in log if role == "task"]
     assert any(text.count("Input:\n") == 2 and "Output:\nout" in text for text in asked)
     assert not any("unseen dev output" in text for text in asked)

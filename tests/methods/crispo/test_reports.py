@@ -11,7 +11,7 @@ from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.crispo import Example, SearchConfig, tune_suffix
 from gnomon.methods.crispo.report import calls_to, layout, lineage, mean_distance, search_figures, word_diff
 from gnomon.methods.crispo.report import search as draw
-from gnomon.methods.crispo.search import BEST, Store, Told, dspy, promptfoo, read_prompt, whole
+from gnomon.methods.crispo.search import BEST, SavedSearch, Store, dspy, promptfoo, read_prompt, whole
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 def test_every_candidate_score_and_cost_is_kept(folder):
-    told = Told.read(folder)
+    told = SavedSearch.read(folder)
     assert [p["number"] for p in told.prompts] == list(range(len(told.prompts)))
     first, later = told.prompts[0], told.prompts[1]
     assert (first["step"], first["parent"], first["shown"]) == (0, None, [])
@@ -59,7 +59,7 @@ def test_the_best_prompt_is_kept_byte_for_byte(tmp_path):
 
 def test_a_run_folder_gives_its_best_prompt_and_k(folder):
     found = read_prompt(folder)
-    told = Told.read(folder)
+    told = SavedSearch.read(folder)
     assert found.text == told.best["prompt"] == (folder / BEST).read_text()
     assert found.k is None
 
@@ -83,7 +83,7 @@ def test_the_figures_of_a_search_by_hand():
         }
         for text, copies in (("abcd", []), ("abcx", ["r1"]), ("abcd", []))
     ]
-    told = Told(prompts, {"best": 1, "steps": steps})
+    told = SavedSearch(prompts, {"best": 1, "steps": steps})
     found = search_figures(told, "m")
     assert found["area under the curve"] == pytest.approx(0.4)
     assert found["train - dev gap"] == pytest.approx(0.2)
@@ -117,7 +117,7 @@ def test_word_diffs_put_together_give_both_texts():
 
 
 def test_the_page_shows_every_prompt_and_asks_the_network_for_nothing(folder, tmp_path):
-    told = Told.read(folder)
+    told = SavedSearch.read(folder)
     page = Page("x", method="crispo", verb="optimize")
     draw(page, told)
     html = page.write(tmp_path).read_text()
@@ -142,7 +142,7 @@ def test_hostile_prompts_and_critiques_are_escaped(tmp_path):
         one.critique = bad
     Store(tmp_path, "INSERT_INPUT_HERE <summary>", "summary").save(result.history, result.calls, result.best)
     page = Page("x", method="crispo", verb="suffix")
-    draw(page, Told.read(tmp_path), "other")
+    draw(page, SavedSearch.read(tmp_path), "other")
     html = page.write(tmp_path / "page").read_text()
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html

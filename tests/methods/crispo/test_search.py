@@ -199,7 +199,7 @@ def test_a_weak_optimizer_neither_stops_nor_crashes_the_search(caplog):
     assert result.best.number == 0
     for step in result.history.steps[1:]:
         # Rounds of two until five are refused, and one round more.
-        assert (step.rejected, step.asked, step.new) == ({"no tag": 8}, 8, [])
+        assert (step.rejected, step.proposals, step.new) == ({"no tag": 8}, 8, [])
     assert "no proposal could be used (8 no tag)" in caplog.text
 
 

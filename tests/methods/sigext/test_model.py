@@ -15,9 +15,8 @@ import fixtures_sigext
 import gnomon
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.sigext import Encoder, Reading, Settings, SigExtModel, select
-from gnomon.methods.sigext.extractor import DocumentEncoder
+from gnomon.methods.sigext.extractor import DocumentEncoder, longest_input
 from gnomon.methods.sigext.phrases import ranking
-from gnomon.methods.sigext.summaries import longest_input
 
 DOCUMENTS = [row["document"] for row in fixtures_sigext.raw_rows(6, 5)]
 

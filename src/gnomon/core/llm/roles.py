@@ -260,10 +260,15 @@ class _Entry:
 
 
 class Books:
-    """What was asked of language models in a run, over all its blocks."""
+    """What was asked of language models in a run, over all its blocks.
 
-    def __init__(self) -> None:
+    Args:
+        folder: of the run; models that it trained itself are named by their path below it.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self._entries: list[_Entry] = []
+        self._folder = folder
 
     def add(self, entry: _Entry) -> None:
         """Enter a role of a block, whose meter goes on counting."""
@@ -278,7 +283,9 @@ class Books:
             return []
         entries: dict[tuple[str, str], list[_Entry]] = {}
         for entry in self._entries:
-            entries.setdefault((entry.role, entry.model), []).append(entry)
+            # Without the run's own folder, so that a repeated run has the same table wherever it lies.
+            model = entry.model.replace(f"{self._folder}/", "")
+            entries.setdefault((entry.role, model), []).append(entry)
         rows = [
             {"role": role, "model": model, **_cells(of_role)} for (role, model), of_role in entries.items()
         ]

@@ -7,6 +7,7 @@ __getattr__, __dir__ = exports(
     {
         "CLAIMS": "config",
         "Candidate": "scoring.candidates",
+        "Decoding": "scoring.calls",
         "Example": "examples.data",
         "History": "scoring.candidates",
         "LLMs": "scoring.calls",
@@ -14,6 +15,7 @@ __getattr__, __dir__ = exports(
         "Neighbours": "examples.neighbours",
         "Result": "search.task",
         "SearchConfig": "config",
+        "Setup": "scoring.evaluation",
         "Task": "search.task",
         "compare": "scoring.evaluation",
         "evaluate": "scoring.evaluation",

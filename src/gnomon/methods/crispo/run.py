@@ -2,100 +2,242 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from gnomon.core import records
+from gnomon.core.config import narrow
+from gnomon.core.files import write_json
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig
+from gnomon.errors import BadConfig, BudgetSpent
 from gnomon.methods.crispo import config
+from gnomon.methods.crispo.config import Measuring, SearchConfig, Searching
+from gnomon.methods.crispo.examples.data import (
+    EXAMPLES,
+    MADE,
+    Example,
+    check_apart,
+    check_slots,
+    read_examples,
+    slots_in,
+)
+from gnomon.methods.crispo.examples.neighbours import Neighbours
+from gnomon.methods.crispo.report import pages
+from gnomon.methods.crispo.scoring import evaluation
+from gnomon.methods.crispo.scoring.calls import Call, Decoding, LLMs
+from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
+from gnomon.methods.crispo.scoring.evaluation import Setup, score_table
+from gnomon.methods.crispo.scoring.metrics import open_metrics
+from gnomon.methods.crispo.search import loop
+from gnomon.methods.crispo.search.store import (
+    BEST,
+    CALLS,
+    HISTORY,
+    SEARCH,
+    SUFFIX,
+    SavedSearch,
+    Store,
+    dspy,
+    promptfoo,
+    read_prompt,
+    score_rows,
+    whole,
+)
+from gnomon.methods.crispo.search.task import POSTSCRIPT, Task
+
+log = logging.getLogger(__name__)
+
+FEWEST_PROPOSALS = 3
+"""With room for fewer, a search is hardly one."""
 
 
 def optimize(cfg: config.Optimize, run: Run) -> None:
     """Search for a better prompt."""
-    from gnomon.methods.crispo.pipeline import Data, planned_calls, searched
-    from gnomon.methods.crispo.search.store import read_prompt
-    from gnomon.methods.crispo.search.task import Task
-
-    given = [read_prompt(path).text for path in (Path(cfg.prompt), *cfg.more_prompts)]
-    data = Data.read(cfg, given)
-    run.plan(**planned_calls(cfg, len(given), data))
+    prompts = [read_prompt(path).text for path in (Path(cfg.prompt), *cfg.more_prompts)]
+    rows = _read_splits(cfg, prompts)
+    run.plan(**_planned_calls(cfg, len(prompts), rows))
     run.page.title = "A prompt, optimised"
-    task = Task(given, cfg.answer_tag, critic=cfg.critic_template, optimizer=cfg.optimizer_template)
-    searched(cfg, run, task, data)
+    near = _neighbours(cfg, prompts[0], rows.train)
+    task = Task(prompts, cfg.answer_tag, None, cfg.critic_template, cfg.optimizer_template, near)
+    _search(cfg, run, task, rows)
 
 
 def suffix(cfg: config.Suffix, run: Run) -> None:
     """Tune a postscript behind a finished prompt, for several metrics at once."""
-    from gnomon.methods.crispo.pipeline import Data, planned_calls, searched
-    from gnomon.methods.crispo.search.store import read_prompt
-    from gnomon.methods.crispo.search.task import POSTSCRIPT, Task
-
-    main = read_prompt(Path(cfg.main))
+    main = read_prompt(Path(cfg.main)).text
     first = POSTSCRIPT if cfg.postscript is None else read_prompt(cfg.postscript).text.strip()
-    data = Data.read(cfg, [main.text])
-    run.plan(**planned_calls(cfg, 2, data))
+    rows = _read_splits(cfg, [main])
+    run.plan(**_planned_calls(cfg, 2, rows))
     run.page.title = "A postscript, tuned"
-    task = Task(["", first], cfg.answer_tag, main.text, cfg.critic_template, cfg.optimizer_template)
-    searched(cfg, run, task, data)
+    near = _neighbours(cfg, main, rows.train)
+    task = Task(["", first], cfg.answer_tag, main, cfg.critic_template, cfg.optimizer_template, near)
+    _search(cfg, run, task, rows)
 
 
 def evaluate(cfg: config.Evaluate, run: Run) -> None:
     """Measure finished prompts side by side."""
-    from gnomon.core import records
-    from gnomon.methods.crispo.examples.data import EXAMPLES, slots_in
-    from gnomon.methods.crispo.pipeline import neighbours_for, read_rows, score_table
-    from gnomon.methods.crispo.report import pages
-    from gnomon.methods.crispo.scoring import evaluation
-    from gnomon.methods.crispo.scoring.candidates import Candidate
-    from gnomon.methods.crispo.scoring.metrics import open_metrics
-    from gnomon.methods.crispo.search.store import read_prompt, score_rows
-
     if not cfg.prompts:
         raise BadConfig("prompts must name one prompt or more: text files, or folders of runs.")
-    given = [read_prompt(path) for path in cfg.prompts]
-    rows = read_rows(cfg.rows, cfg)
-    run.plan(task_calls=len(given) * len(rows) * cfg.repeat)
-    names = [one.name for one in given]
+    prompts = [read_prompt(path) for path in cfg.prompts]
+    names = [prompt.name for prompt in prompts]
+    rows = _read_rows(cfg.rows, cfg)
+    run.plan(task_calls=len(prompts) * len(rows) * cfg.repeat)
     metrics = open_metrics(
-        cfg.metrics, slots=slots_in(given[0].text), support=cfg.support, workers=cfg.workers
+        cfg.metrics, slots=slots_in(prompts[0].text), support=cfg.support, workers=cfg.workers
     )
-    if any(EXAMPLES in slots_in(one.text) for one in given):
+    near = None
+    if with_examples := [prompt.text for prompt in prompts if EXAMPLES in slots_in(prompt.text)]:
         if cfg.examples is None:
             raise BadConfig(
                 "A prompt has the slot INSERT_EXAMPLES_HERE. Name the rows to take them from with --examples."
             )
-        near = neighbours_for(
-            cfg, next(o.text for o in given if EXAMPLES in slots_in(o.text)), read_rows(cfg.examples, cfg)
-        )
-    else:
-        near = None
+        near = _neighbours(cfg, with_examples[0], _read_rows(cfg.examples, cfg))
     run.page.title = "Prompts, side by side"
-    with run.asking({"task": cfg.task}, cfg.llm) as llms:
-        found = evaluation.evaluate(
-            [Candidate(i, one.text, k=one.k or cfg.k) for i, one in enumerate(given)],
+    with run.asking({"task": cfg.task}, cfg.llm) as models:
+        measured = evaluation.evaluate(
+            [Candidate(i, prompt.text, k=prompt.k or cfg.k) for i, prompt in enumerate(prompts)],
             rows,
-            llms["task"],
+            LLMs.of(models["task"], Decoding(cfg.max_tokens)),
             metrics,
-            answer_tag=cfg.answer_tag,
-            neighbours=near,
-            repeat=cfg.repeat,
-            max_tokens=cfg.max_tokens,
+            Setup(cfg.answer_tag, neighbours=near, repeat=cfg.repeat),
             seed=run.seed,
         )
-        pages.test(run.page, score_table(names, found, metrics))
-    every = [
-        {"prompt": name, **row} for name, one in zip(names, found, strict=True) for row in score_rows(one)
+        pages.test(run.page, score_table(names, measured, metrics))
+    per_row = [
+        {"prompt": name, **row}
+        for name, of_prompt in zip(names, measured, strict=True)
+        for row in score_rows(of_prompt)
     ]
-    records.write(run.artifact("records", run.folder / "scores.parquet"), every)
+    records.write(run.artifact("records", run.folder / "scores.parquet"), per_row)
 
 
 def show(cfg: config.Show, run: Run) -> None:
     """The prompts, critiques and curve of a search, finished or not."""
-    from gnomon.methods.crispo.report import pages
-    from gnomon.methods.crispo.search.store import Told
-
-    told = Told.read(Path(cfg.source))
-    run.plan(prompts=len(told.prompts), steps=len(told.search["steps"]) - 1)
+    saved = SavedSearch.read(Path(cfg.source))
+    run.plan(prompts=len(saved.prompts), steps=len(saved.search["steps"]) - 1)
     run.page.title = f"The search in {cfg.source}"
-    if told.search["simulated"]:
+    if saved.search["simulated"]:
         run.page.simulated, run.page.title = True, f"SIMULATED: {run.page.title}"
-    pages.search(run.page, told, cfg.metric)
+    pages.search(run.page, saved, cfg.metric)
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """The rows of a search."""
+
+    train: list[Example]
+    dev: list[Example]
+    test: list[Example]
+    """Empty when there are none."""
+
+
+def _read_splits(cfg: Searching, prompts: Sequence[str]) -> _Splits:
+    """Rows that the settings name, checked to fit every prompt and to have nothing in common."""
+    train, dev = _read_rows(cfg.train, cfg), _read_rows(cfg.dev, cfg)
+    test = [] if cfg.test is None else _read_rows(cfg.test, cfg)
+    for prompt in prompts:
+        check_slots(prompt, [*train, *dev, *test], has_encoder=cfg.encoder is not None)
+    check_apart({"train": train, "dev": dev} | ({"test": test} if test else {}), slots_in(prompts[0]))
+    return _Splits(train, dev, test)
+
+
+def _read_rows(source: str, cfg: Measuring) -> list[Example]:
+    columns = {cfg.input_column: "input", cfg.output_column: "output"}
+    return read_examples(source, columns=columns, limit=cfg.limit)
+
+
+def _neighbours(cfg: Measuring, text: str, train: Sequence[Example]) -> Neighbours | None:
+    """What fills the example slot, where a prompt has it and an encoder is named."""
+    names = slots_in(text)
+    if EXAMPLES not in names or cfg.encoder is None:
+        return None
+    return Neighbours(cfg.encoder, train, [name for name in names if name not in MADE], k=cfg.shots)
+
+
+def _planned_calls(cfg: Searching, prompts: int, rows: _Splits) -> dict[str, int]:
+    """Calls by role, if every proposal is good; refused ones come on top."""
+    steps = 0 if cfg.arm == "plain" else cfg.steps
+    new = steps * cfg.per_step
+    rounds = -(-steps // (cfg.dev_every or 5))
+    on_dev = prompts + rounds * (cfg.per_step + 1) + cfg.recheck
+    return {
+        "task_calls": cfg.repeat * ((prompts + new) * len(rows.train) + on_dev * len(rows.dev) + 2 * len(rows.test)),
+        "critic_calls": prompts + new if cfg.arm == "crispo" and steps else 0,
+        "optimizer_calls": new,
+    }  # fmt: skip
+
+
+def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
+    """Run a search in its folder, measure its first and its best prompt on test, leave the files and write the page.
+
+    Raises:
+        BudgetSpent: the budget ended; what there is stands in the folder.
+    """
+    roles = {"task": cfg.task, "critic": cfg.critic or cfg.task}
+    roles["optimizer"] = cfg.optimizer or roles["critic"]
+    metrics = open_metrics(cfg.metrics, slots=slots_in(task.filled), support=cfg.support, workers=cfg.workers)
+    _warn_of_budget(cfg, task, rows)
+    run.rewind(step=-1)
+    with run.asking(roles, cfg.llm) as models, run.progress(cfg.steps + 1, "steps") as bar:
+        llms = LLMs(**models, decoding=Decoding(cfg.max_tokens, cfg.meta_tokens, cfg.temperature))
+        store = Store(run.folder, task.main, task.answer_tag, run.page.simulated)
+
+        def on_step(step: Step, history: History, calls: Sequence[Call]) -> None:
+            store.save(history, calls, history.best("dev"))
+            run.log(**step.row())
+            bar.advance(1, dev=step.values["dev"][metrics[0].name])
+
+        try:
+            result = loop.optimize(
+                task, rows.train, rows.dev, llms, metrics, narrow(SearchConfig, cfg), rng=run.rng, on_step=on_step
+            )  # fmt: skip
+            first = result.history.candidates[0]
+            on_test = {"given": first} | ({} if result.best is first else {"found": result.best})
+            table = []
+            if rows.test:
+                measured = evaluation.evaluate(
+                    list(on_test.values()), rows.test, llms, metrics, task.setup(cfg.repeat), seed=run.seed, calls=result.calls
+                )  # fmt: skip
+                table = score_table(list(on_test), measured, metrics)
+        except BudgetSpent as error:
+            so_far = run.folder / BEST
+            kept = f" The best prompt so far is in {so_far}." if so_far.exists() else ""
+            raise BudgetSpent(f"{error}{kept}") from None
+        store.save(result.history, result.calls, result.best)
+        saved = SavedSearch.read(run.folder)
+        if result.saved_calls:
+            run.page.figures({"task calls saved by racing": result.saved_calls})
+        pages.search(run.page, saved)
+        if table:
+            pages.test(run.page, table)
+    _name_files(run, saved, rows.test or rows.dev)
+
+
+def _name_files(run: Run, saved: SavedSearch, rows: Sequence[Example]) -> None:
+    """Name the files of a finished search, and write the prompt in the forms of other tools."""
+    prompt = whole(saved.search["main"], saved.best["prompt"])
+    write_json(run.artifact("promptfoo", run.folder / "promptfoo.json"), promptfoo(prompt, rows))
+    write_json(run.artifact("dspy", run.folder / "dspy.json"), dspy(prompt, saved.search["answer_tag"]))
+    files: dict[str, Any] = {"prompt": BEST}
+    if saved.search["main"] is not None:
+        files["suffix"] = SUFFIX
+    files |= {"records": HISTORY, "calls": CALLS, "search": SEARCH, "scores": "scores"}
+    for name, file in files.items():
+        run.artifact(name, run.folder / file)
+
+
+def _warn_of_budget(cfg: Searching, task: Task, rows: _Splits) -> None:
+    if cfg.llm.budget_calls is None or cfg.arm == "plain":
+        return
+    first = len(task.prompts) * (len(rows.train) + len(rows.dev)) * cfg.repeat
+    left = (cfg.llm.budget_calls - first) // max(1, len(rows.train) * cfg.repeat)
+    if left < FEWEST_PROPOSALS:
+        log.warning(
+            "The budget of %d calls leaves room for %d proposals after the given prompts. "
+            "Raise --llm.budget-calls, or take fewer rows.",
+            cfg.llm.budget_calls,
+            max(0, left),
+        )

@@ -312,45 +312,53 @@ CLAIMS = (
         f"{PAPER}: recall rises most",
         "ROUGE-1 recall: sigext > none",
         margin=5.0,
+        part="trained",
     ),
     Claim(
         "They raise ROUGE-1 F",
         f"{PAPER}: ROUGE-1 F rises on all sets and models",
         "ROUGE-1 F: sigext > none",
         margin=2.0,
+        part="trained",
     ),
     Claim(
         "It is the choice of phrases that helps, not that there are some",
         "control: as many random phrases",
         "ROUGE-1 F: sigext > random",
         margin=3.0,
+        part="trained",
     ),
     Claim(
         "The gain is not one of length: it stays when both summaries are cut to the same number of words",
         "control: matched length",
         "ROUGE-1 F at matched length: sigext > none",
+        part="trained",
     ),
     Claim(
         "Phrases that the references do say are at least as good",
         "control: the oracle is the ceiling",
         "ROUGE-1 F: oracle >= sigext",
         margin=-1.0,
+        part="trained",
     ),
     Claim(
         "Recall does not fall as more phrases are shown",
         f"{PAPER}: K trades recall against precision",
         "rank correlation of K and recall: sigext >= 0.9",
+        part="trained",
     ),
     Claim(
         "Precision falls when too many phrases are shown",
         f"{PAPER}: K trades recall against precision",
         "ROUGE-1 precision: sigext, K=2 > sigext, K=8",
+        part="trained",
     ),
     Claim(
         "RAKE, which cannot see the policy, is no better than random phrases",
         "control: the world leaks nothing",
         "ROUGE-1 F: rake <= random",
         margin=-3.0,
+        part="trained",
     ),
     Claim(
         "RAKE, which cannot see the policy, is no worse than random phrases",
@@ -358,12 +366,14 @@ CLAIMS = (
         "ROUGE-1 F: rake >= random",
         margin=-3.0,
         required=False,
+        part="trained",
     ),
     Claim(
         "YAKE, which cannot see the policy, is no better than random phrases",
         "control: the world leaks nothing",
         "ROUGE-1 F: yake <= random",
         margin=-3.0,
+        part="trained",
     ),
     Claim(
         "YAKE, which cannot see the policy, is no worse than random phrases",
@@ -371,11 +381,13 @@ CLAIMS = (
         "ROUGE-1 F: yake >= random",
         margin=-3.0,
         required=False,
+        part="trained",
     ),
     Claim(
         "Every phrase shown stands in its document, letter by letter",
         "the method's own promise",
         "shown phrases in the document: sigext == 1.0",
+        part="trained",
     ),
 )
 """What the miniature tests, in points of ROUGE; the thresholds are the specification's."""

@@ -1,10 +1,8 @@
-"""A town council's records: documents of facts, a sentence each, and summaries of those facts that somebody cares about.
+"""The simulated task: a town council's records, summaries under a policy, and a writer with known rates.
 
-Everything is written in the text and can be read back out of it: six kinds of facts, each about a named thing with a number
-("amber ferry 40"). The name tells nothing of the kind; the rest of the sentence does. A summary says a fact in other words than the
-document, so that the name is all that the two share.
-
-A writer of summaries that covers facts at known rates: those that the prompt asks to consider more often than the others.
+A document has a sentence for each fact, of six kinds, each about a named thing with a number ("amber ferry 40"). The name is
+independent of the kind; the rest of the sentence determines it. A summary words a fact differently, so that the name is all that
+the two share. The simulated writer covers facts that the prompt asks to consider more often than the others.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "complaint": ("angry letter pile", "night noise protest", "blamed"),
     "visit": ("school group tour", "foreign guest walk", "toured"),
 }
-"""Kind -> two ways in which a document tells it, and the word that a summary uses."""
+"""Kind -> two clues of a document, and the verb of a summary."""
 
 FRAMES = (
     "And then there was {clue} about the {thing}.",
@@ -51,11 +49,11 @@ FRAMES = (
     "Also the {thing} had {clue} then.",
     "Once more with {clue} at the {thing} there.",
 )
-"""Sentences of a document: what is told stands nearer to its thing than what the next sentence tells. Every word but those of the
-slots carries grammar alone."""
+"""Sentences of a document: a clue stands nearer to its thing than the next sentence's clue. Words outside the slots are function
+words."""
 
 TARGET = ("budget", "vote")
-"""The kinds that the house of the miniature cares about."""
+"""Kinds in the references of the miniature."""
 
 _CLUES = {clue: kind for kind, (*clues, _) in KINDS.items() for clue in clues}
 _THING = rf"(?P<thing>(?:{'|'.join(MODIFIERS)}) (?:{'|'.join(NOUNS)}) \d+)"
@@ -68,7 +66,7 @@ _SENTENCES = [
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that happened."""
+    """An event of a document."""
 
     kind: str
     """One of `KINDS`."""
@@ -76,10 +74,10 @@ class Fact:
     """What it was about, e.g. "amber ferry 40"."""
 
     @property
-    def told(self) -> str:
-        """How a summary says it.
+    def summarised(self) -> str:
+        """The sentence of a summary.
 
-        >>> Fact("vote", "amber ferry 40").told
+        >>> Fact("vote", "amber ferry 40").summarised
         'They approved the amber ferry 40.'
         """
         return f"They {KINDS[self.kind][2]} the {self.thing}."
@@ -99,10 +97,10 @@ def draw_facts(n: int, noise: Random) -> list[Fact]:
 
 def _draw(words: Sequence[str], n: int, noise: Random) -> list[str]:
     """`n` words, each once before any comes twice."""
-    found: list[str] = []
-    while len(found) < n:
-        found += noise.sample(words, min(len(words), n - len(found)))
-    return found
+    drawn: list[str] = []
+    while len(drawn) < n:
+        drawn += noise.sample(words, min(len(words), n - len(drawn)))
+    return drawn
 
 
 def draw_thing(noise: Random) -> str:
@@ -121,7 +119,7 @@ def write_document(facts: Sequence[Fact], noise: Random) -> str:
 
 def write_summary(facts: Sequence[Fact], policy: Collection[str] = tuple(KINDS)) -> str:
     """The facts of the kinds in `policy`, in order, in other words than the document's; a line each."""
-    return "\n".join(fact.told for fact in facts if fact.kind in policy)
+    return "\n".join(fact.summarised for fact in facts if fact.kind in policy)
 
 
 def read_document(text: str) -> tuple[list[Fact], str]:
@@ -131,12 +129,12 @@ def read_document(text: str) -> tuple[list[Fact], str]:
     >>> facts, rest.strip()
     ([Fact(kind='vote', thing='amber ferry 40')], 'Summarise it.')
     """
-    found = sorted(
+    matches = sorted(
         (match for pattern in _SENTENCES for match in pattern.finditer(text)), key=lambda m: m.start()
     )
-    facts = [Fact(_CLUES[match["clue"].lower()], match["thing"].lower()) for match in found]
+    facts = [Fact(_CLUES[match["clue"].lower()], match["thing"].lower()) for match in matches]
     rest, at = [], 0
-    for match in found:
+    for match in matches:
         rest.append(text[at : match.start()])
         at = max(at, match.end())
     return facts, "".join(rest) + text[at:]
@@ -167,17 +165,17 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys(words))
 
 
-# A writer of summaries that covers facts at known rates: those that the prompt asks to consider more often than the others.
+# The writer
 
 
 @dataclass(frozen=True)
 class Summariser:
-    """Reads a council's facts out of the last user message and tells some of them, a line each, in the order of the document."""
+    """A task model that covers some facts of the last user message, a line each, in the order of the document."""
 
     uptake: float = 0.8
-    """Share of the facts that it tells when what they are about is named outside the document."""
+    """Share of the facts covered when their thing is named outside the document."""
     base: float = 0.33
-    """Share of the other facts that it tells. With `uptake` at the same value hints have no effect."""
+    """Share of the other facts covered. With `uptake` at the same value hints have no effect."""
     invention: float = 0.0
     """Share of the summaries with one more fact, about a thing that the document does not name."""
 
@@ -192,12 +190,14 @@ class Summariser:
         facts, rest = read_document(text)
         if not facts:
             return "There is nothing here to summarise."
-        told = [fact for fact in facts if noise.random() < (self.uptake if hinted(fact, rest) else self.base)]
+        covered = [
+            fact for fact in facts if noise.random() < (self.uptake if hinted(fact, rest) else self.base)
+        ]
         if noise.random() < self.invention:
-            known = {fact.thing for fact in facts}
-            new = next(thing for thing in iter(lambda: draw_thing(noise), "") if thing not in known)
-            told.append(Fact(noise.choice(tuple(KINDS)), new))
-        return "\n".join(fact.told for fact in told) or "Nothing of note."
+            things = {fact.thing for fact in facts}
+            new = next(thing for thing in iter(lambda: draw_thing(noise), "") if thing not in things)
+            covered.append(Fact(noise.choice(tuple(KINDS)), new))
+        return "\n".join(fact.summarised for fact in covered) or "Nothing of note."
 
 
 def hinted(fact: Fact, rest: str) -> bool:

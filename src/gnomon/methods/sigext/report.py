@@ -1,21 +1,19 @@
-"""What each verb shows on its report page."""
+"""Report pages of the verbs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gnomon.core.report import Page
+from gnomon.methods.sigext.extractor.model import Settings
+from gnomon.methods.sigext.extractor.training import Trained, Tuned
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.summaries import colours
 from gnomon.methods.sigext.summaries.evaluation import STAND_IN, Evaluation
 from gnomon.methods.sigext.summaries.summaries import Summary, pair_up
-
-if TYPE_CHECKING:
-    from gnomon.methods.sigext.extractor.model import Settings
-    from gnomon.methods.sigext.extractor.training import Trained, Tuned
 
 SHOWN = 6
 """Documents to look at, at most."""
@@ -24,7 +22,7 @@ LONG = {"ROUGE-1": ("precision", "recall", "F"), "ROUGE-2": ("F",), "ROUGE-L": (
 
 
 def prepared(page: Page, figures: Mapping[str, Any], refused: int) -> None:
-    """What `prepare` found."""
+    """Counts of phrases and labels."""
     page.title = f"{figures['phrases']:,} phrases of {figures['documents']:,} documents labelled"
     page.figures({**figures, "rejected": refused})
 
@@ -49,10 +47,10 @@ def labels(
 
 
 def training(
-    page: Page, found: Trained, settings: Settings, train: Sequence[Row], validation: Sequence[Row]
+    page: Page, trained: Trained, settings: Settings, train: Sequence[Row], validation: Sequence[Row]
 ) -> None:
     """Loss, validation by epoch, and what was left out."""
-    ranks = found.validation
+    ranks = trained.validation
     reached = (
         "" if ranks is None else f": recall@20 {ranks.recall[20]:.2f}, R-precision {ranks.r_precision:.2f}"
     )
@@ -60,14 +58,14 @@ def training(
     page.figures(
         {
             "threshold (log-probability)": settings.tau,
-            "epoch kept": found.best_epoch,
-            "documents trained on": len(train) - found.dropped_train,
-            "left out, no positive phrase": found.dropped_train,
-            "phrases beyond the encoder's reach": found.unscored,
+            "epoch kept": trained.best_epoch,
+            "documents trained on": len(train) - trained.dropped_train,
+            "left out, no positive phrase": trained.dropped_train,
+            "phrases beyond the encoder's reach": trained.unscored,
             **({} if ranks is None else {name: v for name, v in ranks.figures().items() if "@" in name}),
         }
     )
-    records = found.history.records
+    records = trained.history.records
     smooth = [(r["step"], r["loss"]) for r in records if "loss" in r]
     step = max(1, len(smooth) // 200)
     means = [
@@ -87,13 +85,13 @@ def training(
         }
         page.lines(lines, x_label="epoch", y_label="share", caption="on the validation documents")
     page.text(
-        f"{found.dropped_validation} of {len(validation)} validation documents have too few positive phrases to choose "
+        f"{trained.dropped_validation} of {len(validation)} validation documents have too few positive phrases to choose "
         f"the epoch by. Stop words and rule: {settings.reading.language}, {settings.reading.rule}."
     )
 
 
 def scored(page: Page, rows: Iterable[Mapping[str, Any]], document_field: str, id_field: str) -> None:
-    """Some of what was scored, and counts of all of it."""
+    """Counts of all scored phrases, and some documents with theirs."""
     shown: list[tuple[str, str, Any]] = []
     names = ("documents", "phrases", "kept", "beyond the encoder's reach", "documents without a phrase")
     counts = dict.fromkeys(names, 0)
@@ -110,14 +108,14 @@ def scored(page: Page, rows: Iterable[Mapping[str, Any]], document_field: str, i
 
 
 def _source(page: Page) -> str:
-    """What a title begins with when a simulator wrote the summaries."""
+    """Beginning of the title when a simulator wrote the summaries."""
     return "SIMULATED: " if page.simulated else ""
 
 
-def arm_rows(found: Evaluation) -> list[dict[str, Any]]:
+def arm_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """One table row per arm."""
     rows = []
-    for name, arm in found.arms.items():
+    for name, arm in evaluation.arms.items():
         row: dict[str, Any] = {"arm": name}
         for kind, whats in LONG.items():
             row |= {f"{kind} {what}": arm.mean(f"{kind} {what}") for what in whats}
@@ -127,103 +125,109 @@ def arm_rows(found: Evaluation) -> list[dict[str, Any]]:
             "hint uptake",
             "added recall per hint",
             "copy rate",
-            found.faithfulness,
+            evaluation.faithfulness,
         ):
             row[metric] = arm.mean(metric) if metric in arm.values else None
         rows.append(row)
     return rows
 
 
-def summaries(page: Page, rows: Sequence[Row], made: Sequence[Summary], found: Evaluation) -> None:
+def summaries(page: Page, rows: Sequence[Row], written: Sequence[Summary], evaluation: Evaluation) -> None:
     """Table of arms, differences, K curve and coloured documents."""
-    base = "none" if "none" in found.arms else next(iter(found.arms))
-    honest = [arm for arm in found.arms.values() if arm.arm != "oracle"] or list(found.arms.values())
+    base = "none" if "none" in evaluation.arms else next(iter(evaluation.arms))
+    honest = [arm for arm in evaluation.arms.values() if arm.arm != "oracle"] or list(
+        evaluation.arms.values()
+    )
     best = max(honest, key=lambda arm: arm.mean("ROUGE-1 F") or 0)
     page.title = (
-        f"{_source(page)}Summaries of {found.documents:,} documents: best by ROUGE-1 F is {best.name}"
+        f"{_source(page)}Summaries of {evaluation.documents:,} documents: best by ROUGE-1 F is {best.name}"
     )
     page.figures(
         {
-            "documents": found.documents,
-            **{f"ROUGE-1 F, {name}": arm.mean("ROUGE-1 F") for name, arm in list(found.arms.items())[:4]},
-            "prompts with a cut document": found.cut_prompts,
-            "summaries cut off": found.cut_summaries,
-            "missing summaries": sum(found.faults.values()),
+            "documents": evaluation.documents,
+            **{
+                f"ROUGE-1 F, {name}": arm.mean("ROUGE-1 F") for name, arm in list(evaluation.arms.items())[:4]
+            },
+            "prompts with a cut document": evaluation.cut_prompts,
+            "summaries cut off": evaluation.cut_summaries,
+            "missing summaries": sum(evaluation.faults.values()),
         }
     )
     page.section("Arms")
     page.table(
-        arm_rows(found),
+        arm_rows(evaluation),
         caption="means over documents, in points",
         best={"ROUGE-1 F": "max", "ROUGE-L F": "max"},
     )
     differences = []
-    for name in found.arms:
+    for name in evaluation.arms:
         if name != base:
             row: dict[str, Any] = {"arm": f"{name} - {base}"}
             for metric in ("ROUGE-1 recall", "ROUGE-1 precision", "ROUGE-1 F", "ROUGE-L F"):
-                gap = found.difference(name, base, metric)
+                gap = evaluation.difference(name, base, metric)
                 row[metric] = (gap.estimate, gap.low, gap.high)
             differences.append(row)
     if differences:
         page.table(differences, caption="differences paired by document, with 95% bootstrap intervals")
-    _curve(page, found)
-    _checks(page, found)
-    arms = pair_up(rows, made)
-    told = next(iter(arms.values()))
+    _curve(page, evaluation)
+    _checks(page, evaluation)
+    arms = pair_up(rows, written)
+    first = next(iter(arms.values()))
     page.section("Reading along")
-    colours.show_summaries(page, [row for row in rows if row.id in told][:SHOWN], arms, found.invented)
+    colours.show_summaries(page, [row for row in rows if row.id in first][:SHOWN], arms, evaluation.invented)
 
 
-def _curve(page: Page, found: Evaluation) -> None:
+def _curve(page: Page, evaluation: Evaluation) -> None:
     """ROUGE-1 against K, for arms with several of them."""
-    for arm in dict.fromkeys(one.arm for one in found.arms.values()):
-        members = sorted((one for one in found.arms.values() if one.arm == arm), key=lambda one: one.k)
+    for arm in dict.fromkeys(member.arm for member in evaluation.arms.values()):
+        members = sorted(
+            (member for member in evaluation.arms.values() if member.arm == arm), key=lambda member: member.k
+        )
         if len(members) > 1:
             lines = {}
             for what in ("precision", "recall", "F"):
-                intervals = [(one.k, one.interval(f"ROUGE-1 {what}")) for one in members]
+                intervals = [(member.k, member.interval(f"ROUGE-1 {what}")) for member in members]
                 lines[what] = [(float(k), i.estimate, i.low, i.high) for k, i in intervals]
             page.lines(
                 lines, x_label="K", y_label="ROUGE-1", caption=f"{arm}: the number of phrases as a dial"
             )
 
 
-def _checks(page: Page, found: Evaluation) -> None:
-    """Faults and what the document does not support."""
+def _checks(page: Page, evaluation: Evaluation) -> None:
+    """Faithfulness, inventions and missing summaries."""
     page.section("Checks")
     rows = [
         {
             "arm": name,
-            found.faithfulness: arm.mean(found.faithfulness),
+            evaluation.faithfulness: arm.mean(evaluation.faithfulness),
             "phrases that stand in the document": arm.mean("hint in source"),
             "summaries with invented names or numbers": arm.mean("summaries with inventions"),
         }
-        for name, arm in found.arms.items()
+        for name, arm in evaluation.arms.items()
     ]
     page.table(rows, caption="faithfulness and inventions, in points")
-    if found.faithfulness == STAND_IN:
+    if evaluation.faithfulness == STAND_IN:
         page.text(
             "Token support counts content words and numbers that the document has too. It stands in for AlignScore, sees no "
             "negation and no wrong combination, and is no measure of truth. Name a checkpoint with `--faithfulness`."
         )
-    if found.faults:
+    if evaluation.faults:
         page.table(
-            [{"fault": name, "summaries": n} for name, n in found.faults.items()],
+            [{"fault": name, "summaries": n} for name, n in evaluation.faults.items()],
             caption="summaries that are missing; their documents are left out of every arm",
         )
 
 
-def tuned(page: Page, found: Tuned, judge: str) -> None:
-    """What was tried and what was chosen."""
-    page.title = f"{_source(page)}K = {found.k} with percentile {found.percentile:g} has the best ROUGE-1 F"
-    page.figures({"K": found.k, "percentile": found.percentile, "threshold": found.tau})
-    page.table(found.tried, caption=f"ROUGE-1 in points, by {judge}", best={"F": "max"})
+def tuned(page: Page, result: Tuned, measured_by: str) -> None:
+    """All trials, and the choice among them."""
+    page.title = f"{_source(page)}K = {result.k} with percentile {result.percentile:g} has the best ROUGE-1 F"
+    page.figures({"K": result.k, "percentile": result.percentile, "threshold": result.tau})
+    page.table(result.tried, caption=f"ROUGE-1 in points, by {measured_by}", best={"F": "max"})
     for what in ("precision", "recall", "F"):
         lines = {
             f"percentile {p:g}": [
-                (float(row["K"]), row[what]) for row in found.tried if row["percentile"] == p
+                (float(row["K"]), row[what]) for row in result.tried if row["percentile"] == p
             ]
-            for p in dict.fromkeys(row["percentile"] for row in found.tried)
+            for p in dict.fromkeys(row["percentile"] for row in result.tried)
         }
         page.lines(lines, x_label="K", y_label=f"ROUGE-1 {what}", caption=what)

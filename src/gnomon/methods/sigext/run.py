@@ -7,25 +7,40 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gnomon.core import records
+from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.files import write_json
+from gnomon.core.models.load import model_at
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sigext import config
-
-if TYPE_CHECKING:
-    from gnomon.methods.sigext.phrases.data import Row
-    from gnomon.methods.sigext.phrases.labels import Rule
+from gnomon.methods.sigext import report as pages
+from gnomon.methods.sigext.extractor.application import ScoreStep, stream
+from gnomon.methods.sigext.extractor.model import Settings, SigExtModel, read_settings, write_settings
+from gnomon.methods.sigext.extractor.training import train_extractor, tune
+from gnomon.methods.sigext.phrases.data import (
+    Columns,
+    PrepareStep,
+    Reading,
+    Row,
+    Split,
+    checked,
+    draw,
+    label_figures,
+    read_rows,
+)
+from gnomon.methods.sigext.phrases.labels import Rule, matches
+from gnomon.methods.sigext.phrases.selection import kept_phrases
+from gnomon.methods.sigext.summaries.evaluation import Evaluation, read_predictions, score_by_summaries
+from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
+from gnomon.methods.sigext.summaries.prompts import build_prompt, load_template
+from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, Summary, room_of, summarise
 
 
 def prepare(cfg: config.Prepare, run: Run) -> None:
     """Find the candidate phrases of every document and label them by its summary."""
-    from gnomon.core.data.execute import map_shards, rejected
-    from gnomon.methods.sigext import report as pages
-    from gnomon.methods.sigext.phrases.data import PrepareStep, checked
-
     step = PrepareStep(_reading(cfg), _columns(cfg))
     run.plan(
         rows=lambda: sum(1 for _ in records.read_raw(cfg.source)), workers=cfg.workers, engine=cfg.engine
@@ -59,10 +74,6 @@ def prepare(cfg: config.Prepare, run: Run) -> None:
 
 def labels(cfg: config.Labels, run: Run) -> None:
     """Look at labels: how many phrases are positive under either rule, and examples to read."""
-    from gnomon.methods.sigext import report as pages
-    from gnomon.methods.sigext.phrases.data import label_figures, read_rows
-    from gnomon.methods.sigext.phrases.labels import matches
-
     run.plan(rows=cfg.limit, rules=["code", "paper"])
     reading = _reading(cfg)
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
@@ -87,7 +98,7 @@ def labels(cfg: config.Labels, run: Run) -> None:
         ]
         for row in rows[: cfg.show]
     ]
-    figures = {rule: label_figures(found) for rule, found in by_rule.items()}
+    figures = {rule: label_figures(labelled) for rule, labelled in by_rule.items()}
     for rule, numbers in figures.items():
         run.log(rule=rule, **numbers)
     pages.labels(run.page, rows, figures, sum(pairs) / len(pairs) if pairs else None, near)
@@ -96,10 +107,9 @@ def labels(cfg: config.Labels, run: Run) -> None:
 
 def train(cfg: config.Train, run: Run) -> None:
     """Train an extractor on documents with reference summaries."""
-    from gnomon.methods.sigext.phrases.data import draw
-
     columns, reading = _columns(cfg), _reading(cfg)
-    rows, validation = draw(cfg, reading, columns, run.rng)
+    split = Split((cfg.source, *cfg.more), cfg.validation, cfg.n_train, cfg.n_validation, cfg.limit)
+    rows, validation = draw(split, reading, columns, run.rng)
     steps = cfg.train.epochs * -(-len(rows) // cfg.train.batch_size)
     run.plan(
         documents=len(rows),
@@ -107,9 +117,6 @@ def train(cfg: config.Train, run: Run) -> None:
         optimiser_steps=steps if cfg.train.max_steps is None else min(steps, cfg.train.max_steps),
         longest=cfg.train.max_length,
     )
-    from gnomon.methods.sigext import report as pages
-    from gnomon.methods.sigext.extractor.model import Settings, SigExtModel
-    from gnomon.methods.sigext.extractor.training import train_extractor
 
     settings = Settings(
         reading=reading,
@@ -123,7 +130,7 @@ def train(cfg: config.Train, run: Run) -> None:
     extractor = SigExtModel.new(cfg.model, settings, device=cfg.device, rng=run.rng, **options)
     if cfg.gradient_checkpointing:
         extractor.model.gradient_checkpointing_enable()
-    found = train_extractor(
+    trained = train_extractor(
         extractor,
         rows,
         validation,
@@ -135,22 +142,15 @@ def train(cfg: config.Train, run: Run) -> None:
     if not run.is_main:
         return
     extractor.save_pretrained(run.artifact("model", run.folder / "model"))
-    pages.training(run.page, found, extractor.settings, rows, validation)
+    pages.training(run.page, trained, extractor.settings, rows, validation)
 
 
 def score(cfg: config.Score, run: Run) -> None:
     """Score the phrases of documents and say which a prompt would show."""
-    from gnomon.core.data.execute import map_shards, rejected
-    from gnomon.core.models.load import model_at
-    from gnomon.methods.sigext.extractor.application import ScoreStep, stream
-    from gnomon.methods.sigext.extractor.model import SigExtModel, read_settings
-    from gnomon.methods.sigext.phrases.data import Columns
-
     folder = str(model_at(cfg.extractor))
     settings = read_settings(Path(folder))
     columns = Columns(cfg.document_field, cfg.summary_field, cfg.id_field)
     run.plan(source=cfg.source, k=cfg.k or settings.k, tau=settings.tau)
-    from gnomon.methods.sigext import report as pages
 
     if cfg.source == "-":
         run.is_stream = True
@@ -187,9 +187,6 @@ def score(cfg: config.Score, run: Run) -> None:
 
 def prompt(cfg: config.Prompt, run: Run) -> None:
     """Write the prompts for scored rows."""
-    from gnomon.methods.sigext.phrases.selection import kept_phrases
-    from gnomon.methods.sigext.summaries.prompts import build_prompt, load_template
-
     template = load_template(cfg.template)
     run.plan(source=cfg.source, template=cfg.template)
 
@@ -213,9 +210,6 @@ def prompt(cfg: config.Prompt, run: Run) -> None:
 
 def summarize(cfg: config.Summarize, run: Run) -> None:
     """Summarise documents without and with phrases, and measure both against the references."""
-    from gnomon.methods.sigext.phrases.data import Reading, read_rows
-    from gnomon.methods.sigext.summaries.prompts import load_template
-
     template = load_template(cfg.template)
     extractor = _extractor(cfg.extractor)
     reading = Reading(cfg.language) if extractor is None else extractor.settings.reading
@@ -223,8 +217,6 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
     pairs = [(arm, n) for arm in cfg.arms for n in ((0,) if arm == "none" else sorted({k, *cfg.curve}))]
     run.plan(documents=len(rows), arms=[f"{arm}, K={n}" for arm, n in pairs], calls=len(rows) * len(pairs))
-    from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
-    from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, room_of, summarise
 
     hints = Hints(rows, extractor, encoder=cfg.encoder, language=reading.language, rng=run.rng)
     shown = {(arm, n): hints.of(arm, max(n, 1)) for arm, n in pairs}
@@ -232,7 +224,7 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
         llm = models["writer"]
         limit, count = room_of(llm, cfg.max_tokens)
-        made = summarise(
+        summaries = summarise(
             rows,
             shown,
             llm,
@@ -243,87 +235,71 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
             concurrency=cfg.asking.concurrency,
         )
     by_id = {row.id: row for row in rows}
-    written = (_prediction(one, by_id[one.id]) for one in made)
-    records.write(run.artifact("records", run.folder / "predictions.jsonl"), written)
-    found = measure(rows, made, faithfulness=cfg.faithfulness, language=reading.language, workers=cfg.workers)
-    _finish(run, rows, made, found)
+    path = run.artifact("records", run.folder / "predictions.jsonl")
+    records.write(path, (summary.as_record(by_id[summary.id]) for summary in summaries))
+    _finish(run, rows, summaries, measure(
+        rows, summaries, faithfulness=cfg.faithfulness, language=reading.language, workers=cfg.workers
+    ))  # fmt: skip
 
 
 def evaluate(cfg: config.Evaluate, run: Run) -> None:
     """Measure summaries that are there already."""
-    from gnomon.methods.sigext.phrases.data import Reading
-    from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
-    from gnomon.methods.sigext.summaries.evaluation import read_predictions
-
     run.plan(source=cfg.source)
-    rows, made = read_predictions(cfg.source, Reading(cfg.language))
+    rows, summaries = read_predictions(cfg.source, Reading(cfg.language))
     run.page.simulated = _was_simulated(Path(cfg.source))
-    _finish(run, rows, made, measure(
-        rows, made, faithfulness=cfg.faithfulness, language=cfg.language, workers=cfg.workers
+    _finish(run, rows, summaries, measure(
+        rows, summaries, faithfulness=cfg.faithfulness, language=cfg.language, workers=cfg.workers
     ))  # fmt: skip
 
 
 def tune_k(cfg: config.TuneK, run: Run) -> None:
     """Choose the number of phrases and the threshold on validation rows."""
-    from gnomon.methods.sigext.phrases.data import read_rows
-
     extractor = _extractor(cfg.extractor)
     if extractor is None:
         raise BadConfig("tune-k needs an extractor. Name one with --extractor.")
     rows = read_rows(cfg.source, extractor.settings.reading, _columns(cfg), limit=cfg.limit)
     trials = len(cfg.ks) * len(cfg.percentiles)
     run.plan(documents=len(rows), trials=trials, calls=0 if cfg.llm is None else trials * len(rows))
-    from gnomon.methods.sigext import report as pages
-    from gnomon.methods.sigext.extractor.model import write_settings
-    from gnomon.methods.sigext.extractor.training import tune
 
     scores = extractor.score_rows(rows)
     if cfg.llm is None:
-        found = tune(rows, scores, cfg.ks, cfg.percentiles)
-        pages.tuned(run.page, found, "the phrases themselves")
+        result = tune(rows, scores, cfg.ks, cfg.percentiles)
+        pages.tuned(run.page, result, "the phrases themselves")
     else:
-        from gnomon.methods.sigext.summaries.evaluation import summary_judge
-
         with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
-            judge = summary_judge(rows, models["writer"], cfg, run.seed, extractor.settings.reading.language)
-            found = tune(rows, scores, cfg.ks, cfg.percentiles, judge)
-        pages.tuned(run.page, found, f"summaries of {cfg.llm}")
-    for row in found.tried:
+            score_phrases = score_by_summaries(
+                rows,
+                models["writer"],
+                load_template(cfg.template),
+                Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, run.seed),
+                concurrency=cfg.asking.concurrency,
+                language=extractor.settings.reading.language,
+            )
+            result = tune(rows, scores, cfg.ks, cfg.percentiles, score_phrases)
+        pages.tuned(run.page, result, f"summaries of {cfg.llm}")
+    for row in result.tried:
         run.log(**row)
-    write_json(run.artifact("tuned", run.folder / "tuned.json"), asdict(found))
+    write_json(run.artifact("tuned", run.folder / "tuned.json"), asdict(result))
     if cfg.save:
-        from gnomon.core.models.load import model_at
-
-        chosen = replace(extractor.settings, k=found.k, percentile=found.percentile, tau=found.tau)
+        chosen = replace(extractor.settings, k=result.k, percentile=result.percentile, tau=result.tau)
         write_settings(Path(model_at(cfg.extractor)), chosen)
 
 
-def _finish(run: Run, rows: Sequence[Any], made: Sequence[Any], found: Any) -> None:
-    from gnomon.methods.sigext import report as pages
-
-    numbers = {name: {metric: arm.mean(metric) for metric in arm.values} for name, arm in found.arms.items()}
-    about = {"documents": found.documents, "faults": found.faults, "faithfulness": found.faithfulness}
+def _finish(run: Run, rows: Sequence[Row], summaries: Sequence[Summary], evaluation: Evaluation) -> None:
+    """Write the metrics and the page of summaries."""
+    numbers = {
+        name: {metric: arm.mean(metric) for metric in arm.values} for name, arm in evaluation.arms.items()
+    }
+    about = {
+        "documents": evaluation.documents,
+        "faults": evaluation.faults,
+        "faithfulness": evaluation.faithfulness,
+    }
     simulated = {"SIMULATED": True} if run.page.simulated else {}
     write_json(run.artifact("metrics", run.folder / "metrics.json"), {**simulated, **about, "arms": numbers})
     for name, values in numbers.items():
         run.log(arm=name, **values)
-    pages.summaries(run.page, rows, made, found)
-
-
-def _prediction(one: Any, row: Any) -> dict[str, Any]:
-    phrases = [{"text": p.text, "start": p.start, "end": p.end} for p in one.phrases]
-    return {
-        "id": one.id,
-        "arm": one.arm,
-        "k": one.k,
-        "document": row.document,
-        "summary": row.summary,
-        "phrases": phrases,
-        "prediction": one.text,
-        "fault": one.fault,
-        "document_cut": one.is_cut,
-        "summary_cut": one.is_truncated,
-    }
+    pages.summaries(run.page, rows, summaries, evaluation)
 
 
 def _was_simulated(source: Path) -> bool:
@@ -331,25 +307,24 @@ def _was_simulated(source: Path) -> bool:
     return report.is_file() and bool(json.loads(report.read_text("utf-8")).get("simulated"))
 
 
-def _extractor(ref: str | None) -> Any:
-    from gnomon.methods.sigext.extractor.model import SigExtModel
+def _extractor(ref: str | None) -> SigExtModel | None:
 
     return None if ref is None else SigExtModel.from_pretrained(ref)
 
 
-def _columns(cfg: config.Rows) -> Any:
-    from gnomon.methods.sigext.phrases.data import Columns
+def _columns(cfg: config.Rows) -> Columns:
 
     return Columns(cfg.document_field, cfg.summary_field, cfg.id_field)
 
 
-def _reading(cfg: config.Finding) -> Any:
-    from gnomon.methods.sigext.phrases.data import Reading
+def _reading(cfg: config.Finding) -> Reading:
 
     return Reading(cfg.language, cfg.scientific, cfg.rule)
 
 
-def _say_labels(rows: Sequence[Any], run: Run) -> None:
+def _say_labels(rows: Sequence[Row], run: Run) -> None:
     for row in rows:
-        marked = [f"+{p.text}" if said else p.text for p, said in zip(row.phrases, row.labels, strict=True)]
+        marked = [
+            f"+{p.text}" if positive else p.text for p, positive in zip(row.phrases, row.labels, strict=True)
+        ]
         run.say(f"{row.id}: {' | '.join(' '.join(text.split()) for text in marked)}")

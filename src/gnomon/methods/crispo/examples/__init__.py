@@ -1,4 +1,4 @@
-"""What prompts work on: rows, slots, key phrases and nearest neighbours."""
+"""Rows of data, slots of prompts, key phrases and near examples."""
 
 from gnomon.lazy import exports
 

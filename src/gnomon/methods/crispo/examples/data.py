@@ -1,10 +1,7 @@
-"""Examples: what a model gets and what it should write. Read, checked, and kept apart.
+"""Rows with inputs and references, prompts with slots, and the number of key phrases.
 
-The key-phrase slot: the best K phrases of a row, near-duplicates left out, and K itself as something to be searched.
-
-Prompts with slots: INSERT_INPUT_HERE and the like, filled in one pass and literally.
-
-What goes into a slot is never looked at again: a document may hold braces, tags or the names of slots.
+Slots such as INSERT_INPUT_HERE are filled in one pass and literally: a document may hold braces, tags or the names of slots, and
+none of them is filled in its turn. Train, dev and test may not share an input.
 """
 
 from __future__ import annotations
@@ -19,9 +16,10 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.config import fingerprint
+from gnomon.core.text import distinct
 from gnomon.errors import BadInput, nearest
 
-# Prompts with slots: INSERT_INPUT_HERE and the like, filled in one pass and literally.
+# Slots
 
 SLOT = re.compile(r"INSERT_([A-Z]+(?:_[A-Z]+)*)_HERE")
 EXAMPLES, KEYPHRASES = "examples", "keyphrases"
@@ -71,22 +69,25 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def repair(text: str, needed: Collection[str], answer_tag: str | None) -> tuple[str, tuple[str, ...]]:
-    """A prompt that has every slot it needs and asks for the answer inside its tag, and what had to be added.
+    """Add missing slots, and the request for the answer inside its tag, to a prompt.
 
     Args:
         text: the prompt.
         needed: slots without which the model would not see the input.
         answer_tag: the tag; None asks for none.
+
+    Returns:
+        The prompt, and what was added, as `history.jsonl` lists it.
     """
-    made = []
+    repairs = []
     have = slots_in(text)
     for name in reversed([name for name in needed if name not in have]):
         text = f"{slot(name)}\n{text}"
-        made.append(f"slot {name} prepended")
+        repairs.append(f"slot {name} prepended")
     if answer_tag is not None and f"<{answer_tag}>" not in text:
         text = f"{text.rstrip()}\n{tag_request(answer_tag)}"
-        made.append("tag request appended")
-    return text, tuple(made)
+        repairs.append("tag request appended")
+    return text, tuple(repairs)
 
 
 def tag_request(answer_tag: str) -> str:
@@ -95,7 +96,7 @@ def tag_request(answer_tag: str) -> str:
 
 
 def last_tagged(text: str, tag: str) -> str | None:
-    """What stands between the last `<tag>` and the `</tag>` behind it, without space around; None without such a pair.
+    """The text between the last `<tag>` and the `</tag>` after it, stripped; None without such a pair.
 
     >>> last_tagged("<a>1</a> no, <a>2</a>", "a"), last_tagged("<a>1</a> no, <a>2", "a")
     ('2', None)
@@ -107,11 +108,11 @@ def last_tagged(text: str, tag: str) -> str | None:
 
 def answer_in(text: str, tag: str | None) -> str:
     """The prediction in a reply: what the tag holds, or the whole reply where there is no such pair of tags."""
-    found = None if tag is None else last_tagged(text, tag)
-    return text.strip() if found is None else found
+    answer = None if tag is None else last_tagged(text, tag)
+    return text.strip() if answer is None else answer
 
 
-# Examples: what a model gets and what it should write. Read, checked, and kept apart.
+# Rows
 
 
 @dataclass(frozen=True)
@@ -133,20 +134,20 @@ class Example:
         return (self.output,) if isinstance(self.output, str) else tuple(self.output)
 
     def value(self, name: str) -> str:
-        """What goes into the slot `name`.
+        """The row's text for the slot `name`.
 
         Raises:
             BadInput: the row has no such text.
         """
-        found = self.input if name == "input" else self.meta.get(name)
-        if not isinstance(found, str) or (name == "input" and not found):
+        text = self.input if name == "input" else self.meta.get(name)
+        if not isinstance(text, str) or (name == "input" and not text):
             raise BadInput(
                 f'Row "{self.id}" has no text "{name}" for the slot {slot(name)}. Add the column, or take the slot away.'
             )
-        return found
+        return text
 
     def source(self, slots: Sequence[str]) -> str:
-        """What the model is given of the row: the field of a single slot, or each with its name."""
+        """The row as the model reads it: the field of a single slot, or each with its name."""
         names = [name for name in slots if name not in MADE]
         if len(names) == 1:
             return self.value(names[0])
@@ -189,7 +190,7 @@ def read_examples(
 
 
 def check_apart(splits: Mapping[str, Sequence[Example]], slots: Sequence[str]) -> None:
-    """Refuse splits that share an input: what was learned from would be measured on.
+    """Refuse splits that share an input, because scores on dev and test would then be too good.
 
     Args:
         splits: name -> rows.
@@ -203,11 +204,11 @@ def check_apart(splits: Mapping[str, Sequence[Example]], slots: Sequence[str]) -
         split: {fingerprint([row.value(name) for name in names], length=32): row.id for row in rows}
         for split, rows in splits.items()
     }
-    for one, other in combinations(keys, 2):
-        if shared := keys[one].keys() & keys[other].keys():
+    for first, second in combinations(keys, 2):
+        if shared := keys[first].keys() & keys[second].keys():
             key = min(shared)
             raise BadInput(
-                f'Row "{keys[one][key]}" of {one} is row "{keys[other][key]}" of {other} ({len(shared)} in all). '
+                f'Row "{keys[first][key]}" of {first} is row "{keys[second][key]}" of {second} ({len(shared)} in all). '
                 "Take the copies out of one of them."
             )
 
@@ -236,7 +237,7 @@ def check_slots(text: str, rows: Sequence[Example], *, has_encoder: bool) -> Non
 
 
 LONG_ENOUGH = 24
-"""Characters from which a text within another one is a copy and no coincidence."""
+"""Characters from which a text within another one counts as a copy and not as a coincidence."""
 
 
 def copied(text: str, rows: Sequence[Example], *, inputs: bool = False) -> list[str]:
@@ -247,20 +248,20 @@ def copied(text: str, rows: Sequence[Example], *, inputs: bool = False) -> list[
         rows: where it may have been copied from.
         inputs: look for inputs too.
     """
-    found = []
+    names = []
     for row in rows:
         parts = (*row.references, row.input) if inputs else row.references
         if any(len(part) >= LONG_ENOUGH and part in text for part in parts):
-            found.append(str(row.id))
-    return found
+            names.append(str(row.id))
+    return names
 
 
-# The key-phrase slot: the best K phrases of a row, near-duplicates left out, and K itself as something to be searched.
+# Key phrases
 
 FEWEST, MOST = 3, 60
 """K stays between these."""
 FACTOR = 1.5
-"""K is tried this much larger and smaller."""
+"""Factor by which K is made larger or smaller."""
 
 
 def phrases_of(row: Example) -> tuple[str, ...]:
@@ -269,13 +270,13 @@ def phrases_of(row: Example) -> tuple[str, ...]:
     Raises:
         BadInput: the row has none, or in another form than `gnomon sigext score` writes.
     """
-    found: Any = row.meta.get("phrases")
+    phrases: Any = row.meta.get("phrases")
     how = "Write them with: gnomon sigext score EXTRACTOR ROWS --document-field input"
-    if found is None:
+    if phrases is None:
         raise BadInput(f'Row "{row.id}" has no key phrases for the slot INSERT_KEYPHRASES_HERE. {how}')
     try:
-        known = (phrase for phrase in found if phrase["rank"] is not None)
-        ranked = sorted(known, key=lambda phrase: phrase["rank"])
+        with_rank = (phrase for phrase in phrases if phrase["rank"] is not None)
+        ranked = sorted(with_rank, key=lambda phrase: phrase["rank"])
         return tuple(str(phrase["text"]) for phrase in ranked)
     except (TypeError, KeyError):
         raise BadInput(
@@ -290,8 +291,6 @@ def key_phrases(row: Example, k: int) -> str:
 
 @lru_cache(maxsize=10_000)
 def _joined(ranked: tuple[str, ...], k: int) -> str:
-    from gnomon.core.text import distinct
-
     return "; ".join(ranked[i] for i in distinct(ranked, k))
 
 

@@ -1,4 +1,4 @@
-"""The example slot: the pairs of train whose inputs are nearest to a text, by the first vector of an encoder."""
+"""Near examples for the example slot: pairs of train, by cosine of an encoder's first vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gnomon.methods.crispo.examples.data import Example
 
 
 class Neighbours:
-    """Finds near examples in train; nothing else is ever retrieved.
+    """Retrieval of near examples from train, and from nowhere else.
 
     Args:
         encoder: a folder or hub id of an encoder, or a loaded transformers encoder or a `ModelHandle`.
@@ -70,27 +70,27 @@ class Neighbours:
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             with torch.inference_mode():
                 rows.append(self.model(**inputs).last_hidden_state[:, 0].float().cpu().numpy())
-        found: NDArray[np.float32] = np.concatenate(rows)
-        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-        return found
+        vectors: NDArray[np.float32] = np.concatenate(rows)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
     def of(self, rows: Sequence[Example]) -> list[list[Example]]:
         """Per row its nearest pairs of train, the most similar last; never a pair with the row's own input."""
         texts = [row.source(self.slots) for row in rows]
         close = self.vectors(texts) @ self._vectors.T
-        found = []
+        nearest = []
         for text, similarities in zip(texts, close, strict=True):
             order = [i for i in np.argsort(-similarities, kind="stable").tolist() if self._inputs[i] != text]
-            found.append([self.train[i] for i in order[: self.k]][::-1])
-        return found
+            nearest.append([self.train[i] for i in order[: self.k]][::-1])
+        return nearest
 
     def texts(self, rows: Sequence[Example]) -> list[str]:
-        """Per row what goes into the example slot."""
+        """Per row the text for the example slot."""
         return [written(pairs, self.slots) for pairs in self.of(rows)]
 
 
 def written(pairs: Sequence[Example], slots: Sequence[str]) -> str:
-    """Pairs as the text of examples."""
+    """Pairs of input and output as text for the example slot."""
     return "\n\n".join(f"Input:\n{row.source(slots)}\nOutput:\n{row.references[0]}" for row in pairs)
 
 

@@ -1,4 +1,4 @@
-"""The aspects of a house style, the sentences by which an instruction asks for a level, and what careless writers invent."""
+"""Aspects of a house style, the sentences that request their levels, and kinds of invented details."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Style = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Aspect:
-    """One respect in which summaries differ."""
+    """An aspect of style, with four levels."""
 
     name: str
-    """What a critic calls it."""
-    told: tuple[str, str, str, str]
+    """As critiques name it."""
+    described: tuple[str, str, str, str]
     """Level -> how a critic describes texts of that level."""
     requests: tuple[str, str, str, str]
     """Level -> the sentence that asks for it."""
@@ -111,7 +111,7 @@ ASPECTS = (
 LEVELS = 4
 LENGTH, LAYOUT, PEOPLE, AMOUNTS, TENSE, ORDER, OPENING, CLOSING = range(len(ASPECTS))
 SHORTEST = 3
-"""Facts told at level 0 of the length; each level tells one more."""
+"""Facts stated at level 0 of the length; each level adds one."""
 
 INVENTIONS: Mapping[str, tuple[str, str]] = {
     "reasons": ("because of heavy storms", "Give no reasons that the notes do not give."),
@@ -119,7 +119,7 @@ INVENTIONS: Mapping[str, tuple[str, str]] = {
     "guests": ("before ninety cheering guests", "Name no guests that the notes do not name."),
     "places": ("near sunny Lisbon", "Name no places that the notes do not name."),
 }
-"""What a careless writer adds -> its words, and the sentence that forbids it."""
+"""Kind of invented detail -> its words, and the sentence that forbids it."""
 
 _REQUESTS = {text: (i, j) for i, aspect in enumerate(ASPECTS) for j, text in enumerate(aspect.requests)}
 _FORBIDS = {text: name for name, (_, text) in INVENTIONS.items()}
@@ -131,7 +131,9 @@ def _pattern(sentences: Mapping[str, object]) -> re.Pattern[str]:
 
 
 _REQUEST, _FORBID = _pattern(_REQUESTS), _pattern(_FORBIDS)
-_BY_WORDS: dict[str, tuple[int, int]] = {text.rstrip(".").lower(): place for text, place in _REQUESTS.items()}
+_BY_WORDS: dict[str, tuple[int, int]] = {
+    text.rstrip(".").lower(): request for text, request in _REQUESTS.items()
+}
 _FORBID_BY_WORDS = {text.rstrip(".").lower(): name for text, name in _FORBIDS.items()}
 
 
@@ -156,12 +158,14 @@ def read_requests(text: str) -> dict[int, int]:
     {1: 1, 4: 0}
     """
     plain = " ".join(text.lower().split())
-    found = [(at, place) for words, place in _BY_WORDS.items() if (at := _last_place(words, plain)) >= 0]
-    return dict(place for _, place in sorted(found))
+    requests = [
+        (at, request) for words, request in _BY_WORDS.items() if (at := _last_position(words, plain)) >= 0
+    ]
+    return dict(request for _, request in sorted(requests))
 
 
-def _last_place(words: str, text: str) -> int:
-    """Where `words` stand last in `text` as whole words; -1 when they do not. Much faster than a pattern of all sentences."""
+def _last_position(words: str, text: str) -> int:
+    """Position of the last `words` in `text` as whole words; -1 without. Much faster than one pattern of all sentences."""
     at = text.rfind(words)
     while at >= 0:
         before, behind = text[at - 1 : at], text[at + len(words) : at + len(words) + 1]
@@ -174,7 +178,7 @@ def _last_place(words: str, text: str) -> int:
 def read_forbidden(text: str) -> set[str]:
     """Kinds of inventions that `text` forbids."""
     plain = " ".join(text.lower().split())
-    return {kind for words, kind in _FORBID_BY_WORDS.items() if _last_place(words, plain) >= 0}
+    return {kind for words, kind in _FORBID_BY_WORDS.items() if _last_position(words, plain) >= 0}
 
 
 def with_request(text: str, aspect: int, level: int) -> str:

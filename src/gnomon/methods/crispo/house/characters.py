@@ -1,8 +1,8 @@
-"""A critic of summaries who compares predictions with references, or with their sources, aspect by aspect.
+"""Simulated models of the three roles: a critic, an optimiser and a task model, with known error rates.
 
-A writer of prompts who starts from one that is shown, applies what its critique suggests, and else tries something.
-
-A writer of summaries who follows the style requests that stand in the prompt, mostly, and has a style of their own.
+The critic compares predictions with references, or with their sources, aspect by aspect. The optimiser starts from a prompt that it
+is shown and applies the suggestions of its critique. The styler writes summaries, follows most style requests of the prompt, and
+has a default style. They read and write strings only, as language models do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EXAMPLE = re.compile(r"<example>\n(.*?)\n</example>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Critic:
-    """Reads the instruction and the examples in the last message and writes a critique with one suggestion per difference.
+    """A critic that reads instruction and examples in the last message and writes a suggestion per difference.
 
     The truth: an aspect in which most predictions differ from their references is reported, with the level of the references,
     with chance `det`; each other aspect gets a suggestion of any level with chance `wrong`. Where examples have no references,
@@ -60,19 +60,19 @@ class Critic:
         if not examples:
             return "There are no examples to compare."
         if "<reference>" in examples[0]:
-            said = self._style(_part(text, "instruction"), examples, noise)
+            suggestions = self._style(_part(text, "instruction"), examples, noise)
         else:
-            said = self._support(examples, noise)
-        noise.shuffle(said)
-        body = "\n".join(said[: self.most]) or "The predictions are as they should be."
+            suggestions = self._support(examples, noise)
+        noise.shuffle(suggestions)
+        body = "\n".join(suggestions[: self.most]) or "The predictions are as they should be."
         return f"I compared {len(examples)} examples.\n<critique>\n{body}\n</critique>"
 
     def _style(self, instruction: str, examples: Sequence[str], noise: random.Random) -> list[str]:
         pairs = [
-            (read_summary(_part(one, "prediction")), read_summary(_part(one, "reference")))
-            for one in examples
+            (read_summary(_part(example, "prediction")), read_summary(_part(example, "reference")))
+            for example in examples
         ]
-        asked, said = read_requests(instruction), []
+        requested, suggestions = read_requests(instruction), []
         for number, aspect in enumerate(ASPECTS):
             sees, errs, level = (
                 noise.random() < self.det,
@@ -84,36 +84,36 @@ class Critic:
                 level = right
             elif not errs:
                 continue
-            words = f'"{aspect.requests[asked[number]]}"' if number in asked else "nothing"
-            said.append(
-                f"{aspect.name}: the references have {aspect.told[level]} and the predictions do not. The instruction says {words} "
-                f"about it. Suggestion: {aspect.requests[level]}"
+            words = f'"{aspect.requests[requested[number]]}"' if number in requested else "nothing"
+            suggestions.append(
+                f"{aspect.name}: the references have {aspect.described[level]} and the predictions do not. "
+                f"The instruction says {words} about it. Suggestion: {aspect.requests[level]}"
             )
-        return said
+        return suggestions
 
     def _support(self, examples: Sequence[str], noise: random.Random) -> list[str]:
-        predictions = [_part(one, "prediction") for one in examples]
-        said = []
+        predictions = [_part(example, "prediction") for example in examples]
+        suggestions = []
         for kind, (words, forbids) in INVENTIONS.items():
             sees, errs = noise.random() < self.det, noise.random() < self.wrong
             if (sees and any(words in text for text in predictions)) or errs:
-                said.append(
+                suggestions.append(
                     f"Support: some predictions tell of {kind} that their input does not hold. Suggestion: {forbids}"
                 )
-        return said
+        return suggestions
 
 
 def _target(aspect: int, pairs: Sequence[tuple[Reading, Reading]], examples: Sequence[str]) -> int | None:
     """The level that most references have, when most predictions have another; None when there is nothing to report."""
     if aspect == ORDER:
-        differ = [not same_order(one.things, other.things) for one, other in pairs]
+        differ = [not same_order(prediction.things, other.things) for prediction, other in pairs]
         votes = Counter(
             level
             for (_, reference), example in zip(pairs, examples, strict=True)
             for level in levels_of_order(reference.things, read_notes(_part(example, "input")))
         )
     else:
-        differ = [one.levels[aspect] != other.levels[aspect] for one, other in pairs]
+        differ = [prediction.levels[aspect] != other.levels[aspect] for prediction, other in pairs]
         votes = Counter(level for _, other in pairs if (level := other.levels[aspect]) is not None)
     if 2 * sum(differ) <= len(differ) or not votes:
         return None
@@ -121,11 +121,11 @@ def _target(aspect: int, pairs: Sequence[tuple[Reading, Reading]], examples: Seq
 
 
 def _part(text: str, tag: str) -> str:
-    found = re.search(rf"<{tag}>\n?(.*?)\n?</{tag}>", text, re.DOTALL)
-    return found[1] if found else ""
+    match = re.search(rf"<{tag}>\n?(.*?)\n?</{tag}>", text, re.DOTALL)
+    return match[1] if match else ""
 
 
-# A writer of prompts who starts from one that is shown, applies what its critique suggests, and else tries something.
+# The optimiser
 
 _SHOWN = re.compile(
     r"<prompt>\n(.*?)\n?</prompt>\nScore: [^\n]*(?:\n<critique>\n(.*?)\n</critique>)?", re.DOTALL
@@ -136,7 +136,7 @@ _SLOT = re.compile(r"INSERT_[A-Z]+_HERE")
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Reads prompts with their scores and critiques, worst to best, and writes a new one inside <instruction> tags.
+    """An optimiser that reads prompts with scores and critiques, worst to best, and writes one inside <instruction> tags.
 
     The truth: it starts from the best prompt with chance `best`, from the next best with that chance of what is left, and so on.
     It applies each suggestion of that prompt's critique with chance `apply`; when it has applied none, it has an idea of its own:
@@ -163,8 +163,8 @@ class Optimizer:
 
     def answer(self, request: Request, noise: random.Random) -> str:
         """Some reasoning and the new prompt."""
-        asked = request.messages[-1].content
-        shown = _SHOWN.findall(asked)
+        question = request.messages[-1].content
+        shown = _SHOWN.findall(question)
         if not shown:
             return "There are no prompts to improve on."
         at = len(shown) - 1
@@ -172,7 +172,7 @@ class Optimizer:
             at -= 1
         prompt, critique = shown[at]
         draws = [noise.random() for _ in range(3)]
-        text, applied = self._improved(prompt, critique, noise, "<main>" in asked)
+        text, applied = self._improved(prompt, critique, noise, "<main>" in question)
         if draws[0] < self.copied:
             text = prompt
         if draws[1] < self.slotless:
@@ -209,7 +209,7 @@ class Optimizer:
         return with_request(text, noise.randrange(len(ASPECTS)), noise.randrange(LEVELS))
 
 
-# A writer of summaries who follows the style requests that stand in the prompt, mostly, and has a style of their own.
+# The task model
 
 TAG = "summary"
 _HINTS = re.compile(r"^key ?phrases:(.*)$", re.IGNORECASE | re.MULTILINE)
@@ -217,10 +217,10 @@ _HINTS = re.compile(r"^key ?phrases:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(frozen=True)
 class Styler:
-    """Summarises the last notes in the conversation, inside <summary> tags where the conversation speaks of them.
+    """A task model that summarises the last notes of the conversation, inside <summary> tags where those are named.
 
     The truth: an aspect has the requested level with chance `follow` and the default one otherwise, each by itself. A fact that the
-    line "Key phrases:" hints at is told before others with chance `uptake`. Each kind of invention is added with chance
+    line "Key phrases:" names is preferred to others with chance `uptake`. Each kind of invention is added with chance
     `invention`; a sentence that forbids it is followed with chance `follow`.
     """
 
@@ -255,12 +255,12 @@ class Styler:
         return f"<{TAG}>\n{written}\n</{TAG}>" if f"<{TAG}>" in text else written
 
     def _invented(self, text: str, noise: random.Random) -> list[str]:
-        forbidden, found = read_forbidden(text), []
+        forbidden, invented = read_forbidden(text), []
         for kind in INVENTIONS:
             invents, heeds = noise.random() < self.invention, noise.random() < self.follow
             if invents and not (heeds and kind in forbidden):
-                found.append(kind)
-        return found
+                invented.append(kind)
+        return invented
 
 
 def _hinted(text: str, facts: list[Fact]) -> list[bool]:

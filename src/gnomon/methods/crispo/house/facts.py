@@ -1,4 +1,4 @@
-"""Facts (who, in which office, did what, how much, for what, when) and the notes that tell them in plain prose."""
+"""Facts (person, office, verb, amount, purpose, date) and notes that state them in prose."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AMOUNTS = tuple(range(1200, 9700, 250))
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that happened."""
+    """An event of the notes."""
 
     first: str
     """First name."""
@@ -105,14 +105,14 @@ def last_notes(text: str) -> tuple[list[Fact], int]:
 
     Notes end where anything but a space stands between two facts.
     """
-    found: list[Fact] = []
+    facts: list[Fact] = []
     start = end = len(text)
     for match in _NOTE.finditer(text):
-        if not found or text[end : match.start()].strip(" "):
-            found, start = [], match.start()
-        found.append(_fact(match))
+        if not facts or text[end : match.start()].strip(" "):
+            facts, start = [], match.start()
+        facts.append(_fact(match))
         end = match.end()
-    return found, start
+    return facts, start
 
 
 def phrases(fact: Fact) -> tuple[str, str, str]:

@@ -1,8 +1,7 @@
-"""Summaries in a style, and the style read back from a summary.
+"""Summaries in a style: written, read back, scored, and the score that a prompt must get.
 
-Documents of the world: notes, the summary that the house wants, and key phrases as an extractor would rank them.
-
-What a prompt must score, worked out from what it asks for: the truth that a search's numbers are checked against.
+A document has notes, the reference in the house's style, and key phrases in an extractor's order. `expected_score` computes from a
+prompt's requests what the simulated task model scores with it; measured scores are tested against that.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ CLOSINGS = ("", "More will follow.", "No action is needed.", "Questions are welc
 
 @dataclass(frozen=True)
 class Reading:
-    """What can be seen in a summary."""
+    """Levels and facts read from a summary."""
 
     levels: tuple[int | None, ...]
     """Aspect -> level; None where the text shows none of the four. The order is None always: it needs another text."""
     things: tuple[str, ...]
-    """What the told facts were for, in the order of telling."""
+    """Purposes of the stated facts, in their order."""
 
 
 def choose(facts: Sequence[Fact], style: Style, hinted: Sequence[bool] = ()) -> list[Fact]:
@@ -54,13 +53,13 @@ def choose(facts: Sequence[Fact], style: Style, hinted: Sequence[bool] = ()) -> 
     return [facts[i] for i in sorted(ranked)]
 
 
-def ordered(told: Sequence[Fact], level: int) -> list[Fact]:
+def ordered(facts: Sequence[Fact], level: int) -> list[Fact]:
     """Facts that stand in the order of the notes, in the order of `level`."""
     if level == 1:
-        return list(told)[::-1]
+        return list(facts)[::-1]
     if level == 2:
-        return sorted(told, key=lambda fact: -fact.amount)
-    return sorted(told, key=lambda fact: fact.last) if level == 3 else list(told)
+        return sorted(facts, key=lambda fact: -fact.amount)
+    return sorted(facts, key=lambda fact: fact.last) if level == 3 else list(facts)
 
 
 def summary(
@@ -71,11 +70,11 @@ def summary(
     Args:
         facts: all facts of the notes, in their order.
         style: a level per aspect.
-        hinted: per fact whether it is to be told before others; empty: none is.
+        hinted: per fact whether it is preferred to others; empty: none is.
         invented: kinds of inventions, added to the last sentence.
     """
-    told = ordered(choose(facts, style, hinted), style[ORDER])
-    sentences = [_sentence(fact, style) for fact in told]
+    chosen = ordered(choose(facts, style, hinted), style[ORDER])
+    sentences = [_sentence(fact, style) for fact in chosen]
     sentences[-1] += "".join(f" {INVENTIONS[kind][0]}" for kind in invented)
     capital = [text[0].upper() + text[1:] for text in sentences]
     body = {
@@ -116,7 +115,7 @@ _CLAUSE = re.compile(
 
 
 def read_summary(text: str) -> Reading:
-    """The levels that a summary shows, and what it tells. Where its sentences disagree, most of them decide."""
+    """Read levels and facts from a summary. Where its sentences disagree, the majority decides."""
     clauses = list(_CLAUSE.finditer(text))
     levels: list[int | None] = [None] * len(ASPECTS)
     if clauses:
@@ -137,11 +136,11 @@ def read_summary(text: str) -> Reading:
 def levels_of_order(things: Sequence[str], facts: Sequence[Fact]) -> set[int]:
     """The levels of the order that agree with how a summary tells the facts of its notes; none when it tells fewer than two."""
     by_thing = {fact.thing: fact for fact in facts}
-    told = [by_thing[thing] for thing in things if thing in by_thing]
-    if len(told) < 2:
+    shown = [by_thing[thing] for thing in things if thing in by_thing]
+    if len(shown) < 2:
         return set()
-    in_notes = sorted(told, key=lambda fact: fact.date)
-    return {level for level in range(LEVELS) if ordered(in_notes, level) == told}
+    in_notes = sorted(shown, key=lambda fact: fact.date)
+    return {level for level in range(LEVELS) if ordered(in_notes, level) == shown}
 
 
 def agreement(prediction: str, reference: str) -> tuple[bool, ...]:
@@ -149,16 +148,16 @@ def agreement(prediction: str, reference: str) -> tuple[bool, ...]:
 
     Orders agree when the facts that both tell, at least two, come in the same order.
     """
-    one, other = read_summary(prediction), read_summary(reference)
-    agree = [a is not None and a == b for a, b in zip(one.levels, other.levels, strict=True)]
-    agree[ORDER] = same_order(one.things, other.things)
+    predicted, wanted = read_summary(prediction), read_summary(reference)
+    agree = [a is not None and a == b for a, b in zip(predicted.levels, wanted.levels, strict=True)]
+    agree[ORDER] = same_order(predicted.things, wanted.things)
     return tuple(agree)
 
 
-def same_order(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether what both tell, at least two, comes in the same order."""
-    shared = [thing for thing in one if thing in other]
-    return len(shared) >= 2 and shared == [thing for thing in other if thing in one]
+def same_order(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the things that both name, at least two, come in the same order."""
+    shared = [thing for thing in first if thing in second]
+    return len(shared) >= 2 and shared == [thing for thing in second if thing in first]
 
 
 def style_score(prediction: str, reference: str, source: str = "") -> float:
@@ -184,19 +183,18 @@ def _most(levels: Sequence[int]) -> int:
     return Counter(levels).most_common(1)[0][0]
 
 
-# Documents of the world: notes, the summary that the house wants, and key phrases as an extractor would rank them.
+# Documents
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text to summarise."""
+    """Notes to summarise, with their reference."""
 
     id: str
-    """Name."""
     facts: tuple[Fact, ...]
-    """What it tells."""
+    """In the order of the notes."""
     salient: tuple[bool, ...]
-    """Per fact, whether the house wants it told; all False: the earliest are told."""
+    """Per fact, whether the reference states it; all False: it states the earliest."""
     reference: str
     """The summary in the house's style."""
     ranked: tuple[str, ...]
@@ -212,11 +210,11 @@ class Document:
         """A record with `id`, `input`, `output` and `phrases`, as a user's file has them."""
         n = len(self.ranked)
         where = [self.notes.find(text) for text in self.ranked]
-        found = [
+        records = [
             {"text": text, "start": at, "end": at + len(text), "score": 1 - i / n, "rank": i, "kept": True}
             for i, (text, at) in enumerate(zip(self.ranked, where, strict=True))
         ]
-        return {"id": self.id, "input": self.notes, "output": self.reference, "phrases": found}
+        return {"id": self.id, "input": self.notes, "output": self.reference, "phrases": records}
 
 
 def draw_documents(
@@ -238,10 +236,10 @@ def draw_documents(
         name: begins their names.
         fewest: facts of the shortest.
         most: facts of the longest.
-        salient: whether the house wants facts told that only the key phrases show; else the earliest are told.
+        salient: whether the reference states facts that only the key phrases show; else the earliest.
     """
     draw = rng.child("documents", name).python()
-    found = []
+    documents = []
     for number in range(count):
         facts = draw_facts(draw.randint(fewest, most), draw)
         wanted = min(SHORTEST + style[LENGTH], len(facts))
@@ -249,8 +247,8 @@ def draw_documents(
         marks = tuple(salient and i in chosen for i in range(len(facts)))
         ranked = _ranked(facts, chosen, draw)
         reference = summary(facts, style, hinted=marks)
-        found.append(Document(f"{name}{number}", tuple(facts), marks, reference, ranked))
-    return found
+        documents.append(Document(f"{name}{number}", tuple(facts), marks, reference, ranked))
+    return documents
 
 
 def _ranked(facts: list[Fact], chosen: list[int], draw: random.Random) -> tuple[str, ...]:
@@ -262,7 +260,7 @@ def _ranked(facts: list[Fact], chosen: list[int], draw: random.Random) -> tuple[
     return (*first, *rest)
 
 
-# What a prompt must score, worked out from what it asks for: the truth that a search's numbers are checked against.
+# Expected scores
 
 
 def expected_score(
@@ -291,10 +289,10 @@ def expected_score(
 
 def _chances(requests: Mapping[int, int], default: Style, follow: float, aspect: int) -> dict[int, float]:
     """Level -> chance."""
-    own, asked = default[aspect], requests.get(aspect)
-    if asked is None or asked == own:
+    own, requested = default[aspect], requests.get(aspect)
+    if requested is None or requested == own:
         return {own: 1.0}
-    return {asked: follow, own: 1 - follow}
+    return {requested: follow, own: 1 - follow}
 
 
 def _order(
@@ -305,7 +303,7 @@ def _order(
     total = 0.0
     for length, p in _chances(requests, default, follow, LENGTH).items():
         style = (length, *default[1:])
-        told = choose(document.facts, style)
+        chosen = choose(document.facts, style)
         for order, q in _chances(requests, default, follow, ORDER).items():
-            total += p * q * same_order([fact.thing for fact in ordered(told, order)], names)
+            total += p * q * same_order([fact.thing for fact in ordered(chosen, order)], names)
     return total

@@ -7,7 +7,7 @@ __getattr__, __dir__ = exports(
     {
         "SEARCHES": "arms",
         "run_arm": "arms",
-        "CHAT_TEMPLATE": "models",
+        "CHAT_TEMPLATE": "world",
         "PROMPT": "world",
         "World": "world",
         "as_example": "world",

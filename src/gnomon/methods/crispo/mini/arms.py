@@ -1,8 +1,8 @@
-"""The arms of the miniature: one search each, with what it has found after some of its steps, measured on test."""
+"""The arms of the miniature: one search each, whose best prompts after some steps are measured on test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gnomon.core.llm import LLM, LLMConfig, Reply, Request
@@ -10,11 +10,10 @@ from gnomon.core.llm.roles import Recording, asking
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.config import SearchConfig
-from gnomon.methods.crispo.mini.world import PROMPT, TAG, World, style_metric
-from gnomon.methods.crispo.scoring.calls import Call, LLMs
+from gnomon.methods.crispo.mini.world import PROMPT, TAG, World
+from gnomon.methods.crispo.scoring.calls import Call, Decoding, LLMs
 from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
-from gnomon.methods.crispo.scoring.evaluation import evaluate
-from gnomon.methods.crispo.scoring.metrics import Metric
+from gnomon.methods.crispo.scoring.evaluation import Setup, evaluate
 from gnomon.methods.crispo.search.loop import optimize
 from gnomon.methods.crispo.search.task import Result, Task
 
@@ -37,6 +36,8 @@ class Arm:
     """Who criticises; empty: critiques that were written for other tasks."""
     critiques: str = "own"
     """`own` or `shuffled`."""
+    prompt: str = PROMPT
+    """The prompt to begin with."""
 
 
 SEARCHES = (
@@ -56,7 +57,7 @@ DOSES = (
 
 @dataclass(frozen=True)
 class Ran:
-    """What one arm did under one seed."""
+    """A search of one arm under one seed, and its scores on test."""
 
     result: Result
     """The search."""
@@ -68,14 +69,14 @@ class Ran:
     @property
     def critiques(self) -> list[str]:
         """All critiques that were written."""
-        return [one.critique for one in self.result.history.candidates if one.critique]
+        return [candidate.critique for candidate in self.result.history.candidates if candidate.critique]
 
 
 class Foreign:
-    """A critic that answers with critiques of other tasks: as many words, as sure of itself, and about something else.
+    """A control: a critic that answers with critiques of other tasks.
 
     Args:
-        critiques: what it has to say; the request chooses.
+        critiques: what it answers with; the request chooses one.
     """
 
     is_simulated = True
@@ -95,55 +96,44 @@ def run_arm(
     rng: Rng,
     *,
     steps: int,
-    per_step: int = 3,
-    task: LLM | None = None,
-    everyone: LLM | None = None,
-    prompt: str = PROMPT,
-    metric: Metric | None = None,
+    models: Mapping[str, LLM] | None = None,
     foreign: Sequence[str] = (),
-    max_tokens: int = 512,
     run: Recording | None = None,
 ) -> Ran:
     """One search, every arm with the same number of task calls.
 
     Args:
-        arm: how.
+        arm: which search.
         world: the task.
         rng: every choice; arms of one seed share it.
-        steps: how long.
-        per_step: prompts a step.
-        task: the task model; None takes the simulated writer of the world.
-        everyone: one model in all three roles, in place of simulators.
-        prompt: to begin with.
-        metric: None takes the style's.
+        steps: rounds of proposals.
+        models: role -> a model in place of the simulated one: `task`, `critic`, `optimizer`.
         foreign: critiques of other tasks, for the arm that is shown those.
-        max_tokens: longest summary.
-        run: counts what the models are asked; None: nobody does.
+        run: where calls of the models are counted; None: nowhere.
     """
     roles = {
-        "task": everyone or task or f"sim:styler?{world.writer}",
-        "critic": everyone or arm.critic or Foreign(foreign),
-        "optimizer": everyone or "sim:optimizer",
-    }
-    metrics = [metric or style_metric()]
+        "task": f"sim:styler?{world.writer}",
+        "critic": arm.critic or Foreign(foreign),
+        "optimizer": "sim:optimizer",
+    } | dict(models or {})
+    metrics = [world.metric]
     chosen: dict[int, Candidate] = {}
 
     def on_step(step: Step, history: History, calls: Sequence[Call]) -> None:
         if step.step == 0 or step.step in SHOWN_AFTER or step.step == steps:
             chosen[step.step] = history.candidates[step.best["dev"]]
 
-    cfg = SearchConfig(arm=arm.arm, critiques=arm.critiques, steps=steps, per_step=per_step, recheck=0)  # type: ignore[arg-type]
-    with asking(roles, SETTINGS, run=run) as models:
-        llms = LLMs(**models)
-        result = optimize(
-            Task([prompt], TAG), world.train, world.dev, llms, metrics, cfg, rng=rng, max_tokens=max_tokens, on_step=on_step
-        )  # fmt: skip
-        different = list({one.number: one for one in chosen.values()}.values())
+    cfg = SearchConfig(arm=arm.arm, critiques=arm.critiques, steps=steps, recheck=0)  # type: ignore[arg-type]
+    with asking(roles, SETTINGS, run=run) as opened:
+        llms = LLMs(**opened, decoding=Decoding(world.max_tokens))
+        task = Task([arm.prompt], TAG)
+        result = optimize(task, world.train, world.dev, llms, metrics, cfg, rng=rng, on_step=on_step)
+        different = list({candidate.number: candidate for candidate in chosen.values()}.values())
         # Measured as copies: what a candidate did on test is no part of the search.
-        copies = [replace(one, measured={}) for one in different]
-        found = evaluate(copies, world.test, llms.task, metrics, answer_tag=TAG, max_tokens=max_tokens)
+        copies = [replace(candidate, measured={}) for candidate in different]
+        tested = evaluate(copies, world.test, llms, metrics, Setup(TAG))
     score = {
-        one.number: metrics[0].aggregate(measured.scores[metrics[0].name])
-        for one, measured in zip(different, found, strict=True)
+        candidate.number: world.metric.aggregate(measured.scores[world.metric.name])
+        for candidate, measured in zip(different, tested, strict=True)
     }
-    return Ran(result, chosen, {step: score[one.number] for step, one in chosen.items()})
+    return Ran(result, chosen, {step: score[candidate.number] for step, candidate in chosen.items()})

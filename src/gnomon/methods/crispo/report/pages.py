@@ -1,7 +1,4 @@
-"""Report pages of the verbs.
-
-Numbers about a search: how fast it found what it found, how far it looked around, and how far train and dev disagree.
-"""
+"""Report pages of the verbs, and the figures of a search: speed, diversity, and the gap between train and dev."""
 
 from __future__ import annotations
 
@@ -17,19 +14,17 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.crispo.report.tree import draw_tree
 from gnomon.methods.crispo.scoring.metrics import STAND_IN
-from gnomon.methods.crispo.search.store import Told
-
-# Numbers about a search: how fast it found what it found, how far it looked around, and how far train and dev disagree.
+from gnomon.methods.crispo.search.store import SavedSearch
 
 PAIRS = 200
-"""Pairs of prompts whose distance is taken, at most."""
+"""Most pairs of prompts whose distance is computed."""
 
 
-def search_figures(told: Any, metric: str) -> dict[str, Any]:
+def search_figures(saved: Any, metric: str) -> dict[str, Any]:
     """The figures of a search.
 
     Args:
-        told: a `store.Told`.
+        saved: the search, read from its folder.
         metric: which metric's curve.
 
     Returns:
@@ -37,23 +32,23 @@ def search_figures(told: Any, metric: str) -> dict[str, Any]:
         steps; `task calls to 90%` of the final gain on train; prompts, distinct ones, their mean pairwise distance (share of
         characters to be edited), and refused proposals.
     """
-    steps: Sequence[Mapping[str, Any]] = told.search["steps"]
+    steps: Sequence[Mapping[str, Any]] = saved.search["steps"]
     curve = [step["values"]["dev"][metric] for step in steps]
-    best = told.best["scores"]
+    best = saved.best["scores"]
     refused = total_rejected(steps)
-    texts = list(dict.fromkeys(prompt["prompt"] for prompt in told.prompts))
+    texts = list(dict.fromkeys(prompt["prompt"] for prompt in saved.prompts))
     return {
         "best on dev": best["dev"][metric],
         "train - dev gap": best["train"][metric] - best["dev"][metric],
         "area under the curve": sum(curve) / len(curve),
         "task calls to 90%": calls_to(steps, metric, 0.9),
         "task calls": steps[-1]["task_calls"],
-        "prompts": len(told.prompts),
+        "prompts": len(saved.prompts),
         "distinct prompts": len(texts),
         "prompt distance": mean_distance(texts),
         "proposals refused": sum(refused.values()),
-        "prompts that copy a reference": sum(bool(prompt["copies"]) for prompt in told.prompts),
-        "prompts dropped by racing": sum(prompt["dropped"] for prompt in told.prompts),
+        "prompts that copy a reference": sum(bool(prompt["copies"]) for prompt in saved.prompts),
+        "prompts dropped by racing": sum(prompt["dropped"] for prompt in saved.prompts),
     }
 
 
@@ -93,41 +88,39 @@ def mean_distance(texts: Sequence[str]) -> float | None:
     return sum(Levenshtein.normalized_distance(a, b) for a, b in pairs) / len(pairs)
 
 
-# Report pages of the verbs.
-
 TOP = 10
 """Prompts in the table."""
 
 
-def search(page: Page, told: Told, metric: str | None = None) -> None:
+def search(page: Page, saved: SavedSearch, metric: str | None = None) -> None:
     """A search: figures, curve, tree, front, the best prompts and what was refused.
 
     Args:
         page: where to.
-        told: the search, as its folder tells it.
+        saved: the search, read from its folder.
         metric: the one to draw; None: the first.
 
     Raises:
         BadConfig: there is no such metric.
     """
-    metrics = {one["name"]: one for one in told.search["metrics"]}
+    metrics = {metric_row["name"]: metric_row for metric_row in saved.search["metrics"]}
     name = metric or next(iter(metrics))
     if name not in metrics:
         raise BadConfig(f'The search has no metric "{name}". {nearest(name, metrics)}')
-    figures = search_figures(told, name)
+    figures = search_figures(saved, name)
     page.figures({key: figures[key] for key in ("best on dev", "task calls", "prompts", "proposals refused")})
     page.section("The prompt that is returned")
-    _returned(page, told)
+    _returned(page, saved)
     page.section("How it was found")
-    _curve(page, told, name)
-    draw_tree(page, told, metrics[name])
+    _curve(page, saved, name)
+    draw_tree(page, saved, metrics[name])
     if len(metrics) > 1:
-        front(page, told)
+        front(page, saved)
     page.section("The best prompts")
-    _table(page, told, list(metrics))
+    _table(page, saved, list(metrics))
     page.section("Figures of the search")
     page.table([{"figure": key, "value": human(value)} for key, value in figures.items()])
-    if refused := total_rejected(told.search["steps"]):
+    if refused := total_rejected(saved.search["steps"]):
         rows = [{"reason": reason, "proposals": count} for reason, count in refused.most_common()]
         page.table(rows, caption="proposals that were refused, by reason")
     if STAND_IN in metrics:
@@ -137,13 +130,13 @@ def search(page: Page, told: Told, metric: str | None = None) -> None:
         )
 
 
-def _returned(page: Page, told: Told) -> None:
-    best, first = told.best, told.prompts[0]
+def _returned(page: Page, saved: SavedSearch) -> None:
+    best, first = saved.best, saved.prompts[0]
     if copies := best["copies"]:
         page.text(
             f"**It holds the reference of train row {', '.join(copies)} word for word.** --forbid-copies refuses that."
         )
-    if told.search["main"] is not None:
+    if saved.search["main"] is not None:
         page.text(
             "The main prompt is fixed; what is shown is its postscript."
             + ("" if best["prompt"] else " None is best: the postscript is empty.")
@@ -156,8 +149,8 @@ def _returned(page: Page, told: Told) -> None:
     )
 
 
-def _curve(page: Page, told: Told, metric: str) -> None:
-    steps = told.search["steps"]
+def _curve(page: Page, saved: SavedSearch, metric: str) -> None:
+    steps = saved.search["steps"]
     series: dict[str, list[tuple[float, float]]] = {
         f"best so far on {split}": [(step["step"], step["values"][split][metric]) for step in steps]
         for split in ("train", "dev")
@@ -167,7 +160,7 @@ def _curve(page: Page, told: Told, metric: str) -> None:
         values = [
             value
             for number in step["new"]
-            if (value := told.prompts[number]["scores"].get("train", {}).get(metric)) is not None
+            if (value := saved.prompts[number]["scores"].get("train", {}).get(metric)) is not None
         ]
         if values:
             new.append((step["step"], sum(values) / len(values)))
@@ -175,25 +168,25 @@ def _curve(page: Page, told: Told, metric: str) -> None:
     page.lines(series, x_label="step", y_label=metric, caption=f"{metric} over the search")
 
 
-def front(page: Page, told: Told) -> None:
+def front(page: Page, saved: SavedSearch) -> None:
     """Prompts on dev by the first two metrics, those that none beats joined by a line."""
-    one, other = told.search["metrics"][:2]
-    there = [
-        (prompt, prompt["scores"]["dev"][one["name"]], prompt["scores"]["dev"][other["name"]])
-        for prompt in told.prompts
+    first, second = saved.search["metrics"][:2]
+    on_dev = [
+        (prompt, prompt["scores"]["dev"][first["name"]], prompt["scores"]["dev"][second["name"]])
+        for prompt in saved.prompts
         if "dev" in prompt["scores"]
     ]
-    xs, ys = [x for _, x, _ in there], [y for _, _, y in there]
+    xs, ys = [x for _, x, _ in on_dev], [y for _, _, y in on_dev]
     points = [
         {
             "number": prompt["number"],
             "x": round(60 + 450 * _share(x, xs)),
             "y": round(280 - 260 * _share(y, ys)),
-            "is_on": prompt["number"] in told.search["front"],
-            "is_best": prompt["number"] == told.search["best"],
-            "label": f"prompt {prompt['number']}: {one['name']} {x:.4g}, {other['name']} {y:.4g}",
+            "is_on": prompt["number"] in saved.search["front"],
+            "is_best": prompt["number"] == saved.search["best"],
+            "label": f"prompt {prompt['number']}: {first['name']} {x:.4g}, {second['name']} {y:.4g}",
         }
-        for prompt, x, y in there
+        for prompt, x, y in on_dev
     ]
     on = sorted((p["x"], p["y"]) for p in points if p["is_on"])
     page.panel(
@@ -201,8 +194,8 @@ def front(page: Page, told: Told) -> None:
         caption="The prompts measured on dev; filled ones are beaten by none in every metric, the ringed one is returned",
         points=points,
         line="M" + "L".join(f"{x} {y}" for x, y in on) if len(on) > 1 else "",
-        x_label=one["name"],
-        y_label=other["name"],
+        x_label=first["name"],
+        y_label=second["name"],
         x_low=f"{min(xs):.3g}",
         x_high=f"{max(xs):.3g}",
         y_low=f"{min(ys):.3g}",
@@ -214,10 +207,13 @@ def _share(value: float, values: Sequence[float]) -> float:
     return (value - min(values)) / ((max(values) - min(values)) or 1.0)
 
 
-def _table(page: Page, told: Told, metrics: Sequence[str]) -> None:
-    sign = {one["name"]: 1 if one["higher_is_better"] else -1 for one in told.search["metrics"]}
-    there = [prompt for prompt in told.prompts if "dev" in prompt["scores"]]
-    there.sort(key=lambda p: -sign[metrics[0]] * p["scores"]["dev"][metrics[0]])
+def _table(page: Page, saved: SavedSearch, metrics: Sequence[str]) -> None:
+    sign = {
+        metric_row["name"]: 1 if metric_row["higher_is_better"] else -1
+        for metric_row in saved.search["metrics"]
+    }
+    on_dev = [prompt for prompt in saved.prompts if "dev" in prompt["scores"]]
+    on_dev.sort(key=lambda p: -sign[metrics[0]] * p["scores"]["dev"][metrics[0]])
     rows = [
         {
             "prompt": prompt["number"],
@@ -230,7 +226,7 @@ def _table(page: Page, told: Told, metrics: Sequence[str]) -> None:
             "words": len(prompt["prompt"].split()),
             "key phrases": prompt["k"],
         }
-        for prompt in there[:TOP]
+        for prompt in on_dev[:TOP]
     ]
     if all(row["key phrases"] is None for row in rows):
         rows = [{name: value for name, value in row.items() if name != "key phrases"} for row in rows]
@@ -238,7 +234,7 @@ def _table(page: Page, told: Told, metrics: Sequence[str]) -> None:
 
 
 def test(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Scores on rows that nothing was chosen by, and differences with their intervals."""
+    """Scores on test rows, and differences from the first prompt with their intervals."""
     page.section("On test")
     page.table(
         rows, caption="means over rows; differences with 95% intervals of a paired bootstrap over rows"

@@ -10,7 +10,7 @@ from typing import Any
 from gnomon.core.files import room_file
 from gnomon.core.report import Page
 from gnomon.core.report.markup import printable
-from gnomon.methods.crispo.search.store import Told
+from gnomon.methods.crispo.search.store import SavedSearch
 
 COLUMN, ROW, MARGIN = 34, 30, 26
 """Pixels from step to step, from prompt to prompt, and around the drawing."""
@@ -18,28 +18,28 @@ FEW_STEPS = 25
 """With more steps than this, every fifth one is named."""
 
 
-def draw_tree(page: Page, told: Told, metric: Mapping[str, Any]) -> None:
+def draw_tree(page: Page, saved: SavedSearch, metric: Mapping[str, Any]) -> None:
     """Add the tree of a search to a page; without its script every prompt stands folded below the drawing.
 
     Args:
         page: where to.
-        told: the search.
+        saved: the search.
         metric: a row of `search.json`'s metrics, whose score on train colours the prompts.
     """
-    prompts = told.prompts
-    places = layout(prompts)
+    prompts = saved.prompts
+    positions = layout(prompts)
     values = [_value(prompt, metric) for prompt in prompts]
-    known = [value for value in values if value is not None]
-    low, span = min(known), (max(known) - min(known)) or 1.0
-    path = lineage(prompts, told.search["best"])
+    scores = [value for value in values if value is not None]
+    low, span = min(scores), (max(scores) - min(scores)) or 1.0
+    path = lineage(prompts, saved.search["best"])
     nodes = [
         {
             "number": prompt["number"],
-            "x": places[i][0],
-            "y": places[i][1],
+            "x": positions[i][0],
+            "y": positions[i][1],
             "heat": None if (value := values[i]) is None else round(100 * (value - low) / span),
             "label": _label(prompt, metric),
-            "is_best": prompt["number"] == told.search["best"],
+            "is_best": prompt["number"] == saved.search["best"],
             "is_dropped": prompt["dropped"],
         }
         for i, prompt in enumerate(prompts)
@@ -47,7 +47,7 @@ def draw_tree(page: Page, told: Told, metric: Mapping[str, Any]) -> None:
     edges = [
         {
             "child": prompt["number"],
-            "d": _curve(places[prompt["parent"]], places[i]),
+            "d": _curve(positions[prompt["parent"]], positions[i]),
             "is_path": prompt["number"] in path,
         }
         for i, prompt in enumerate(prompts)
@@ -58,36 +58,38 @@ def draw_tree(page: Page, told: Told, metric: Mapping[str, Any]) -> None:
         room_file(__name__, "report/tree.js"),
         nodes=nodes,
         edges=edges,
-        steps=_steps(prompts, places),
-        width=max(x for x, _ in places) + MARGIN,
-        height=max(y for _, y in places) + MARGIN,
-        cards=[_card(prompts, i, told) for i in range(len(prompts))],
+        steps=_steps(prompts, positions),
+        width=max(x for x, _ in positions) + MARGIN,
+        height=max(y for _, y in positions) + MARGIN,
+        cards=[_card(prompts, i, saved) for i in range(len(prompts))],
         metric=metric["name"],
-        best=told.search["best"],
+        best=saved.search["best"],
     )
 
 
 def layout(prompts: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """Where each prompt is drawn: a column per step, within it sorted by the place of the parent, so that few lines cross."""
+    """Positions of the prompts: a column per step, sorted by the parent's position, so that few lines cross."""
     columns: dict[int, list[int]] = {}
     for i, prompt in enumerate(prompts):
         columns.setdefault(prompt["step"], []).append(i)
     tallest = max(map(len, columns.values()))
-    places: dict[int, tuple[int, int]] = {}
+    positions: dict[int, tuple[int, int]] = {}
     for column, step in enumerate(sorted(columns)):
-        members = sorted(columns[step], key=lambda i: (places.get(prompts[i]["parent"] or 0, (0, 0))[1], i))
+        members = sorted(
+            columns[step], key=lambda i: (positions.get(prompts[i]["parent"] or 0, (0, 0))[1], i)
+        )
         top = MARGIN + ROW * (tallest - len(members)) // 2
         for row, i in enumerate(members):
-            places[i] = (MARGIN + COLUMN * column, top + ROW * row)
-    return [places[i] for i in range(len(prompts))]
+            positions[i] = (MARGIN + COLUMN * column, top + ROW * row)
+    return [positions[i] for i in range(len(prompts))]
 
 
 def lineage(prompts: Sequence[Mapping[str, Any]], number: int) -> list[int]:
-    """A prompt and those it comes from, the youngest first."""
-    found = [number]
-    while (parent := prompts[found[-1]]["parent"]) is not None:
-        found.append(parent)
-    return found
+    """Numbers of a prompt and its ancestors, the youngest first."""
+    numbers = [number]
+    while (parent := prompts[numbers[-1]]["parent"]) is not None:
+        numbers.append(parent)
+    return numbers
 
 
 def word_diff(before: str, after: str) -> list[tuple[str, str]]:
@@ -109,8 +111,8 @@ def word_diff(before: str, after: str) -> list[tuple[str, str]]:
     return [(kind, printable(text)) for kind, text in pieces]
 
 
-def _card(prompts: Sequence[Mapping[str, Any]], i: int, told: Told) -> dict[str, Any]:
-    """What is said about one prompt."""
+def _card(prompts: Sequence[Mapping[str, Any]], i: int, saved: SavedSearch) -> dict[str, Any]:
+    """The card of one prompt: text, difference from its parent, scores and critique."""
     prompt = prompts[i]
     parent = prompt["parent"]
     before = prompts[parent]["prompt"] if parent is not None else prompt["prompt"]
@@ -118,9 +120,9 @@ def _card(prompts: Sequence[Mapping[str, Any]], i: int, told: Told) -> dict[str,
         "number": prompt["number"],
         "step": prompt["step"],
         "parent": parent,
-        "is_best": prompt["number"] == told.search["best"],
+        "is_best": prompt["number"] == saved.search["best"],
         "scores": [
-            f"{split} {name} {_percent(value, told, name):.2f}"
+            f"{split} {name} {_percent(value, saved, name):.2f}"
             for split, values in prompt["scores"].items()
             for name, value in values.items()
         ],
@@ -144,18 +146,20 @@ def _value(prompt: Mapping[str, Any], metric: Mapping[str, Any]) -> float | None
     return None if value is None else float(value)
 
 
-def _percent(value: float, told: Told, name: str) -> float:
-    metric = next(one for one in told.search["metrics"] if one["name"] == name)
+def _percent(value: float, saved: SavedSearch, name: str) -> float:
+    metric = next(row for row in saved.search["metrics"] if row["name"] == name)
     return 100 * value if (metric["low"], metric["high"]) == (0.0, 1.0) else value
 
 
-def _curve(one: tuple[int, int], other: tuple[int, int]) -> str:
-    (x, y), (u, v) = one, other
+def _curve(parent: tuple[int, int], child: tuple[int, int]) -> str:
+    (x, y), (u, v) = parent, child
     middle = (x + u) / 2
     return f"M{x} {y}C{middle:g} {y} {middle:g} {v} {u} {v}"
 
 
-def _steps(prompts: Sequence[Mapping[str, Any]], places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Name and place of the columns."""
-    found = {prompt["step"]: x for prompt, (x, _) in zip(prompts, places, strict=True)}
-    return [(step, x) for step, x in sorted(found.items()) if len(found) <= FEW_STEPS or step % 5 == 0]
+def _steps(
+    prompts: Sequence[Mapping[str, Any]], positions: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Step and x position of the labelled columns."""
+    columns = {prompt["step"]: x for prompt, (x, _) in zip(prompts, positions, strict=True)}
+    return [(step, x) for step, x in sorted(columns.items()) if len(columns) <= FEW_STEPS or step % 5 == 0]

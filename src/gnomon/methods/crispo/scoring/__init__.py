@@ -1,4 +1,4 @@
-"""Prompts measured: metrics, calls, candidates and their evaluation."""
+"""Evaluation of prompts: metrics, requests to models, candidates and their scores."""
 
 from gnomon.lazy import exports
 
@@ -6,6 +6,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "Asker": "calls",
+        "Decoding": "calls",
         "Measured": "candidates",
         "best_of": "candidates",
         "sort_keys": "candidates",

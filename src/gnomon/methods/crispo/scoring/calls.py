@@ -1,4 +1,4 @@
-"""Asking the three models of a search, and the book of every call that was made."""
+"""Requests to the three models of a search, and the record of every call."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ Role = Literal["task", "critic", "optimizer"]
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """Lengths and temperature of what the models of a search write."""
+
+    max_tokens: int = 512
+    """Longest answer to the task, in tokens."""
+    meta_tokens: int = 1024
+    """Longest critique or proposal, in tokens."""
+    temperature: float = 1.0
+    """Of critic and optimiser; the task is done at 0."""
+
+
+@dataclass(frozen=True)
 class LLMs:
     """The models of a search; one may play all parts."""
 
@@ -25,16 +37,13 @@ class LLMs:
     """Compares predictions with references."""
     optimizer: LLM
     """Writes new prompts."""
+    decoding: Decoding = Decoding()
+    """How all of them are asked."""
 
     @classmethod
-    def of(cls, llm: LLM) -> LLMs:
+    def of(cls, llm: LLM, decoding: Decoding | None = None) -> LLMs:
         """One model in all parts, the paper's setting."""
-        return cls(llm, llm, llm)
-
-    @property
-    def all(self) -> list[LLM]:
-        """The different models, each once."""
-        return list({id(one): one for one in (self.task, self.critic, self.optimizer)}.values())
+        return cls(llm, llm, llm, decoding or Decoding())
 
 
 @dataclass(frozen=True)
@@ -42,48 +51,37 @@ class Call:
     """One request that was answered."""
 
     role: Role
-    """Who was asked."""
+    """The model's role."""
     what: str
-    """What for: prompt and row, or step and attempt."""
+    """Purpose: prompt and row, or step and attempt."""
     request: Request
-    """What was asked."""
     tokens_in: int
     """Tokens of the request."""
     tokens_out: int
     """Tokens of the answer."""
     latency_s: float
-    """Seconds to the answer, when it was first given."""
+    """Seconds to the answer; of a cached one, when it was first given."""
     finish: str
     """Why it ended: stop, length or refusal."""
 
     def row(self) -> dict[str, Any]:
         """The call as a line of `calls.jsonl`: the request by a short hash of all its fields."""
-        told = {name: value for name, value in vars(self).items() if name != "request"}
-        return told | {"hash": request_key(self.request)[:12]}
+        columns = {name: value for name, value in vars(self).items() if name != "request"}
+        return columns | {"hash": request_key(self.request)[:12]}
 
 
 class Asker:
-    """Asks, keeps the book, and stops a search where an answer is missing: a missing answer must not pass for a bad one.
+    """Requests to the models of a search, and the list of those that were answered.
+
+    A search stops where an answer is missing: a missing answer must not pass for a bad one.
 
     Args:
-        llms: who is asked.
-        seed: of the run, for endpoints that know seeds.
-        max_tokens: longest answer to the task.
-        meta_tokens: longest critique or proposal.
-        temperature: of critic and optimiser.
+        llms: the models.
+        seed: of the run, for endpoints that take seeds.
     """
 
-    def __init__(
-        self,
-        llms: LLMs,
-        *,
-        seed: int = 0,
-        max_tokens: int = 512,
-        meta_tokens: int = 1024,
-        temperature: float = 1.0,
-    ) -> None:
+    def __init__(self, llms: LLMs, *, seed: int = 0) -> None:
         self.llms, self.seed = llms, seed
-        self.max_tokens, self.meta_tokens, self.temperature = max_tokens, meta_tokens, temperature
         self.calls: list[Call] = []
         """Calls of finished steps."""
         self.counts: Counter[str] = Counter()
@@ -91,23 +89,23 @@ class Asker:
         self._open: list[Call] = []
 
     async def ask(self, role: Role, text: str, what: str, *, draw: int = 0) -> Reply:
-        """The answer of one model.
+        """Ask one model.
 
         Args:
-            role: which.
-            text: what is asked.
-            what: what for, for messages and the book.
-            draw: number of the repeat; another one is asked anew.
+            role: the model's role.
+            text: the request.
+            what: its purpose, for messages and `calls.jsonl`.
+            draw: number of the repeat; each is a request of its own.
 
         Raises:
-            LLMFailure: there is no answer; the message says to what.
+            LLMFailure: there is no answer; the message names the purpose.
             BudgetSpent: the budget has no room for it.
         """
-        is_task = role == "task"
+        is_task, decoding = role == "task", self.llms.decoding
         request = ask(
             text,
-            temperature=0.0 if is_task else self.temperature,
-            max_tokens=self.max_tokens if is_task else self.meta_tokens,
+            temperature=0.0 if is_task else decoding.temperature,
+            max_tokens=decoding.max_tokens if is_task else decoding.meta_tokens,
             seed=self.seed,
             draw=draw,
         )
@@ -133,9 +131,9 @@ class Asker:
         return reply
 
     def close_step(self) -> list[Call]:
-        """Enter the calls since the last time into the book, sorted by what they were for, and return them.
+        """Append the calls since the last step to `calls` and return them.
 
-        The book is the same however the answers came in.
+        They are sorted by purpose, so that `calls.jsonl` is the same in whatever order answers arrive.
         """
         new = sorted(self._open, key=lambda call: (call.role, _natural(call.what)))
         self._open.clear()
@@ -144,12 +142,12 @@ class Asker:
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """What to sort texts by so that 2 comes before 10."""
+    """Sort key by which 2 comes before 10."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
 def token_counter(llm: LLM) -> tuple[Callable[[str], int], int | None]:
-    """What counts the tokens of a text for a model, and the model's positions where they are known.
+    """A function that counts a text's tokens for a model, and the model's positions where they are known.
 
     A model in this process counts with its own tokenizer; for others the count is an estimate, rather high than low.
     """

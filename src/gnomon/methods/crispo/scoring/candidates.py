@@ -1,9 +1,7 @@
-"""Prompts that were tried: what each says, where it comes from, what it scored, and the record of all of them.
+"""Candidate prompts with their scores, and the choice of the best by one metric or by several.
 
-Which of many prompts is best: by one metric, or by several at once.
-
-All values are such that larger is better. Every function looks at all prompts that were measured on a split, and is asked anew
-whenever one is added: a rank is only worth something among the ranks of the others.
+In the functions that choose, larger values are better. A rank depends on all prompts that were measured on a split, so that ranks
+are computed anew whenever a prompt is added, and never stored.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from gnomon.methods.crispo.scoring.metrics import Metric
 
-# Which of many prompts is best: by one metric, or by several at once.
+# Choice
 
 Policy = Literal["rank", "zsum", "pareto"]
 Key = tuple[float, ...]
-"""What prompts are sorted by, larger is better."""
+"""Sort key of a prompt, larger is better."""
 
 
 def mean_ranks(table: ArrayLike) -> NDArray[np.float64]:
@@ -50,6 +48,7 @@ def z_sums(table: ArrayLike, weights: Sequence[float] | None = None) -> NDArray[
     """
     scores = np.asarray(table, np.float64)
     spread = scores.std(0)
+    # A metric without spread would divide by zero; it cannot tell prompts apart and adds nothing.
     z = (scores - scores.mean(0)) / np.where(spread > 0, spread, 1.0)
     sums: NDArray[np.float64] = z @ np.asarray(weights if weights is not None else np.ones(scores.shape[1]))
     return sums
@@ -74,7 +73,7 @@ def sort_keys(
     eps: float = 0.0,
     weights: Sequence[float] | None = None,
 ) -> list[Key]:
-    """What to sort prompts by, one key each.
+    """Sort keys of prompts, one each.
 
     Args:
         table: scores, [N, J]; the first row is the prompt that the search began with.
@@ -93,15 +92,15 @@ def sort_keys(
     if policy == "zsum":
         return [(float(value),) for value in z_sums(scores, weights)]
     first, rest = scores[:, 0], z_sums(scores[:, 1:])
-    keeps = first >= first[0] - eps - 1e-12
+    keeps = first >= first[0] - eps - 1e-12  # the slack absorbs rounding of means
     return [
-        (1.0, float(other), float(one)) if kept else (0.0, float(one), float(other))
-        for kept, one, other in zip(keeps, first, rest, strict=True)
+        (1.0, float(other), float(main)) if kept else (0.0, float(main), float(other))
+        for kept, main, other in zip(keeps, first, rest, strict=True)
     ]
 
 
 def best_of(keys: Sequence[Key]) -> int:
-    """The place of the largest key; of equal ones the first.
+    """Index of the largest key; of equal ones the first.
 
     >>> best_of([(1.0,), (2.0,), (2.0,)])
     1
@@ -109,17 +108,17 @@ def best_of(keys: Sequence[Key]) -> int:
     return max(range(len(keys)), key=lambda i: (keys[i], -i))
 
 
-# Prompts that were tried: what each says, where it comes from, what it scored, and the record of all of them.
+# Record
 
 
 @dataclass
 class Measured:
-    """What one prompt did on one split."""
+    """Predictions and scores of one prompt on one split."""
 
     rows: list[str]
     """Names of the rows."""
     predictions: list[str]
-    """What was written; with repeats, the first time."""
+    """One per row; with repeats, the first."""
     scores: dict[str, list[float]]
     """Metric -> a score per row, the mean over repeats."""
     complete: bool = True
@@ -147,11 +146,11 @@ class Candidate:
     copies: tuple[str, ...] = ()
     """Rows of train whose references stand in it word for word."""
     critique: str | None = None
-    """What the critic said of it; None: nothing was asked, or nothing came."""
+    """The critic's text; None: no critique was requested, or none came."""
     measured: dict[str, Measured] = field(default_factory=dict)
-    """Split -> what it did there."""
+    """Split -> predictions and scores."""
     values: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Split -> metric -> its score."""
+    """Split -> metric -> score."""
 
     @property
     def is_racing_loss(self) -> bool:
@@ -177,16 +176,16 @@ class Candidate:
 
 @dataclass
 class Step:
-    """What one step of the search did."""
+    """One step of the search."""
 
     step: int
-    """Its number."""
+    """Number; 0 are the given prompts."""
     new: list[int] = field(default_factory=list)
     """Prompts that it added."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Reason -> how many proposals were refused for it."""
-    asked: int = 0
-    """Proposals that were asked for."""
+    proposals: int = 0
+    """Proposals requested, refused ones included."""
     best: dict[str, int] = field(default_factory=dict)
     """Split -> the best prompt so far."""
     values: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -206,7 +205,7 @@ class Step:
 
 
 class History:
-    """All prompts of a search, and which of them is best.
+    """All prompts and steps of a search, in order, and the choice among them.
 
     Args:
         metrics: what they are measured by; the first one is the main one.
@@ -235,21 +234,27 @@ class History:
 
     def knows(self, text: str, k: int | None) -> bool:
         """Whether a prompt with this text and K is there."""
-        return any(one.text == text and one.k == k for one in self.candidates)
+        return any(candidate.text == text and candidate.k == k for candidate in self.candidates)
 
     def on(self, split: str) -> list[Candidate]:
         """The candidates that were measured on all of a split, in their order."""
-        return [one for one in self.candidates if split in one.measured and one.measured[split].complete]
+        return [
+            candidate
+            for candidate in self.candidates
+            if split in candidate.measured and candidate.measured[split].complete
+        ]
 
     def keys(self, split: str) -> list[Key]:
-        """What the candidates of `on(split)` are sorted by. Every call ranks all of them anew."""
-        table = [[m.better(one.values[split][m.name]) for m in self.metrics] for one in self.on(split)]
+        """Sort keys of the candidates of `on(split)`. Every call ranks all of them anew."""
+        table = [
+            [m.better(candidate.values[split][m.name]) for m in self.metrics] for candidate in self.on(split)
+        ]
         return sort_keys(table, self.policy, eps=self.eps, weights=self.weights)
 
     def ranked(self, split: str) -> list[Candidate]:
         """The candidates of a split from worst to best; of equal ones the earlier is the better."""
         keyed = zip(self.keys(split), self.on(split), strict=True)
-        return [one for _, one in sorted(keyed, key=lambda pair: (pair[0], -pair[1].number))]
+        return [candidate for _, candidate in sorted(keyed, key=lambda pair: (pair[0], -pair[1].number))]
 
     def best(self, split: str) -> Candidate:
         """The best candidate of a split; of equal ones the earlier."""
@@ -258,13 +263,14 @@ class History:
     def bar(self, split: str, k: int) -> float | None:
         """The `k`th best score so far on the only metric, larger being better; None while there are fewer prompts."""
         (metric,) = self.metrics
-        known = sorted(
-            (metric.better(one.values[split][metric.name]) for one in self.on(split)), reverse=True
+        scores = sorted(
+            (metric.better(candidate.values[split][metric.name]) for candidate in self.on(split)),
+            reverse=True,
         )
-        return known[k - 1] if len(known) >= k else None
+        return scores[k - 1] if len(scores) >= k else None
 
     def front(self, split: str) -> list[Candidate]:
         """The candidates of a split that none other beats in every metric."""
-        there = self.on(split)
-        table = [[m.better(one.values[split][m.name]) for m in self.metrics] for one in there]
-        return [there[i] for i in pareto_front(table)] if there else []
+        measured = self.on(split)
+        table = [[m.better(candidate.values[split][m.name]) for m in self.metrics] for candidate in measured]
+        return [measured[i] for i in pareto_front(table)] if measured else []

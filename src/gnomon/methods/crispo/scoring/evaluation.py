@@ -1,8 +1,7 @@
-"""Prompts measured: every (prompt, row) pair through one pool, each prompt scored as soon as its last row is in.
+"""Evaluation of prompts on rows, racing, and paired comparison.
 
-Work side by side, stopped so that nothing that is being paid for gets lost.
-
-Finished prompts measured and compared, row by row.
+All pairs of prompt and row are asked side by side, and a prompt is scored as soon as its last row is answered. When the budget
+ends, requests under way are waited for, because they are paid for and their replies go into the cache.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gnomon.core.llm.base import LLM
@@ -33,56 +33,65 @@ from gnomon.methods.crispo.scoring.calls import Asker, Call, LLMs
 from gnomon.methods.crispo.scoring.candidates import Candidate, Measured
 from gnomon.methods.crispo.scoring.metrics import Metric, mean
 
-# Work side by side, stopped so that nothing that is being paid for gets lost.
-
 T = TypeVar("T")
 
 
 async def side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all, in their order.
+    """Run coroutines concurrently; their results in order.
 
     When one fails the others are cancelled, and its error is raised. When the budget is spent they are waited for: what is under
     way is paid for, and its answer goes into the cache; what is not yet asked is refused by the budget by itself.
     """
-    tasks = [asyncio.create_task(one) for one in work]
+    tasks = [asyncio.create_task(task) for task in work]
     waiting = set(tasks)
     try:
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
-            errors = [error for one in done if (error := one.exception()) is not None]
+            errors = [error for task in done if (error := task.exception()) is not None]
             if any(not isinstance(error, BudgetSpent) for error in errors):
                 break
     finally:
-        for one in waiting:
-            one.cancel()
+        for task in waiting:
+            task.cancel()
         if waiting:
             await asyncio.wait(waiting)
-    failed = [one for one in tasks if not one.cancelled() and one.exception() is not None]
+    failed = [task for task in tasks if not task.cancelled() and task.exception() is not None]
     if failed:
         # An error that a user must mend comes before a budget that is merely spent.
-        failed.sort(key=lambda one: isinstance(one.exception(), BudgetSpent))
+        failed.sort(key=lambda task: isinstance(task.exception(), BudgetSpent))
         failed[0].result()
-    return [one.result() for one in tasks]
+    return [task.result() for task in tasks]
 
-
-# Prompts measured: every (prompt, row) pair through one pool, each prompt scored as soon as its last row is in.
 
 RACING_SHARE = 3
 """Racing decides after one in so many rows."""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How prompts are filled, how often each row is asked, and where its answer stands."""
+
+    answer_tag: str | None = "summary"
+    """The answer stands inside this tag; None: it is the whole reply."""
+    main: str | None = None
+    """The fixed prompt before a postscript; None: candidates are whole prompts."""
+    neighbours: Neighbours | None = None
+    """Fills the example slot; None where no prompt has it."""
+    k: int = 15
+    """Key phrases, for prompts that are texts and not candidates of a search."""
+    repeat: int = 1
+    """How often each row is asked; scores are means."""
+
+
 class Evaluator:
-    """Fills prompts, asks the task model, scores.
+    """Fills prompts, asks the task model and scores its answers.
 
     Args:
-        asker: asks.
+        asker: sends the requests.
         splits: name -> rows.
         metrics: what is measured.
-        answer_tag: where the answer stands in a reply; None: the whole reply is the answer.
-        main: the fixed prompt before a postscript; None: candidates are whole prompts.
+        setup: how prompts are filled and answers read.
         slots: of the first prompt: what of a row the model is given.
-        neighbours: fills the example slot.
-        repeat: how often each row is asked; scores are means.
         rng: which rows racing asks first.
     """
 
@@ -91,35 +100,31 @@ class Evaluator:
         asker: Asker,
         splits: Mapping[str, Sequence[Example]],
         metrics: Sequence[Metric],
+        setup: Setup,
         *,
-        answer_tag: str | None,
-        main: str | None = None,
         slots: Sequence[str] = ("input",),
-        neighbours: Neighbours | None = None,
-        repeat: int = 1,
         rng: Rng | None = None,
     ) -> None:
-        self.asker, self.splits, self.metrics = asker, splits, list(metrics)
-        self.answer_tag, self.main, self.slots = answer_tag, main, list(slots)
-        self.neighbours, self.repeat, self.rng = neighbours, repeat, rng or Rng(0)
+        self.asker, self.splits, self.metrics, self.setup = asker, splits, list(metrics), setup
+        self.slots, self.rng = list(slots), rng or Rng(0)
         self.sources = {split: [row.source(slots) for row in rows] for split, rows in splits.items()}
         self._examples: dict[str, list[str]] = {}
         self.saved = 0
-        """Calls that racing spared."""
+        """Task calls that racing saved."""
 
-    def prompt(self, candidate: Candidate, split: str, place: int) -> str:
-        """What the task model is asked: the filled prompt, and behind it the postscript as it stands."""
-        template = candidate.text if self.main is None else self.main
-        filled = fill(template, self._values(template, candidate.k, split, place))
-        if self.main is None or not candidate.text:
+    def prompt(self, candidate: Candidate, split: str, index: int) -> str:
+        """The request to the task model: the filled prompt, and behind it the postscript unchanged."""
+        template = candidate.text if self.setup.main is None else self.setup.main
+        filled = fill(template, self._values(template, candidate.k, split, index))
+        if self.setup.main is None or not candidate.text:
             return filled
         return f"{filled}\n\n{candidate.text}"
 
-    def _values(self, template: str, k: int | None, split: str, place: int) -> dict[str, str]:
-        row, values = self.splits[split][place], {}
+    def _values(self, template: str, k: int | None, split: str, index: int) -> dict[str, str]:
+        row, values = self.splits[split][index], {}
         for name in slots_in(template):
             if name == EXAMPLES:
-                values[name] = self._near(split)[place]
+                values[name] = self._near(split)[index]
             elif name == KEYPHRASES:
                 assert k is not None
                 values[name] = key_phrases(row, k)
@@ -129,27 +134,27 @@ class Evaluator:
 
     def _near(self, split: str) -> list[str]:
         if split not in self._examples:
-            assert self.neighbours is not None
-            self._examples[split] = self.neighbours.texts(self.splits[split])
+            assert self.setup.neighbours is not None
+            self._examples[split] = self.setup.neighbours.texts(self.splits[split])
         return self._examples[split]
 
     async def measure(self, candidate: Candidate, split: str, *, first_draw: int = 0) -> None:
-        """Note in a candidate what it does on all rows of a split.
+        """Measure a candidate on all rows of a split and enter its scores.
 
         Args:
             candidate: the prompt.
             split: name of the rows.
-            first_draw: number of the first repeat; above 0, what was measured before counts as so many repeats.
+            first_draw: number of the first repeat; above 0, earlier scores are pooled as so many repeats.
         """
-        places = range(len(self.splits[split]))
-        said = await self._ask(candidate, split, places, first_draw)
-        found = await self._scored(said, split, places)
+        indices = range(len(self.splits[split]))
+        predictions = await self._ask(candidate, split, indices, first_draw)
+        measured = await self._scored(predictions, split, indices)
         if first_draw:
-            found = _pooled(candidate.measured[split], found, first_draw, self.repeat)
-        self._note(candidate, split, found)
+            measured = _pooled(candidate.measured[split], measured, first_draw, self.setup.repeat)
+        self._note(candidate, split, measured)
 
     async def race(self, candidate: Candidate, split: str, bar: float) -> None:
-        """Like `measure`, but drop a prompt when a random third of the rows shows that it is of no use any more.
+        """Like `measure`, but drop a prompt when a random third of the rows shows that it cannot reach `bar`.
 
         That is when the upper end of its 95% interval lies below `bar`. Rows are drawn without replacement, which the interval
         knows.
@@ -165,44 +170,48 @@ class Evaluator:
         first = max(2, rows // RACING_SHARE)
         if first >= rows:
             return await self.measure(candidate, split)
-        said = await self._ask(candidate, split, order[:first], 0)
-        found = await self._scored(said, split, order[:first])
-        scores = [metric.better(value) for value in found.scores[metric.name]]
+        predictions = await self._ask(candidate, split, order[:first], 0)
+        measured = await self._scored(predictions, split, order[:first])
+        scores = [metric.better(value) for value in measured.scores[metric.name]]
         if upper_bound(scores, rows) < bar:
-            self.saved += (rows - first) * self.repeat
-            candidate.measured[split] = Measured(found.rows, found.predictions, found.scores, complete=False)
+            self.saved += (rows - first) * self.setup.repeat
+            candidate.measured[split] = Measured(
+                measured.rows, measured.predictions, measured.scores, complete=False
+            )
             return None
-        said |= await self._ask(candidate, split, order[first:], 0)
-        return self._note(candidate, split, await self._scored(said, split, range(rows)))
+        predictions |= await self._ask(candidate, split, order[first:], 0)
+        return self._note(candidate, split, await self._scored(predictions, split, range(rows)))
 
     async def _ask(
-        self, candidate: Candidate, split: str, places: Sequence[int], first_draw: int
+        self, candidate: Candidate, split: str, indices: Sequence[int], first_draw: int
     ) -> dict[int, list[str]]:
-        """Place of a row -> a prediction per repeat."""
+        """Index of a row -> a prediction per repeat."""
         rows = self.splits[split]
-        draws = range(first_draw, first_draw + self.repeat)
-        pairs = [(place, draw) for place in places for draw in draws]
+        draws = range(first_draw, first_draw + self.setup.repeat)
+        pairs = [(index, draw) for index in indices for draw in draws]
         answers = await side_by_side(
             self._answer(
-                self.prompt(candidate, split, place),
-                f'prompt {candidate.number}, {split} row "{rows[place].id}"',
+                self.prompt(candidate, split, index),
+                f'prompt {candidate.number}, {split} row "{rows[index].id}"',
                 draw,
             )
-            for place, draw in pairs
+            for index, draw in pairs
         )
-        found: dict[int, list[str]] = {place: [] for place in places}
-        for (place, _), answer in zip(pairs, answers, strict=True):
-            found[place].append(answer)
-        return found
+        predictions: dict[int, list[str]] = {index: [] for index in indices}
+        for (index, _), answer in zip(pairs, answers, strict=True):
+            predictions[index].append(answer)
+        return predictions
 
     async def _answer(self, text: str, what: str, draw: int) -> str:
         reply = await self.asker.ask("task", text, what, draw=draw)
-        return answer_in(reply.text, self.answer_tag)
+        return answer_in(reply.text, self.setup.answer_tag)
 
-    async def _scored(self, said: Mapping[int, Sequence[str]], split: str, places: Sequence[int]) -> Measured:
-        """Predictions with their scores, away from the loop that asks."""
-        rows = [self.splits[split][place] for place in places]
-        sources = [self.sources[split][place] for place in places]
+    async def _scored(
+        self, predictions: Mapping[int, Sequence[str]], split: str, indices: Sequence[int]
+    ) -> Measured:
+        """Score predictions in a thread, so that requests go on meanwhile."""
+        rows = [self.splits[split][index] for index in indices]
+        sources = [self.sources[split][index] for index in indices]
 
         def work() -> dict[str, list[float]]:
             return {
@@ -210,8 +219,8 @@ class Evaluator:
                     mean(values)
                     for values in zip(
                         *(
-                            metric.score([said[place][draw] for place in places], rows, sources)
-                            for draw in range(self.repeat)
+                            metric.score([predictions[index][draw] for index in indices], rows, sources)
+                            for draw in range(self.setup.repeat)
                         ),
                         strict=True,
                     )
@@ -220,12 +229,12 @@ class Evaluator:
             }
 
         scores = await asyncio.to_thread(work)
-        return Measured([str(row.id) for row in rows], [said[place][0] for place in places], scores)
+        return Measured([str(row.id) for row in rows], [predictions[index][0] for index in indices], scores)
 
-    def _note(self, candidate: Candidate, split: str, found: Measured) -> None:
-        candidate.measured[split] = found
+    def _note(self, candidate: Candidate, split: str, measured: Measured) -> None:
+        candidate.measured[split] = measured
         candidate.values[split] = {
-            metric.name: metric.aggregate(found.scores[metric.name]) for metric in self.metrics
+            metric.name: metric.aggregate(measured.scores[metric.name]) for metric in self.metrics
         }
 
 
@@ -239,7 +248,7 @@ def upper_bound(scores: Sequence[float], population: int) -> float:
 
     n, centre = len(scores), mean(scores)
     variance = math.fsum((value - centre) ** 2 for value in scores) / (n - 1)
-    left = 1 - n / population
+    left = 1 - n / population  # finite population: rows are drawn without replacement
     return centre + float(t.ppf(0.975, n - 1)) * math.sqrt(left * variance / n)
 
 
@@ -257,68 +266,70 @@ def needed_slots(text: str) -> list[str]:
     return [name for name in slots_in(text) if name not in MADE]
 
 
-# Finished prompts measured and compared, row by row.
+# Finished prompts
 
 
 def evaluate(
     prompts: Sequence[str | Candidate],
     rows: Sequence[Example],
-    llm: LLM,
+    llm: LLM | LLMs,
     metrics: Sequence[Metric],
+    setup: Setup | None = None,
     *,
-    answer_tag: str | None = "summary",
-    main: str | None = None,
-    neighbours: Neighbours | None = None,
-    k: int = 15,
-    repeat: int = 1,
-    max_tokens: int = 512,
     seed: int = 0,
     calls: list[Call] | None = None,
 ) -> list[Measured]:
-    """What each prompt does on the rows, all pairs of prompt and row asked side by side.
+    """Measure prompts on rows, all pairs of prompt and row asked side by side.
 
     Args:
         prompts: texts with slots, or candidates of a search.
         rows: what to measure on.
-        llm: the task model.
+        llm: the task model; as `LLMs`, with a longest answer of its own.
         metrics: what is measured.
-        answer_tag: the answer stands inside this tag; None: it is the whole reply.
-        main: the fixed prompt, where `prompts` are postscripts.
-        neighbours: fills the example slot.
-        k: key phrases, for prompts that are texts.
-        repeat: how often each row is asked.
-        max_tokens: longest answer.
-        seed: of the search, so that what it asked is known; for endpoints that know seeds.
-        calls: every call is entered here.
+        setup: how prompts are filled and answers read; None takes the defaults.
+        seed: of the search, so that its requests are read from the cache; for endpoints that take seeds.
+        calls: every call is appended here.
 
     Raises:
         BadInput: a prompt cannot be filled from every row.
         LLMFailure: the model did not answer.
     """
+    setup = setup or Setup()
     candidates = [
-        one if isinstance(one, Candidate) else Candidate(number, one, k=k)
-        for number, one in enumerate(prompts)
+        prompt if isinstance(prompt, Candidate) else Candidate(number, prompt, k=setup.k)
+        for number, prompt in enumerate(prompts)
     ]
-    for text in {one.text for one in candidates} if main is None else {main}:
-        check_slots(text, rows, has_encoder=neighbours is not None)
-    asker = Asker(LLMs.of(llm), seed=seed, max_tokens=max_tokens)
-    evaluator = Evaluator(
-        asker,
-        {"test": rows},
-        metrics,
-        answer_tag=answer_tag,
-        main=main,
-        slots=needed_slots(candidates[0].text if main is None else main),
-        neighbours=neighbours,
-        repeat=repeat,
-    )
-    run_async(side_by_side([evaluator.measure(one, "test") for one in candidates]))
+    for text in {candidate.text for candidate in candidates} if setup.main is None else {setup.main}:
+        check_slots(text, rows, has_encoder=setup.neighbours is not None)
+    asker = Asker(llm if isinstance(llm, LLMs) else LLMs.of(llm), seed=seed)
+    slots = needed_slots(candidates[0].text if setup.main is None else setup.main)
+    evaluator = Evaluator(asker, {"test": rows}, metrics, setup, slots=slots)
+    run_async(side_by_side([evaluator.measure(candidate, "test") for candidate in candidates]))
     if calls is not None:
         calls += asker.close_step()
-    return [one.measured["test"] for one in candidates]
+    return [candidate.measured["test"] for candidate in candidates]
 
 
-def compare(one: Measured, other: Measured, metric: Metric) -> Interval:
-    """By how much `one` is better than `other`, a paired bootstrap over rows; above 0 is better whichever way the metric goes."""
-    a, b = ([metric.better(value) for value in side.scores[metric.name]] for side in (one, other))
+def compare(tuned: Measured, baseline: Measured, metric: Metric) -> Interval:
+    """Difference of two prompts' mean scores, with a paired bootstrap over rows.
+
+    Above 0 `tuned` is better, whichever way the metric goes.
+    """
+    a, b = ([metric.better(value) for value in side.scores[metric.name]] for side in (tuned, baseline))
     return paired_difference([a], [b])
+
+
+def score_table(
+    names: Sequence[str], measured: Sequence[Measured], metrics: Sequence[Metric]
+) -> list[dict[str, Any]]:
+    """A row per prompt and metric: score, and the difference from the first prompt with its interval."""
+    rows = []
+    for name, of_prompt in zip(names, measured, strict=True):
+        for metric in metrics:
+            score = metric.aggregate(of_prompt.scores[metric.name])
+            row: dict[str, Any] = {"prompt": name, "metric": metric.name, "score": score}
+            if of_prompt is not measured[0]:
+                gain = compare(of_prompt, measured[0], metric)
+                row["better than the first by"] = (gain.estimate, gain.low, gain.high)
+            rows.append(row)
+    return rows

@@ -1,7 +1,4 @@
-"""Metrics: how good predictions are, row by row. Known ones by name, a command, a Python function, or any object like `Metric`.
-
-A metric in a program of the user's own: a row per line as JSON in, a number per line out.
-"""
+"""Metrics of predictions, row by row: by name, a program of the user's own, a Python function, or a `Metric`."""
 
 from __future__ import annotations
 
@@ -11,12 +8,17 @@ import re
 import shlex
 import string
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from gnomon.core.llm.parse import choice
+from gnomon.core.metrics.rouge import rouge
+from gnomon.core.metrics.support import SupportScorer, token_support
 from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.lazy import as_function, named
 from gnomon.methods.crispo.examples.data import Example
 
 Many = Callable[[Sequence[str], Sequence[Example], Sequence[str]], Sequence[float]]
@@ -26,7 +28,7 @@ ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 PARTS = {"precision": 0, "recall": 1}
 NAMES = (*ROUGES, "em", "f1", "accuracy", "faithfulness")
 STAND_IN = "token support"
-"""What faithfulness is measured by where no checkpoint is named; reported under this name."""
+"""The measure behind `faithfulness` where no checkpoint is named; reported under this name."""
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -36,18 +38,16 @@ def mean(scores: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """How predictions are scored."""
+    """A score of predictions, with its range and direction."""
 
     name: str
-    """What reports call it."""
+    """As reports show it."""
     score_many: Many
-    """Scores of many predictions."""
     low: float = 0.0
     """The worst a score can be, or the best where lower is better."""
     high: float = 1.0
-    """The other end."""
+    """The other end of the range."""
     higher_is_better: bool = True
-    """Which way it goes."""
     is_exact: bool = False
     """Whether a row is right or wrong and nothing between: critiques then look at wrong rows."""
     aggregate: Callable[[Sequence[float]], float] = mean
@@ -65,17 +65,17 @@ class Metric:
         Raises:
             BadInput: a score is no number or out of range; the message names the row.
         """
-        found = [float(value) for value in self.score_many(predictions, rows, sources)]
-        if len(found) != len(rows):
+        scores = [float(value) for value in self.score_many(predictions, rows, sources)]
+        if len(scores) != len(rows):
             raise BadInput(
-                f'Metric "{self.name}" gave {len(found)} scores for {len(rows)} rows. It must give one each.'
+                f'Metric "{self.name}" gave {len(scores)} scores for {len(rows)} rows. It must give one each.'
             )
-        for value, row in zip(found, rows, strict=True):
+        for value, row in zip(scores, rows, strict=True):
             if not self.low - 1e-9 <= value <= self.high + 1e-9:  # false for NaN too
                 raise BadInput(
                     f'Metric "{self.name}" gave {value} for row "{row.id}"; it must be within {self.low:g} and {self.high:g}.'
                 )
-        return found
+        return scores
 
     def better(self, value: float) -> float:
         """`value` turned so that larger is better."""
@@ -156,13 +156,11 @@ def token_f1(prediction: str, reference: str) -> float:
     >>> token_f1("the cat sat", "A cat.")
     0.6666666666666666
     """
-    from collections import Counter
-
-    said, right = squad_words(prediction), squad_words(reference)
-    if not said or not right:
-        return float(said == right)
-    shared = sum((Counter(said) & Counter(right)).values())
-    return 2 * shared / (len(said) + len(right))
+    written, right = squad_words(prediction), squad_words(reference)
+    if not written or not right:
+        return float(written == right)
+    shared = sum((Counter(written) & Counter(right)).values())
+    return 2 * shared / (len(written) + len(right))
 
 
 def _each(compare: Callable[[str, str], float]) -> Many:
@@ -179,29 +177,23 @@ def _each(compare: Callable[[str, str], float]) -> Many:
 
 def _accuracy(predictions: Sequence[str], rows: Sequence[Example], _: Sequence[str]) -> list[float]:
     """Right when the prediction is, or names alone, the label of the row among all labels there are."""
-    from gnomon.core.llm.parse import choice
-
     labels = sorted({right.strip() for row in rows for right in row.references})
-    said = [choice(text, labels) for text in predictions]
+    labelled = [choice(text, labels) for text in predictions]
     return [
-        float(one is not None and one in [right.strip() for right in row.references])
-        for one, row in zip(said, rows, strict=True)
+        float(label is not None and label in [right.strip() for right in row.references])
+        for label, row in zip(labelled, rows, strict=True)
     ]
 
 
 def _rouge(
     kind: Any, column: int, workers: int, predictions: Sequence[str], rows: Sequence[Example], _: Sequence[str]
 ) -> list[float]:  # fmt: skip
-    from gnomon.core.metrics.rouge import rouge
-
-    found = rouge(predictions, [row.references for row in rows], (kind,), workers=workers)[kind]
-    return [float(value) for value in found[:, column]]
+    table = rouge(predictions, [row.references for row in rows], (kind,), workers=workers)[kind]
+    return [float(value) for value in table[:, column]]
 
 
 def _cover(kind: Any, predictions: Sequence[str], rows: Sequence[Example]) -> str:
-    """Which way key phrases should move the text: the direction of recall against precision."""
-    from gnomon.core.metrics.rouge import rouge
-
+    """Advice for the critic on key phrases: cover more where recall is lower than precision, else less."""
     table = rouge(predictions, [row.references for row in rows], (kind,))[kind].mean(0)
     precision, recall = 100 * float(table[0]), 100 * float(table[1])
     if recall < precision:
@@ -212,31 +204,26 @@ def _cover(kind: Any, predictions: Sequence[str], rows: Sequence[Example]) -> st
 
 def _faithfulness(support: str | None) -> Metric:
     if support is None:
-        from gnomon.core.metrics.support import token_support
 
         def stand_in(predictions: Sequence[str], _: Sequence[Example], sources: Sequence[str]) -> list[float]:
-            found = [token_support(text, source) for text, source in zip(predictions, sources, strict=True)]
+            scores = [token_support(text, source) for text, source in zip(predictions, sources, strict=True)]
             return [
-                0.0 if math.isnan(value) else value for value in found
+                0.0 if math.isnan(value) else value for value in scores
             ]  # what says nothing has no support
 
         return Metric(STAND_IN, stand_in)
-    from gnomon.core.metrics.support import SupportScorer
-
     scorer = SupportScorer(support)
 
     def checkpoint(predictions: Sequence[str], _: Sequence[Example], sources: Sequence[str]) -> list[float]:
-        found = scorer.score_many(predictions, sources)
-        return [0.0 if math.isnan(value) else value for value in found]
+        scores = scorer.score_many(predictions, sources)
+        return [0.0 if math.isnan(value) else value for value in scores]
 
     return Metric(scorer.name, checkpoint)
 
 
 def _from_python(name: str) -> Metric:
-    from gnomon.lazy import as_function, named
-
-    found = named(name)
-    return found if isinstance(found, Metric) else metric_of(as_function(found, name), name)
+    target = named(name)
+    return target if isinstance(target, Metric) else metric_of(as_function(target, name), name)
 
 
 def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None) -> Metric:
@@ -245,7 +232,7 @@ def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None
     Args:
         compare: gets a text, the row's output (a text or a list of texts) and the input as the model was given it. Attributes of
             the function named like fields of `Metric` set those.
-        name: what reports call it; None takes the function's name.
+        name: as reports show it; None takes the function's name.
     """
 
     def many(predictions: Sequence[str], rows: Sequence[Example], sources: Sequence[str]) -> list[float]:
@@ -254,18 +241,18 @@ def metric_of(compare: Callable[[str, Any, str], float], name: str | None = None
             for text, row, source in zip(predictions, rows, sources, strict=True)
         ]
 
-    told = {
+    attributes = {
         field: getattr(compare, field)
         for field in ("low", "high", "higher_is_better", "is_exact", "aggregate", "describe", "advise")
         if hasattr(compare, field)
     }
-    return Metric(name or str(getattr(compare, "__name__", "metric")), many, **told)
+    return Metric(name or str(getattr(compare, "__name__", "metric")), many, **attributes)
 
 
-# A metric in a program of the user's own: a row per line as JSON in, a number per line out.
+# Programs
 
 TIMEOUT_S = 600.0
-"""Longest time for one prompt's predictions."""
+"""Longest run of the program for one prompt's predictions, in seconds."""
 
 
 def run_command(
@@ -299,12 +286,12 @@ def run_command(
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise BadInput(f'Metric "command:{command}" ended with code {done.returncode}: {last}')
-    said = done.stdout.split()
-    if len(said) != len(rows):
+    numbers = done.stdout.split()
+    if len(numbers) != len(rows):
         raise BadInput(
-            f'Metric "command:{command}" wrote {len(said)} numbers for {len(rows)} rows. It must write one each.'
+            f'Metric "command:{command}" wrote {len(numbers)} numbers for {len(rows)} rows. It must write one each.'
         )
-    return [_number(command, word, row) for word, row in zip(said, rows, strict=True)]
+    return [_number(command, word, row) for word, row in zip(numbers, rows, strict=True)]
 
 
 def _number(command: str, word: str, row: Example) -> float:

@@ -1,4 +1,4 @@
-"""New prompts: critiques, proposals, the loop and what it leaves behind."""
+"""The search: critiques, proposals, the loop and its files."""
 
 from gnomon.lazy import exports
 
@@ -11,7 +11,7 @@ __getattr__, __dir__ = exports(
         "nearest_text": "proposals",
         "BEST": "store",
         "Store": "store",
-        "Told": "store",
+        "SavedSearch": "store",
         "dspy": "store",
         "promptfoo": "store",
         "read_prompt": "store",

@@ -1,8 +1,7 @@
-"""Critiques: which examples a critic sees, what it is asked, what is read from its answer.
+"""Critiques of prompts: the examples shown to the critic, its request and its answer.
 
-What critic and optimiser are asked, written from template files.
-
-Text of others goes in as values and is never read as a template.
+Requests to critic and optimiser are written from the templates in `prompts/`. Prompts, rows and critiques go in as values and are
+never read as templates.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from gnomon.methods.crispo.scoring.calls import Asker, token_counter
 from gnomon.methods.crispo.scoring.candidates import Candidate
 from gnomon.methods.crispo.scoring.metrics import Metric
 
-# What critic and optimiser are asked, written from template files.
+# Templates
 
 FOLDER = room_file(__name__, "prompts")
 
@@ -53,14 +52,14 @@ def _template(where: str) -> Template:
 
 
 def write(template: str | Path, values: Mapping[str, Any]) -> str:
-    """The text that a template makes of values.
+    """Fill a template.
 
     Args:
         template: a name in the folder `prompts`, or a file of the user's own.
-        values: what it may speak of.
+        values: its variables.
 
     Raises:
-        BadInput: the file cannot be read, or speaks of something that there is not.
+        BadInput: the file cannot be read, or names a variable that there is not.
     """
     try:
         return _template(str(template)).render(values).strip() + "\n"
@@ -68,7 +67,7 @@ def write(template: str | Path, values: Mapping[str, Any]) -> str:
         raise BadInput(f"Template {template}: {error}. It may use {', '.join(sorted(values))}.") from None
 
 
-# Critiques: which examples a critic sees, what it is asked, what is read from its answer.
+# The critic
 
 log = logging.getLogger(__name__)
 
@@ -77,23 +76,24 @@ Pick = Literal["auto", "random", "lowest"]
 
 @dataclass(frozen=True)
 class Critic:
-    """Writes critiques of prompts from what was written with them on train.
+    """Critiques of prompts, from their predictions on train.
 
     A critic of a postscript never sees references: it compares predictions with inputs.
+
+    Source: the paper's critique-suggestion step; for postscripts, its automatic suffix tuning.
     """
 
     asker: Asker
-    """Asks."""
     train: Sequence[Example]
     """Rows of train."""
     sources: Sequence[str]
-    """Their inputs as the model was given them."""
+    """Inputs of train as the task model reads them."""
     metrics: Sequence[Metric]
     """The first one picks examples; all may advise."""
     rng: Rng
-    """Which examples are shown."""
+    """Draws the examples."""
     examples: int = 10
-    """How many."""
+    """Most examples in a request."""
     pick: Pick = "auto"
     """`random`; `lowest`: the lowest scores first, right rows never; auto: lowest where rows are right or wrong, else random."""
     main: str | None = None
@@ -104,7 +104,7 @@ class Critic:
     """Longest request; examples are left out until it fits. None: what the model can hold, where that is known."""
 
     def chosen(self, candidate: Candidate) -> list[int]:
-        """Places of the rows that the critic is shown; none when there is nothing wrong to look at."""
+        """Indices of the rows that the critic is shown; none when every row is right."""
         draw = self.rng.child("critique", candidate.number).python()
         count = min(self.examples, len(self.train))
         metric = self.metrics[0]
@@ -114,16 +114,16 @@ class Critic:
         scores = [metric.better(value) for value in candidate.measured["train"].scores[metric.name]]
         perfect = metric.better(metric.high if metric.higher_is_better else metric.low)
         order = draw.sample(range(len(scores)), len(scores))  # rows that tie come in any order
-        return [place for place in sorted(order, key=lambda i: scores[i]) if scores[place] < perfect][:count]
+        return [index for index in sorted(order, key=lambda i: scores[i]) if scores[index] < perfect][:count]
 
-    def question(self, candidate: Candidate, places: Sequence[int]) -> str:
-        """What the critic is asked about these rows."""
+    def question(self, candidate: Candidate, indices: Sequence[int]) -> str:
+        """The request about these rows."""
         predictions = candidate.measured["train"].predictions
         examples: list[dict[str, Any]] = []
-        for place in places:
-            one = {"input": self.sources[place], "prediction": predictions[place]}
+        for index in indices:
+            example = {"input": self.sources[index], "prediction": predictions[index]}
             examples.append(
-                one if self.main is not None else one | {"references": self.train[place].references}
+                example if self.main is not None else example | {"references": self.train[index].references}
             )
         notes = [
             metric.advise(predictions, self.train) for metric in self.metrics if metric.advise is not None
@@ -132,21 +132,21 @@ class Critic:
         return write(self.template or ("critic" if self.main is None else "suffix_critic"), values)
 
     async def critique(self, candidate: Candidate) -> str | None:
-        """What the critic says of a candidate; None when it says nothing or has nothing to look at.
+        """Ask for a critique of a candidate; None when the critic refuses, writes nothing, or every row is right.
 
         Without the tag the whole answer is the critique.
         """
-        places = self.chosen(candidate)
-        if not places:
+        indices = self.chosen(candidate)
+        if not indices:
             return None
         count, room = token_counter(self.asker.llms.critic)
-        limit = self.context_tokens or (None if room is None else room - self.asker.meta_tokens)
-        text = self.question(candidate, places)
-        while limit is not None and count(text) > limit and len(places) > 1:
-            places = places[:-1]
-            text = self.question(candidate, places)
-        if len(places) < min(self.examples, len(self.train)) and limit is not None:
-            log.info("prompt %d: the critic is shown %d examples.", candidate.number, len(places))
+        limit = self.context_tokens or (None if room is None else room - self.asker.llms.decoding.meta_tokens)
+        text = self.question(candidate, indices)
+        while limit is not None and count(text) > limit and len(indices) > 1:
+            indices = indices[:-1]
+            text = self.question(candidate, indices)
+        if len(indices) < min(self.examples, len(self.train)) and limit is not None:
+            log.info("prompt %d: the critic is shown %d examples.", candidate.number, len(indices))
         reply = await self.asker.ask("critic", text, f"critique of prompt {candidate.number}")
         if reply.finish == "refusal":
             log.warning("prompt %d: the critic refused.", candidate.number)

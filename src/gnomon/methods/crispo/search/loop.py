@@ -1,6 +1,6 @@
 """The loop of a search: propose, measure on train, criticise, measure on dev, choose.
 
-The two searches: for a whole prompt, and for a postscript behind a finished one.
+`optimize` searches for a whole prompt, `tune_suffix` for a postscript behind a finished one.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.examples.data import KEYPHRASES, Example, repair, slots_in
-from gnomon.methods.crispo.examples.neighbours import Neighbours
 from gnomon.methods.crispo.scoring.calls import Asker, LLMs
 from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step, best_of
 from gnomon.methods.crispo.scoring.evaluation import Evaluator, needed_slots, side_by_side
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Search:
-    """One search under way; arguments are those of `optimize`."""
+    """A search: propose, measure, criticise, choose. Arguments are those of `optimize`."""
 
     def __init__(
         self,
@@ -39,23 +38,13 @@ class Search:
         metrics: Sequence[Metric],
         cfg: SearchConfig,
         rng: Rng,
-        neighbours: Neighbours | None,
         on_step: OnStep | None,
     ) -> None:
-        slots = check_task(task, train, dev, metrics, cfg, neighbours is not None)
+        slots = check_task(task, train, dev, metrics, cfg)
         self.task, self.cfg, self.asker, self.on_step = task, cfg, asker, on_step
         self.history = History(metrics, policy=cfg.select, eps=cfg.eps, weights=cfg.weights)
-        self.evaluator = Evaluator(
-            asker,
-            {"train": train, "dev": dev},
-            metrics,
-            answer_tag=task.answer_tag,
-            main=task.main,
-            slots=slots,
-            neighbours=neighbours,
-            repeat=cfg.repeat,
-            rng=rng,
-        )
+        splits = {"train": train, "dev": dev}
+        self.evaluator = Evaluator(asker, splits, metrics, task.setup(cfg.repeat), slots=slots, rng=rng)
         sources = self.evaluator.sources["train"]
         self.critic = Critic(
             asker,
@@ -95,15 +84,15 @@ class Search:
 
     async def run(self) -> Result:
         """The whole search."""
-        given = [self.history.add(one) for one in self._given()]
-        await self._try(given)
-        await self._on_dev(given, must=True)
-        self._end(Step(0, [one.number for one in given]))
+        first = [self.history.add(candidate) for candidate in self._given()]
+        await self._try(first)
+        await self._on_dev(first, must=True)
+        self._end(Step(0, [candidate.number for candidate in first]))
         steps = 0 if self.cfg.arm == "plain" else self.cfg.steps
         for number in range(1, steps + 1):
             step = Step(number)
-            new = [self.history.add(one) for one in await self._propose(step)]
-            step.new = [one.number for one in new]
+            new = [self.history.add(candidate) for candidate in await self._propose(step)]
+            step.new = [candidate.number for candidate in new]
             await self._try(new)
             if number % self.dev_every == 0 or number == steps:
                 await self._on_dev([*new, self.history.best("train")])
@@ -114,22 +103,22 @@ class Search:
         return Result(best, self.history, self.history.front("dev"), self.asker.calls, saved)
 
     def _given(self) -> list[Candidate]:
-        """The prompts to begin with, mended where they lack something."""
-        found: list[Candidate] = []
+        """The first prompts, with what they lack added."""
+        candidates: list[Candidate] = []
         for text in self.task.prompts:
             repairs: tuple[str, ...] = ()
             if self.task.main is None:
                 text, repairs = repair(text, needed_slots(self.task.filled), self.task.answer_tag)
             has_k = KEYPHRASES in slots_in(self.task.main if self.task.main is not None else text)
-            if all(one.text != text for one in found):
-                found.append(Candidate(-1, text, k=self.cfg.k if has_k else None, repairs=repairs))
-        return found
+            if all(candidate.text != text for candidate in candidates):
+                candidates.append(Candidate(-1, text, k=self.cfg.k if has_k else None, repairs=repairs))
+        return candidates
 
     async def _propose(self, step: Step) -> list[Candidate]:
         """New prompts of a step, few or none where the optimiser writes nothing of use.
 
-        Proposals are asked for side by side and read in their order. When all of a step were refused, one more round is asked,
-        with other examples.
+        Proposals are requested side by side and read in their order. When all of a step were refused, one more round follows, with
+        other examples.
         """
         taken: list[Candidate] = []
         refused: Counter[str] = Counter()
@@ -139,36 +128,36 @@ class Search:
         if not taken:
             await self._round(wanted, step, taken, refused)
         if not taken:
-            log.warning("step %d: no proposal could be used (%s).", step.step, _told(refused))
+            log.warning("step %d: no proposal could be used (%s).", step.step, _listed(refused))
         step.rejected = dict(sorted(refused.items()))
         return taken
 
     async def _round(self, count: int, step: Step, taken: list[Candidate], refused: Counter[str]) -> None:
         numbers = range(self.attempts, self.attempts + count)
         self.attempts += count
-        step.asked += count
-        asked = [self.optimizer.question(self.history, number) for number in numbers]
+        step.proposals += count
+        questions = [self.optimizer.question(self.history, number) for number in numbers]
         what = f"step {step.step}, proposal"
         replies = await side_by_side(
             self.asker.ask("optimizer", text, f"{what} {number}", draw=number)
-            for number, (text, _) in zip(numbers, asked, strict=True)
+            for number, (text, _) in zip(numbers, questions, strict=True)
         )
-        for number, (_, shown), reply in zip(numbers, asked, replies, strict=True):
+        for number, (_, shown), reply in zip(numbers, questions, replies, strict=True):
             if reply.finish == "refusal":
                 refused["refused by the model"] += 1
                 continue
-            found = self.optimizer.read(reply.text, self.history, taken, shown, number)
-            if isinstance(found, str):
-                refused[found] += 1
+            proposal = self.optimizer.read(reply.text, self.history, taken, shown, number)
+            if isinstance(proposal, str):
+                refused[proposal] += 1
             else:
-                found.step = step.step
-                taken.append(found)
+                proposal.step = step.step
+                taken.append(proposal)
 
     async def _try(self, new: Sequence[Candidate]) -> None:
         """Measure prompts on train, all at once; each is criticised as soon as its last row is in."""
         bar = self.history.bar("train", self.cfg.top_k) if self.cfg.racing else None
 
-        async def one(candidate: Candidate) -> None:
+        async def try_candidate(candidate: Candidate) -> None:
             if bar is not None:
                 await self.evaluator.race(candidate, "train", bar)
             else:
@@ -176,28 +165,34 @@ class Search:
             if self.cfg.arm == "crispo" and self.cfg.steps and not candidate.is_racing_loss:
                 candidate.critique = await self.critic.critique(candidate)
 
-        await side_by_side([one(candidate) for candidate in new])
+        await side_by_side([try_candidate(candidate) for candidate in new])
 
     async def _on_dev(self, candidates: Sequence[Candidate], *, must: bool = False) -> None:
         metric, floor = self.history.metrics[0], self.cfg.dev_floor
         waiting = {
-            one.number: one
-            for one in candidates
-            if "dev" not in one.measured
-            and not one.is_racing_loss
-            and (must or floor is None or one.values["train"][metric.name] >= floor)
+            candidate.number: candidate
+            for candidate in candidates
+            if "dev" not in candidate.measured
+            and not candidate.is_racing_loss
+            and (must or floor is None or candidate.values["train"][metric.name] >= floor)
         }
-        await side_by_side([self.evaluator.measure(one, "dev") for one in waiting.values()])
+        await side_by_side([self.evaluator.measure(candidate, "dev") for candidate in waiting.values()])
 
     async def _choose(self) -> Candidate:
         """The best prompt on dev, after the best few were measured there once more."""
         few = self.history.ranked("dev")[::-1][: self.cfg.recheck]
         if len(few) < 2:
             return self.history.best("dev")
-        await side_by_side([self.evaluator.measure(one, "dev", first_draw=self.cfg.repeat) for one in few])
-        there, numbers = self.history.on("dev"), {one.number for one in few}
+        await side_by_side(
+            [self.evaluator.measure(candidate, "dev", first_draw=self.cfg.repeat) for candidate in few]
+        )
+        measured, numbers = self.history.on("dev"), {candidate.number for candidate in few}
         keys = self.history.keys("dev")
-        left = [(key, one) for key, one in zip(keys, there, strict=True) if one.number in numbers]
+        left = [
+            (key, candidate)
+            for key, candidate in zip(keys, measured, strict=True)
+            if candidate.number in numbers
+        ]
         return left[best_of([key for key, _ in left])][1]
 
     def _end(self, step: Step) -> None:
@@ -212,11 +207,11 @@ class Search:
             self.on_step(step, self.history, self.asker.calls)
 
 
-def _told(counts: Counter[str]) -> str:
+def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none came"
 
 
-# The two searches: for a whole prompt, and for a postscript behind a finished one.
+# The two searches
 
 
 def optimize(
@@ -228,54 +223,31 @@ def optimize(
     cfg: SearchConfig | None = None,
     *,
     rng: Rng | None = None,
-    max_tokens: int = 512,
-    meta_tokens: int = 1024,
-    temperature: float = 1.0,
-    neighbours: Neighbours | None = None,
     on_step: OnStep | None = None,
 ) -> Result:
     """Search for a better prompt, or with `task.main` for a postscript.
 
-    Every choice is a function of `rng` and every answer of its request and draw: with models that remember what they said (see
-    `gnomon.core.llm.connect`), a search that was stopped repeats itself without paying and goes on where it was.
+    Every choice is a function of `rng` and every answer of its request and draw: with models whose replies are kept (see
+    `gnomon.core.llm.asking`), a search that was stopped repeats itself without paying and goes on where it was.
 
     Args:
         task: prompts to begin with, and what they are for.
         train: rows that prompts are scored and criticised on.
         dev: rows that the result is chosen by; none of them is ever shown to critic or optimiser.
-        llms: the three models.
+        llms: the three models, and how long their answers may be.
         metrics: what is measured; several are weighed by `cfg.select`.
         cfg: how to search; None takes the paper's numbers.
         rng: every random choice.
-        max_tokens: longest answer to the task.
-        meta_tokens: longest critique or proposal.
-        temperature: of critic and optimiser.
-        neighbours: fills the example slot.
-        on_step: told of every step.
+        on_step: called after every step.
 
     Raises:
         BadInput: rows or prompts cannot be used; the message names the row.
         LLMFailure: a model did not answer.
         BudgetSpent: the budget ended; what was answered is in the cache.
     """
-    search = Search(
-        task,
-        train,
-        dev,
-        Asker(
-            llms,
-            seed=(rng or Rng(0)).seed,
-            max_tokens=max_tokens,
-            meta_tokens=meta_tokens,
-            temperature=temperature,
-        ),
-        metrics,
-        cfg or SearchConfig(),
-        rng or Rng(0),
-        neighbours,
-        on_step,
-    )
-    return run_async(search.run())
+    rng = rng or Rng(0)
+    asker = Asker(llms, seed=rng.seed)
+    return run_async(Search(task, train, dev, asker, metrics, cfg or SearchConfig(), rng, on_step).run())
 
 
 def tune_suffix(
@@ -286,13 +258,10 @@ def tune_suffix(
     metrics: Sequence[Metric],
     cfg: SearchConfig | None = None,
     *,
-    postscripts: Sequence[str] | None = None,
-    answer_tag: str | None = "summary",
-    critic: str | Path | None = None,
-    optimizer: str | Path | None = None,
+    task: Task | None = None,
     **more: Any,
 ) -> Result:
-    """Search for a postscript behind a finished prompt: automatic suffix tuning.
+    """Search for a postscript behind a finished prompt.
 
     The empty postscript is always the first candidate, so that "none" can win.
 
@@ -303,12 +272,11 @@ def tune_suffix(
         llms: as in `optimize`.
         metrics: the metric to keep, then those to raise.
         cfg: how to search.
-        postscripts: to begin with; None takes a plain request to stay faithful.
-        answer_tag: as in `Task`.
-        critic: as in `Task`.
-        optimizer: as in `Task`.
-        **more: as in `optimize`.
+        task: postscripts to begin with, the answer's tag and templates; None: a plain request to stay faithful.
+        **more: `rng` and `on_step`, as in `optimize`.
+
+    Source: the paper's automatic suffix tuning (AST).
     """
-    first = list(postscripts) if postscripts is not None else [POSTSCRIPT]
-    task = Task(["", *(text for text in first if text)], answer_tag, main, critic, optimizer)
+    task = task or Task([POSTSCRIPT])
+    task = replace(task, prompts=["", *filter(None, task.prompts)], main=main)
     return optimize(task, train, dev, llms, metrics, cfg, **more)

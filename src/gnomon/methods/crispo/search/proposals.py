@@ -1,4 +1,4 @@
-"""New prompts: what the optimiser is shown, and what becomes of its answer: a prompt, a mended prompt, or a reason to refuse it."""
+"""Proposals of new prompts: the optimiser's request, and the prompt in its answer or the reason to refuse it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TRIMMED = (1500, 500, 150)
 
 @dataclass(frozen=True)
 class Shown:
-    """A prompt as the optimiser sees it."""
+    """A prompt in the optimiser's request."""
 
     number: int
     text: str
@@ -48,32 +48,34 @@ class Shown:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Asks for new prompts and reads them."""
+    """Requests for new prompts, and the reading of answers.
+
+    Source: the paper's receptive optimizer; the arm `opro` is its baseline.
+    """
 
     asker: Asker
-    """Asks."""
     train: Sequence[Example]
-    """Rows of train, for examples and to tell copies."""
+    """Rows of train: examples come from here, and copies of their references are detected."""
     sources: Sequence[str]
-    """Their inputs as the model is given them."""
+    """Inputs of train as the task model reads them."""
     rng: Rng
-    """Every choice."""
+    """Every random choice."""
     needed: Sequence[str]
     """Slots that a prompt must have."""
     optional: Sequence[str] = ()
     """Slots that it may have besides."""
     answer_tag: str | None = "summary"
-    """Where the answer is to stand."""
+    """The answer stands inside this tag; None: it is the whole reply."""
     arm: Arm = "crispo"
     """`crispo` shows critiques and asks for thought; `opro` shows scores alone."""
     critiques: Literal["own", "shuffled"] = "own"
     """`shuffled`: each prompt is shown with the critique of another one, as a control."""
     top_k: int = 20
-    """Most prompts shown."""
+    """Most prompts in a request."""
     few_shot: int = 2
-    """Pairs shown."""
+    """Pairs of input and output in a request."""
     examples_by: ExamplesBy = "random"
-    """Which pairs."""
+    """Choice of the pairs, see `SearchConfig`."""
     main: str | None = None
     """The fixed prompt, where postscripts are tuned."""
     first_k: int = 15
@@ -88,26 +90,26 @@ class Optimizer:
     def shown(self, history: History, attempt: int) -> list[Shown]:
         """The best prompts so far, worst first, each with its score and critique."""
         best = history.ranked("train")[-self.top_k :]
-        critiques = [one.critique for one in best]
+        critiques = [candidate.critique for candidate in best]
         if self.arm == "opro":
             critiques = [None] * len(best)
         elif self.critiques == "shuffled":
             critiques = _deranged(critiques, self.rng.child("shuffled", attempt))
         return [
-            Shown(one.number, one.text, self._score(one, history), critique)
-            for one, critique in zip(best, critiques, strict=True)
+            Shown(candidate.number, candidate.text, self._score(candidate, history), critique)
+            for candidate, critique in zip(best, critiques, strict=True)
         ]
 
-    def _score(self, one: Candidate, history: History) -> str:
-        scores = one.measured["train"].scores
+    def _score(self, candidate: Candidate, history: History) -> str:
+        scores = candidate.measured["train"].scores
         if self.arm == "opro" and len(history.metrics) == 1 and history.metrics[0].describe is None:
             (metric,) = history.metrics
             return str(round(metric.percent(metric.aggregate(scores[metric.name]))))
-        told = [(metric.name, metric.shown(scores[metric.name])) for metric in history.metrics]
-        return told[0][1] if len(told) == 1 else ", ".join(f"{name} {text}" for name, text in told)
+        shown = [(metric.name, metric.shown(scores[metric.name])) for metric in history.metrics]
+        return shown[0][1] if len(shown) == 1 else ", ".join(f"{name} {text}" for name, text in shown)
 
     def few_shots(self, history: History, attempt: int) -> list[int]:
-        """Places of the pairs that one attempt is shown: any, or some of those on which prompts do worst.
+        """Indices of the pairs in one attempt: any, or some of those on which prompts do worst.
 
         `current_lowest` goes by the newest prompts, `accumulated_lowest` by all of them; so that attempts differ, the pairs are
         drawn from three times as many.
@@ -116,19 +118,21 @@ class Optimizer:
         count = min(self.few_shot, len(self.train))
         if self.examples_by == "random":
             return draw.sample(range(len(self.train)), count)
-        there = history.on("train")
+        measured = history.on("train")
         if self.examples_by == "current_lowest":
-            there = [one for one in there if one.step == there[-1].step]
+            measured = [candidate for candidate in measured if candidate.step == measured[-1].step]
         metric = history.metrics[0]
         hardness = [
-            mean([metric.better(one.measured["train"].scores[metric.name][i]) for one in there])
+            mean(
+                [metric.better(candidate.measured["train"].scores[metric.name][i]) for candidate in measured]
+            )
             for i in range(len(self.train))
         ]
         hardest = sorted(range(len(self.train)), key=lambda i: (hardness[i], i))[: 3 * count]
         return draw.sample(hardest, count)
 
     def question(self, history: History, attempt: int) -> tuple[str, tuple[int, ...]]:
-        """What one attempt asks, and the numbers of the prompts in it.
+        """The request of one attempt, and the numbers of the prompts in it.
 
         Where it is too long for the model the worst prompts are left out first, then critiques are cut.
         """
@@ -138,10 +142,10 @@ class Optimizer:
             for i in self.few_shots(history, attempt)
         ]
         count, room = token_counter(self.asker.llms.optimizer)
-        limit = self.context_tokens or (None if room is None else room - self.asker.meta_tokens)
+        limit = self.context_tokens or (None if room is None else room - self.asker.llms.decoding.meta_tokens)
         text = self._written(shown, pairs)
         if limit is None or count(text) <= limit:
-            return text, tuple(one.number for one in shown)
+            return text, tuple(prompt.number for prompt in shown)
         before = len(shown)
         while len(shown) > 1 and count(text) > limit:
             shown = shown[1:]
@@ -150,11 +154,13 @@ class Optimizer:
         for length in TRIMMED:
             if count(text) <= limit:
                 break
-            shown = [replace(one, critique=one.critique and one.critique[:length]) for one in shown]
+            shown = [
+                replace(prompt, critique=prompt.critique and prompt.critique[:length]) for prompt in shown
+            ]
             text, note = self._written(shown, pairs), f", critiques cut to {length} characters"
         kept = f"{len(shown)} of {before} prompts are shown{note}"
         log.info("attempt %d: too long for %d tokens; %s.", attempt, limit, kept)
-        return text, tuple(one.number for one in shown)
+        return text, tuple(prompt.number for prompt in shown)
 
     def _written(self, shown: Sequence[Shown], pairs: Sequence[dict[str, str]]) -> str:
         values: dict[str, Any] = {
@@ -175,21 +181,21 @@ class Optimizer:
     def read(
         self, text: str, history: History, batch: Sequence[Candidate], shown: Sequence[int], attempt: int
     ) -> Candidate | str:
-        """The prompt in an answer, or the reason why there is none that can be used.
+        """Read the new prompt from an answer, or the reason to refuse it.
 
         Args:
             text: the answer.
             history: prompts that were tried.
-            batch: prompts of this step that were taken already.
-            shown: numbers of the prompts that the author saw.
+            batch: prompts of this step that were accepted already.
+            shown: numbers of the prompts in the request.
             attempt: number of the attempt.
         """
-        found = last_tagged(text, "instruction")
-        if found is None:
+        prompt = last_tagged(text, "instruction")
+        if prompt is None:
             return "unclosed tag" if "<instruction>" in text else "no tag"
-        if not found:
+        if not prompt:
             return "empty"
-        names = slots_in(found)
+        names = slots_in(prompt)
         repairs: tuple[str, ...] = ()
         if self.main is not None:
             if names:
@@ -197,21 +203,21 @@ class Optimizer:
         else:
             if any(name not in (*self.needed, *self.optional) for name in names):
                 return "unknown slot"
-            found, repairs = repair(found, self.needed, self.answer_tag)
-        parent = nearest_text(found, [history.candidates[number] for number in shown])
-        k = self._next_k(text, found, parent, attempt)
-        if history.knows(found, k):
+            prompt, repairs = repair(prompt, self.needed, self.answer_tag)
+        parent = nearest_text(prompt, [history.candidates[number] for number in shown])
+        k = self._next_k(text, prompt, parent, attempt)
+        if history.knows(prompt, k):
             return "tried before"
-        if any(one.text == found and one.k == k for one in batch):
+        if any(candidate.text == prompt and candidate.k == k for candidate in batch):
             return "twice in one step"
-        copies = tuple(copied(found, self.train))
+        copies = tuple(copied(prompt, self.train))
         if copies and self.forbid_copies:
             return "copies a reference"
         number = parent.number if parent else None
-        return Candidate(-1, found, k=k, parent=number, shown=tuple(shown), repairs=repairs, copies=copies)
+        return Candidate(-1, prompt, k=k, parent=number, shown=tuple(shown), repairs=repairs, copies=copies)
 
-    def _next_k(self, text: str, found: str, parent: Candidate | None, attempt: int) -> int | None:
-        if KEYPHRASES not in slots_in(self.main if self.main is not None else found):
+    def _next_k(self, text: str, prompt: str, parent: Candidate | None, attempt: int) -> int | None:
+        if KEYPHRASES not in slots_in(self.main if self.main is not None else prompt):
             return None
         if self.main is not None:
             return parent.k if parent else None
@@ -225,22 +231,24 @@ def nearest_text(text: str, candidates: Sequence[Candidate]) -> Candidate | None
     from rapidfuzz.distance import Levenshtein
 
     return min(
-        reversed(candidates), key=lambda one: Levenshtein.normalized_distance(text, one.text), default=None
+        reversed(candidates),
+        key=lambda candidate: Levenshtein.normalized_distance(text, candidate.text),
+        default=None,
     )
 
 
 def optional_slots(text: str) -> list[str]:
-    """The slots that hold something made, which a prompt may do without."""
+    """Slots for examples and key phrases, which a prompt may do without."""
     return [name for name in slots_in(text) if name in MADE]
 
 
 def _deranged(critiques: list[str | None], rng: Rng) -> list[str | None]:
-    """Every critique at another place than its own, where there are two or more."""
+    """Critiques moved so that none keeps its own index; a single one is dropped."""
     if len(critiques) < 2:
         return [None] * len(critiques)
     draw = rng.python()
     order = draw.sample(range(len(critiques)), len(critiques))
     moved: list[str | None] = [None] * len(critiques)
-    for i, place in enumerate(order):  # along one cycle, so that none keeps its own
-        moved[place] = critiques[order[i - 1]]
+    for i, index in enumerate(order):  # along one cycle, so that none keeps its own
+        moved[index] = critiques[order[i - 1]]
     return moved

@@ -1,6 +1,6 @@
-"""What a search leaves in its folder, written anew after every step, so that a killed one can be looked at too.
+"""Files of a search, and its best prompt in the formats of other tools.
 
-A found prompt in the forms that other tools read: plain text, promptfoo's and DSPy's JSON.
+The files are written after every step, so that a search that was killed can be shown too.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ BEST, SUFFIX = "best_prompt.txt", "best_suffix.txt"
 class Store:
     """The files of one search.
 
-    `history.jsonl` has a line per prompt, `calls.jsonl` one per request, `scores/STEP-PROMPT-SPLIT.parquet` what each prompt did on
-    each row; `best_prompt.txt` holds the best prompt so far, byte for byte, and `search.json` the rest.
+    `history.jsonl` has a line per prompt, `calls.jsonl` one per request, `scores/STEP-PROMPT-SPLIT.parquet` predictions and scores
+    of a prompt on each row; `best_prompt.txt` holds the best prompt so far, byte for byte, and `search.json` the rest.
     """
 
     folder: Path
-    """Where they are."""
     main: str | None = None
     """The fixed prompt, where postscripts are tuned."""
     answer_tag: str | None = None
-    """The tag of answers."""
+    """The answer stands inside this tag; None: it is the whole reply."""
     is_simulated: bool = False
-    """Whether a simulator answered."""
+    """Whether a model was simulated."""
     _calls: int = 0
     _scores: dict[tuple[int, str], Measured] = field(default_factory=dict)
 
     def save(self, history: History, calls: Sequence[Call], best: Candidate) -> None:
         """Write everything that is new."""
         scores = self.folder / "scores"
-        for one in history.candidates:
-            for split, found in one.measured.items():
-                if self._scores.get((one.number, split)) is not found:
+        for candidate in history.candidates:
+            for split, measured in candidate.measured.items():
+                if self._scores.get((candidate.number, split)) is not measured:
                     records.write(
-                        scores / f"{one.step:03d}-{one.number:04d}-{split}.parquet", score_rows(found)
+                        scores / f"{candidate.step:03d}-{candidate.number:04d}-{split}.parquet",
+                        score_rows(measured),
                     )
-                    self._scores[one.number, split] = found
+                    self._scores[candidate.number, split] = measured
         with (self.folder / CALLS).open("a" if self._calls else "w", encoding="utf-8") as file:
             file.writelines(records.to_line(call.row()) for call in calls[self._calls :])
         self._calls = len(calls)
-        records.write(self.folder / HISTORY, [one.row() for one in history.candidates])
+        records.write(self.folder / HISTORY, [candidate.row() for candidate in history.candidates])
         write_text(self.folder / BEST, whole(self.main, best.text))
         if self.main is not None:
             write_text(self.folder / SUFFIX, best.text)
-        write_json(self.folder / SEARCH, self._told(history, best))
+        write_json(self.folder / SEARCH, self._search(history, best))
 
-    def _told(self, history: History, best: Candidate) -> dict[str, Any]:
+    def _search(self, history: History, best: Candidate) -> dict[str, Any]:
         return {
             "metrics": [
                 {
@@ -78,14 +78,14 @@ class Store:
             "simulated": self.is_simulated,
             "best": best.number,
             "k": best.k,
-            "front": [one.number for one in history.front("dev")],
+            "front": [candidate.number for candidate in history.front("dev")],
             "steps": [_step(step) for step in history.steps],
         }
 
 
 @dataclass(frozen=True)
-class Told:
-    """A search as its folder tells it."""
+class SavedSearch:
+    """A search read back from its folder."""
 
     prompts: list[dict[str, Any]]
     """Lines of `history.jsonl`."""
@@ -93,7 +93,7 @@ class Told:
     """`search.json`."""
 
     @classmethod
-    def read(cls, folder: Path) -> Told:
+    def read(cls, folder: Path) -> SavedSearch:
         """The search in a run folder, finished or not.
 
         Raises:
@@ -115,15 +115,15 @@ class Told:
     @property
     def best(self) -> dict[str, Any]:
         """The best prompt's line."""
-        found: dict[str, Any] = self.prompts[self.search["best"]]
-        return found
+        row: dict[str, Any] = self.prompts[self.search["best"]]
+        return row
 
 
-def score_rows(found: Measured) -> list[dict[str, Any]]:
+def score_rows(measured: Measured) -> list[dict[str, Any]]:
     """One row per example: its name, the prediction, a column per metric."""
     return [
-        {"id": name, "prediction": text, **{metric: values[i] for metric, values in found.scores.items()}}
-        for i, (name, text) in enumerate(zip(found.rows, found.predictions, strict=True))
+        {"id": name, "prediction": text, **{metric: values[i] for metric, values in measured.scores.items()}}
+        for i, (name, text) in enumerate(zip(measured.rows, measured.predictions, strict=True))
     ]
 
 
@@ -136,14 +136,13 @@ def whole(main: str | None, text: str) -> str:
 
 @dataclass(frozen=True)
 class Finished:
-    """A prompt that is ready for use."""
+    """A prompt from a file or from the folder of a search."""
 
     name: str
-    """Where it comes from."""
+    """Its path."""
     text: str
-    """The prompt."""
     k: int | None = None
-    """Its key phrases, where a search chose their number."""
+    """Number of key phrases; None where no search chose one."""
 
 
 def read_prompt(path: Path) -> Finished:
@@ -154,7 +153,7 @@ def read_prompt(path: Path) -> Finished:
     """
     file, k = path, None
     if path.is_dir():
-        k = Told.read(path).search["k"]
+        k = SavedSearch.read(path).search["k"]
         file = path / BEST
     try:
         text = file.read_bytes().decode("utf-8")
@@ -169,7 +168,7 @@ def _step(step: Step) -> dict[str, Any]:
     return {
         "step": step.step,
         "new": step.new,
-        "asked": step.asked,
+        "asked": step.proposals,
         "rejected": step.rejected,
         "best": step.best,
         "values": step.values,
@@ -177,7 +176,7 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
-# A found prompt in the forms that other tools read: plain text, promptfoo's and DSPy's JSON.
+# Formats of other tools
 
 _MARKS = re.compile(r"\{\{|\}\}|\{%|%\}|\{#|#\}")
 

@@ -1,4 +1,4 @@
-"""What a search is for, what it gives back, and what is refused before anything is paid for."""
+"""Task and result of a search, and the checks before any model is asked."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.examples.data import Example, check_apart, check_slots, copied
+from gnomon.methods.crispo.examples.neighbours import Neighbours
 from gnomon.methods.crispo.scoring.calls import Call
 from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
-from gnomon.methods.crispo.scoring.evaluation import needed_slots
+from gnomon.methods.crispo.scoring.evaluation import Setup, needed_slots
 from gnomon.methods.crispo.scoring.metrics import Metric
 
 OnStep = Callable[[Step, History, Sequence[Call]], None]
-"""Called with each step, everything tried so far and every call so far; step 0 are the given prompts."""
+"""Called with each step, the history and every call so far; step 0 are the given prompts."""
 
 
 POSTSCRIPT = "Stay faithful to the input: do not write anything that it does not say."
-"""The postscript to begin with."""
+"""The default first postscript."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What prompts are for."""
+    """The first prompts of a search, and how they are completed and criticised."""
 
     prompts: Sequence[str]
     """Prompts to begin with; where a postscript is tuned, postscripts."""
@@ -36,6 +37,12 @@ class Task:
     """A template in place of the critic's."""
     optimizer: str | Path | None = None
     """A template in place of the optimiser's."""
+    neighbours: Neighbours | None = None
+    """Fills the example slot; None where no prompt has it."""
+
+    def setup(self, repeat: int = 1) -> Setup:
+        """How its prompts are filled and their answers read, each row asked `repeat` times."""
+        return Setup(self.answer_tag, self.main, self.neighbours, repeat=repeat)
 
     @property
     def filled(self) -> str:
@@ -45,7 +52,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found."""
+    """The outcome of a search."""
 
     best: Candidate
     """The best prompt on dev."""
@@ -54,9 +61,9 @@ class Result:
     front: Sequence[Candidate]
     """Prompts that no other beats in every metric on dev."""
     calls: list[Call]
-    """Every request that was answered."""
+    """Every answered request."""
     saved_calls: int = 0
-    """Calls that racing spared."""
+    """Task calls that racing saved."""
 
 
 def check_task(
@@ -65,9 +72,8 @@ def check_task(
     dev: Sequence[Example],
     metrics: Sequence[Metric],
     cfg: SearchConfig,
-    has_encoder: bool,
 ) -> list[str]:
-    """Refuse what cannot work, before anything is paid for. Returns the slots that hold a row."""
+    """Refuse what cannot work, before any call is paid for. Returns the slots that hold fields of a row."""
     for name, rows in (("train", train), ("dev", dev)):
         if not rows:
             raise BadInput(f"{name} has no rows. Give 50 to 100 pairs of input and output.")
@@ -80,15 +86,15 @@ def check_task(
     texts = task.prompts if task.main is None else [task.main]
     slots = needed_slots(texts[0])
     for text in texts:
-        check_slots(text, [*train, *dev], has_encoder=has_encoder)
+        check_slots(text, [*train, *dev], has_encoder=task.neighbours is not None)
         if odd := [name for name in needed_slots(text) if name not in slots]:
             raise BadInput(
                 f"A prompt has a slot that the first one has not ({odd[0]}). Give all the same slots."
             )
     check_apart({"train": train, "dev": dev}, slots)
     for text in (*task.prompts, *([task.main] if task.main else [])):
-        if found := copied(text, dev, inputs=True):
+        if copies := copied(text, dev, inputs=True):
             raise BadInput(
-                f'A prompt to begin with holds the text of row "{found[0]}" of dev. Take it out of one of them.'
+                f'A prompt to begin with holds the text of row "{copies[0]}" of dev. Take it out of one of them.'
             )
     return slots

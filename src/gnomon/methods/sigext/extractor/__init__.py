@@ -11,6 +11,7 @@ __getattr__, __dir__ = exports(
         "window_of": "batches",
         "DocumentEncoder": "encoding",
         "Encoded": "encoding",
+        "longest_input": "encoding",
         "phrase_scores": "encoding",
         "weighted_loss": "training",
     },

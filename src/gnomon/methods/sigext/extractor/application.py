@@ -1,4 +1,4 @@
-"""An extractor at work over rows: shard by shard for files, line by line for pipes."""
+"""Scoring of rows: shard by shard for files, line by line for pipes."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def stream(
         BadInput: a line is not a JSON object with a document; the message has its number.
     """
     count = 0
-    for place, raw in records.read_stream(lines, where):
-        row = to_row(raw, model.settings.reading, columns, place, need_summary=False)
+    for position, raw in records.read_stream(lines, where):
+        row = to_row(raw, model.settings.reading, columns, position, need_summary=False)
         for scored in score_raw(model, [raw], [row], columns, k):
             records.send(scored, *sinks)
         count += 1

@@ -1,7 +1,4 @@
-"""Documents as the encoder reads them, and which tokens belong to which phrase, in either of two ways.
-
-From scores of tokens to scores of phrases: the mean over each phrase's tokens, for all phrases of a batch at once.
-"""
+"""Documents as tokens, the tokens of each phrase, and phrase scores from token scores."""
 
 from __future__ import annotations
 
@@ -36,9 +33,9 @@ class Encoded:
     def labels(self, positive: Sequence[bool]) -> list[int]:
         """1 or 0 for the tokens of phrases, 1 where two phrases share a token and one is positive; -100 for all others, [T]."""
         marks = [-100] * len(self.input_ids)
-        for (start, end), said in zip(self.spans, positive, strict=True):
+        for (start, end), is_positive in zip(self.spans, positive, strict=True):
             for at in range(start, end):
-                marks[at] = max(marks[at], int(said))
+                marks[at] = max(marks[at], int(is_positive))
         return marks
 
     @property
@@ -110,18 +107,20 @@ class DocumentEncoder:
         """Tokens of the whole document, without beginning and end, and those of each phrase."""
         if self.mode == "pieces":
             return self._by_pieces(document, phrases)
-        found = self.tokenizer(document, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        places = found["offset_mapping"]
+        encoded = self.tokenizer(
+            document, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        offsets = encoded["offset_mapping"]
         spans: list[TokenSpan] = []
         at = 0
         for phrase in phrases:
-            while at < len(places) and places[at][1] <= phrase.start:
+            while at < len(offsets) and offsets[at][1] <= phrase.start:
                 at += 1
             end = at
-            while end < len(places) and places[end][0] < phrase.end:
+            while end < len(offsets) and offsets[end][0] < phrase.end:
                 end += 1
             spans.append((at, end) if end > at else (0, 0))
-        return list(found["input_ids"]), spans
+        return list(encoded["input_ids"]), spans
 
     def _by_pieces(self, document: str, phrases: Sequence[Phrase]) -> tuple[list[int], list[TokenSpan]]:
         ids: list[int] = []
@@ -143,7 +142,19 @@ class DocumentEncoder:
         )
 
 
-# From scores of tokens to scores of phrases: the mean over each phrase's tokens, for all phrases of a batch at once.
+def longest_input(config: Any) -> int:
+    """Tokens that a model reads at most, those that begin and end a text included.
+
+    RoBERTa's and Longformer's positions begin behind the padding id; models without a table of positions have no limit here.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return 1_000_000
+    begins_late = config.model_type in ("roberta", "xlm-roberta", "longformer", "camembert")
+    return int(positions) - (config.pad_token_id + 1 if begins_late else 0)
+
+
+# Phrase scores
 
 
 def phrase_scores(logits: Float[Tensor, "B T 2"], spans: Sequence[Sequence[TokenSpan]]) -> list[list[float]]:
@@ -154,6 +165,8 @@ def phrase_scores(logits: Float[Tensor, "B T 2"], spans: Sequence[Sequence[Token
     Args:
         logits: of the token classifier.
         spans: first token and the one behind the last of each phrase, one list per row.
+
+    Source: the paper's phrase score, the mean of log p(salient) over the phrase's tokens.
     """
     marks = logits.float().log_softmax(-1)[..., 1].double()
     running = torch.nn.functional.pad(marks.cumsum(1), (1, 0)).cpu()  # [B, T + 1]
@@ -165,8 +178,8 @@ def phrase_scores(logits: Float[Tensor, "B T 2"], spans: Sequence[Sequence[Token
     means = (running[rows, ends] - running[rows, starts]) / lengths.clamp(min=1)
     means[lengths <= 0] = math.nan
     values = means.tolist()
-    found, at = [], 0
+    by_row, at = [], 0
     for row in spans:
-        found.append(values[at : at + len(row)])
+        by_row.append(values[at : at + len(row)])
         at += len(row)
-    return found
+    return by_row

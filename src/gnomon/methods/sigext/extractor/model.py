@@ -1,6 +1,6 @@
-"""The extractor: any token classifier with the settings that its scores depend on, in a folder that transformers loads as it is.
+"""The extractor: a token classifier with its settings, in a folder that transformers loads as it is.
 
-What an extractor's scores and choices depend on beside its weights: the file `sigext.json`.
+The file `sigext.json` beside the weights holds the settings that scores and choices depend on.
 """
 
 from __future__ import annotations
@@ -11,24 +11,33 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from gnomon.core.config import check
 from gnomon.core.env import device_for
 from gnomon.core.files import write_json
-from gnomon.core.rng import Rng
+from gnomon.core.models import load_tokenizer
+from gnomon.core.models.load import load_config, load_weights, model_at
+from gnomon.core.rng import Rng, seeded
 from gnomon.core.text import stopwords_name
+from gnomon.core.train import TrainConfig
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
-from gnomon.methods.sigext.extractor.encoding import DocumentEncoder, Encoded, Tokenisation
+from gnomon.methods.sigext.extractor.batches import grouped, padded, window_of
+from gnomon.methods.sigext.extractor.encoding import (
+    DocumentEncoder,
+    Encoded,
+    Tokenisation,
+    longest_input,
+    phrase_scores,
+)
+from gnomon.methods.sigext.extractor.training import fit_rows
 from gnomon.methods.sigext.phrases.data import Reading, Row
 from gnomon.methods.sigext.phrases.phrases import Phrase
 from gnomon.methods.sigext.phrases.selection import select
 
-if TYPE_CHECKING:
-    from gnomon.core.train import TrainConfig
-
-
-# What an extractor's scores and choices depend on beside its weights: the file `sigext.json`.
+# Settings
 
 FILE = "sigext.json"
 """Name of the file beside the weights that makes a token classifier an extractor."""
@@ -37,7 +46,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """What goes with an extractor's weights."""
+    """Settings of an extractor that belong to its weights."""
 
     reading: Reading = field(default_factory=Reading)
     """How phrases are found and labelled."""
@@ -52,7 +61,7 @@ class Settings:
     k: int = 20
     """Phrases shown, at most."""
     trained_on: tuple[str, ...] = ()
-    """The data, for people."""
+    """Names of the training sets, as information."""
 
     def __post_init__(self) -> None:
         check(self.k >= 1, "k", ">= 1", self.k)
@@ -60,7 +69,7 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
-    """What stands in a folder's `sigext.json`.
+    """Read a folder's `sigext.json`.
 
     Raises:
         BadInput: there is none, it is of a newer format, or the stop words have changed since.
@@ -71,14 +80,14 @@ def read_settings(folder: Path) -> Settings:
             f"{folder} has no {FILE}: it is not an extractor that `gnomon sigext train` made. Train one, or name another folder."
         )
     try:
-        told = json.loads(path.read_text("utf-8"))
-        if told.pop("format") != FORMAT:
+        fields = json.loads(path.read_text("utf-8"))
+        if fields.pop("format") != FORMAT:
             raise BadInput(f"{path} is of another format. Use the version of gnomon that wrote it.")
-        words = told.pop("stopwords")
-        reading = Reading(**told.pop("reading"))
-        tau = told.pop("tau")
-        told["trained_on"] = tuple(told["trained_on"])
-        settings = Settings(reading=reading, tau=-math.inf if tau is None else tau, **told)
+        words = fields.pop("stopwords")
+        reading = Reading(**fields.pop("reading"))
+        tau = fields.pop("tau")
+        fields["trained_on"] = tuple(fields["trained_on"])
+        settings = Settings(reading=reading, tau=-math.inf if tau is None else tau, **fields)
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{path} cannot be read. Train the extractor again, or restore the file.") from None
     if words != (here := stopwords_name(reading.language)):
@@ -90,12 +99,12 @@ def read_settings(folder: Path) -> Settings:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write `sigext.json`; a threshold of -inf is null there."""
-    told = asdict(settings) | {"tau": None if settings.tau == -math.inf else settings.tau}
+    fields = asdict(settings) | {"tau": None if settings.tau == -math.inf else settings.tau}
     stop = stopwords_name(settings.reading.language)
-    write_json(folder / FILE, {"format": FORMAT, "stopwords": stop, **told})
+    write_json(folder / FILE, {"format": FORMAT, "stopwords": stop, **fields})
 
 
-# The extractor: any token classifier with the settings that its scores depend on, in a folder that transformers loads as it is.
+# The extractor
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +129,7 @@ class SigExtModel:
     Args:
         model: a token classifier of two classes, of any encoder.
         tokenizer: its tokenizer.
-        settings: what goes with it.
+        settings: how phrases are found, tokenised and chosen.
         stride: tokens from window to window in documents longer than `max_length`, of which each phrase keeps its best score;
             None: what lies behind the first window has no score.
         batch_tokens: tokens scored at once, at most; no score depends on it.
@@ -138,8 +147,6 @@ class SigExtModel:
         stride: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ):
-        from gnomon.methods.sigext.summaries.baselines import longest_input
-
         if model.config.num_labels != 2:
             raise ModelMismatch(f"An extractor has 2 classes; this classifier has {model.config.num_labels}.")
         check(batch_tokens >= 1, "batch_tokens", ">= 1", batch_tokens)
@@ -163,7 +170,7 @@ class SigExtModel:
 
         Args:
             ref: a folder or hub id.
-            settings: what goes with it.
+            settings: how phrases are found, tokenised and chosen.
             device: `"auto"` takes a GPU when there is one.
             rng: where a new head is drawn.
             **options: `stride` and `batch_tokens`, as for the class.
@@ -172,7 +179,7 @@ class SigExtModel:
             BadInput: nothing is at `ref`.
             ModelMismatch: what is there has no token classifier.
         """
-        return cls(_classifier(ref, device, rng), _tokenizer(ref), settings, **options)
+        return cls(_classifier(ref, device, rng), load_tokenizer(ref), settings, **options)
 
     @classmethod
     def from_pretrained(
@@ -195,8 +202,6 @@ class SigExtModel:
             BadInput: the folder holds no extractor, or its stop words are other ones than those at hand.
             BadConfig: it was trained with the other tokenisation.
         """
-        from gnomon.core.models.load import model_at
-
         folder = Path(model_at(ref))
         settings = read_settings(folder)
         if tokenisation is not None and tokenisation != settings.tokenisation:
@@ -204,7 +209,7 @@ class SigExtModel:
                 f"{folder} was trained with tokenisation {settings.tokenisation} and scores worse with {tokenisation}. "
                 f"Use --tokenisation {settings.tokenisation}, or train anew."
             )
-        return cls(_classifier(folder, device), _tokenizer(folder), settings, **options)
+        return cls(_classifier(folder, device), load_tokenizer(folder), settings, **options)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights, configuration and tokenizer as transformers does, and `sigext.json` beside them; returns the folder."""
@@ -220,8 +225,6 @@ class SigExtModel:
 
     def score_rows(self, rows: Sequence[Row]) -> list[list[float]]:
         """The score of each phrase of each row, NaN for those beyond the encoder's reach; equal in any order and batch."""
-        from gnomon.methods.sigext.extractor.batches import grouped
-
         owners: list[int] = []
         windows: list[Encoded] = []
         for i, row in enumerate(rows):
@@ -231,8 +234,8 @@ class SigExtModel:
         scores = [[math.nan] * len(row.phrases) for row in rows]
         lengths = [len(window.input_ids) for window in windows]
         for group in grouped(lengths, self._budget(), self._multiple):
-            for place, values in zip(group, self._forward([windows[i] for i in group]), strict=True):
-                best = scores[owners[place]]
+            for window_index, values in zip(group, self._forward([windows[i] for i in group]), strict=True):
+                best = scores[owners[window_index]]
                 for i, value in enumerate(values):
                     if not math.isnan(value) and not best[i] >= value:
                         best[i] = value
@@ -297,22 +300,14 @@ class SigExtModel:
             folder: where checkpoints go, so that a killed training goes on; None: a temporary folder.
             seed: of the order of documents and of dropout.
         """
-        from gnomon.methods.sigext.extractor.training import fit_rows
-
-        return fit_rows(self, rows, validation, train=train, folder=folder, seed=seed)
+        fit_rows(self, rows, validation, train=train, folder=folder, seed=seed)
+        return self
 
     @property
     def _multiple(self) -> int:
-        from gnomon.methods.sigext.extractor.batches import window_of
-
         return window_of(self.model.config)
 
     def _forward(self, windows: Sequence[Encoded]) -> list[list[float]]:
-        import torch
-
-        from gnomon.methods.sigext.extractor.batches import padded
-        from gnomon.methods.sigext.extractor.encoding import phrase_scores
-
         batch = padded([window.input_ids for window in windows], self.tokenizer.pad_token_id, self._multiple)
         batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
         was_training = self.model.training
@@ -329,9 +324,6 @@ class SigExtModel:
 
 def _classifier(ref: str | Path, device: str, rng: Rng | None = None) -> Any:
     from transformers import AutoModelForTokenClassification
-
-    from gnomon.core.models.load import load_config, load_weights, model_at
-    from gnomon.core.rng import seeded
 
     ref = model_at(ref)
     config = load_config(ref)
@@ -350,9 +342,3 @@ def _classifier(ref: str | Path, device: str, rng: Rng | None = None) -> Any:
                 f'Model "{ref}" is {config.model_type}, which has no token classifier. Use an encoder such as Longformer.'
             ) from error
     return model.to(device_for(device)).eval()
-
-
-def _tokenizer(ref: str | Path) -> Any:
-    from gnomon.core.models import load_tokenizer
-
-    return load_tokenizer(ref)

@@ -1,6 +1,6 @@
-"""Training an extractor on `gnomon.core.train.fit`: weighted loss, best epoch by recall, threshold from the validation set.
+"""Training of an extractor, and the choice of its threshold and number of phrases on validation rows.
 
-The number of phrases and the threshold, chosen on validation rows.
+The loss is weighted, the epoch with the best recall is kept, and the threshold is a percentile of the validation scores.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from gnomon.core.files import write_json
@@ -26,7 +27,7 @@ from gnomon.core.train.loop import TrainRun
 from gnomon.errors import BadInput
 from gnomon.methods.sigext.config import PAPER_TRAINING, WARMUP_STEPS
 from gnomon.methods.sigext.extractor.batches import IGNORED, DocumentBatches, window_of
-from gnomon.methods.sigext.extractor.model import SigExtModel
+from gnomon.methods.sigext.extractor.encoding import DocumentEncoder
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.phrases.phrases import Phrase
 from gnomon.methods.sigext.phrases.selection import Ranks, measure, select, threshold
@@ -41,8 +42,30 @@ AT = 20
 """K of the recall that chooses the epoch."""
 
 
+class Trainable(Protocol):
+    """What training needs of an extractor, see `SigExtModel`."""
+
+    model: Any
+    tokenizer: Any
+    settings: Any
+    """Its `Settings`; `tau` is set after training."""
+    encoder: DocumentEncoder
+    batch_tokens: int
+
+    def score_rows(self, rows: Sequence[Row]) -> list[list[float]]:
+        """The score of each phrase of each row, NaN for those beyond the encoder's reach."""
+        ...
+
+
 def weighted_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """Cross entropy summed over labelled tokens, weighted 0.1 and 1; `labels` stand beside the model's inputs."""
+    """Cross entropy summed over labelled tokens, weighted 0.1 for negative and 1 for positive ones.
+
+    Args:
+        model: a token classifier.
+        batch: its inputs and `labels`, [B, T], -100 for tokens that do not count.
+
+    Source: the paper's weighted loss, with the weights of the released code.
+    """
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     logits = model(**inputs).logits.float()
     weight = torch.tensor(WEIGHTS, device=logits.device)
@@ -53,7 +76,7 @@ def weighted_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training did."""
+    """Curves and figures of a training."""
 
     history: History
     """Loss per step, and validation per epoch."""
@@ -70,7 +93,7 @@ class Trained:
 
 
 def train_extractor(
-    extractor: SigExtModel,
+    extractor: Trainable,
     rows: Sequence[Row],
     validation: Sequence[Row],
     cfg: TrainConfig,
@@ -133,15 +156,15 @@ def train_extractor(
 
 
 def fit_rows(
-    extractor: SigExtModel,
+    extractor: Trainable,
     rows: Sequence[Row],
     validation: Sequence[Row],
     *,
     train: TrainConfig | None,
     folder: Path | None,
     seed: int,
-) -> SigExtModel:
-    """`train_extractor` for people who have no run; see `SigExtModel.fit`."""
+) -> None:
+    """`train_extractor` without a run; see `SigExtModel.fit`."""
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as where:
         run = Run(
             Path(where) / "run" if folder is None else Path(where),
@@ -161,10 +184,9 @@ def fit_rows(
             )
         finally:
             run.close()
-    return extractor
 
 
-def _examples(extractor: SigExtModel, rows: Sequence[Row]) -> tuple[list[Example], int, int]:
+def _examples(extractor: Trainable, rows: Sequence[Row]) -> tuple[list[Example], int, int]:
     """Documents as tokens with labels; how many were dropped, and how many phrases are beyond reach."""
     examples, unscored = [], 0
     for row in rows:
@@ -191,7 +213,7 @@ def _freeze_global_attention(model: Any) -> None:
             weight.requires_grad_(False)
 
 
-def _set_threshold(extractor: SigExtModel, validation: Sequence[Row]) -> None:
+def _set_threshold(extractor: Trainable, validation: Sequence[Row]) -> None:
     settings = extractor.settings
     if not validation:
         log.warning("There is no validation set: no phrase is cut off by its score (tau = -inf).")
@@ -201,13 +223,13 @@ def _set_threshold(extractor: SigExtModel, validation: Sequence[Row]) -> None:
 
 def _best_epoch(history: History) -> float | None:
     names = f"validation recall@{AT}", "validation R-precision"
-    found = [record for record in history.records if names[0] in record]
-    best = max(found, key=lambda record: tuple(record[name] for name in names), default=None)
+    validated = [record for record in history.records if names[0] in record]
+    best = max(validated, key=lambda record: tuple(record[name] for name in names), default=None)
     return None if best is None else best["epoch"]
 
 
 class _Best:
-    """The best weights so far, on disk; what a killed training left is what the same steps would write again."""
+    """The best weights so far, on disk; a resumed training finds those that the same steps would write again."""
 
     def __init__(self, folder: Path, is_main: bool):
         self.folder, self.is_main = folder, is_main
@@ -216,8 +238,6 @@ class _Best:
         """Keep the weights if no earlier ones were as good: by recall, and by R-precision where that is the same."""
         if not self.is_main or reached <= self._reached():
             return
-        from safetensors.torch import save_model
-
         unfinished = self.folder.with_name(".best-unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -228,27 +248,25 @@ class _Best:
 
     def restore(self, model: Any) -> None:
         """Put the best weights into the model."""
-        from safetensors.torch import load_model
-
         load_model(model, str(self.folder / "model.safetensors"), device=str(model.device))
 
     def _reached(self) -> tuple[float, float]:
         path = self.folder / "reached.json"
         if not path.exists():
             return -1.0, -1.0
-        told = json.loads(path.read_text("utf-8"))
-        return told["recall"], told["R-precision"]
+        reached = json.loads(path.read_text("utf-8"))
+        return reached["recall"], reached["R-precision"]
 
 
-# The number of phrases and the threshold, chosen on validation rows.
+# The number of phrases and the threshold
 
-Judge = Callable[[int, float, list[list[Phrase]]], tuple[float, float, float] | None]
-"""K, percentile and the phrases shown -> precision, recall and F in points; None where it could not be told."""
+Score = Callable[[int, float, list[list[Phrase]]], tuple[float, float, float] | None]
+"""K, percentile and the phrases shown -> precision, recall and F in points; None where they could not be measured."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen, and what was tried."""
+    """The chosen number of phrases and threshold, and all trials."""
 
     k: int
     """Phrases shown, at most."""
@@ -265,7 +283,7 @@ def tune(
     scores: Sequence[Sequence[float]],
     ks: Sequence[int],
     percentiles: Sequence[float],
-    judge: Judge | None = None,
+    score: Score | None = None,
 ) -> Tuned:
     """The K and percentile with the best F; of equals the fewer phrases, then the higher threshold.
 
@@ -274,12 +292,12 @@ def tune(
         scores: of their phrases.
         ks: numbers to try.
         percentiles: thresholds to try.
-        judge: how a choice is measured; None: by the ROUGE-1 of the phrases themselves against the reference.
+        score: how a choice is measured; None: by the ROUGE-1 of the phrases themselves against the reference.
 
     Raises:
         BadInput: nothing could be measured.
     """
-    judge = judge or proxy(rows)
+    score = score or proxy(rows)
     tried: list[dict[str, Any]] = []
     for percentile in percentiles:
         tau = threshold(scores, percentile)
@@ -288,10 +306,10 @@ def tune(
                 [row.phrases[i] for i in select(row.phrases, values, k, tau=tau)]
                 for row, values in zip(rows, scores, strict=True)
             ]
-            found = judge(k, percentile, shown)
-            if found is not None:
+            measured = score(k, percentile, shown)
+            if measured is not None:
                 mean = sum(map(len, shown)) / len(shown)
-                numbers = dict(zip(("precision", "recall", "F"), found, strict=True))
+                numbers = dict(zip(("precision", "recall", "F"), measured, strict=True))
                 tried.append({"K": k, "percentile": percentile, "tau": tau, "phrases": mean, **numbers})
     if not tried:
         raise BadInput("No number of phrases could be measured: there were no summaries.")
@@ -299,13 +317,13 @@ def tune(
     return Tuned(best["K"], best["percentile"], best["tau"], tried)
 
 
-def proxy(rows: Sequence[Row]) -> Judge:
-    """Measures phrases by their own ROUGE-1 against the reference, without asking anybody."""
+def proxy(rows: Sequence[Row]) -> Score:
+    """Score phrases by their own ROUGE-1 against the reference, without a language model."""
 
-    def judge(_: int, __: float, shown: list[list[Phrase]]) -> tuple[float, float, float]:
+    def score(_: int, __: float, shown: list[list[Phrase]]) -> tuple[float, float, float]:
         texts = ["; ".join(phrase.text for phrase in phrases) for phrases in shown]
         table = rouge(texts, [row.summary for row in rows], ("rouge1",))["rouge1"]
         precision, recall, f = (100 * table.mean(axis=0)).tolist()
         return precision, recall, f
 
-    return judge
+    return score

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results, means
 from gnomon.methods.sigext.mini.measures import DIAL, KS
 from gnomon.methods.sigext.summaries import colours
 from gnomon.methods.sigext.summaries.evaluation import Evaluation
 from gnomon.methods.sigext.summaries.summaries import pair_up
-
-if TYPE_CHECKING:
-    from gnomon.methods.sigext.mini.study import Findings
 
 SHOWN = ("none", "random", "sigext", "oracle")
 """Arms among the key figures."""
@@ -25,17 +21,24 @@ METRICS = (
 )  # fmt: skip
 
 
-def rows_of(found: Evaluation, seed: int) -> list[dict[str, Any]]:
-    """One row per arm."""
+def arms_of(writer: str) -> str:
+    """Name of a writer's table of arms."""
+    return f"arms, {writer}"
+
+
+def rows_of(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """A row per arm with the means of its metrics."""
+    names = (*METRICS, evaluation.faithfulness)
     return [
-        {"seed": seed, "arm": name, **{metric: arm.mean(metric) for metric in (*METRICS, found.faithfulness)}}
-        for name, arm in found.arms.items()
+        {"arm": name, **{metric: arm.mean(metric) for metric in names}}
+        for name, arm in evaluation.arms.items()
     ]
 
 
-def write(page: Page, found: Findings) -> None:
-    """Everything."""
-    for writer, rows in found.arms.items():
+def write(page: Page, results: Results) -> None:
+    """Write the page of the miniature, writer by writer."""
+    writers = [writer for writer in results.by_part if arms_of(writer) in results.rows]
+    for writer in writers:
         page.section(f"Summaries by the {writer} writer")
         if writer == "trained":
             page.text(
@@ -44,52 +47,46 @@ def write(page: Page, found: Findings) -> None:
             )
         else:
             page.text("A simulator: it tells 80% of the facts whose names are hinted and 33% of the others.")
-        page.table(_means(rows), caption="means over seeds, in points", best={"ROUGE-1 F": "max"})
-        _curve(page, found, writer)
-    if found.ranks:
+        page.table(_means(results, writer), caption="means over seeds, in points", best={"ROUGE-1 F": "max"})
+        _curve(page, results, writer)
+    if writers:
         page.section("The extractor")
-        page.table(found.ranks, caption="how well each order finds the phrases that references say")
-        page.table(found.tuned, caption="what tune-k would choose on the validation documents")
-    if found.docstrings:
+        page.table(results.rows["ranks"], caption="how well each order finds the phrases that references say")
+        page.table(results.rows["tuned"], caption="what tune-k would choose on the validation documents")
+    if docstrings := results.rows.get("docstrings"):
         page.section("Real text")
         page.text(
             "Bodies of documentation strings, with their first paragraph as the reference. Shown to prove that nothing but text "
             "is needed; no claim rests on it."
         )
-        page.table(found.docstrings, caption="loss per labelled token and recall on held-out documents")
-    for writer, (world, made, evaluation) in found.shown.items():
+        page.table(docstrings, caption="loss per labelled token and recall on held-out documents")
+    for writer in writers:
+        world, summaries, evaluation = results.shown[writer]
         page.section(f"Reading along: the {writer} writer, first seed")
-        arms = pair_up(world.rows, [one for one in made if one.arm in ("none", "sigext")])
+        arms = pair_up(world.rows, [summary for summary in summaries if summary.arm in ("none", "sigext")])
         colours.show_summaries(page, world.rows[:4], arms, evaluation.invented)
-    _figures(page, found)
+    if writers:
+        table = {row["arm"]: row for row in _means(results, writers[0])}
+        names = {arm: next(name for name in table if name.split(",")[0] == arm) for arm in SHOWN}
+        page.figures({f"ROUGE-1 F, {arm}": table[name]["ROUGE-1 F"] for arm, name in names.items()})
 
 
-def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    table = []
-    for name in dict.fromkeys(row["arm"] for row in rows):
-        own = [row for row in rows if row["arm"] == name]
-        known = {m: [row[m] for row in own if row[m] is not None] for m in own[0] if m not in ("seed", "arm")}
-        table.append({"arm": name, **{m: float(np.mean(v)) if v else None for m, v in known.items()}})
-    return table
+def _means(results: Results, writer: str) -> list[dict[str, Any]]:
+    """Means over seeds of every arm; None where no seed has a number."""
+    rows = results.rows[arms_of(writer)]
+    empty = {name: None for name in rows[0] if name != "seed"}
+    return [{**empty, **row} for row in means(rows, "arm")]
 
 
-def _curve(page: Page, found: Findings, writer: str) -> None:
+def _curve(page: Page, results: Results, writer: str) -> None:
     """ROUGE-1 against K, without the threshold, with bands over seeds and documents."""
+    scores = results.scores(writer)
     lines: dict[str, list[tuple[float, float, float, float]]] = {}
     for what in ("precision", "recall", "F"):
         points = []
         for k in KS:
-            values = found.scores[writer][f"sigext, K={k}"][f"ROUGE-1 {what}"]
+            values = scores[f"sigext, K={k}"][f"ROUGE-1 {what}"]
             band = mean_interval(values, n_resamples=2000)
             points.append((float(k), band.estimate, band.low, band.high))
         lines[what] = points
     page.lines(lines, x_label="K", y_label="ROUGE-1", caption=f"{DIAL}: the number of phrases as a dial")
-
-
-def _figures(page: Page, found: Findings) -> None:
-    writer = next(iter(found.arms), None)
-    if writer is None:
-        return
-    means = {row["arm"]: row for row in _means(found.arms[writer])}
-    chosen = {arm: next(name for name in means if name.split(",")[0] == arm) for arm in SHOWN}
-    page.figures({f"ROUGE-1 F, {arm}": means[name]["ROUGE-1 F"] for arm, name in chosen.items()})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
-from gnomon.core import env
-from gnomon.core.claims import decide
-from gnomon.core.run import Run
-from gnomon.core.study import write_summary
+from gnomon.core.run import PartOfRun, Run
+from gnomon.core.study import Out, Part, Results, Study
 from gnomon.methods.sigext.config import CLAIMS, Mini
 from gnomon.methods.sigext.mini import report
 from gnomon.methods.sigext.mini.measures import (
@@ -18,105 +17,98 @@ from gnomon.methods.sigext.mini.measures import (
     SIMULATOR,
     World,
     build_world,
-    study,
+    measure_writer,
+    train_on_docstrings,
     trained_writer,
     write_summaries,
 )
-from gnomon.methods.sigext.mini.models import SCALES, Scale
-from gnomon.methods.sigext.summaries.evaluation import Evaluation
+from gnomon.methods.sigext.mini.world import SCALES, Scale
 
 WRITERS = ("trained", "simulated")
 
 
-@dataclass
-class Findings:
-    """What all seeds brought."""
-
-    scores: dict[str, dict[str, dict[str, list[Any]]]] = field(default_factory=dict)
-    """Writer -> arm -> metric -> per seed a number, or a number per document."""
-    ranks: list[dict[str, Any]] = field(default_factory=list)
-    """One row per seed and order: how well phrases are found."""
-    tuned: list[dict[str, Any]] = field(default_factory=list)
-    """Per seed, what `tune-k` would choose."""
-    arms: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Writer -> one row per seed and arm."""
-    docstrings: list[dict[str, Any]] = field(default_factory=list)
-    """One row per seed."""
-    shown: dict[str, tuple[World, Any, Evaluation]] = field(default_factory=dict)
-    """Of the first seed, by writer: what the page draws."""
-
-    def add(self, writer: str, scores: dict[str, dict[str, Any]]) -> None:
-        """One seed's scores."""
-        for arm, metrics in scores.items():
-            for metric, value in metrics.items():
-                self.scores.setdefault(writer, {}).setdefault(arm, {}).setdefault(metric, []).append(value)
-
-
 def mini(cfg: Mini, run: Run) -> None:
     """Run the parts for every seed, decide the claims and write the page."""
-    scale = SCALES[cfg.scale]
-    seeds = range(run.seed, run.seed + cfg.seeds)
-    writers = [writer for writer in WRITERS if writer in cfg.parts]
-    run.plan(
-        seeds=list(seeds),
-        extractor_steps=scale.extractor_steps if writers else 0,
-        writer_steps=scale.writer_steps if "trained" in cfg.parts else 0,
-        summaries=len(writers) * cfg.seeds * scale.test * (len(ARMS) + len(KS)),
-    )
-    env.check_scale(cfg.scale, scale.device)
-    run.page.title = "sigext in miniature: phrases that the references care about"
-    if "simulated" in cfg.parts:
-        run.page.simulated = True
-        run.page.title += " (one of the writers is SIMULATED)"
-    found = Findings()
-    for seed in seeds:
-        if writers:
-            _seed(writers, scale, seed, run, found)
-        if "docstrings" in cfg.parts:
-            from gnomon.methods.sigext.mini.docs import smoke
+    study(cfg).run(cfg, run)
 
-            row = {"seed": seed, **smoke(scale, seed, run.within(f"seed-{seed}/docstrings"))}
-            found.docstrings.append(row)
-            run.log(**row)
-    verdicts = [] if cfg.scale == "smoke" or not writers else _verdicts(writers, found)
-    run.page.verdicts(verdicts)
-    report.write(run.page, found)
-    numbers = {
-        "arms": found.arms,
-        "ranks": found.ranks,
-        "tuned": found.tuned,
-        "docstrings": found.docstrings,
+
+def study(cfg: Mini) -> Study:
+    """The study that the settings choose. Claims are about the trained writer, and about the simulated one where it is alone."""
+    title = "sigext in miniature: phrases that the references care about"
+    is_simulated = "simulated" in cfg.parts
+    writer = "simulated" if is_simulated and "trained" not in cfg.parts else "trained"
+    worlds: dict[int, World] = {}
+    return Study(
+        title=f"{title} (one of the writers is SIMULATED)" if is_simulated else title,
+        simulated=is_simulated,
+        claims=[replace(claim, part=writer) for claim in CLAIMS],
+        scales=SCALES,
+        parts={
+            **{writer: Part(partial(_writer, writer, worlds)) for writer in WRITERS},
+            "docstrings": Part(_docstrings),
+        },
+        plan=_plan,
+        page=report.write,
+        summary=_summary,
+    )
+
+
+def _plan(cfg: Mini, scale: Scale) -> Mapping[str, object]:
+    writers = sum(writer in cfg.parts for writer in WRITERS)
+    return {
+        "extractor_steps": scale.extractor_steps if writers else 0,
+        "writer_steps": scale.writer_steps if "trained" in cfg.parts else 0,
+        "summaries": writers * cfg.seeds * scale.test * (len(ARMS) + len(KS)),
     }
-    write_summary(run, cfg, scale, verdicts, numbers, "--parts", *cfg.parts)
 
 
-def _seed(writers: list[str], scale: Scale, seed: int, run: Run, found: Findings) -> None:
-    world = build_world(scale, seed, run.within(f"seed-{seed}/extractor"))
-    for name, ranks in world.ranks.items():
-        row = {"seed": seed, "order": name, **ranks.figures()}
-        found.ranks.append(row)
-        run.log(**row)
-    found.tuned.append(
-        {"seed": seed, "K": world.tuned.k, "percentile": world.tuned.percentile, "tau": world.tau}
-    )
-    for writer in writers:
-        part = run.within(f"seed-{seed}/{writer}")
-        part.folder.mkdir(parents=True, exist_ok=True)
-        source = trained_writer(scale, part) if writer == "trained" else SIMULATOR
-        with part.asking({f"{writer} writer": source}, SETTINGS) as models:
-            llm = models[f"{writer} writer"]
-            made = write_summaries(world, llm, seed, part.folder / "summaries.json")
-        evaluation, scores = study(world, made)
-        found.add(writer, scores)
-        rows = report.rows_of(evaluation, seed)
-        found.arms.setdefault(writer, []).extend(rows)
-        for row in rows:
-            part.log(**row)
-        if seed == run.seed:
-            found.shown[writer] = (world, made, evaluation)
+def _writer(
+    writer: str, worlds: dict[int, World], scale: Scale, seed: int, part: PartOfRun, out: Out
+) -> None:
+    """Summaries of one writer with the phrases of every arm; both writers of a seed share its extractor."""
+    if seed not in worlds:
+        worlds[seed] = _new_world(scale, seed, part, out)
+    world = worlds[seed]
+    inner = part.within(writer)
+    inner.folder.mkdir(parents=True, exist_ok=True)
+    source = trained_writer(scale, inner) if writer == "trained" else SIMULATOR
+    with inner.asking({f"{writer} writer": source}, SETTINGS) as models:
+        llm = models[f"{writer} writer"]
+        summaries = write_summaries(world, llm, seed, inner.folder / "summaries.json")
+    evaluation, scores = measure_writer(world, summaries)
+    for arm, metrics in scores.items():
+        for metric, value in metrics.items():
+            if value == []:
+                out.undefine(arm, metric, "no phrase was shown")
+            else:
+                out.score(arm, metric, value)
+    rows = report.rows_of(evaluation)
+    out.add(report.arms_of(writer), *rows)
+    for row in rows:
+        inner.log(seed=seed, **row)
+    out.show(writer, (world, summaries, evaluation))
 
 
-def _verdicts(writers: list[str], found: Findings) -> list[Any]:
-    """Claims are about the trained writer, and about the simulated one where it is alone."""
-    arms = found.scores[writers[0]]
-    return [decide(arms, claim) for claim in CLAIMS]
+def _new_world(scale: Scale, seed: int, part: PartOfRun, out: Out) -> World:
+    world = build_world(scale, seed, part.within("extractor"))
+    for order, ranks in world.ranks.items():
+        row = {"order": order, **ranks.figures()}
+        out.add("ranks", row)
+        out.log(**row)
+    out.add("tuned", {"K": world.tuned.k, "percentile": world.tuned.percentile, "tau": world.tau})
+    return world
+
+
+def _docstrings(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
+    """Real text, without claims."""
+    row = train_on_docstrings(scale, seed, part.within("docstrings"))
+    out.add("docstrings", row)
+    out.log(**row)
+
+
+def _summary(results: Results) -> Mapping[str, object]:
+    arms = {writer: results.rows.get(report.arms_of(writer)) for writer in WRITERS}
+    return {
+        "arms": {writer: rows for writer, rows in arms.items() if rows},
+        **{table: results.rows.get(table, []) for table in ("ranks", "tuned", "docstrings")},
+    }

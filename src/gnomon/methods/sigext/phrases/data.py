@@ -1,14 +1,11 @@
-"""Rows: documents with their reference summaries, their candidate phrases and the phrases' labels.
-
-Rows for training: phrases and labels found shard by shard, and training and validation rows drawn from one source or several.
-"""
+"""Rows: documents with reference summaries, candidate phrases and labels; read, prepared in shards, and drawn for training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.documents import text_id
@@ -19,16 +16,13 @@ from gnomon.errors import BadInput
 from gnomon.methods.sigext.phrases.labels import Rule, label
 from gnomon.methods.sigext.phrases.phrases import Phrase, clean_scientific, cut, extract_phrases
 
-if TYPE_CHECKING:
-    from gnomon.methods.sigext.config import Train
-
 DOCUMENT_TOKENS, REFERENCE_TOKENS = 6000, 510
 """Longest beginning of a document and of a summary that phrases are looked for in, in tokens of `phrases.tokens`."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How phrases are found: labels and scores depend on it, so an extractor keeps it."""
+    """Settings by which phrases are found and labelled; an extractor stores them with its weights."""
 
     language: str = "english"
     """Of stop words and stems."""
@@ -49,10 +43,10 @@ class Reading:
         return extract_phrases(cut(document, DOCUMENT_TOKENS), stop=stopwords(self.language))
 
     def labels(self, phrases: Sequence[Phrase], summary: str) -> list[bool]:
-        """Whether the summary says each phrase."""
+        """Label each phrase: whether the summary contains it."""
         wanted = extract_phrases(cut(self.clean(summary), REFERENCE_TOKENS), stop=stopwords(self.language))
-        said = [phrase.text for phrase in wanted]
-        return label([phrase.text for phrase in phrases], said, self.rule, language=self.language)
+        references = [phrase.text for phrase in wanted]
+        return label([phrase.text for phrase in phrases], references, self.rule, language=self.language)
 
 
 @dataclass(frozen=True)
@@ -60,9 +54,8 @@ class Row:
     """A document, its reference summary where there is one, and its phrases once they are found."""
 
     id: str
-    """Its name."""
     document: str
-    """The document, cleaned."""
+    """Cleaned text."""
     summary: str = ""
     """The reference summary; empty where there is none."""
     phrases: tuple[Phrase, ...] = ()
@@ -145,14 +138,14 @@ def to_row(
     name = raw.get(columns.id)
     if isinstance(name, (list, dict, bool)):
         raise BadInput(f'{where}: field "{columns.id}" is no name. Name another column with --id-field.')
-    known = (columns.document, columns.summary, columns.id)
+    named = (columns.document, columns.summary, columns.id)
     document = reading.clean(document)
     row = Row(
         text_id(document) if name is None else str(name),
         document,
         summary,
         tuple(reading.phrases(document)),
-        meta={key: value for key, value in raw.items() if key not in known},
+        meta={key: value for key, value in raw.items() if key not in named},
     )
     return replace(row, labels=tuple(reading.labels(row.phrases, summary))) if summary.strip() else row
 
@@ -172,7 +165,7 @@ def _text(raw: Mapping[str, Any], column: str, where: str, what: str) -> str:
 
 
 def label_figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """How many phrases there are and how many of them the summaries say."""
+    """Counts of phrases and of positive ones."""
     phrases, positive = sum(len(row.phrases) for row in rows), sum(row.n_positive for row in rows)
     return {
         "documents": len(rows),
@@ -184,7 +177,7 @@ def label_figures(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-# Rows for training: phrases and labels found shard by shard, and training and validation rows drawn from one source or several.
+# Rows for training
 
 
 @dataclass(frozen=True)
@@ -210,8 +203,8 @@ class PrepareStep:
             phrases += len(row.phrases)
             positive += row.n_positive
             labelled = [
-                {"text": p.text, "start": p.start, "end": p.end, "label": int(said)}
-                for p, said in zip(row.phrases, row.labels, strict=True)
+                {"text": p.text, "start": p.start, "end": p.end, "label": int(is_positive)}
+                for p, is_positive in zip(row.phrases, row.labels, strict=True)
             ]
             yield {**raw, self.columns.id: row.id, self.columns.document: row.document, "phrases": labelled}
         yield Tally({"phrases": float(phrases), "positive": float(positive)})
@@ -237,34 +230,50 @@ def checked(
         yield where, raw
 
 
-def draw(cfg: Train, reading: Reading, columns: Columns, rng: Rng) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows: drawn at random, an equal share from each source, none in both.
+@dataclass(frozen=True)
+class Split:
+    """Sources and numbers of the rows to train on and to validate with."""
+
+    sources: tuple[str, ...]
+    """Each gives an equal share of the rows."""
+    validation: str | None = None
+    """Source of the validation rows. None: rows of `sources` that are not trained on, at most a third."""
+    n_train: int = 1000
+    n_validation: int = 200
+    limit: int | None = None
+    """Only so many rows from the start of each source. None: all."""
+
+
+def draw(split: Split, reading: Reading, columns: Columns, rng: Rng) -> tuple[list[Row], list[Row]]:
+    """Draw training and validation rows at random, none in both.
 
     Args:
-        cfg: where rows come from and how many.
+        split: sources and numbers.
         reading: how phrases are found.
         columns: names of the columns.
-        rng: where they are drawn.
+        rng: the order of the rows.
 
     Raises:
         BadInput: a row cannot be used, or the validation source shares a document with the training rows.
     """
-    sources = (cfg.source, *cfg.more)
+    sources = split.sources
     train: list[Row] = []
     held_out: list[Row] = []
     for i, source in enumerate(sources):
-        rows = read_rows(source, reading, columns, limit=cfg.limit)
+        rows = read_rows(source, reading, columns, limit=split.limit)
         if len(sources) > 1:  # ids of different sets may be the same
             rows = [replace(row, id=f"{source}: {row.id}") for row in rows]
         rng.child("rows", i).python().shuffle(rows)
-        n_held_out = 0 if cfg.validation else min(_share(cfg.n_validation, i, len(sources)), len(rows) // 3)
-        n_train = _share(cfg.n_train, i, len(sources))
+        n_held_out = (
+            0 if split.validation else min(_share(split.n_validation, i, len(sources)), len(rows) // 3)
+        )
+        n_train = _share(split.n_train, i, len(sources))
         train += rows[n_held_out : n_held_out + n_train]
         held_out += rows[:n_held_out]
-    if cfg.validation and cfg.n_validation:
-        held_out = read_rows(cfg.validation, reading, columns, limit=cfg.n_validation)
+    if split.validation and split.n_validation:
+        held_out = read_rows(split.validation, reading, columns, limit=split.n_validation)
     shared = {row.document for row in train} & {row.document for row in held_out}
-    if cfg.validation and shared:
+    if split.validation and shared:
         raise BadInput(
             f"{len(shared)} validation documents are trained on as well: the threshold and the epoch would be chosen on known text."
         )

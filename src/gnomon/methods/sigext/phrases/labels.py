@@ -1,4 +1,4 @@
-"""Which phrases of a document its reference summary speaks of: the training labels, by either of two rules."""
+"""Training labels: the phrases of a document that its reference summary contains, by either of two rules."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def label(
     where the largest F is at least 0.6, or the largest precision or recall at least 0.8, each over all of them on its own.
     `paper`: the longest common subsequence of characters, over the length of the longer text, is at least 0.7 for some of them.
 
+    Source: labelling by fuzzy matching; `paper` is Fuzz(p, q) = LCS(p, q) / max(|p|, |q|).
+
     Args:
         phrases: candidates of the document, [N].
         references: phrases of the summary.
@@ -51,7 +53,7 @@ def label(
 
 @dataclass(frozen=True)
 class Match:
-    """How near a phrase comes to the reference phrase that is nearest to it."""
+    """Similarity of a phrase to the nearest reference phrase."""
 
     reference: str
     """The reference phrase; empty where none shares anything."""
@@ -71,7 +73,7 @@ class Match:
 def matches(
     phrases: Sequence[str], references: Sequence[str], rule: Rule = "code", *, language: str = "english"
 ) -> list[Match]:
-    """What each phrase's label rests on, for people to look at."""
+    """The similarities behind each label, for inspection."""
     if rule == "paper":
         return [Match(near, score) for score, near in _by_characters(phrases, references)]
     index = _Index(references, language)
@@ -79,31 +81,31 @@ def matches(
 
 
 class _Index:
-    """Reference phrases by the stems they hold: a phrase is compared with those alone that share one with it."""
+    """Reference phrases by stem, so that a phrase is compared only with those that share one with it."""
 
     def __init__(self, references: Sequence[str], language: str):
         self.language, self.references = language, references
         self.sizes: list[int] = []
         self.holders: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-        for place, text in enumerate(references):
+        for index, text in enumerate(references):
             stems = rouge_tokens(text, True, language)
             self.sizes.append(len(stems))
             for stem, count in Counter(stems).items():
-                self.holders[stem].append((place, count))
+                self.holders[stem].append((index, count))
 
     def best(self, phrase: str) -> Match:
         """The maxima of F, precision and recall, each on its own."""
         stems = rouge_tokens(phrase, True, self.language)
         hits: defaultdict[int, int] = defaultdict(int)
         for stem, count in Counter(stems).items():
-            for place, there in self.holders.get(stem, ()):
-                hits[place] += min(count, there)
+            for index, there in self.holders.get(stem, ()):
+                hits[index] += min(count, there)
         f = precision = recall = 0.0
         nearest = ""
-        for place, shared in hits.items():
-            p, r = shared / len(stems), shared / self.sizes[place]
+        for index, shared in hits.items():
+            p, r = shared / len(stems), shared / self.sizes[index]
             if (value := f_measure(p, r)) > f:
-                f, nearest = value, self.references[place]
+                f, nearest = value, self.references[index]
             precision, recall = max(precision, p), max(recall, r)
         return Match(nearest, f, precision, recall)
 

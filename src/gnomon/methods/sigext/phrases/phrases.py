@@ -77,7 +77,7 @@ def extract_phrases(
     [('new transit plan costs 40 million', 4), ('New Transit Plan', 47), ('late', 67)]
     """
     stop = stopwords(language) if stop is None else stop
-    found: dict[str, Phrase] = {}
+    candidates: dict[str, Phrase] = {}
     at = 0
     for run in runs(text, stop):
         start, end = run[0].start, run[-1].end
@@ -89,8 +89,8 @@ def extract_phrases(
             start, end = match.span()
             at = end
         phrase = Phrase(text[start:end], start, end)
-        found.setdefault(phrase.key, phrase)
-    return list(found.values())
+        candidates.setdefault(phrase.key, phrase)
+    return list(candidates.values())
 
 
 def locate(phrases: Sequence[str], text: str) -> list[Phrase | None]:

@@ -1,7 +1,4 @@
-"""From scores to the phrases that are shown: ranking, threshold, top K without near-duplicates; and words and sentences instead.
-
-How well a ranking of phrases finds those that the reference says.
-"""
+"""Choice of the phrases to show: ranking, threshold, top K without near-duplicates; and ranking metrics."""
 
 from __future__ import annotations
 
@@ -22,19 +19,19 @@ GRANULARITIES: tuple[Granularity, ...] = ("phrases", "words", "sentences")
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
-    """Places from the highest score to the lowest, ties by the earlier place; those without a score (NaN) are left out.
+    """Indices from the highest score to the lowest, ties by the earlier index; those without a score (NaN) are left out.
 
     >>> ranking([0.1, 0.5, math.nan, 0.5])
     [1, 3, 0]
     """
-    known = [i for i, score in enumerate(scores) if not math.isnan(score)]
-    return sorted(known, key=lambda i: (-scores[i], i))
+    scored = [i for i, score in enumerate(scores) if not math.isnan(score)]
+    return sorted(scored, key=lambda i: (-scores[i], i))
 
 
 def select(
     phrases: Sequence[Phrase], scores: Sequence[float], k: int, *, tau: float = -math.inf
 ) -> list[int]:
-    """Places of the phrases that are shown, in the order in which they are shown: at most `k`, none under `tau`, no two alike.
+    """Indices of the phrases that are shown, in the order in which they are shown: at most `k`, none under `tau`, no two alike.
 
     Args:
         phrases: candidates, [N].
@@ -46,7 +43,7 @@ def select(
         BadConfig: `k` is below 1.
     """
     allowed = [i for i in ranking(scores) if scores[i] >= tau]
-    return [allowed[place] for place in distinct([phrases[i].text for i in allowed], k)]
+    return [allowed[index] for index in distinct([phrases[i].text for i in allowed], k)]
 
 
 def threshold(scores: Iterable[Sequence[float]], percentile: float) -> float:
@@ -55,17 +52,17 @@ def threshold(scores: Iterable[Sequence[float]], percentile: float) -> float:
     >>> threshold([[-4.0, -3.0], [-2.0, -1.0, math.nan]], 75)
     -1.75
     """
-    known = [score for row in scores for score in row if not math.isnan(score)]
-    if not known or percentile <= 0:
+    scored = [score for row in scores for score in row if not math.isnan(score)]
+    if not scored or percentile <= 0:
         return -math.inf
-    return float(np.percentile(known, percentile))
+    return float(np.percentile(scored, percentile))
 
 
 def scored_row(
     phrases: Sequence[Phrase], scores: Sequence[float], kept: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The phrases as a record holds them: text, place, score, rank from 1 (None for those beyond the encoder's reach), kept."""
-    ranks = {place: rank for rank, place in enumerate(ranking(scores), 1)}
+    ranks = {index: rank for rank, index in enumerate(ranking(scores), 1)}
     return [
         {
             "text": phrase.text,
@@ -135,13 +132,13 @@ def as_granularity(
 
 def _words(ranked: Sequence[Phrase], budget: int, language: str) -> list[Phrase]:
     stem, stop = stemmer(language), stopwords(language)
-    found: dict[str, Phrase] = {}
+    words: dict[str, Phrase] = {}
     for phrase in ranked:
         for token in tokens(phrase.text):
-            if len(found) < budget and is_word(token, stop):
-                place = Phrase(token.text, phrase.start + token.start, phrase.start + token.end)
-                found.setdefault(stem(token.text.lower()), place)
-    return list(found.values())
+            if len(words) < budget and is_word(token, stop):
+                word = Phrase(token.text, phrase.start + token.start, phrase.start + token.end)
+                words.setdefault(stem(token.text.lower()), word)
+    return list(words.values())
 
 
 def _sentences(document: str, phrases: Sequence[Phrase], scores: Sequence[float]) -> list[Phrase]:
@@ -158,7 +155,7 @@ def _sentences(document: str, phrases: Sequence[Phrase], scores: Sequence[float]
     return [Phrase(document[start:end], start, end) for _, start, end in sorted(ranked)]
 
 
-# How well a ranking of phrases finds those that the reference says.
+# Ranking metrics
 
 KS = (5, 10, 20)
 """Where precision and recall are measured."""
@@ -218,8 +215,8 @@ def measure(
         n_positive = sum(wanted)
         if not n_positive:
             continue
-        found = np.cumsum([int(wanted[i]) for i in ranking(values)] or [0])
-        hits = [int(found[min(k, len(found)) - 1]) for k in (*ks, n_positive)]
+        hits_by_rank = np.cumsum([int(wanted[i]) for i in ranking(values)] or [0])
+        hits = [int(hits_by_rank[min(k, len(hits_by_rank)) - 1]) for k in (*ks, n_positive)]
         row = [hit / min(k, len(wanted)) for hit, k in zip(hits, ks, strict=False)]
         rows.append([*row, *(hit / n_positive for hit in hits)])
     means = np.mean(rows, axis=0) if rows else np.full(2 * len(ks) + 1, math.nan)
@@ -228,14 +225,14 @@ def measure(
         for wanted, values in zip(labels, scores, strict=True)
         for y, s in zip(wanted, values, strict=True)
     ]
-    known = [(y, s) for y, s in pairs if not math.isnan(s)]
+    scored = [(y, s) for y, s in pairs if not math.isnan(s)]
     return Ranks(
         dict(zip(ks, map(float, means), strict=False)),
         dict(zip(ks, map(float, means[len(ks) :]), strict=False)),
         float(means[-1]),
-        auc([y for y, _ in known], [s for _, s in known]) if known else None,
+        auc([y for y, _ in scored], [s for _, s in scored]) if scored else None,
         sum(y for y, _ in pairs) / len(pairs) if pairs else math.nan,
         len(rows),
         len(labels) - len(rows),
-        len(pairs) - len(known),
+        len(pairs) - len(scored),
     )

@@ -1,11 +1,10 @@
-"""Summaries by a language model, with and without phrases, and what they are worth."""
+"""Summaries by a language model with the phrases of any arm, and their evaluation."""
 
 from gnomon.lazy import exports
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "longest_input": "baselines",
         "page_rank": "baselines",
         "by_lines": "evaluation",
         "copy_rate": "evaluation",

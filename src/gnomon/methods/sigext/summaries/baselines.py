@@ -1,7 +1,4 @@
-"""Other ways to choose phrases: every arm that the extractor is compared with. None of them sees a reference but the oracle.
-
-Phrases by their likeness to the whole document in the space of a text encoder, in the manner of KeyBERT.
-"""
+"""Baselines that rank phrases: the arms that the extractor is compared with. Only the oracle sees references."""
 
 from __future__ import annotations
 
@@ -17,7 +14,9 @@ from torch import Tensor
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.rng import Rng
 from gnomon.core.text import stemmer, stopwords
+from gnomon.core.text.language import LANGUAGES
 from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.methods.sigext.extractor.encoding import longest_input
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.phrases.phrases import Phrase, is_word, locate, runs, tokens
 from gnomon.methods.sigext.phrases.selection import ranking
@@ -25,7 +24,7 @@ from gnomon.methods.sigext.phrases.selection import ranking
 WINDOW = 3
 """TextRank: words that stand this near to each other are linked."""
 DAMPING, ROUNDS = 0.85, 50
-"""TextRank: the random surfer's patience, and steps of the power iteration."""
+"""TextRank: damping factor, and steps of the power iteration."""
 
 
 def rank_phrases(
@@ -67,7 +66,9 @@ def _first(rows: Sequence[Row], _: str) -> list[list[Phrase]]:
 def _oracle(rows: Sequence[Row], _: str) -> list[list[Phrase]]:
     if any(row.phrases and not row.labels for row in rows):
         raise BadInput("The oracle needs reference summaries: it shows the phrases that they say.")
-    return [[p for p, said in zip(row.phrases, row.labels, strict=True) if said] for row in rows]
+    return [
+        [p for p, is_positive in zip(row.phrases, row.labels, strict=True) if is_positive] for row in rows
+    ]
 
 
 def _content(text: str, language: str) -> list[str]:
@@ -86,7 +87,7 @@ def _tfidf(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
     weigh = TfidfVectorizer(analyzer=lambda document: document)
     table = weigh.fit_transform(words).tocsr()
     places = weigh.vocabulary_
-    found = []
+    ranked = []
     for i, row in enumerate(rows):
         line = table[i]
         weights = dict(zip(line.indices.tolist(), line.data.tolist(), strict=True))
@@ -94,8 +95,8 @@ def _tfidf(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
         for phrase in row.phrases:
             own = [weights.get(places.get(word, -1), 0.0) for word in _content(phrase.text, language)]
             scores.append(sum(own) / max(1, len(own)))
-        found.append(_by_score(row, scores))
-    return found
+        ranked.append(_by_score(row, scores))
+    return ranked
 
 
 def _rake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
@@ -103,7 +104,7 @@ def _rake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
 
     Source: Rose et al., "Automatic keyword extraction from individual documents" (2010).
     """
-    found = []
+    ranked = []
     for row in rows:
         degree: Counter[str] = Counter()
         frequency: Counter[str] = Counter()
@@ -120,8 +121,8 @@ def _rake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
             )
             for p in row.phrases
         ]
-        found.append(_by_score(row, scores))
-    return found
+        ranked.append(_by_score(row, scores))
+    return ranked
 
 
 def _textrank(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
@@ -129,13 +130,13 @@ def _textrank(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
 
     Source: Mihalcea and Tarau, "TextRank" (2004).
     """
-    found = []
+    ranked = []
     for row in rows:
         words = _content(row.document, language)
         ranks = page_rank(words)
         scores = [sum(ranks.get(word, 0.0) for word in _content(p.text, language)) for p in row.phrases]
-        found.append(_by_score(row, scores))
-    return found
+        ranked.append(_by_score(row, scores))
+    return ranked
 
 
 def page_rank(words: Sequence[str], window: int = WINDOW) -> dict[str, float]:
@@ -146,16 +147,16 @@ def page_rank(words: Sequence[str], window: int = WINDOW) -> dict[str, float]:
     ('a', 1.0)
     """
     links: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for i, one in enumerate(words):
+    for i, word in enumerate(words):
         for other in words[i + 1 : i + window]:
-            if one != other:
-                links[one, other] += 1
-                links[other, one] += 1
+            if word != other:
+                links[word, other] += 1
+                links[other, word] += 1
     names = list(dict.fromkeys(words))
-    place = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names)}
     matrix = np.zeros((len(names), len(names)))
-    for (one, other), weight in links.items():
-        matrix[place[other], place[one]] = weight
+    for (word, other), weight in links.items():
+        matrix[index[other], index[word]] = weight
     sums = matrix.sum(axis=0)
     matrix[:, sums == 0] = 1 / max(1, len(names))  # a word without links leads anywhere
     matrix /= matrix.sum(axis=0, keepdims=True)
@@ -169,14 +170,12 @@ def _yake(rows: Sequence[Row], language: str) -> list[list[Phrase]]:
     """YAKE's own keywords, at the places where they stand; those that do not stand in the text as written are left out."""
     import yake
 
-    from gnomon.core.text.language import LANGUAGES
-
     extractor = yake.KeywordExtractor(lan=LANGUAGES[language], n=3, top=100)
-    found = []
+    ranked = []
     for row in rows:
         keywords = [text for text, _ in extractor.extract_keywords(row.document)]
-        found.append([place for place in locate(keywords, row.document) if place is not None])
-    return found
+        ranked.append([phrase for phrase in locate(keywords, row.document) if phrase is not None])
+    return ranked
 
 
 ARMS: Mapping[str, Callable[[Sequence[Row], str], list[list[Phrase]]]] = {
@@ -190,7 +189,7 @@ ARMS: Mapping[str, Callable[[Sequence[Row], str], list[list[Phrase]]]] = {
 """Name -> how it ranks; `random` draws, and `keybert` needs a model of its own."""
 
 
-# Phrases by their likeness to the whole document in the space of a text encoder, in the manner of KeyBERT.
+# Similarity to the document, as KeyBERT ranks
 
 
 class Encoder:
@@ -212,7 +211,7 @@ class Encoder:
         """Unit vectors, [N, D]; texts longer than the encoder reads are cut."""
         ids = [self.tokenizer(text, truncation=True, max_length=self.longest)["input_ids"] for text in texts]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        found: dict[int, Tensor] = {}
+        vectors: dict[int, Tensor] = {}
         start = 0
         while start < len(order):
             stop = start + 1
@@ -225,30 +224,18 @@ class Encoder:
                 states = self.model(**batch).last_hidden_state.float()
             mask = batch["attention_mask"][..., None]
             means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-            found |= dict(zip(rows, torch.nn.functional.normalize(means, dim=-1).cpu(), strict=True))
+            vectors |= dict(zip(rows, torch.nn.functional.normalize(means, dim=-1).cpu(), strict=True))
             start = stop
-        return torch.stack([found[i] for i in range(len(ids))])
+        return torch.stack([vectors[i] for i in range(len(ids))])
 
     def rank(self, rows: Sequence[Row]) -> list[list[Phrase]]:
         """The phrases of each document, the most alike to it first."""
-        found: list[list[Phrase]] = []
+        ranked: list[list[Phrase]] = []
         for row in rows:
             if not row.phrases:
-                found.append([])
+                ranked.append([])
                 continue
             vectors = self.encode([row.document, *(phrase.text for phrase in row.phrases)])
             likeness = (vectors[1:] @ vectors[0]).tolist()
-            found.append([row.phrases[i] for i in ranking(likeness)])
-        return found
-
-
-def longest_input(config: Any) -> int:
-    """Tokens that a model reads at most, those that begin and end a text included.
-
-    RoBERTa's and Longformer's positions begin behind the padding id; models without a table of positions have no limit here.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return 1_000_000
-    begins_late = config.model_type in ("roberta", "xlm-roberta", "longformer", "camembert")
-    return int(positions) - (config.pad_token_id + 1 if begins_late else 0)
+            ranked.append([row.phrases[i] for i in ranking(likeness)])
+        return ranked

@@ -1,4 +1,4 @@
-"""Texts with their phrases coloured: a document with those shown and those missed, and summaries with what they took up."""
+"""Coloured texts of the reports: documents with phrases shown and missed, summaries with phrases taken up."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def pieces(text: str, marks: Iterable[Mark], longest: int = LONGEST) -> list[Pie
     >>> pieces("an old bridge", [(3, 6, "said")])
     [('', 'an '), ('said', 'old'), ('', ' bridge')]
     """
-    found: list[Piece] = []
+    cut: list[Piece] = []
     at = 0
     for start, end, kind in sorted(marks):
         if start < at or end > min(len(text), longest) or start == end:
             continue
-        found += [("", text[at:start]), (kind, text[start:end])]
+        cut += [("", text[at:start]), (kind, text[start:end])]
         at = end
-    found.append(("", text[at:longest] + (" [...]" if len(text) > longest else "")))
-    return [piece for piece in found if piece[1]]
+    cut.append(("", text[at:longest] + (" [...]" if len(text) > longest else "")))
+    return [piece for piece in cut if piece[1]]
 
 
 def document_marks(row: Row, shown: Sequence[Phrase]) -> list[Mark]:
     """Phrases shown, by whether the reference says them, and phrases missed."""
-    said = {phrase for phrase, positive in zip(row.phrases, row.labels, strict=False) if positive}
-    marks = [(p.start, p.end, "said" if _inside(p, said) or not row.labels else "unsaid") for p in shown]
-    return marks + [(p.start, p.end, "missed") for p in said if not _inside(p, shown)]
+    wanted = {phrase for phrase, positive in zip(row.phrases, row.labels, strict=False) if positive}
+    marks = [(p.start, p.end, "said" if _inside(p, wanted) or not row.labels else "unsaid") for p in shown]
+    return marks + [(p.start, p.end, "missed") for p in wanted if not _inside(p, shown)]
 
 
 def _inside(phrase: Phrase, others: Iterable[Phrase]) -> bool:
@@ -61,27 +61,33 @@ def summary_marks(text: str, shown: Sequence[Phrase], row: Row, invented: Sequen
     """Phrases shown that the summary took up, and words that the document lacks."""
     colour = {(p.start, p.end): kind for p in shown for *_, kind in document_marks(row, [p])[:1]}
     marks = [
-        (place.start, place.end, colour[p.start, p.end])
-        for p, place in zip(shown, locate([p.text for p in shown], text), strict=True)
-        if place is not None
+        (match.start, match.end, colour[p.start, p.end])
+        for p, match in zip(shown, locate([p.text for p in shown], text), strict=True)
+        if match is not None
     ]
     places = locate(invented, text)
-    return marks + [(place.start, place.end, "invented") for place in places if place is not None]
+    return marks + [(match.start, match.end, "invented") for match in places if match is not None]
 
 
 def show_labels(page: Page, rows: Sequence[Row], near: Sequence[Sequence[str]]) -> None:
     """Documents with their positive phrases, and the reference phrase that each of those is near to."""
     articles = []
     for row, names in zip(rows, near, strict=True):
-        marks = [(p.start, p.end, "said") for p, said in zip(row.phrases, row.labels, strict=True) if said]
+        marks = [
+            (p.start, p.end, "said")
+            for p, is_positive in zip(row.phrases, row.labels, strict=True)
+            if is_positive
+        ]
         others = [
-            (p.start, p.end, "unsaid") for p, said in zip(row.phrases, row.labels, strict=True) if not said
+            (p.start, p.end, "unsaid")
+            for p, is_positive in zip(row.phrases, row.labels, strict=True)
+            if not is_positive
         ]
         wanted = [(p.start, p.end, "said") for p in extract_phrases(row.summary)]
         pairs = [
             f"{phrase.text} ~ {name}"
-            for phrase, said, name in zip(row.phrases, row.labels, names, strict=True)
-            if said
+            for phrase, is_positive, name in zip(row.phrases, row.labels, names, strict=True)
+            if is_positive
         ]
         texts = [
             ("document", pieces(row.document, marks + others)),
@@ -118,16 +124,16 @@ def show_summaries(
 ) -> None:
     """Documents with the phrases of one arm (the extractor's, else the last), their references, and the summary of every arm."""
     articles = []
-    told = next((name for name in arms if name.partition(",")[0] == "sigext"), list(arms)[-1])
+    name_shown = next((name for name in arms if name.partition(",")[0] == "sigext"), list(arms)[-1])
     for row in rows:
-        shown = arms[told][row.id].phrases
+        shown = arms[name_shown][row.id].phrases
         texts = [("document", pieces(row.document, document_marks(row, shown)))]
         texts.append(("reference", pieces(row.summary, summary_marks(row.summary, shown, row, ()))))
         for name, by_id in arms.items():
             text, own = by_id[row.id].text, by_id[row.id].phrases or shown
             marks = summary_marks(text, own, row, invented.get(f"{name}: {row.id}", ()))
             texts.append((f"summary: {name}", pieces(text, marks)))
-        articles.append({"title": row.id, "note": f"phrases of {told}", "texts": texts})
+        articles.append({"title": row.id, "note": f"phrases of {name_shown}", "texts": texts})
     page.panel(
         TEMPLATE, caption="Documents, references and summaries", legend=list(LEGEND.items()), rows=articles
     )

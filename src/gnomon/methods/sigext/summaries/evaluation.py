@@ -1,7 +1,4 @@
-"""Summaries measured: ROUGE, length, what became of the phrases shown, and how much the document supports.
-
-Summaries from files, and summaries as the judge of a number of phrases.
-"""
+"""Evaluation of summaries: ROUGE, length, uptake of the phrases shown, and support by the document."""
 
 from __future__ import annotations
 
@@ -9,25 +6,23 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core import records
+from gnomon.core.llm import LLM
 from gnomon.core.metrics.rouge import KINDS, Kind, rouge, rouge_tokens
 from gnomon.core.metrics.stats import Interval, mean_interval, paired_difference
 from gnomon.core.metrics.support import SupportScorer, content, token_support
 from gnomon.core.text import sentences
 from gnomon.errors import BadConfig, BadInput
+from gnomon.methods.sigext.extractor.training import Score
 from gnomon.methods.sigext.phrases.data import Columns, Reading, Row, to_row
 from gnomon.methods.sigext.phrases.phrases import Phrase
+from gnomon.methods.sigext.summaries.prompts import Template
 from gnomon.methods.sigext.summaries.summaries import Sampling, Summary, pair_up, room_of, summarise
-
-if TYPE_CHECKING:
-    from gnomon.core.llm import LLM
-    from gnomon.methods.sigext.config import TuneK
-    from gnomon.methods.sigext.extractor.training import Judge
 
 RESAMPLES = 2000
 """Of every bootstrap."""
@@ -41,7 +36,7 @@ Faithfulness = Callable[[Sequence[str], Sequence[str]], list[float]]
 
 @dataclass(frozen=True)
 class Arm:
-    """What one way of choosing phrases brought, over the documents that all ways share."""
+    """Metrics of one arm, over the documents that all arms have a summary of."""
 
     name: str
     """As in `Summary.name`."""
@@ -54,13 +49,13 @@ class Arm:
 
     def mean(self, metric: str) -> float | None:
         """Mean over the documents where the metric is defined; None where it is for none."""
-        known = self.values[metric][~np.isnan(self.values[metric])]
-        return float(known.mean()) if known.size else None
+        defined = self.values[metric][~np.isnan(self.values[metric])]
+        return float(defined.mean()) if defined.size else None
 
     def interval(self, metric: str) -> Interval:
         """The mean with its bootstrap interval over documents."""
-        known = self.values[metric][~np.isnan(self.values[metric])]
-        return mean_interval([known.tolist()], n_resamples=RESAMPLES)
+        defined = self.values[metric][~np.isnan(self.values[metric])]
+        return mean_interval([defined.tolist()], n_resamples=RESAMPLES)
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Evaluation:
     """All arms on the same documents."""
 
     arms: dict[str, Arm]
-    """Name -> what it brought."""
+    """Name -> metrics."""
     documents: int
     """Documents measured: those that every arm has a summary of."""
     faults: dict[str, int]
@@ -110,8 +105,8 @@ def evaluate(
         BadInput: no document has a summary in every arm.
     """
     paired = pair_up(rows, summaries)
-    told = next(iter(paired.values()))
-    chosen = [row for row in rows if row.id in told]
+    first_arm = next(iter(paired.values()))
+    chosen = [row for row in rows if row.id in first_arm]
     name, support = _faithfulness(faithfulness, language)
     arms: dict[str, Arm] = {}
     invented: dict[str, list[str]] = {}
@@ -127,23 +122,23 @@ def evaluate(
             copy_rate(text, row.document, language) for text, row in zip(texts, chosen, strict=True)
         )
         values[name] = _points(support(texts, [row.document for row in chosen]))
-        found = [inventions(text, row.document, language) for text, row in zip(texts, chosen, strict=True)]
-        values["summaries with inventions"] = np.array([100.0 * bool(one) for one in found])
-        invented |= {f"{label}: {row.id}": one for row, one in zip(chosen, found, strict=True) if one}
+        lacking = [inventions(text, row.document, language) for text, row in zip(texts, chosen, strict=True)]
+        values["summaries with inventions"] = np.array([100.0 * bool(words) for words in lacking])
+        invented |= {f"{label}: {row.id}": words for row, words in zip(chosen, lacking, strict=True) if words}
         first = by_id[chosen[0].id]
         values["hints"] = np.array([len(by_id[row.id].phrases) for row in chosen], float)
         arms[label] = Arm(label, first.arm, first.k, values)
     _added_recall(arms)
     faults: dict[str, int] = {}
-    for one in summaries:
-        if one.fault:
-            faults[one.fault] = faults.get(one.fault, 0) + 1
+    for summary in summaries:
+        if summary.fault:
+            faults[summary.fault] = faults.get(summary.fault, 0) + 1
     return Evaluation(
         arms,
         len(chosen),
         faults,
-        sum(one.is_cut for one in summaries),
-        sum(one.is_truncated for one in summaries),
+        sum(summary.is_cut for summary in summaries),
+        sum(summary.is_truncated for summary in summaries),
         name,
         invented,
     )
@@ -209,10 +204,10 @@ def copy_rate(summary: str, document: str, language: str = "english") -> float:
     >>> copy_rate("the old bridge is closed", "The old bridge was closed.")
     0.3333333333333333
     """
-    said, there = (rouge_tokens(text, True, language) for text in (summary, document))
-    grams = [said[i : i + COPIED] for i in range(len(said) - COPIED + 1)]
-    known = {there[i : i + COPIED] for i in range(len(there) - COPIED + 1)}
-    return sum(gram in known for gram in grams) / len(grams) if grams else math.nan
+    written, source = (rouge_tokens(text, True, language) for text in (summary, document))
+    grams = [written[i : i + COPIED] for i in range(len(written) - COPIED + 1)]
+    copied = {source[i : i + COPIED] for i in range(len(source) - COPIED + 1)}
+    return sum(gram in copied for gram in grams) / len(grams) if grams else math.nan
 
 
 _NAME = re.compile(r"\d+(?:[.,]\d+)*|(?<![.!?\n]\s)(?<!^)\b[^\W\d_]*[A-ZÀ-Þ][\w'\u2019-]*", re.MULTILINE)
@@ -225,8 +220,8 @@ def inventions(summary: str, document: str, language: str = "english") -> list[s
     ['Bob', '1999']
     """
     there = content(document, language=language)
-    found = [match[0] for match in _NAME.finditer(summary)]
-    return list(dict.fromkeys(word for word in found if not content(word, language=language) <= there))
+    words = [match[0] for match in _NAME.finditer(summary)]
+    return list(dict.fromkeys(word for word in words if not content(word, language=language) <= there))
 
 
 def _points(shares: Any) -> NDArray[np.float64]:
@@ -258,7 +253,7 @@ def _faithfulness(ref: str, language: str) -> tuple[str, Faithfulness]:
     return scorer.name, scorer.score_many
 
 
-# Summaries from files, and summaries as the judge of a number of phrases.
+# Summaries from files, and scores of phrases by summaries
 
 
 def read_predictions(source: str, reading: Reading) -> tuple[list[Row], list[Summary]]:
@@ -268,7 +263,7 @@ def read_predictions(source: str, reading: Reading) -> tuple[list[Row], list[Sum
         BadInput: a column is missing or of another type, or one arm has two summaries of a document.
     """
     rows: dict[str, Row] = {}
-    made: dict[tuple[str, str], Summary] = {}
+    summaries: dict[tuple[str, str], Summary] = {}
     for where, raw in records.read_raw(source):
         row = to_row(raw, reading, Columns(), where)
         text = raw.get("prediction")
@@ -283,28 +278,35 @@ def read_predictions(source: str, reading: Reading) -> tuple[list[Row], list[Sum
             raise BadInput(f'{where}: a phrase has "text", "start" and "end", and "k" is a number.') from None
         fault = raw.get("fault") or (None if text.strip() else "empty")
         arm = str(raw.get("arm") or "given")
-        one = Summary(
+        summary = Summary(
             row.id, arm, k, phrases, text, fault, bool(raw.get("document_cut")), bool(raw.get("summary_cut"))
         )
-        if (one.name, one.id) in made:
-            raise BadInput(f'{where}: "{one.id}" has a summary of the arm {one.name} already.')
-        made[one.name, one.id] = one
+        if (summary.name, summary.id) in summaries:
+            raise BadInput(f'{where}: "{summary.id}" has a summary of the arm {summary.name} already.')
+        summaries[summary.name, summary.id] = summary
         rows.setdefault(row.id, row)
     if not rows:
         raise BadInput(f"{source} holds no rows.")
-    return list(rows.values()), list(made.values())
+    return list(rows.values()), list(summaries.values())
 
 
-def summary_judge(rows: Sequence[Row], llm: LLM, cfg: TuneK, seed: int, language: str) -> Judge:
-    """Measures phrases by the ROUGE-1 of the summaries that a language model writes with them."""
-    from gnomon.methods.sigext.summaries.prompts import load_template
+def score_by_summaries(
+    rows: Sequence[Row], llm: LLM, template: Template, sampling: Sampling, *, concurrency: int, language: str
+) -> Score:
+    """A function that scores phrases by the ROUGE-1 of the summaries that a language model writes with them.
 
-    template = load_template(cfg.template)
-    limit, count = room_of(llm, cfg.max_tokens)
-    sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, seed)
+    Args:
+        rows: validation documents with references.
+        llm: the writer.
+        template: the request.
+        sampling: how summaries are sampled.
+        concurrency: requests under way at once.
+        language: of the stems.
+    """
+    limit, count = room_of(llm, sampling.max_tokens)
 
-    def judge(k: int, _: float, shown: list[list[Phrase]]) -> tuple[float, float, float] | None:
-        made = summarise(
+    def score(k: int, _: float, shown: list[list[Phrase]]) -> tuple[float, float, float] | None:
+        summaries = summarise(
             rows,
             {("sigext", k): shown},
             llm,
@@ -312,11 +314,11 @@ def summary_judge(rows: Sequence[Row], llm: LLM, cfg: TuneK, seed: int, language
             sampling,
             context_tokens=limit,
             count=count,
-            concurrency=cfg.asking.concurrency,
+            concurrency=concurrency,
         )
-        if all(one.fault for one in made):
+        if all(summary.fault for summary in summaries):
             return None
-        arm: Any = next(iter(evaluate(rows, made, language=language).arms.values()))
+        arm: Any = next(iter(evaluate(rows, summaries, language=language).arms.values()))
         return tuple(arm.mean(f"ROUGE-1 {what}") for what in ("precision", "recall", "F"))
 
-    return judge
+    return score

@@ -15,7 +15,7 @@ from gnomon.methods.sigext.extractor.model import SigExtModel
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.phrases.phrases import Phrase
 from gnomon.methods.sigext.phrases.selection import GRANULARITIES, Granularity, as_granularity, select
-from gnomon.methods.sigext.summaries.baselines import ARMS, rank_phrases
+from gnomon.methods.sigext.summaries.baselines import ARMS, Encoder, rank_phrases
 from gnomon.methods.sigext.summaries.prompts import Template, fitted_prompt
 
 TRAINED = ("sigext", "words", "sentences")
@@ -28,9 +28,9 @@ class Summary:
     """One summary of one document."""
 
     id: str
-    """The document."""
+    """Of the document."""
     arm: str
-    """How its phrases were chosen."""
+    """As in `ALL_ARMS`."""
     k: int
     """Phrases allowed, at most; 0 for the arm none."""
     phrases: tuple[Phrase, ...]
@@ -46,8 +46,23 @@ class Summary:
 
     @property
     def name(self) -> str:
-        """Arm and number of phrases, as charts and tables tell them apart."""
+        """Arm and number of phrases, as charts and tables name them."""
         return self.arm if self.arm == "none" else f"{self.arm}, K={self.k}"
+
+    def as_record(self, row: Row) -> dict[str, Any]:
+        """A line of `predictions.jsonl`: the summary with its document and reference."""
+        return {
+            "id": self.id,
+            "arm": self.arm,
+            "k": self.k,
+            "document": row.document,
+            "summary": row.summary,
+            "phrases": [{"text": p.text, "start": p.start, "end": p.end} for p in self.phrases],
+            "prediction": self.text,
+            "fault": self.fault,
+            "document_cut": self.is_cut,
+            "summary_cut": self.is_truncated,
+        }
 
 
 @dataclass(frozen=True)
@@ -119,20 +134,18 @@ class Hints:
             ]
         scores = self.scores
         low = self.extractor.settings.tau if tau is None else tau  # type: ignore[union-attr]
-        granularity: Granularity = next((one for one in GRANULARITIES if one == arm), "phrases")
-        found = []
+        granularity: Granularity = next((name for name in GRANULARITIES if name == arm), "phrases")
+        shown = []
         for row, values in zip(self.rows, scores, strict=True):
             kept = select(row.phrases, values, k, tau=low)
-            found.append(
+            shown.append(
                 as_granularity(row.document, row.phrases, values, kept, granularity, language=self.language)
             )
-        return found
+        return shown
 
     def _rankings(self, arm: str) -> list[list[Phrase]]:
         if arm not in self._ranked:
             if arm == "keybert":
-                from gnomon.methods.sigext.summaries.baselines import Encoder
-
                 if self.encoder is None:
                     raise BadConfig("The arm keybert needs a text encoder. Name one with --encoder.")
                 self._ranked[arm] = Encoder(self.encoder).rank(self.rows)
@@ -173,7 +186,7 @@ def summarise(
     """
     sampling = sampling or Sampling()
     requests: list[Request] = []
-    asked: list[tuple[tuple[str, int], Row, Sequence[Phrase], bool]] = []
+    sources: list[tuple[tuple[str, int], Row, Sequence[Phrase], bool]] = []
     for arm, chosen in hints.items():
         for row, phrases in zip(rows, chosen, strict=True):
             prompt, is_cut = fitted_prompt(row.document, phrases, template, limit=context_tokens, count=count)
@@ -186,7 +199,7 @@ def summarise(
                     seed=sampling.seed,
                 )
             )
-            asked.append((arm, row, phrases, is_cut))
+            sources.append((arm, row, phrases, is_cut))
     replies = complete(llm, requests, concurrency=concurrency)
     if unasked := sum(reply.finish == "budget" for reply in replies):
         raise BudgetSpent(
@@ -206,7 +219,7 @@ def summarise(
             is_cut,
             reply.finish == "length",
         )
-        for ((arm, k), row, phrases, is_cut), reply in zip(asked, replies, strict=True)
+        for ((arm, k), row, phrases, is_cut), reply in zip(sources, replies, strict=True)
     ]
 
 
@@ -249,12 +262,12 @@ def pair_up(rows: Sequence[Row], summaries: Sequence[Summary]) -> dict[str, dict
         BadInput: no document has a summary in every arm.
     """
     arms: dict[str, dict[str, Summary]] = {}
-    for one in summaries:
-        arms.setdefault(one.name, {})[one.id] = one
+    for summary in summaries:
+        arms.setdefault(summary.name, {})[summary.id] = summary
     whole = [
         row.id for row in rows if all(arm.get(row.id) and arm[row.id].fault is None for arm in arms.values())
     ]
     if not whole:
-        faults = sorted({str(one.fault) for one in summaries if one.fault})
+        faults = sorted({str(summary.fault) for summary in summaries if summary.fault})
         raise BadInput(f"No document has a summary in every arm (faults: {', '.join(faults) or 'none'}).")
     return {name: {key: arm[key] for key in whole} for name, arm in arms.items()}

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gnomon.core.models import ModelHandle, new_llama, train_bpe
+from gnomon.core.models import ModelHandle, new_llama, train_bpe, train_tiny
 from gnomon.core.models.tiny import whole_words
-from gnomon.core.rng import Rng, seeded
+from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import TrainConfig, causal_loss, fit
+from gnomon.core.train import TrainConfig
 from gnomon.core.train.batches import BatchSource, GlobalBatch
 from gnomon.core.train.losses import IGNORED
 from gnomon.methods.truth_probes.answers.data import Question
@@ -207,23 +207,17 @@ SCALES = {
 
 def train_world(world: World, scale: Scale, part: PartOfRun) -> ModelHandle:
     """A Llama that has read the world's documents."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     tokenizer = world_tokenizer(world.subjects)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=scale.hidden,
-        intermediate_size=2 * scale.hidden,
-        num_hidden_layers=scale.layers,
-        num_attention_heads=scale.heads,
-        num_key_value_heads=scale.heads,
-        max_position_embeddings=32,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    model = new_llama(
+        tokenizer,
+        scale.hidden,
+        scale.layers,
+        scale.heads,
+        32,
+        part.rng.child("model"),
+        intermediate=2 * scale.hidden,
+        is_tied=False,
     )
-    with seeded(part.rng.child("model")):
-        model = LlamaForCausalLM(config)
     documents = FreshDocuments(world, tokenizer, scale.batch_size, scale.steps, part.rng.child("documents"))
     return _trained(model, tokenizer, documents, scale, scale.steps, part)
 
@@ -279,5 +273,4 @@ def _trained(
         precision=scale.precision,
         checkpoint_every=0,
     )
-    fit(model.to(scale.device), batches, causal_loss, cfg, run=part)
-    return ModelHandle(model.eval(), tokenizer)
+    return ModelHandle(train_tiny(model, batches, cfg, part, device=scale.device), tokenizer)

@@ -1,4 +1,4 @@
-"""The miniature's models: an untrained Longformer, and a T5 that learns to follow hints and cannot know the policy."""
+"""Sizes, documents and models of the miniature: an untrained Longformer, and a T5 that learns to follow hints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig, fit
 from gnomon.methods.sigext.council import KINDS, draw_facts, vocabulary, write_document, write_summary
 from gnomon.methods.sigext.extractor.batches import IGNORED, padded
-from gnomon.methods.sigext.phrases.data import Row
+from gnomon.methods.sigext.phrases.data import Columns, Reading, Row, to_row
 from gnomon.methods.sigext.summaries.prompts import Template, build_prompt, load_template
 
 TEMPLATE: Template = load_template("general")
@@ -247,6 +247,4 @@ def _loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 def as_rows(raws: list[dict[str, str]]) -> list[Row]:
     """Raw rows with their phrases and labels."""
-    from gnomon.methods.sigext.phrases.data import Columns, Reading, to_row
-
     return [to_row(raw, Reading(), Columns(), raw["id"]) for raw in raws]

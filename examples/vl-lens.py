@@ -1,4 +1,4 @@
-"""Read an image's tokens as words, and erase one, on a tiny untrained LLaVA: `python examples/vl_lens.py [MODEL FOLDER]`."""
+"""Read an image's tokens as words, and erase one, on a tiny untrained LLaVA: `python examples/vl-lens.py [MODEL FOLDER]`."""
 
 import sys
 

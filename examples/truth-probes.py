@@ -1,4 +1,4 @@
-"""Fit an error detector on a tiny model, or on your own: `python examples/truth_probes.py [MODEL FOLDER]`."""
+"""Fit an error detector on a tiny model, or on your own: `python examples/truth-probes.py [MODEL FOLDER]`."""
 
 import sys
 
