@@ -1,4 +1,4 @@
-"""What a result was produced with: versions, hardware, and what is missing."""
+"""Versions and hardware that a result was produced with, and missing packages."""
 
 from __future__ import annotations
 
