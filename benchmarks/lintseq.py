@@ -34,10 +34,9 @@ from gnomon.methods.lintseq.edits import LintSeqStep
 from gnomon.methods.lintseq.linters import (
     Diagnostic,
     LinterBackend,
-    entry_point_switches,
     open_linter,
-    run_pylint,
 )
+from gnomon.methods.lintseq.linters.pylint import entry_point_switches, run_pylint
 from gnomon.methods.lintseq.programs import SourceProgram
 
 LineSets = list[list[list[int]]]
