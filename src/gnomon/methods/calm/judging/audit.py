@@ -1,11 +1,9 @@
-"""An audit: the plan put to a judge, verdicts kept as they come, and stopped early where the intervals are narrow enough.
-
-Self-enhancement: every judge answers the questions, and every judge scores every answer without being told whose it is.
-"""
+"""An audit: the plan put to a judge, verdicts stored as they come, conditions stopped early where intervals are narrow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gnomon.core.metrics.stats import wilson
@@ -94,6 +92,18 @@ def run_plan(
     return verdicts
 
 
+@dataclass(frozen=True)
+class Design:
+    """How an audit asks."""
+
+    repeats: int = 2
+    """Independent plain draws of every item; the noise floor comes from them."""
+    note_after: bool = True
+    """Whether remarks stand after the answers, else in the instruction."""
+    stop_width: float | None = None
+    """Stop a condition once its consistency is known to within this on either side. None: ask all items."""
+
+
 def audit(
     judge: Judge,
     items: Sequence[Item],
@@ -101,30 +111,29 @@ def audit(
     *,
     cues: Cues | None = None,
     rng: Rng | None = None,
-    repeats: int = 2,
-    note_after: bool = True,
-    stop_width: float | None = None,
+    design: Design | None = None,
     journal: Path | None = None,
 ) -> list[Verdict]:
-    """All verdicts of one judge on the items under the probes: what `analyze` takes.
+    """All verdicts of one judge on the items under the probes, as `analyze` takes them.
 
     Args:
-        judge: who is audited.
-        items: what it is asked about.
+        judge: the judge that is audited.
+        items: the items, of any sets.
         probes: the biases, from `chosen_probes` or your own.
         cues: the stimuli; None: the room's.
-        rng: names the random choices.
-        repeats: independent plain draws.
-        note_after: where remarks stand.
-        stop_width: as in `run_plan`.
-        journal: file of what has been said so far.
+        rng: slots, cues and draws.
+        design: repeats and stopping; None takes the defaults.
+        journal: file of the verdicts so far, for an audit that may be stopped.
     """
     cues = cues or load_cues()
     rng = rng or Rng(0)
-    plan = plan_audit(items, probes, cues, rng, repeats=repeats, reads=judge.reads, note_after=note_after)
+    design = design or Design()
+    plan = plan_audit(
+        items, probes, cues, rng, repeats=design.repeats, reads=judge.reads, note_after=design.note_after
+    )
     kept = None if journal is None else Journal(journal, judge.name)
     try:
-        return run_plan(judge, plan, journal=kept, stop_width=stop_width)
+        return run_plan(judge, plan, journal=kept, stop_width=design.stop_width)
     finally:
         if kept is not None:
             kept.close()
@@ -161,7 +170,7 @@ def _narrow(verdicts: Sequence[Verdict], width: float) -> set[tuple[str, str, st
     return found
 
 
-# Self-enhancement: every judge answers the questions, and every judge scores every answer without being told whose it is.
+# Self-enhancement: every judge scores the answers of every judge, without their authors
 
 
 def scoring_trials(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 from gnomon.core.config import check
 from gnomon.core.files import write_json
-from gnomon.core.metrics.stats import wilson
+from gnomon.core.metrics.stats import benjamini_hochberg, wilson
 from gnomon.errors import BadInput
 
 Interval = tuple[float, float, float]
@@ -71,12 +71,16 @@ class Cell:
     """What only this bias has: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
 
 
+_KEYS = {"calls": "asked"}
+"""Attribute of a profile -> its key in files, where the two differ."""
+
+
 @dataclass
 class Profile:
-    """What an audit found about one judge."""
+    """The measured biases of one judge."""
 
     judge: str
-    """Who was judged."""
+    """Its name."""
     cells: list[Cell] = field(default_factory=list)
     """All cells, conditions before the sum of them."""
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -85,8 +89,8 @@ class Profile:
     """How often a verdict was read, and why not."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Bias -> why it was not measured."""
-    asked: dict[str, Any] = field(default_factory=dict)
-    """Calls, tokens and faults."""
+    calls: dict[str, Any] = field(default_factory=dict)
+    """Calls, tokens and faults; `asked` in the file."""
     is_simulated: bool = False
     """Whether the judge is a simulator."""
     notes: list[str] = field(default_factory=list)
@@ -121,7 +125,8 @@ class Profile:
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON."""
-        write_json(path, {"averages": self.averages(), "words": self.words(), **vars(self)})
+        row = {_KEYS.get(name, name): value for name, value in vars(self).items()}
+        write_json(path, {"averages": self.averages(), "words": self.words(), **row})
 
 
 def bis_averages(rr: Mapping[str, float], cr: Mapping[str, float]) -> dict[str, float]:
@@ -146,8 +151,8 @@ def load_profile(path: Path) -> Profile:
     """
     try:
         raw: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        names = {one.name for one in fields(Profile)}
-        kept = {name: value for name, value in raw.items() if name in names}
+        keys = {_KEYS.get(field.name, field.name): field.name for field in fields(Profile)}
+        kept = {keys[key]: value for key, value in raw.items() if key in keys}
         kept["cells"] = [
             Cell(**{name: _tupled(value) for name, value in cell.items()}) for cell in kept["cells"]
         ]
@@ -166,10 +171,6 @@ def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, fl
         smallest: the shift that would matter.
         discordant: place of a cell -> share of discordant items, for those that are tested.
     """
-    from dataclasses import replace
-
-    from gnomon.core.metrics.stats import benjamini_hochberg
-
     tested = sorted(discordant)
     q_values = benjamini_hochberg([cells[i].p for i in tested]).tolist() if tested else []
     found = list(cells)

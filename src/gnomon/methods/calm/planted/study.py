@@ -148,7 +148,7 @@ def through_text(n: int, rng: Rng, run: Recording | None = None) -> TextStudy:
             judge = planted_judge(models, name)
             verdicts[name] = audit(judge, items, probes, cues=cues, rng=rng.child("audit", name))
         (profile,) = analyze(verdicts[name], rng=rng)
-        profile.is_simulated, profile.asked = True, models.figures(name)
+        profile.is_simulated, profile.calls = True, models.figures(name)
         study.profiles.append(profile)
     biased = study.profiles[1]
     total = sum(biased.statuses.values())

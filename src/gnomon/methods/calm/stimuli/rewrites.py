@@ -1,6 +1,6 @@
-"""Rewrites of answers, by a language model or by rule, each checked; what fails is tried again and then dropped with a reason.
+"""Rewrites of answers, by a language model or by rule, each checked; one that fails is tried again and then dropped.
 
-The check of a rewrite: the meaning is kept, what was wanted is there, and nothing else is.
+The check of a rewrite: the meaning is kept, the wanted change is there, and no other change.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from gnomon.core.files import room_file
+from gnomon.core.llm import LLM, Reply, Request, ask, complete, tagged
+from gnomon.core.llm.parse import last_verdict
 from gnomon.core.rng import Rng
 from gnomon.errors import BudgetSpent, LLMFailure
 from gnomon.methods.calm.stimuli.items import SIDES, Cues, Item, Rewrite, length_ratio
+from gnomon.methods.calm.stimuli.probes import Probe
 
-if TYPE_CHECKING:
-    from gnomon.core.llm.base import LLM, Reply, Request
-    from gnomon.methods.calm.stimuli.probes import Probe
-
-
-# The check of a rewrite: the meaning is kept, what was wanted is there, and nothing else is.
+# The check
 
 LEAST_KEPT = {
     "verbosity": 0.6,
@@ -135,7 +132,7 @@ def _same_sources(before: str, after: str) -> bool:
     return len(_SOURCE.findall(before)) >= len(_SOURCE.findall(after))
 
 
-# Rewrites of answers, by a language model or by rule, each checked; what fails is tried again and then dropped with a reason.
+# Writing
 
 TRIES = 4
 """Attempts at a rewrite: the first, and up to three more."""
@@ -166,11 +163,11 @@ class Order:
 
 @dataclass
 class Written:
-    """What came of the orders."""
+    """Rewritten items, and counts of rejected and dropped rewrites."""
 
     items: list[Item]
     """The items with their rewrites."""
-    made: int = 0
+    written: int = 0
     """Rewrites that passed the check."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Attempts that did not, by reason."""
@@ -205,6 +202,16 @@ def orders_of(item: Item, probe: Probe, cues: Cues, rng: Rng) -> list[Order]:
     )
 
 
+@dataclass(frozen=True)
+class WriterOptions:
+    """How writer and checker are asked."""
+
+    concurrency: int = 8
+    """Requests under way at once."""
+    temperature: float = 0.7
+    """Of the writer."""
+
+
 def write(
     items: Sequence[Item],
     probes: Sequence[Probe],
@@ -213,8 +220,7 @@ def write(
     *,
     llm: LLM | None = None,
     checker: LLM | None = None,
-    concurrency: int = 8,
-    temperature: float = 0.7,
+    options: WriterOptions | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Written:
     """The items with the rewrites that the probes want.
@@ -226,19 +232,19 @@ def write(
         rng: where choices are drawn.
         llm: who writes; None: rewrites by rule.
         checker: who says whether the meaning is kept, beside the rules; None: the rules alone.
-        concurrency: requests under way at once.
-        temperature: of the writer.
+        options: how writer and checker are asked; None takes the defaults.
         on_progress: called with the number of orders that a round has settled.
 
     Raises:
         BudgetSpent: the budget ended; what was written is in the cache.
         LLMFailure: the writer answers nothing.
     """
+    options = options or WriterOptions()
     orders = [
-        one
+        order
         for item in items
         for probe in probes
-        for one in orders_of(item, probe, cues, rng.child(probe.name, item.id))
+        for order in orders_of(item, probe, cues, rng.child(probe.name, item.id))
     ]
     done = Written(list(items))
     made: dict[int, Rewrite] = {}
@@ -248,18 +254,14 @@ def write(
         if not waiting:
             break
         batch = [orders[i] for i in waiting]
-        texts = (
-            by_rule(batch, cues, rng)
-            if llm is None
-            else _by_model(batch, llm, attempt, concurrency, temperature)
-        )
+        texts = by_rule(batch, cues, rng) if llm is None else _by_model(batch, llm, attempt, options)
         missing = "no text between the tags" if llm is not None else "no rule writes it; name a writer"
         problems = [
             missing if text is None else problem_of(one.probe, one.before, text, one.dose)
             for one, text in zip(batch, texts, strict=True)
         ]
         if checker is not None:
-            problems = _by_checker(batch, texts, problems, checker, concurrency)
+            problems = _by_checker(batch, texts, problems, checker, options.concurrency)
         for i, text, problem in zip(list(waiting), texts, problems, strict=True):
             if problem is None and text is not None:
                 writer = "rule" if llm is None else llm.name
@@ -288,7 +290,7 @@ def write(
         }
         for i in waiting
     ]
-    done.made = len(made)
+    done.written = len(made)
     by_item: dict[tuple[str, str], list[Rewrite]] = {}
     for i, rewrite in made.items():
         by_item.setdefault((orders[i].item.set, orders[i].item.id), []).append(rewrite)
@@ -324,8 +326,6 @@ def _ruled(one: Order, cues: Cues, rng: Rng) -> str | None:
 
 def request_of(one: Order, draw: int, temperature: float) -> Request:
     """What the writer is asked."""
-    from gnomon.core.llm import ask
-
     template = room_file(__name__, f"prompts/{one.probe}.txt").read_text("utf-8")
     values = {
         "kind": one.kind,
@@ -340,13 +340,11 @@ def request_of(one: Order, draw: int, temperature: float) -> Request:
     return request
 
 
-def _by_model(
-    orders: Sequence[Order], llm: LLM, attempt: int, concurrency: int, temperature: float
-) -> list[str | None]:
-    from gnomon.core.llm import complete, tagged
-
+def _by_model(orders: Sequence[Order], llm: LLM, attempt: int, options: WriterOptions) -> list[str | None]:
     replies = complete(
-        llm, [request_of(one, attempt, temperature) for one in orders], concurrency=concurrency
+        llm,
+        [request_of(order, attempt, options.temperature) for order in orders],
+        concurrency=options.concurrency,
     )
     _require(llm, replies)
     return [tagged(reply.text, "text") if reply.finish == "stop" else None for reply in replies]
@@ -360,9 +358,6 @@ def _by_checker(
     concurrency: int,
 ) -> list[str | None]:
     """The problems, with what a second model says of the rewrites that had none."""
-    from gnomon.core.llm import ask, complete
-    from gnomon.core.llm.parse import last_verdict
-
     found = list(problems)
     asked = [i for i, problem in enumerate(problems) if problem is None]
     template = room_file(__name__, "prompts/meaning.txt").read_text("utf-8")
