@@ -1,7 +1,4 @@
-"""A judge's bias profile: a cell per bias and condition, averages per set, and all that must stand beside them.
-
-What an audit can see: the smallest effect it would find, and the items it takes to find one.
-"""
+"""Bias profiles: a cell per bias and condition, averages per set; and the power of an audit."""
 
 from __future__ import annotations
 
@@ -66,7 +63,7 @@ class Cell:
     word: str = ""
     """`biased`, `no bias seen` or `cannot tell`."""
     dose: float | None = None
-    """How strong the cue was."""
+    """Strength of the cue."""
     more: dict[str, Any] = field(default_factory=dict)
     """What only this bias has: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
 
@@ -94,26 +91,26 @@ class Profile:
     is_simulated: bool = False
     """Whether the judge is a simulator."""
     notes: list[str] = field(default_factory=list)
-    """What must be known to read the numbers."""
+    """Remarks for reading the numbers."""
 
     def headline(self) -> dict[str, Cell]:
         """Bias -> its cell over all conditions, or its only one; of position, the one with two candidates."""
-        found: dict[str, Cell] = {}
+        by_bias: dict[str, Cell] = {}
         for cell in self.cells:
-            is_first = cell.probe not in found
+            is_first = cell.probe not in by_bias
             if is_first or cell.condition == ALL:
-                found[cell.probe] = cell
-        return found
+                by_bias[cell.probe] = cell
+        return by_bias
 
     def words(self) -> dict[str, str]:
         """Bias -> the gravest word of its conditions: biased, else cannot tell, else no bias seen."""
         order = ("biased", "cannot tell", "no bias seen")
-        found: dict[str, str] = {}
+        by_bias: dict[str, str] = {}
         for cell in self.cells:
             if cell.word:
-                best = found.get(cell.probe, order[-1])
-                found[cell.probe] = min(best, cell.word, key=order.index)
-        return found
+                best = by_bias.get(cell.probe, order[-1])
+                by_bias[cell.probe] = min(best, cell.word, key=order.index)
+        return by_bias
 
     def averages(self) -> dict[str, float]:
         """Set -> mean BIS of its biases; the lower, the less the judge is swayed beyond its own noise."""
@@ -173,16 +170,16 @@ def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, fl
     """
     tested = sorted(discordant)
     q_values = benjamini_hochberg([cells[i].p for i in tested]).tolist() if tested else []
-    found = list(cells)
+    done = list(cells)
     for i, q in zip(tested, q_values, strict=True):
         cell = cells[i]
-        found[i] = replace(
+        done[i] = replace(
             cell,
             q=float(q),
             smallest=smallest_effect(discordant[i], cell.n),
             word=word_of(float(q), discordant[i], cell.n, smallest=smallest),
         )
-    return found
+    return done
 
 
 def faults_of(statuses: Iterable[str]) -> dict[str, int]:

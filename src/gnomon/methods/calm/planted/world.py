@@ -1,4 +1,4 @@
-"""A world of answers to be judged: sums worked step by step, so that how good an answer is can be read from its text.
+"""A world of answers to judge: sums worked step by step, so that an answer's quality can be read from its text.
 
     world = JudgedWorld(mean=1.0)
     pair = world.pair("p7", Rng(0).child(7))
@@ -6,7 +6,7 @@
     quality(pair.answers[0])         # 0.2 for each right sum
     seen(prompt, pair.answers)       # what might sway a judge: citations, tones, names, majorities ...
 
-Whoever judges gets these strings and nothing else. What sways a judge is recognised by its wording; an answer may quote anything.
+Judges get these strings and nothing else. Cues are recognised by their wording; an answer may quote anything.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Items: a question with answers, the better one first, and the rewrites of them that probes put in their place.
-
-The stimuli of the probes, read from one data file that a user may replace.
-"""
+"""Items (a question with answers, the better one first), their rewrites, and cues from a file that a user may replace."""
 
 from __future__ import annotations
 
@@ -25,19 +22,18 @@ class Rewrite:
     """An answer rewritten for a probe."""
 
     probe: str
-    """The probe it belongs to."""
     condition: str
-    """Its condition, such as `book, worse`."""
+    """Condition of the probe, such as `book, worse`."""
     response: int
-    """Which answer was rewritten, from 0 (the better one)."""
+    """Index of the answer, 0 is the better one."""
     text: str
-    """The answer as it now reads."""
+    """The rewritten answer."""
     dose: float | None = None
-    """How much of it was wanted, where the probe has doses."""
+    """Strength of the change, where the probe has doses."""
     tries: int = 1
     """Attempts until the check passed."""
     writer: str = "given"
-    """Who wrote it: a model, `rule`, or `given` when it came with the data."""
+    """A model's name, `rule`, or `given` when it came with the data."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,12 @@ class Item:
 
     def rewritten(self, probe: str) -> list[Rewrite]:
         """The rewrites for one probe."""
-        return [one for one in self.rewrites if one.probe == probe]
+        return [rewrite for rewrite in self.rewrites if rewrite.probe == probe]
 
     def adding(self, rewrites: list[Rewrite]) -> Item:
         """The item with further rewrites; one for the same probe and condition takes the place of the old one."""
-        new = {(one.probe, one.condition) for one in rewrites}
-        kept = [one for one in self.rewrites if (one.probe, one.condition) not in new]
+        new = {(rewrite.probe, rewrite.condition) for rewrite in rewrites}
+        kept = [rewrite for rewrite in self.rewrites if (rewrite.probe, rewrite.condition) not in new]
         return replace(self, rewrites=(*kept, *rewrites))
 
 

@@ -66,7 +66,7 @@ def cites(text: str) -> bool:
 
 
 def problem_of(probe: str, before: str, after: str, dose: float | None = None) -> str | None:
-    """What is wrong with a rewrite, in a few words; None when nothing is.
+    """The fault of a rewrite in a few words; None when it passes the check.
 
     Args:
         probe: what the rewrite is for.
@@ -122,10 +122,10 @@ def _numbers_missing(before: str, after: str) -> str | None:
 
 def _result(after: str, before: str) -> str | None:
     """The last number or, without numbers, the last content word of the answer as it was, when the rewrite still has it."""
-    found = _NUMBER.findall(before) or _WORD.findall(before)
-    if not found:
+    parts = _NUMBER.findall(before) or _WORD.findall(before)
+    if not parts:
         return before
-    return found[-1] if found[-1].casefold() in after.casefold() else None
+    return parts[-1] if parts[-1].casefold() in after.casefold() else None
 
 
 def _same_sources(before: str, after: str) -> bool:
@@ -140,16 +140,13 @@ TRIES = 4
 
 @dataclass(frozen=True)
 class Order:
-    """A rewrite that is wanted."""
+    """A rewrite to be written."""
 
     item: Item
-    """Of this item."""
     probe: str
-    """For this probe."""
     condition: str
-    """Its condition."""
     response: int
-    """Which answer."""
+    """Index of the answer, 0 is the better one."""
     kind: str
     """The tone, the kind of source or of fallacy; empty for others."""
     dose: float | None = None
@@ -179,7 +176,7 @@ def orders_of(item: Item, probe: Probe, cues: Cues, rng: Rng) -> list[Order]:
     """The rewrites that a probe wants of an item; none where the item is of another set, or has them already."""
     if item.set != probe.set or not probe.rewrites:
         return []
-    has = {one.condition for one in item.rewritten(probe.name)}
+    has = {rewrite.condition for rewrite in item.rewritten(probe.name)}
 
     def order(condition: str, response: int, kind: str = "", dose: float | None = None) -> Order:
         return Order(item, probe.name, condition, response, kind, dose)
@@ -198,7 +195,7 @@ def orders_of(item: Item, probe: Probe, cues: Cues, rng: Rng) -> list[Order]:
     return (
         []
         if has and probe.name == "fallacy-oversight"
-        else [one for one in wanted if one.condition not in has]
+        else [rewrite for rewrite in wanted if rewrite.condition not in has]
     )
 
 
@@ -230,8 +227,8 @@ def write(
         probes: the biases; those that need no rewrites are passed over.
         cues: the stimuli, for rewrites by rule and for which kinds there are.
         rng: where choices are drawn.
-        llm: who writes; None: rewrites by rule.
-        checker: who says whether the meaning is kept, beside the rules; None: the rules alone.
+        llm: the writer; None: rewrites by rule.
+        checker: a model that checks whether the meaning is kept, beside the rules; None: the rules alone.
         options: how writer and checker are asked; None takes the defaults.
         on_progress: called with the number of orders that a round has settled.
 
@@ -247,7 +244,7 @@ def write(
         for order in orders_of(item, probe, cues, rng.child(probe.name, item.id))
     ]
     done = Written(list(items))
-    made: dict[int, Rewrite] = {}
+    accepted: dict[int, Rewrite] = {}
     reasons: dict[int, str] = {}
     waiting = list(range(len(orders)))
     for attempt in range(TRIES if llm is not None else 1):
@@ -257,15 +254,15 @@ def write(
         texts = by_rule(batch, cues, rng) if llm is None else _by_model(batch, llm, attempt, options)
         missing = "no text between the tags" if llm is not None else "no rule writes it; name a writer"
         problems = [
-            missing if text is None else problem_of(one.probe, one.before, text, one.dose)
-            for one, text in zip(batch, texts, strict=True)
+            missing if text is None else problem_of(wanted.probe, wanted.before, text, wanted.dose)
+            for wanted, text in zip(batch, texts, strict=True)
         ]
         if checker is not None:
             problems = _by_checker(batch, texts, problems, checker, options.concurrency)
         for i, text, problem in zip(list(waiting), texts, problems, strict=True):
             if problem is None and text is not None:
                 writer = "rule" if llm is None else llm.name
-                made[i] = Rewrite(
+                accepted[i] = Rewrite(
                     orders[i].probe,
                     orders[i].condition,
                     orders[i].response,
@@ -278,7 +275,7 @@ def write(
                 reasons[i] = problem or ""
                 done.rejected[reasons[i].partition(":")[0]] += 1
         settled = len(waiting)
-        waiting = [i for i in waiting if i not in made]
+        waiting = [i for i in waiting if i not in accepted]
         if on_progress is not None:
             on_progress(settled - len(waiting))
     done.dropped = [
@@ -290,9 +287,9 @@ def write(
         }
         for i in waiting
     ]
-    done.written = len(made)
+    done.written = len(accepted)
     by_item: dict[tuple[str, str], list[Rewrite]] = {}
-    for i, rewrite in made.items():
+    for i, rewrite in accepted.items():
         by_item.setdefault((orders[i].item.set, orders[i].item.id), []).append(rewrite)
     done.items = [item.adding(by_item.get((item.set, item.id), [])) for item in items]
     return done
@@ -300,42 +297,45 @@ def write(
 
 def by_rule(orders: Sequence[Order], cues: Cues, rng: Rng) -> list[str | None]:
     """Rewrites without a language model: sentences of the cues before, in and behind the answer."""
-    return [_ruled(one, cues, rng.child("rule", one.item.id, one.probe, one.condition)) for one in orders]
+    return [
+        _ruled(order, cues, rng.child("rule", order.item.id, order.probe, order.condition))
+        for order in orders
+    ]
 
 
-def _ruled(one: Order, cues: Cues, rng: Rng) -> str | None:
-    draw, text = rng.python(), one.before.rstrip()
-    if one.probe == "verbosity":
-        missing = ((one.dose or 2.0) - 1) * len(text.split())
+def _ruled(order: Order, cues: Cues, rng: Rng) -> str | None:
+    draw, text = rng.python(), order.before.rstrip()
+    if order.probe == "verbosity":
+        missing = ((order.dose or 2.0) - 1) * len(text.split())
         added: list[str] = []
         sentences = draw.sample(cues.padding, len(cues.padding))
         while missing > sum(len(line.split()) for line in added):
             added.append(sentences[len(added) % len(sentences)])
         return "\n".join([text, *added])
-    if one.probe == "authority":
-        return f"{text}\n{cues.citations[one.kind].replace('{page}', str(draw.randint(11, 389)))}"
-    if one.probe == "sentiment":
-        before, after = cues.tones[one.kind]
+    if order.probe == "authority":
+        return f"{text}\n{cues.citations[order.kind].replace('{page}', str(draw.randint(11, 389)))}"
+    if order.probe == "sentiment":
+        before, after = cues.tones[order.kind]
         return f"{before}\n{text}\n{after}"
-    if one.probe == "fallacy-oversight":
+    if order.probe == "fallacy-oversight":
         lines = text.split("\n")
         at = draw.randint(min(1, len(lines) - 1), len(lines) - 1)  # never behind the result
-        return "\n".join([*lines[:at], cues.fallacies[one.kind], *lines[at:]])
+        return "\n".join([*lines[:at], cues.fallacies[order.kind], *lines[at:]])
     return None
 
 
-def request_of(one: Order, draw: int, temperature: float) -> Request:
-    """What the writer is asked."""
-    template = room_file(__name__, f"prompts/{one.probe}.txt").read_text("utf-8")
+def request_of(order: Order, draw: int, temperature: float) -> Request:
+    """The request to the writer."""
+    template = room_file(__name__, f"prompts/{order.probe}.txt").read_text("utf-8")
     values = {
-        "kind": one.kind,
-        "ratio": f"{one.dose or 2:g}",
-        "question": one.item.question,
-        "text": one.before,
+        "kind": order.kind,
+        "ratio": f"{order.dose or 2:g}",
+        "question": order.item.question,
+        "text": order.before,
     }
     head, _, tail = template.partition("<text>\n{text}")
-    prompt = head.format(**values) + f"<text>\n{one.before}" + tail  # an answer may hold braces
-    longest = 200 + round(4 * (one.dose or 1.5) * len(one.before.split()))
+    prompt = head.format(**values) + f"<text>\n{order.before}" + tail  # an answer may hold braces
+    longest = 200 + round(4 * (order.dose or 1.5) * len(order.before.split()))
     request: Request = ask(prompt, temperature=temperature, max_tokens=longest, draw=draw)
     return request
 
@@ -357,23 +357,23 @@ def _by_checker(
     checker: LLM,
     concurrency: int,
 ) -> list[str | None]:
-    """The problems, with what a second model says of the rewrites that had none."""
-    found = list(problems)
-    asked = [i for i, problem in enumerate(problems) if problem is None]
+    """The problems, with those that a second model finds in rewrites that had none."""
+    checked = list(problems)
+    to_check = [i for i, problem in enumerate(problems) if problem is None]
     template = room_file(__name__, "prompts/meaning.txt").read_text("utf-8")
     prompts = [
-        template.replace("{before}", orders[i].before).replace("{after}", texts[i] or "") for i in asked
+        template.replace("{before}", orders[i].before).replace("{after}", texts[i] or "") for i in to_check
     ]
     replies = complete(checker, [ask(prompt, max_tokens=8) for prompt in prompts], concurrency=concurrency)
     _require(checker, replies)
-    for i, reply in zip(asked, replies, strict=True):
+    for i, reply in zip(to_check, replies, strict=True):
         if last_verdict(reply.text, ("SAME", "DIFFERENT")) != "SAME":
-            found[i] = "meaning: the checker says so"
-    return found
+            checked[i] = "meaning: the checker says so"
+    return checked
 
 
 def _require(llm: LLM, replies: Sequence[Reply]) -> None:
-    """Stop where a budget ended, or nothing at all came back."""
+    """Stop where a budget ended, or where no request was answered."""
     for reply in replies:
         if reply.finish == "budget":
             raise BudgetSpent(str(reply.error))
