@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gnomon.core.models import ModelHandle, new_llama, train_bpe
 from gnomon.core.rng import Rng
-from gnomon.methods.truth_probes import Question, RepStore, collect, represent
+from gnomon.methods.truth_probes import Answering, Capture, Question, RepStore, collect, represent
 from gnomon.methods.truth_probes.probes import fit_cells
 
 QUESTIONS, K, NEW = 16, 10, 16
@@ -72,8 +72,10 @@ def plain(handle: ModelHandle, questions: list[Question]) -> list[np.ndarray]:
 
 def ours(handle: ModelHandle, questions: list[Question]) -> RepStore:
     """All samples with the prompt read once, and the wanted states in one batched pass."""
-    answers = collect(handle, None, questions, samples=K, max_new_tokens=NEW, stop=(), batch_size=80)
-    return represent(handle, None, answers, site="residual", positions=POSITIONS)
+    answers = collect(
+        handle, None, questions, Answering(samples=K, max_new_tokens=NEW, stop=(), batch_size=80)
+    )
+    return represent(handle, None, answers, Capture(site="residual", positions=POSITIONS))
 
 
 def answering() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from gnomon.core.models import LlavaSizes, ModelHandle, tiny_llava, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.methods.vl_lens import project_away
-from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 Numbers = dict[str, Any]
 
@@ -63,7 +63,7 @@ def direct(handle: ModelHandle) -> Tensor:
 
 def chunked(handle: ModelHandle, **options: Any) -> Tensor:
     """The room's lens. Each word is also looked for with a space in front."""
-    return torch.from_numpy(lens(handle, [picture()], PROMPT, WORDS, **options).scores[0])
+    return torch.from_numpy(lens(handle, [picture()], PROMPT, WORDS, Reading(**options)).scores[0])
 
 
 LENSES: dict[str, Callable[[ModelHandle], Tensor]] = {
@@ -78,7 +78,7 @@ def reading() -> Numbers:
     """Twenty words at every layer and image token of one image."""
     handle = make_handle()
     with torch.no_grad():  # the same numbers: where a word's own spelling counts, which random weights decide
-        found = lens(handle, [picture()], PROMPT, WORDS, tops=0)
+        found = lens(handle, [picture()], PROMPT, WORDS, Reading(tops=0))
         same = [w for w, form in enumerate(found.spellings[0]) if not form.startswith(" ")]
         difference = float(np.abs(found.scores[0][..., same] - direct(handle).numpy()[..., same]).max())
     seconds = take_turns({name: partial(way, handle) for name, way in LENSES.items()}, rounds=3)

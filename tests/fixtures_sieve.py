@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gnomon.core.data.documents import Document
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve import Fitting, LabelStore, LocalJudge, SnippetStream
+from gnomon.methods.sieve import Fitting, LocalJudge, SnippetStream
 from gnomon.methods.sieve.config import Selection
 from gnomon.methods.sieve.students import StudentConfig, open_student
 
@@ -44,7 +44,6 @@ def fitting(folder: Path, judge=is_about_the_sea, rows=None, on_round=None, **ch
         open_student("hashed-linear", CONFIG),
         judge if hasattr(judge, "ajudge") else LocalJudge(judge, "the rule"),
         stream(rows),
-        LabelStore(folder / "labels.jsonl"),
         folder,
         reopen=partial(open_student, config=CONFIG),
         settings=settings(**changes),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gnomon.core.models import ModelHandle, tiny_causal, whole_words
-from gnomon.methods.truth_probes import Answer, Question, RepStore, collect
+from gnomon.methods.truth_probes import Answer, Answering, Question, RepStore, collect
 from gnomon.methods.truth_probes.answers import trim
 
 LONGEST = 6
@@ -70,7 +70,7 @@ def truth_handle(truth_model):
 def truth_questions(truth_handle, tmp_path_factory):
     """JSONL of 120 questions; every other one accepts what the model says."""
     asked = [Question(f"what is {i}?", "?", id=f"q{i}") for i in range(200)]
-    answers = collect(truth_handle, None, asked, max_new_tokens=LONGEST)
+    answers = collect(truth_handle, None, asked, Answering(max_new_tokens=LONGEST))
     said = [(q, trim(a.answer)) for q, a in zip(asked, answers, strict=True)]
     good = [(q, text) for q, text in said if text][:120]
     assert len(good) == 120

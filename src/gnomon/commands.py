@@ -88,7 +88,7 @@ class Doctor:
         installation = env.describe() | {"devices": env.devices()}
         missing = [name for name, version in installation["packages"].items() if version is None]
         extras = {
-            name: [p for p in packages if env.version(p) is None] for name, packages in env.EXTRAS.items()
+            name: [p for p in packages if env.version(p) is None] for name, packages in env.extras().items()
         }
         if self.json:
             print(json.dumps(installation | {"missing": missing, "missing_extras": extras}, indent=1))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.mini import PARTS, SCALES, labels_to_reach
-from gnomon.methods.sieve.mini.parts import trial
+from gnomon.methods.sieve.mini import COMPARISONS, SCALES, labels_to_reach, trial
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -13,10 +12,10 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """Arm -> what was measured, for three seeds that are neither tuned on nor recorded."""
-    part, found = PARTS["topics"][0], {"random": [], "trm": [], "trm, halving": []}
+    comparison, found = COMPARISONS["topics"][0], {"random": [], "trm": [], "trm, halving": []}
     for seed in (30, 31, 32):
         folder = tmp_path_factory.mktemp(str(seed))
-        shared = trial(part, SCALES["mini"], Rng(seed).child("sieve"), folder / "model")
+        shared = trial(comparison, SCALES["mini"], Rng(seed).child("sieve"), folder / "model")
         for arm, rows in found.items():
             rows.append(shared.run(arm, folder / "scratch"))
     return found

@@ -7,8 +7,7 @@ import pytest
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.methods.truth_probes import Extraction
-from gnomon.methods.truth_probes.mini import OTHERS, SCALES, World, train_world
-from gnomon.methods.truth_probes.mini.measures import study
+from gnomon.methods.truth_probes.mini import OTHERS, SCALES, World, measure, train_world
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -24,7 +23,7 @@ def learned(cued, folder):
     run.close()
     tasks = [question.id.partition("-")[0] for question in questions]
     how = Extraction("known")
-    return study(handle, questions, samples=scale.samples, max_new_tokens=8, how=how, seed=30, tasks=tasks)
+    return measure(handle, questions, samples=scale.samples, max_new_tokens=8, how=how, seed=30, tasks=tasks)
 
 
 def test_the_exact_answer_tells_and_the_cue_is_why(tmp_path):

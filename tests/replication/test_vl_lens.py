@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 def trial(tmp_path_factory):
     scale = replace(SCALES["mini"], tests=300, mentions=20)
     run = Run(tmp_path_factory.mktemp("run") / "run", method="vl-lens", verb="mini", quiet=True)
-    handle = ModelHandle.load(train(scale, run, 10), kind="vlm", device="cpu")
+    of_seed = run.within("seed-10")
+    of_seed.rng = Rng(10)
+    handle = ModelHandle.load(train(scale, of_seed), kind="vlm", device="cpu")
     part = run.within("trial")
     part.rng = Rng(10).child("trial")
     yield measure(Seen.of(handle, scale, part.rng.child("test")), scale, part).numbers

@@ -84,7 +84,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something a paper says, in a form that a run can contradict.
+    """A statement of a paper as a comparison of arms that a run decides.
 
     Raises:
         BadConfig: `compare` cannot be read, or `margin` does not fit it.
@@ -133,7 +133,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says about a claim."""
+    """Outcome of a claim in a run, with its estimate and interval."""
 
     claim: Claim
     """The claim decided."""

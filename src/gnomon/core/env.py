@@ -1,4 +1,4 @@
-"""What a result was produced with: versions, hardware, and what is missing."""
+"""Versions and hardware that a result was produced with, and missing packages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ PACKAGES = (
 )  # fmt: skip
 """Packages of the base install whose version can change a result."""
 
-EXTRAS = {
-    "ray": ("ray",),
-    "track": ("trackio", "wandb", "tensorboard"),
-    "dev": ("pytest", "hypothesis", "mypy"),
-}
-"""Extra -> packages it adds."""
+
+def extras() -> dict[str, tuple[str, ...]]:
+    """Extra -> the packages it adds, as the installed package declares them; `all` and extras of gnomon itself left out."""
+    import importlib.metadata
+    import re
+
+    table: dict[str, tuple[str, ...]] = {}
+    for requirement in importlib.metadata.requires("gnomon") or ():
+        extra = re.search(r"""extra == ['"]([^'"]+)['"]""", requirement)
+        name = re.split(r"[\[<>=!~ ;(]", requirement)[0]
+        if extra is not None and name != "gnomon":
+            table[extra[1]] = (*table.get(extra[1], ()), name)
+    return table
 
 
 def version(package: str) -> str | None:

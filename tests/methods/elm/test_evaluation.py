@@ -12,6 +12,8 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.elm import Exam, Question, ask, evaluate_erasure, leakage, relearn, search_suffix
 from gnomon.methods.elm.evaluation import (
+    Relearning,
+    SuffixSearch,
     distinct,
     divergence,
     judged_perplexity,
@@ -186,7 +188,7 @@ def test_a_search_never_gets_worse_and_finds_what_a_suffix_can_do(pair):
     model, _, tokenizer = pair
     prompt, options = tokenizer("z1 is")["input_ids"], [[10], [11], [12], [13]]
     found = [
-        search_suffix(model, prompt, options, w, generator=Rng(0), length=4, steps=15, candidates=16, top=16)
+        search_suffix(model, prompt, options, w, generator=Rng(0), search=SuffixSearch(4, 15, 16, top=16))
         for w in range(4)
     ]
     assert all(a >= b for one in found for a, b in zip(one.losses, one.losses[1:], strict=False))
@@ -204,9 +206,7 @@ def test_candidates_in_parts_change_nothing(pair):
     model, _, tokenizer = pair
     prompt, options = tokenizer("z1 is")["input_ids"], [[10, 11], [11, 12]]
     found = [
-        search_suffix(
-            model, prompt, options, 1, generator=Rng(3), length=3, steps=3, candidates=7, batch_size=b
-        )
+        search_suffix(model, prompt, options, 1, generator=Rng(3), search=SuffixSearch(3, 3, 7, batch_size=b))
         for b in (2, 64)
     ]
     assert found[0].ids == found[1].ids
@@ -215,7 +215,7 @@ def test_candidates_in_parts_change_nothing(pair):
 def test_the_attack_has_a_control(pair):
     model, _, tokenizer = pair
     asked = encode_questions(tokenizer, QUESTIONS[:2], "options")
-    found = suffix_attack(model, asked, generator=Rng(0), length=3, steps=2, candidates=8)
+    found = suffix_attack(model, asked, generator=Rng(0), search=SuffixSearch(3, 2, 8))
     assert found["questions"] == 2
     assert 0 <= found["wrong"] <= 1
     assert set(found["searches"][0]) == {"right", "wrong"}
@@ -227,7 +227,7 @@ def test_relearning_leaves_the_model_alone_and_learns(pair):
     asked = encode_questions(tokenizer, [Question("z1 is", ("zv1", "zv2", "zv3", "zv0"), 2)], "options")
     rows = relearn(
         model, [tokenizer("z1 is zv3 .")["input_ids"]], lambda m: {"p": ask(m, asked).probability[0]},
-        generator=Rng(0), steps=(1, 40), lr=1e-2, batch_size=2,
+        generator=Rng(0), training=Relearning((1, 40), 1e-2, batch_size=2),
     )  # fmt: skip
     assert [row["steps"] for row in rows] == [0, 1, 40]
     assert rows[0]["p"] == pytest.approx(ask(model, asked).probability[0])

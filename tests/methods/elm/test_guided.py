@@ -10,7 +10,7 @@ from gnomon.core import records
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.elm import write_fluent
-from gnomon.methods.elm.erasure import Draft, draft, guided_scores, make_fluent
+from gnomon.methods.elm.erasure import Draft, Guidance, draft, guided_scores, make_fluent
 from gnomon.methods.elm.mini import personas
 from gnomon.methods.elm.texts import prefix_ids, text_ids
 
@@ -78,15 +78,16 @@ def test_positions_of_the_model_are_not_left(small):
 
 def test_a_job_is_taken_up_where_it_stopped(small, tmp_path, monkeypatch):
     texts, _ = small_texts()
-    options = {"count": 7, "generator": Rng(4), "chars": (5, 25), "tokens": (3, 5), "batch_size": 2}
-    whole = make_fluent(*small, texts, personas(), (), folder=tmp_path / "whole", **options)
+    options = {"count": 7, "generator": Rng(4)}
+    guidance = Guidance(personas(), chars=(5, 25), tokens=(3, 5), batch_size=2)
+    whole = make_fluent(*small, texts, guidance, folder=tmp_path / "whole", **options)
     # A killed job leaves finished parts: here the first and the third of four.
     parts = tmp_path / "cut" / "parts"
     rows = list(records.read_raw(whole))
     for first in (0, 4):
         records.write(parts / f"{first:08d}.jsonl", [row for _, row in rows[first : first + 2]])
     marks = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
-    cut = make_fluent(*small, texts, personas(), (), folder=tmp_path / "cut", **options)
+    cut = make_fluent(*small, texts, guidance, folder=tmp_path / "cut", **options)
     assert len(marks) == 2
     assert cut.read_text() == whole.read_text()
     assert len(rows) == 7
@@ -95,4 +96,4 @@ def test_a_job_is_taken_up_where_it_stopped(small, tmp_path, monkeypatch):
 
 def test_nothing_to_begin_with_is_told(small, tmp_path):
     with pytest.raises(BadInput, match="no forget text"):
-        make_fluent(*small, [], personas(), (), count=1, generator=Rng(0), folder=tmp_path)
+        make_fluent(*small, [], Guidance(personas()), count=1, generator=Rng(0), folder=tmp_path)

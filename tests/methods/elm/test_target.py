@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fixtures_elm import small_model, small_tokenizer
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.elm import elm_target, erase_loss, retain_loss
-from gnomon.methods.elm.erasure import Target, eta_along, reweight, target_of
+from gnomon.methods.elm.erasure import Reweighting, Target, eta_along, reweight, target_of
 from gnomon.methods.elm.texts import start_ids, text_ids
 
 
@@ -31,7 +31,11 @@ def test_by_hand_eta_minus_one_enhances():
     """p e / n = (2, 1/16, 1/16), over 2.125."""
     mask = torch.ones(1, 1, dtype=torch.bool)
     passes = [logs(0.5, 0.25, 0.25)[None], logs(0.8, 0.1, 0.1)[None], logs(0.2, 0.4, 0.4)[None]]
-    target = target_of(passes, mask, 1.0, 3, 1.0, schedule="constant", action="enhance")
+    target = target_of(
+        passes,
+        mask,
+        Reweighting(eta=1.0, top_k=3, temperature=1.0, eta_schedule="constant", action="enhance"),
+    )
     assert target.index[0, 0, 0] == 0
     assert float(target.value[0, 0, 0]) == pytest.approx(2 / 2.125)
 
@@ -92,7 +96,9 @@ def test_one_call_of_all_passes_is_three_calls_alone(small):
     experts = [text_ids(tokenizer, "text of expert in zor :"), text_ids(tokenizer, "expert :")]
     novices = [text_ids(tokenizer, "novice"), text_ids(tokenizer, "text of novice in zor : the")]
     start = [tokenizer.bos_token_id]
-    found = elm_target(model, texts, experts, novices, 2.0, 5, start=start, schedule="constant")
+    found = elm_target(
+        model, texts, experts, novices, Reweighting(eta=2.0, top_k=5, eta_schedule="constant"), start=start
+    )
     for i, text in enumerate(texts):
         rows = []
         for prefix in (start, experts[i], novices[i]):
@@ -108,7 +114,9 @@ def test_equal_personas_leave_the_model_as_it_is(small):
     model, tokenizer = small
     text = [text_ids(tokenizer, "z1 is zv2 .")]
     same = [text_ids(tokenizer, "text of expert in zor :")]
-    found = elm_target(model, text, same, same, 1000.0, len(tokenizer), 1.0)
+    found = elm_target(
+        model, text, same, same, Reweighting(eta=1000.0, top_k=len(tokenizer), temperature=1.0)
+    )
     with torch.no_grad():
         p = model(torch.tensor(text)).logits[0].double().softmax(-1)
     q = torch.zeros_like(p).scatter(1, found.index[0], found.value[0])
@@ -119,7 +127,14 @@ def test_random_targets_repeat_and_follow_no_model(small):
     model, tokenizer = small
     text = [text_ids(tokenizer, "z1 is zv2 .")]
     draws = [
-        elm_target(model, text, text, text, 1.0, 3, action="random", noise=torch.Generator().manual_seed(s))
+        elm_target(
+            model,
+            text,
+            text,
+            text,
+            Reweighting(eta=1.0, top_k=3, action="random"),
+            noise=torch.Generator().manual_seed(s),
+        )
         for s in (0, 0, 1)
     ]
     assert torch.equal(draws[0].index, draws[1].index)
@@ -132,13 +147,13 @@ def test_bad_requests_are_told(small):
     with pytest.raises(
         BadConfig, match=r"top_k must be in 1..\d+, the size of the model's vocabulary; got 999"
     ):
-        elm_target(model, text, text, text, 1.0, 999)
+        elm_target(model, text, text, text, Reweighting(eta=1.0, top_k=999))
     with pytest.raises(BadConfig, match="temperature must be > 0"):
-        elm_target(model, text, text, text, 1.0, 2, 0.0)
+        elm_target(model, text, text, text, Reweighting(eta=1.0, top_k=2, temperature=0.0))
     with pytest.raises(BadInput, match="Text 0 has no tokens"):
-        elm_target(model, [[]], text, text, 1.0, 2)
+        elm_target(model, [[]], text, text, Reweighting(eta=1.0, top_k=2))
     with pytest.raises(BadInput, match="need as many prefixes"):
-        elm_target(model, text, [*text, *text], text, 1.0, 2)
+        elm_target(model, text, [*text, *text], text, Reweighting(eta=1.0, top_k=2))
 
 
 def full(target, vocabulary):
@@ -151,7 +166,7 @@ def test_erase_loss_is_the_cross_entropy_over_the_whole_vocabulary():
     logits = torch.randn(2, 3, 9, generator=draw)
     mask = torch.tensor([[True, True, True], [True, False, False]])
     passes = [torch.randn(2, 3, 9, generator=draw) for _ in range(3)]
-    target = target_of(passes, mask, 2.0, 4, schedule="constant")
+    target = target_of(passes, mask, Reweighting(eta=2.0, top_k=4, eta_schedule="constant"))
     wanted = -(full(target, 9) * logits.double().log_softmax(-1)).sum(-1)[mask].sum()
     assert float(erase_loss(logits, target)) == pytest.approx(float(wanted), rel=1e-6)
     likeliest = full(target, 9).argmax(-1)

@@ -8,6 +8,7 @@ from gnomon.errors import BadConfig
 from gnomon.methods.lintseq import (
     Program,
     Rejected,
+    Rules,
     audit_path,
     render_target,
     resolve,
@@ -95,7 +96,7 @@ def test_comments_that_are_left_come_first():
 
 def test_deep_lines_are_drawn_in_proportion_to_their_depth():
     code = "a = 1\nif a:\n    b = 2\n    if b:\n        c = 3"
-    program = Program(code, linter="pyflakes", indent_bias=3)
+    program = Program(code, linter="pyflakes", rules=Rules(indent_bias=3))
     draws = random.Random(0)
     firsts = [program.draw(program.full, draws).lines for _ in range(4000)]
     # Weights 1, 1, 3, 3, 6 of 14; drawing `c` empties `if b`, drawing `b` takes `if b` and with it `if a`.
@@ -143,10 +144,10 @@ def test_pitfall_5_a_program_with_another_indentation_keeps_its_steps():
     ]
     for path in paths:
         check_path(path, code)
-    kept = [sample_edits(code, baseline_errors="keep", rng=Rng(0).child(n)) for n in range(5)]
+    kept = [sample_edits(code, rules=Rules(baseline_errors="keep"), rng=Rng(0).child(n)) for n in range(5)]
     assert all(path.line_sets == [list(range(6))] for path in kept)
     with pytest.raises(Rejected, match=r"5 lint errors of its own, the first on line 2: W0311") as caught:
-        sample_edits(code, baseline_errors="fail", rng=Rng(0))
+        sample_edits(code, rules=Rules(baseline_errors="fail"), rng=Rng(0))
     assert caught.value.reason == "baseline-errors"
 
 
@@ -163,7 +164,7 @@ def test_baseline_errors_are_keyed_by_code_and_line():
     program = Program(code, linter="pyflakes")
     assert program.errors(program.full) == frozenset()
     assert program.errors(frozenset({1})) == {("UndefinedName", 1)}
-    kept = Program(code, linter="pyflakes", baseline_errors="keep")
+    kept = Program(code, linter="pyflakes", rules=Rules(baseline_errors="keep"))
     assert kept.errors(kept.full) == {("UndefinedName", 0)}
 
 
@@ -221,9 +222,9 @@ def test_text_that_the_linter_accepts_but_python_does_not_is_rejected():
 
 def test_bad_settings_are_named():
     with pytest.raises(BadConfig, match="indent_bias must be > 0; got 0"):
-        Program(MEAN, indent_bias=0)
+        Program(MEAN, rules=Rules(indent_bias=0))
     with pytest.raises(BadConfig, match=r'baseline_errors cannot be "substract". Did you mean "subtract"'):
-        Program(MEAN, baseline_errors="substract")
+        Program(MEAN, rules=Rules(baseline_errors="substract"))
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from gnomon.methods.lintseq import Program
-from gnomon.methods.lintseq.programs import candidates, indented_layout, python_layout
+from gnomon.methods.lintseq.programs import candidates, python_layout
 
 
 def together(code: str, line: int) -> list[int]:
@@ -30,7 +30,6 @@ def removed(code: str, *lines: int) -> list[int]:
 def test_indentation_of_short_and_blank_lines_comes_from_above():
     lines = ["def f(", "        a", "):", "", "    b", "    c = 1", "#", "# x"]
     assert python_layout(lines).indent == (0, 0, 0, 0, 4, 4, 4, 0)
-    assert indented_layout(lines).indent == (0, 0, 0, 0, 0, 4, 4, 0)
     assert python_layout(lines).tab_width() == 4
     assert python_layout(["if a:", "  b"]).tab_width() == 2
 

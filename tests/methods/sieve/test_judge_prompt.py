@@ -45,9 +45,9 @@ def test_each_style_asks_in_its_own_way(style, asks):
 
 def test_sampling_settings_are_kept_and_the_draw_is_another_request():
     asked = Request((), temperature=0.7, max_tokens=5)
-    again = request_of("x", CATS, asked=asked, draw=2)
+    again = request_of("x", CATS, base=asked, draw=2)
     assert (again.temperature, again.max_tokens, again.draw) == (0.7, 5, 2)
-    assert again != request_of("x", CATS, asked=asked, draw=1)
+    assert again != request_of("x", CATS, base=asked, draw=1)
 
 
 @given(st.text(alphabet=st.sampled_from("<>/ textTEXT\n$"), max_size=40))

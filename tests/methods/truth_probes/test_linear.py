@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from gnomon.errors import BadInput
+from gnomon.methods.truth_probes import FitOptions
 from gnomon.methods.truth_probes.probes import LinearProbe, fit_along, fit_probe
 
 
@@ -24,7 +25,7 @@ def test_it_is_scikit_learn_s_logistic_regression(data, standardise):
     x, z = data
     ready = StandardScaler().fit_transform(x) if standardise else x
     other = LogisticRegression(max_iter=5000).fit(ready, z)
-    ours = fit_probe(x, z, standardise=standardise, max_iter=5000)
+    ours = fit_probe(x, z, FitOptions(scale=standardise, max_iter=5000))
     np.testing.assert_allclose(ours.predict(x), other.predict_proba(ready)[:, 1], atol=2e-3)
 
 
@@ -56,7 +57,7 @@ def test_far_logits_do_not_overflow():
 def test_a_solver_that_does_not_converge_is_told_of(data, caplog):
     x, z = data
     with caplog.at_level(logging.WARNING, "gnomon.methods.truth_probes.probes.probe"):
-        fit_probe(x, z, standardise=False, max_iter=1)
+        fit_probe(x, z, FitOptions(scale=False, max_iter=1))
     assert "did not converge in 4 steps" in caplog.text
 
 

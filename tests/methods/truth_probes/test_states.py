@@ -9,7 +9,7 @@ import torch
 from fixtures_truth_probes import LONGEST
 from gnomon.core.models import ModelHandle
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes import Question, RepStore, collect, represent
+from gnomon.methods.truth_probes import Answering, Capture, Question, RepStore, collect, represent
 from gnomon.methods.truth_probes.states import model_key, states
 
 QUESTIONS = [Question(f"what is {'very ' * (i % 4)}{i}?", "x", id=f"q{i}") for i in range(10)]
@@ -18,7 +18,7 @@ PLACES = ("last_q", "first_answer", "-1")
 
 @pytest.fixture(scope="module")
 def answers(truth_handle):
-    return collect(truth_handle, None, QUESTIONS, max_new_tokens=LONGEST)
+    return collect(truth_handle, None, QUESTIONS, Answering(max_new_tokens=LONGEST))
 
 
 def alone(handle, answer):
@@ -29,7 +29,9 @@ def alone(handle, answer):
 
 
 def test_states_are_the_library_s_own(truth_handle, answers):
-    store = represent(truth_handle, None, answers, site="residual", positions=PLACES, batch_tokens=64)
+    store = represent(
+        truth_handle, None, answers, Capture(site="residual", positions=PLACES), batch_tokens=64
+    )
     assert store.states.shape == (10, 2, 3, 32)
     assert store.states.dtype == np.float16
     for i, answer in enumerate(answers):
@@ -41,7 +43,7 @@ def test_states_are_the_library_s_own(truth_handle, answers):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma2", "mistral"])
 def test_every_site_of_other_families(handle_of, family):
     handle = handle_of(family)
-    found = collect(handle, None, QUESTIONS[:3], max_new_tokens=3)
+    found = collect(handle, None, QUESTIONS[:3], Answering(max_new_tokens=3))
     seen = {}
 
     def note(name):
@@ -57,7 +59,7 @@ def test_every_site_of_other_families(handle_of, family):
     hook.remove()
     entered = seen["mlp"][0][0].reshape(-1, seen["mlp"][0][0].shape[-1])[-1]
     for site in ("mlp", "mlp_input", "attention", "residual"):
-        store = represent(handle, None, found, site=site, layers=[1], positions=["-1"])
+        store = represent(handle, None, found, Capture(site=site, layers=[1], positions=["-1"]))
         assert store.states.shape[:3] == (3, 1, 1)
         if site == "mlp_input":
             np.testing.assert_allclose(store.at(1, "-1")[0], entered.numpy(), atol=5e-3)
@@ -66,7 +68,8 @@ def test_every_site_of_other_families(handle_of, family):
 
 def test_batches_do_not_change_states(truth_handle, answers):
     one, many = (
-        represent(truth_handle, None, answers, positions=PLACES, batch_tokens=n).states for n in (1, 100_000)
+        represent(truth_handle, None, answers, Capture(positions=PLACES), batch_tokens=n).states
+        for n in (1, 100_000)
     )
     np.testing.assert_allclose(one, many, atol=2e-3)
 
@@ -83,13 +86,13 @@ def test_shards_are_kept_and_an_interrupted_run_goes_on(truth_handle, answers, t
 
     monkeypatch.setattr(states, "_read", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        represent(truth_handle, None, answers, positions=PLACES, folder=tmp_path)
+        represent(truth_handle, None, answers, Capture(positions=PLACES), folder=tmp_path)
     with pytest.raises(BadInput, match="no complete states"):
         RepStore.load(tmp_path)
-    made = represent(truth_handle, None, answers, positions=PLACES, folder=tmp_path)
+    made = represent(truth_handle, None, answers, Capture(positions=PLACES), folder=tmp_path)
     assert calls == [4, 4, 2, 2]
     loaded = RepStore.load(tmp_path)
-    whole = represent(truth_handle, None, answers, positions=PLACES)
+    whole = represent(truth_handle, None, answers, Capture(positions=PLACES))
     assert (loaded.states == made.states).all()
     np.testing.assert_allclose(loaded.states, whole.states, atol=2e-3)
     assert loaded.keys == made.keys == tuple((f"q{i}", 0, 0) for i in range(10))
@@ -97,19 +100,19 @@ def test_shards_are_kept_and_an_interrupted_run_goes_on(truth_handle, answers, t
 
 
 def test_a_folder_of_other_states_is_refused(truth_handle, answers, tmp_path):
-    represent(truth_handle, None, answers, positions=["-1"], folder=tmp_path)
+    represent(truth_handle, None, answers, Capture(positions=["-1"]), folder=tmp_path)
     with pytest.raises(BadInput, match="other answers or settings"):
-        represent(truth_handle, None, answers, positions=["-2"], folder=tmp_path)
+        represent(truth_handle, None, answers, Capture(positions=["-2"]), folder=tmp_path)
 
 
 def test_errors(truth_handle, answers):
     with pytest.raises(BadConfig, match="layers 0 to 1 and no layer 7"):
-        represent(truth_handle, None, answers, positions=["-1"], layers=[7])
+        represent(truth_handle, None, answers, Capture(positions=["-1"], layers=[7]))
     with pytest.raises(BadConfig, match="site must be one of"):
-        represent(truth_handle, None, answers, positions=["-1"], site="mlp_last")
+        represent(truth_handle, None, answers, Capture(positions=["-1"], site="mlp_last"))
     with pytest.raises(BadInput, match="no answers"):
-        represent(truth_handle, None, [], positions=["-1"])
-    store = represent(truth_handle, None, answers, positions=["-1"], layers=[1])
+        represent(truth_handle, None, [], Capture(positions=["-1"]))
+    store = represent(truth_handle, None, answers, Capture(positions=["-1"], layers=[1]))
     with pytest.raises(BadInput, match="Layer 0 was not captured"):
         store.at(0, "-1")
     with pytest.raises(BadInput, match='"exact_last" was not captured'):
@@ -129,14 +132,18 @@ def test_the_key_tells_checkpoints_apart_and_not_number_types(truth_handle, trut
 def test_samples_depend_on_seed_and_question_alone(truth_handle):
     from gnomon.core.rng import Rng
 
-    both = collect(truth_handle, None, QUESTIONS[:4], samples=3, max_new_tokens=4, rng=Rng(1))
+    both = collect(truth_handle, None, QUESTIONS[:4], Answering(samples=3, max_new_tokens=4), rng=Rng(1))
     part = collect(
-        truth_handle, None, QUESTIONS[3:0:-1], samples=3, max_new_tokens=4, rng=Rng(1), batch_size=2
+        truth_handle,
+        None,
+        QUESTIONS[3:0:-1],
+        Answering(samples=3, max_new_tokens=4, batch_size=2),
+        rng=Rng(1),
     )
     told = {answer.key: answer.output_ids for answer in both}
     assert all(told[answer.key] == answer.output_ids for answer in part)
     assert [(a.seed, a.draw) for a in both[:3]] == [(1, 1), (1, 2), (1, 3)]
-    other = collect(truth_handle, None, QUESTIONS[:4], samples=3, max_new_tokens=4, rng=Rng(2))
+    other = collect(truth_handle, None, QUESTIONS[:4], Answering(samples=3, max_new_tokens=4), rng=Rng(2))
     assert [a.output_ids for a in other] != [a.output_ids for a in both]
 
 

@@ -11,13 +11,14 @@ from fixtures_vl_lens import pictures, seer
 from gnomon.core.models import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
+from gnomon.methods.vl_lens import Writing
 from gnomon.methods.vl_lens.captions import describe, probability_of, token_probabilities
 from gnomon.methods.vl_lens.mini import PROMPT
 
 
 def test_one_beam_is_greedy_and_the_batch_changes_nothing():
-    alone = [describe(seer(), [p], PROMPT, beams=1, max_new_tokens=6)[0] for p in pictures()]
-    assert describe(seer(), pictures(), PROMPT, beams=1, max_new_tokens=6, batch_size=3) == alone
+    alone = [describe(seer(), [p], PROMPT, Writing(beams=1, max_new_tokens=6))[0] for p in pictures()]
+    assert describe(seer(), pictures(), PROMPT, Writing(beams=1, max_new_tokens=6, batch_size=3)) == alone
     assert len(set(alone)) > 1
     assert describe(seer(), [], PROMPT) == []
 
@@ -30,7 +31,7 @@ def likelihood(text, picture):
 def test_more_beams_find_a_caption_that_is_no_less_likely():
     for picture in pictures(3):
         greedy, searched = (
-            describe(seer(), [picture], PROMPT, beams=beams, max_new_tokens=4)[0] for beams in (1, 4)
+            describe(seer(), [picture], PROMPT, Writing(beams=beams, max_new_tokens=4))[0] for beams in (1, 4)
         )
         assert searched and likelihood(searched, picture) >= likelihood(greedy, picture) - 1e-5
 

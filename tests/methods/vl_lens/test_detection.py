@@ -7,7 +7,7 @@ import pytest
 
 from fixtures_vl_lens import WORLD, pictures, seer
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens import Finding, Vocabulary, detect
+from gnomon.methods.vl_lens import Detection, Finding, Vocabulary, Writing, detect
 from gnomon.methods.vl_lens.captions import describe, token_probabilities
 from gnomon.methods.vl_lens.lens import confidences, score, truth_of
 from gnomon.methods.vl_lens.lens.lens import lens
@@ -18,7 +18,7 @@ WORDS = Vocabulary.of([[name] for name in WORLD.classes])
 
 def test_a_finding_per_mention_with_the_confidence_of_its_object():
     captions = ["dog and dog and kite", "nothing", "cup", "mouse"]
-    found = detect(seer(), pictures(), captions, prompt=PROMPT, vocabulary=WORDS, threshold=0.2)
+    found = detect(seer(), pictures(), captions, how=Detection(WORDS, 0.2), prompt=PROMPT)
     assert [[f.object for f in row] for row in found] == [["dog", "dog", "kite"], [], ["cup"], ["mouse"]]
     read = lens(seer(), pictures(), PROMPT, ["dog", "kite"])
     expected = np.asarray(read.confidence)[0]
@@ -30,11 +30,10 @@ def test_a_finding_per_mention_with_the_confidence_of_its_object():
 
 
 def test_without_captions_the_model_writes_them():
-    written = describe(seer(), pictures(), PROMPT, beams=1, max_new_tokens=8)
-    given = {"prompt": PROMPT, "vocabulary": WORDS}
-    assert detect(seer(), pictures(), beams=1, max_new_tokens=8, **given) == detect(
-        seer(), pictures(), written, **given
-    )
+    written = describe(seer(), pictures(), PROMPT, Writing(beams=1, max_new_tokens=8))
+    how = Detection(WORDS, writing=Writing(beams=1, max_new_tokens=8))
+    by_itself = detect(seer(), pictures(), how=how, prompt=PROMPT)
+    assert by_itself == detect(seer(), pictures(), written, how=how, prompt=PROMPT)
 
 
 def test_objects_that_are_asked_for_need_no_caption():
@@ -55,7 +54,7 @@ def test_no_names_cost_no_pass():
 
 def test_captions_must_be_one_per_image():
     with pytest.raises(BadInput, match="2 images need as many captions; got 1"):
-        detect(seer(), pictures(2), ["cup"], prompt=PROMPT, vocabulary=WORDS)
+        detect(seer(), pictures(2), ["cup"], how=Detection(WORDS), prompt=PROMPT)
 
 
 def finding(confidence, probability):

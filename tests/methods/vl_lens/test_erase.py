@@ -16,7 +16,7 @@ from gnomon.methods.vl_lens import project_away
 from gnomon.methods.vl_lens.erasure import random_like, word_vector
 from gnomon.methods.vl_lens.erasure.erase import erase
 from gnomon.methods.vl_lens.lens import word_vectors
-from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 IMAGES = [picture(0), picture(1, 25, 60), picture(2, 70, 24)]
 QUESTIONS = ["a cat sat", "the dog ran in the park and a bird sang", "x"]
@@ -139,10 +139,10 @@ def test_the_edited_state_is_what_is_captured_and_read(handle):
     """Regression: the library records a block's output before a hook replaces it; ours are taken after the edit."""
     batch = handle.encode(prompts(handle)[:1], images=IMAGES[:1])
     t = word_vector(handle, "cat", 1)
-    plain = lens(handle, IMAGES[:1], QUESTIONS[0], ["cat"], layers=[1])
+    plain = lens(handle, IMAGES[:1], QUESTIONS[0], ["cat"], Reading(layers=[1]))
     with erase(handle, ["cat"], **EDIT | {"alpha": 1}):
         ours = handle.capture(batch, ["0.resid_post"], where=batch.image_mask)["0.resid_post"]
-        read = lens(handle, IMAGES[:1], QUESTIONS[0], ["cat"], layers=[1])
+        read = lens(handle, IMAGES[:1], QUESTIONS[0], ["cat"], Reading(layers=[1]))
     assert (ours @ t).max() < 1e-3 * t.norm() * ours.norm(dim=-1).max()
     assert not np.allclose(read.scores[0], plain.scores[0], atol=1e-6)
 

@@ -14,7 +14,7 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.vl_lens import LensResult
 from gnomon.methods.vl_lens.lens import spell
-from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 PROMPT, WORDS = "a cat sat", ["cat", "bird", "zebra"]
 IMAGES = [picture(0), picture(1, 25, 60), picture(2, 70, 24)]
@@ -40,7 +40,7 @@ def plain(handle, image, kind="raw", topk=None):
 @pytest.mark.parametrize(("kind", "topk"), [("raw", None), ("norm", None), ("raw", 20)])
 def test_scores_are_those_of_one_softmax_over_everything(name, kind, topk):
     handle = vlm(name)
-    found = lens(handle, IMAGES, PROMPT, WORDS, lens=kind, topk=topk, batch_size=2, chunk=7)
+    found = lens(handle, IMAGES, PROMPT, WORDS, Reading(lens=kind, topk=topk, chunk=7), batch_size=2)
     for b, image in enumerate(IMAGES):
         probs = plain(handle, image, kind, topk)
         assert found.scores[b].shape == (probs.shape[0], probs.shape[1], 3)
@@ -66,14 +66,14 @@ def test_the_filter_leaves_so_many_tokens_which_share_all_probability():
         for t in vocabulary
         if t.strip() and len(handle.tokenizer(t, add_special_tokens=False)["input_ids"]) == 1
     ]
-    found = lens(handle, IMAGES[:1], PROMPT, words, topk=3)
+    found = lens(handle, IMAGES[:1], PROMPT, words, Reading(topk=3))
     by_place = (found.scores[0] > 0).sum(-1)
     assert by_place.max() <= 3
     assert by_place.mean() > 0
     assert found.top_tokens(0, 1, 0, k=5)[3][1] == 0
     assert sum(p for _, p in found.top_tokens(0, 1, 0, k=3)) == pytest.approx(1, abs=1e-5)
-    assert lens(handle, IMAGES[:1], PROMPT, WORDS, preset="llava-1.5").topk == 50
-    assert lens(handle, IMAGES[:1], PROMPT, WORDS, preset="llava-1.5", topk=7).topk == 7
+    assert lens(handle, IMAGES[:1], PROMPT, WORDS, Reading(preset="llava-1.5")).topk == 50
+    assert lens(handle, IMAGES[:1], PROMPT, WORDS, Reading(preset="llava-1.5", topk=7)).topk == 7
     assert lens(handle, IMAGES[:1], PROMPT, WORDS).topk is None
 
 
@@ -87,7 +87,7 @@ def test_pieces_are_put_together_as_asked():
         ("first", lambda p: p[..., 0]),
         ("mean", lambda p: p.mean(-1)),
     ):
-        found = lens(handle, IMAGES[:1], PROMPT, ["zebra"], pieces=pieces)
+        found = lens(handle, IMAGES[:1], PROMPT, ["zebra"], Reading(pieces=pieces))
         tried = {f.text: expected(probs[..., list(f.ids)]) for f in spell(handle.tokenizer, "zebra")}
         np.testing.assert_allclose(
             found.scores[0][..., 0], tried[found.spellings[0][0]], atol=2e-5, rtol=2e-3
@@ -97,14 +97,14 @@ def test_pieces_are_put_together_as_asked():
 def test_chosen_layers_are_those_of_all():
     handle = vlm("llava")
     whole = lens(handle, IMAGES, PROMPT, WORDS)
-    some = lens(handle, IMAGES, PROMPT, WORDS, layers=[2, 0])
+    some = lens(handle, IMAGES, PROMPT, WORDS, Reading(layers=[2, 0]))
     assert some.layers == (2, 0)
     for b in range(3):
         same = [w for w in range(3) if some.spellings[b][w] == whole.spellings[b][w]]
         assert same
         np.testing.assert_array_equal(some.scores[b][..., same], whole.scores[b][[2, 0]][..., same])
         assert some.top_tokens(b, 2, 3) == whole.top_tokens(b, 2, 3)
-    without_last = lens(handle, IMAGES[:1], PROMPT, WORDS, layers=(1,))
+    without_last = lens(handle, IMAGES[:1], PROMPT, WORDS, Reading(layers=(1,)))
     assert without_last.scores[0].shape[0] == 1
 
 
@@ -120,9 +120,13 @@ def test_half_precision_does_not_underflow():
     model, processor = tiny_llava(tokenizer(), LlavaSizes(layers=2), generator=Rng(0))
     with torch.no_grad():
         model.lm_head.weight.mul_(40)
-    exact = lens(ModelHandle(model, processor), IMAGES[:1], PROMPT, ["zebra"], pieces="mean")
+    exact = lens(ModelHandle(model, processor), IMAGES[:1], PROMPT, ["zebra"], Reading(pieces="mean"))
     half = lens(
-        ModelHandle(model.to(torch.bfloat16), processor), IMAGES[:1], PROMPT, ["zebra"], pieces="mean"
+        ModelHandle(model.to(torch.bfloat16), processor),
+        IMAGES[:1],
+        PROMPT,
+        ["zebra"],
+        Reading(pieces="mean"),
     )
     assert half.scores[0].dtype == np.float32
     assert (half.scores[0] > 0).all()
@@ -134,7 +138,7 @@ def test_the_vocabulary_never_exists_for_all_places_at_once():
     hook = handle.model.get_output_embeddings().register_forward_hook(
         lambda module, args, output: widest.append(output.numel() // output.shape[-1])
     )
-    lens(handle, IMAGES, PROMPT, WORDS, chunk=4)
+    lens(handle, IMAGES, PROMPT, WORDS, Reading(chunk=4))
     hook.remove()
     assert max(widest) <= 4
 
@@ -237,13 +241,15 @@ def test_a_plain_model_and_its_processor_will_do():
     ],
 )
 def test_what_cannot_be_asked_is_named(changes, said):
-    arguments = {"images": IMAGES[:1], "prompt": PROMPT, "words": WORDS, **changes}
+    arguments = {"images": IMAGES[:1], "prompt": PROMPT, "words": WORDS}
+    arguments |= {name: value for name, value in changes.items() if name in ("images", "batch_size")}
     with pytest.raises(BadInput, match=said):
-        lens(vlm("llava"), **arguments)
+        options = {name: value for name, value in changes.items() if name not in arguments}
+        lens(vlm("llava"), reading=Reading(**options), **arguments)
 
 
 def test_what_cannot_be_read_from_a_result_is_named():
-    found = lens(vlm("llava"), IMAGES[:1], PROMPT, WORDS, layers=[1], tops=2)
+    found = lens(vlm("llava"), IMAGES[:1], PROMPT, WORDS, Reading(layers=[1], tops=2))
     for ask, said in (
         (lambda: found.grid(0, "birds"), 'The word "birds" was not looked for. Did you mean "bird"'),
         (lambda: found.top_tokens(0, 2, 0), r"Layer 2 was not read; the layers are \[1\]"),

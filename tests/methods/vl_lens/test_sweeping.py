@@ -10,7 +10,7 @@ from fixtures_vl_lens import WORLD, pictures, seer
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens import Rewritten, Setting, Vocabulary, mitigate, rewrite
+from gnomon.methods.vl_lens import Detection, Rewritten, Setting, Vocabulary, Writing, mitigate, rewrite
 from gnomon.methods.vl_lens.captions import describe
 from gnomon.methods.vl_lens.erasure import (
     Half,
@@ -27,7 +27,7 @@ from gnomon.methods.vl_lens.lens import confidences
 from gnomon.methods.vl_lens.mini import PROMPT
 
 WORDS = Vocabulary.of([[name] for name in WORLD.classes])
-WRITING = {"beams": 1, "max_new_tokens": 8}
+WRITING = Writing(beams=1, max_new_tokens=8)
 HARD = Setting(0, 1, 8.0)
 
 
@@ -88,43 +88,47 @@ def test_halves_share_no_image_and_are_drawn_the_same_again():
 
 def test_rewriting_erases_each_image_s_own_words():
     """The same as one image after another; an image without words keeps the caption it had."""
-    plain = describe(seer(), pictures(), PROMPT, **WRITING)
+    plain = describe(seer(), pictures(), PROMPT, WRITING)
     words = [["kite"], [], ["spoon", "kite"], ["spoon"]]
-    together = rewrite(seer(), pictures(), PROMPT, words, HARD, **WRITING)
+    together = rewrite(seer(), pictures(), PROMPT, words, HARD, WRITING)
     alone = [
-        rewrite(seer(), [p], PROMPT, [w], HARD, **WRITING)[0] for p, w in zip(pictures(), words, strict=True)
+        rewrite(seer(), [p], PROMPT, [w], HARD, WRITING)[0] for p, w in zip(pictures(), words, strict=True)
     ]
     assert together == alone
     assert together[1] == plain[1] and together != plain
-    assert describe(seer(), pictures(), PROMPT, **WRITING) == plain  # nothing stays behind
+    assert describe(seer(), pictures(), PROMPT, WRITING) == plain  # nothing stays behind
 
 
 def test_rewriting_with_beams_edits_all_beams_of_an_image():
     words = [["kite"], ["spoon"]]
-    searched = rewrite(seer(), pictures(2), PROMPT, words, HARD, beams=3, max_new_tokens=4)
-    plain = describe(seer(), pictures(2), PROMPT, beams=3, max_new_tokens=4)
+    searched = rewrite(seer(), pictures(2), PROMPT, words, HARD, Writing(beams=3, max_new_tokens=4))
+    plain = describe(seer(), pictures(2), PROMPT, Writing(beams=3, max_new_tokens=4))
     assert len(searched) == 2 and searched != plain
 
 
 def test_mitigation_erases_what_has_too_little_confidence_and_nothing_else():
-    given = {"prompt": PROMPT, "vocabulary": WORDS, **WRITING}
-    before = describe(seer(), pictures(), PROMPT, **WRITING)
+    before = describe(seer(), pictures(), PROMPT, WRITING)
     said = [list(dict.fromkeys(WORDS.objects(caption))) for caption in before]
     sure = confidences(seer(), pictures(), PROMPT, WORDS.names)
     middle = sorted(sure[i][name] for i, row in enumerate(said) for name in row)[2]
-    found = mitigate(seer(), pictures(), HARD, threshold=middle, **given)
+    found = mitigate(seer(), pictures(), HARD, Detection(WORDS, middle, WRITING), prompt=PROMPT)
     assert [change.caption for change in found] == before
     for i, change in enumerate(found):
         assert list(change.erased) == [name for name in said[i] if sure[i][name] < middle]
         if not change.erased:
             assert change.caption_edited == change.caption
     assert sum(bool(change.erased) for change in found) in (1, 2)
-    assert all(not change.erased for change in mitigate(seer(), pictures(), HARD, threshold=0, **given))
+    assert all(
+        not change.erased
+        for change in mitigate(seer(), pictures(), HARD, Detection(WORDS, 0, WRITING), prompt=PROMPT)
+    )
 
 
 def test_mitigation_repeats_until_no_word_is_below():
-    given = {"prompt": PROMPT, "vocabulary": WORDS, **WRITING}
-    once, often = (mitigate(seer(), pictures(), HARD, threshold=1.0, iterations=n, **given) for n in (1, 9))
+    once, often = (
+        mitigate(seer(), pictures(), HARD, Detection(WORDS, 1.0, WRITING), prompt=PROMPT, iterations=n)
+        for n in (1, 9)
+    )
     for a, b in zip(once, often, strict=True):
         assert set(a.erased) <= set(b.erased)
         assert set(WORDS.objects(b.caption_edited)) <= set(
@@ -161,12 +165,12 @@ def test_a_sweep_chooses_on_one_half_and_measures_on_the_other(tmp_path):
 
 
 def test_the_writer_of_a_model_erases_one_word_per_target():
-    captions = describe(seer(), pictures(), PROMPT, **WRITING)
+    captions = describe(seer(), pictures(), PROMPT, WRITING)
     wrong, right = targets(captions, [[]] * 4, WORDS)
     assert not right
-    write = writer(seer(), pictures(), PROMPT, **WRITING)
+    write = writer(seer(), pictures(), PROMPT, WRITING)
     expected = rewrite(
-        seer(), [pictures()[t.image] for t in wrong], PROMPT, [[t.word] for t in wrong], HARD, **WRITING
+        seer(), [pictures()[t.image] for t in wrong], PROMPT, [[t.word] for t in wrong], HARD, WRITING
     )
     assert write(wrong, HARD) == expected
     row = try_setting(Half(wrong, []), HARD, write, WORDS)

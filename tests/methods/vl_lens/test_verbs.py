@@ -13,6 +13,7 @@ from PIL import Image
 
 from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
 from gnomon.errors import UserError
+from gnomon.methods.vl_lens import Writing
 from gnomon.methods.vl_lens.captions import describe
 from gnomon.methods.vl_lens.mini import PROMPT
 
@@ -41,7 +42,9 @@ def test_caption_and_chair(world, tmp_path):
     rows = rows_of(out / "captions.jsonl")
     assert [row["image_id"] for row in rows] == [f"scene-{i}" for i in range(4)]
     pictures = [scene.picture() for scene in scenes()]
-    assert [row["caption"] for row in rows] == describe(seer(), pictures, PROMPT, beams=1, max_new_tokens=8)
+    assert [row["caption"] for row in rows] == describe(
+        seer(), pictures, PROMPT, Writing(beams=1, max_new_tokens=8)
+    )
     said = json.loads((out / "captions.json").read_text())
     assert said["model"] == str(checkpoint()) and said["dtype"] == "float32" and said["layers"] == 3
     assert said["settings"]["prompt"] == PROMPT and said["versions"]["packages"]["torch"]

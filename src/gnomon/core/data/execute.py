@@ -49,7 +49,7 @@ Step = Callable[[Iterator[Any]], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Totals:
-    """What came of all shards together."""
+    """Counts over all shards."""
 
     read: int = 0
     """Records taken from the source."""

@@ -1,4 +1,4 @@
-"""Language models behind an endpoint: one way to ask, whoever answers and wherever it runs."""
+"""Language models by reference and by role: hosted, served, local, recorded or simulated."""
 
 from gnomon.lazy import exports
 

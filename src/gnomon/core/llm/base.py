@@ -1,4 +1,4 @@
-"""What is asked of a language model behind an endpoint, what comes back, and the one method that every endpoint has."""
+"""Requests to a language model, its replies, and the protocol of every endpoint."""
 
 from __future__ import annotations
 

@@ -118,12 +118,12 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
     >>> round(average_precision([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]), 4)
     0.8333
     """
+    from sklearn.metrics import average_precision_score
+
     y, s, w = _scored(labels, scores, weights)
-    hits, decided = _along(y, s, w)[:2]
-    if not hits.size or hits[-1] == 0:
+    if not (w * y).sum():  # scikit-learn would give 0 and a warning
         return float("nan")
-    gained = np.diff(hits, prepend=0.0)
-    return float((gained * hits / decided).sum() / hits[-1])
+    return float(average_precision_score(y, s, sample_weight=w))
 
 
 def best_f1(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:

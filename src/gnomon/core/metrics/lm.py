@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """What a model thinks of a text."""
+    """Likelihood of a text under a model: summed negative log-likelihood, tokens and bytes."""
 
     nll: float
     """Negative log-likelihood of all scored tokens, in nats."""

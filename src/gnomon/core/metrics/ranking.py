@@ -54,9 +54,12 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     >>> auc([1, 1], [0.5, 0.7]) is None
     True
     """
+    from sklearn.metrics import roc_auc_score
+
     y, s = _checked(labels, scores)
-    value = _weighted(y, s, np.ones((1, len(y))))[0]
-    return None if np.isnan(value) else float(value)
+    if len(np.unique(y)) < 2:
+        return None
+    return float(roc_auc_score(y, s))
 
 
 def auc_interval(
@@ -105,7 +108,10 @@ _TOGETHER = 100
 
 
 def _weighted(labels: Floats, scores: Floats, weights: Floats) -> Floats:
-    """AUC under each row of weights [R, N]; NaN where a class has no weight."""
+    """AUC under each row of weights [R, N]; NaN where a class has no weight.
+
+    Not scikit-learn's, which takes one row of weights a call: for 1,000 resamples that is a hundred times slower.
+    """
     if not len(labels):
         return np.full(len(weights), np.nan)
     order = np.argsort(scores, kind="stable")

@@ -26,7 +26,7 @@ NO_GUARANTEE = (
 
 
 def targets(page: Page, eta: float, rows: Sequence[Row], table: Sequence[Row]) -> None:
-    """What `target` found."""
+    """Page of `target`: tokens before and after reweighting, and the table over eta."""
     page.title = f"The target distribution at eta {eta:g}"
     page.figures({"tokens": len(rows), "mean support": sum(row["support"] for row in rows) / len(rows)})
     page.text(
@@ -47,13 +47,13 @@ def targets(page: Page, eta: float, rows: Sequence[Row], table: Sequence[Row]) -
 
 
 def fluent(page: Page, texts: Sequence[Fluent], keywords: Sequence[str]) -> None:
-    """What `fluency-data` wrote."""
+    """Page of `fluency-data`: lengths, keywords and samples of the texts."""
     page.title = "Fluent texts without the concept"
     written = [text.continuation for text in texts]
     page.figures(
         {
             "texts": len(texts),
-            "words a text": sum(len(one.split()) for one in written) / len(written),
+            "words a text": sum(len(passage.split()) for passage in written) / len(written),
             "name the concept": naming(written, keywords),
         }
     )
@@ -72,7 +72,7 @@ def trained(
     part: str,
     picked: Sequence[Row],
 ) -> None:
-    """What `train` did."""
+    """Page of `train`: the three losses, gradient lengths and the choice of eta."""
     page.title = f"Erased: {cfg.concept}"
     rows = [row for row in _logged(folder) if row.get("part", folder.name) == part and "erase" in row]
     last = rows[-1] if rows else {}
@@ -114,7 +114,7 @@ def _logged(folder: Path) -> list[dict[str, Any]]:
 
 
 def baseline(page: Page, cfg: Baseline, history: History) -> None:
-    """What `baseline` did."""
+    """Page of `baseline`: its loss over steps."""
     name = "whp-simplified" if cfg.method == "whp" else cfg.method
     page.title = f"Erased by {name}"
     curve = history.curve("loss")
@@ -126,7 +126,7 @@ def baseline(page: Page, cfg: Baseline, history: History) -> None:
 
 
 def evaluated(page: Page, cfg: Eval, report: Row, exam: Exam) -> None:
-    """What `eval` measured."""
+    """Page of `eval`: innocence, seamlessness and specificity, before and after."""
     page.title = "Innocence, seamlessness, specificity"
     rows = summary(report)
     page.figures(
@@ -175,10 +175,10 @@ def leak(page: Page, layers: Mapping[str, Sequence[float]], chance: float) -> No
     )
 
 
-def attacked(page: Page, found: Mapping[str, Row]) -> None:
-    """What `attack` brought back."""
+def attacked(page: Page, attacks: Mapping[str, Row]) -> None:
+    """Page of `attack`: what suffixes and relearning bring back, before and after."""
     page.title = "Attacks on an erased model"
-    page.figures({f"accuracy, {name}": row["plain"]["accuracy"] for name, row in found.items()})
+    page.figures({f"accuracy, {name}": row["plain"]["accuracy"] for name, row in attacks.items()})
     searches = [
         {
             "model": name,
@@ -188,7 +188,7 @@ def attacked(page: Page, found: Mapping[str, Row]) -> None:
             "wrong option reached": row["suffix"]["wrong"],
             "mean steps, wrong": row["suffix"]["steps_wrong"],
         }
-        for name, row in found.items()
+        for name, row in attacks.items()
         if "suffix" in row
     ]
     if searches:
@@ -199,7 +199,7 @@ def attacked(page: Page, found: Mapping[str, Row]) -> None:
         )
     curves = {
         name: [(point["steps"], point["accuracy"]) for point in row["relearning"]]
-        for name, row in found.items()
+        for name, row in attacks.items()
         if "relearning" in row
     }
     if curves:

@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.config import narrow
 from gnomon.core.files import write_json
+from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.elm import config
+from gnomon.methods.elm import report as pages
 from gnomon.methods.elm.erasure.design import Constants, Erasure
+from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
+from gnomon.methods.elm.erasure.fluency import Guidance, make_fluent
+from gnomon.methods.elm.erasure.inspection import along, eta_table
+from gnomon.methods.elm.erasure.store import merged, open_pair, save_adapter, save_checkpoint
+from gnomon.methods.elm.evaluation.attacks import Relearning, SuffixSearch, relearn, suffix_attack
+from gnomon.methods.elm.evaluation.measures import FORGET, Exam, evaluate_erasure
+from gnomon.methods.elm.rivals.arms import train_baseline
+from gnomon.methods.elm.texts.passages import encode_texts, read_fluent, read_passages
+from gnomon.methods.elm.texts.personas import concept_text, read_personas, start_ids, topics
+from gnomon.methods.elm.texts.questions import ask, encode_questions, read_questions
 
 if TYPE_CHECKING:
     from gnomon.methods.elm.evaluation.measures import Exam
@@ -24,11 +37,6 @@ SHOWN = 5
 
 def target(cfg: config.Target, run: Run) -> None:
     """What an erased model would predict along a text, and how one-hot that is at several strengths."""
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.elm import report as pages
-    from gnomon.methods.elm.erasure.inspection import along, eta_table
-    from gnomon.methods.elm.texts.personas import read_personas
-
     personas = read_personas(cfg.concept, cfg.personas)
     text = _text(cfg.text)[: cfg.max_chars]
     tokenizer = load_tokenizer(cfg.model)
@@ -44,12 +52,6 @@ def target(cfg: config.Target, run: Run) -> None:
 
 def fluency_data(cfg: config.FluencyData, run: Run) -> None:
     """Fluent texts without the concept, by guided sampling from the frozen model."""
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.elm import report as pages
-    from gnomon.methods.elm.erasure.fluency import make_fluent
-    from gnomon.methods.elm.texts.passages import read_fluent, read_passages
-    from gnomon.methods.elm.texts.personas import read_personas, topics
-
     personas = read_personas(cfg.concept, cfg.personas)
     texts = [text for source in _sources(cfg.forget) for text in read_passages(
         source, text_field=cfg.text_field, max_chars=cfg.chars[1], min_chars=cfg.chars[0])]  # fmt: skip
@@ -60,15 +62,17 @@ def fluency_data(cfg: config.FluencyData, run: Run) -> None:
         model,
         tokenizer,
         texts,
-        personas,
-        topics() if cfg.topics else (),
+        Guidance(
+            personas,
+            topics() if cfg.topics else (),
+            gamma=cfg.gamma,
+            chars=cfg.chars,
+            tokens=cfg.tokens,
+            batch_size=cfg.batch_size,
+        ),
         count=cfg.count,
         generator=run.rng.child("fluency"),
         folder=run.folder,
-        gamma=cfg.gamma,
-        chars=cfg.chars,
-        tokens=cfg.tokens,
-        batch_size=cfg.batch_size,
         bar=run.progress(cfg.count, "fluent texts"),
     )
     run.artifact("records", path)
@@ -78,13 +82,6 @@ def fluency_data(cfg: config.FluencyData, run: Run) -> None:
 def train(cfg: config.Train, run: Run) -> None:
     """Erase a concept; leaves a PEFT adapter."""
     import copy
-
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.elm import report as pages
-    from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
-    from gnomon.methods.elm.erasure.store import save_adapter
-    from gnomon.methods.elm.texts.passages import read_fluent
-    from gnomon.methods.elm.texts.personas import read_personas
 
     personas = read_personas(cfg.concept, cfg.personas)
     forget, retain = _texts(cfg)
@@ -128,20 +125,13 @@ def train(cfg: config.Train, run: Run) -> None:
 def _off_chance(
     model: Any, tokenizer: Any, questions: Sequence[Question], style: Style
 ) -> tuple[float, dict[str, Any]]:
-    from gnomon.methods.elm.texts.questions import ask, encode_questions
 
-    found = ask(model, encode_questions(tokenizer, questions, style))
-    return found.off_chance, found.row
+    accuracy = ask(model, encode_questions(tokenizer, questions, style))
+    return accuracy.off_chance, accuracy.row
 
 
 def baseline(cfg: config.Baseline, run: Run) -> None:
     """Erase by another method; leaves a full checkpoint."""
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.elm import report as pages
-    from gnomon.methods.elm.erasure.eraser import encode_all
-    from gnomon.methods.elm.erasure.store import save_checkpoint
-    from gnomon.methods.elm.rivals.arms import train_baseline
-
     forget, retain = _texts(cfg)
     run.plan(
         method=cfg.method,
@@ -169,11 +159,6 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Innocence, seamlessness and specificity of a model before and after."""
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.elm import report as pages
-    from gnomon.methods.elm.erasure.store import open_pair
-    from gnomon.methods.elm.evaluation.measures import evaluate_erasure
-
     exam = _exam(cfg)
     run.plan(
         models=2,
@@ -199,10 +184,6 @@ def eval(cfg: config.Eval, run: Run) -> None:
 
 
 def _exam(cfg: config.Eval) -> Exam:
-    from gnomon.core.models.sampling.config import GenConfig
-    from gnomon.methods.elm.evaluation.measures import FORGET, Exam
-    from gnomon.methods.elm.texts.passages import read_passages
-    from gnomon.methods.elm.texts.personas import concept_text, read_personas
 
     mcq = {}
     if cfg.questions:
@@ -236,13 +217,6 @@ def _exam(cfg: config.Eval) -> Exam:
 
 def attack(cfg: config.Attack, run: Run) -> None:
     """A suffix that brings answers back, and relearning, on a model before and after."""
-    from gnomon.methods.elm import report as pages
-    from gnomon.methods.elm.erasure.store import open_pair
-    from gnomon.methods.elm.evaluation.attacks import relearn, suffix_attack
-    from gnomon.methods.elm.texts.passages import encode_texts, read_passages
-    from gnomon.methods.elm.texts.personas import start_ids
-    from gnomon.methods.elm.texts.questions import ask, encode_questions
-
     questions = _questions(cfg.questions)
     searched = questions[: cfg.suffix_questions]
     forget = read_passages(cfg.forget, text_field=cfg.text_field, min_chars=1) if cfg.forget else []
@@ -253,42 +227,35 @@ def attack(cfg: config.Attack, run: Run) -> None:
         relearning_steps=2 * max(cfg.relearn_steps) if forget else 0,
     )
     before, after, tokenizer = open_pair(cfg.before, cfg.after, cfg.device, "elm attack")
-    asked = encode_questions(tokenizer, questions, cfg.style)
+    encoded = encode_questions(tokenizer, questions, cfg.style)
     rows = encode_texts(tokenizer, forget, "forget", 512) if forget else []
-    found: dict[str, Any] = {}
+    attacks: dict[str, Any] = {}
     for name, model in (("before", before), ("after", after)):
-        one: dict[str, Any] = {"plain": ask(model, asked).row}
+        measured: dict[str, Any] = {"plain": ask(model, encoded).row}
         if searched:
-            one["suffix"] = suffix_attack(
+            measured["suffix"] = suffix_attack(
                 model,
                 encode_questions(tokenizer, searched, cfg.style),
                 generator=run.rng.child("suffix"),
-                length=cfg.suffix_length,
-                steps=cfg.suffix_steps,
-                candidates=cfg.candidates,
+                search=SuffixSearch(cfg.suffix_length, cfg.suffix_steps, cfg.candidates),
             )
         if rows:
-            one["relearning"] = relearn(
+            measured["relearning"] = relearn(
                 model,
                 rows,
-                lambda adapted: ask(adapted, asked).row,
+                lambda adapted: ask(adapted, encoded).row,
                 generator=run.rng.child("relearning"),
                 start=start_ids(tokenizer),
-                steps=cfg.relearn_steps,
-                lr=cfg.relearn_lr,
-                rank=cfg.relearn_rank,
-                batch_size=cfg.batch_size,
+                training=Relearning(cfg.relearn_steps, cfg.relearn_lr, cfg.relearn_rank, cfg.batch_size),
             )
-        found[name] = one
-        run.log(model=name, accuracy=one["plain"]["accuracy"])
-    write_json(run.artifact("attacks", run.folder / "attacks.json"), found)
-    pages.attacked(run.page, found)
+        attacks[name] = measured
+        run.log(model=name, accuracy=measured["plain"]["accuracy"])
+    write_json(run.artifact("attacks", run.folder / "attacks.json"), attacks)
+    pages.attacked(run.page, attacks)
 
 
 def merge(cfg: config.Merge, run: Run) -> None:
     """An adapter folded into the weights of its base model."""
-    from gnomon.methods.elm.erasure.store import merged
-
     run.plan(adapter=cfg.run)
     model, tokenizer = merged(cfg.run, cfg.base)
     folder = run.artifact("model", run.folder / "model")
@@ -306,8 +273,6 @@ def _sources(named: str) -> list[str]:
 
 def _texts(cfg: config.Sources) -> tuple[list[list[str]], list[str]]:
     """Forget sets in their rotation, one list object per source however often it is named, and retain texts."""
-    from gnomon.methods.elm.texts.passages import read_passages
-
     sizes = {"text_field": cfg.text_field, "max_chars": cfg.max_chars, "min_chars": cfg.min_chars}
     named = _sources(cfg.forget)
     read = {source: read_passages(source, **sizes) for source in dict.fromkeys(named)}  # type: ignore[arg-type]
@@ -315,7 +280,6 @@ def _texts(cfg: config.Sources) -> tuple[list[list[str]], list[str]]:
 
 
 def _questions(source: str | None) -> list[Question]:
-    from gnomon.methods.elm.texts.questions import read_questions
 
     return read_questions(source) if source else []
 
@@ -326,20 +290,20 @@ def _half(questions: Sequence[Question], half: str) -> list[Question]:
 
     if half == "all":
         return list(questions)
-    found = [
+    part = [
         q
         for q in questions
         if (hashlib.blake2b(q.question.encode(), digest_size=1).digest()[0] % 2 == 0) == (half == "first")
     ]
-    if not found:
+    if not part:
         raise BadInput(f"The {half} half of {len(questions)} questions is empty. Use more questions.")
-    return found
+    return part
 
 
-def _text(given: str) -> str:
+def _text(source: str) -> str:
     """A text, or what stands in the file of that name."""
-    path = Path(given)
+    path = Path(source)
     try:
-        return path.read_text("utf-8") if len(given) < 1000 and path.is_file() else given
+        return path.read_text("utf-8") if len(source) < 1000 and path.is_file() else source
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"{path}: cannot be read as UTF-8 text.") from None

@@ -15,6 +15,7 @@ __getattr__, __dir__ = exports(
         "Prompt": "models.sampling",
         "Rejected": "programs.source",
         "ResolveResult": "edits.diffs",
+        "Rules": "programs.program",
         "Sampled": "models.sampling",
         "audit_path": "edits.audit",
         "edit_pair": "models.training",

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.data.execute import Totals
+from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
 from gnomon.methods.lintseq.edits.diffs import line_sets_of, states_of
 from gnomon.methods.lintseq.edits.production import EditRecord, LintSeqStep, RandSeqStep
@@ -60,7 +61,7 @@ def production(
 
 
 def audit(page: Page, totals: Totals, rows: Iterable[tuple[str, Mapping[str, Any]]], linter: str) -> None:
-    """What `check` found."""
+    """Page of `check`: clean states, resolve rate and cost."""
     sums = totals.sums
     paths = totals.written
     page.title = f"Audit of {paths:,} edit sequences"
@@ -112,7 +113,7 @@ def training(page: Page, history: History, examples: Examples, mode: str, epochs
 
 
 def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters: int | None) -> None:
-    """What `sample` wrote."""
+    """Page of `sample`: completions and the programs they resolve to."""
     page.title = f"{len(rows):,} completions, {'edit by edit' if mode == 'editseq' else 'as whole programs'}"
     finishes = Counter(row["finish"] for row in rows)
     page.figures(
@@ -137,16 +138,14 @@ def samples(page: Page, rows: Sequence[Mapping[str, Any]], mode: str, parameters
         )
 
 
-def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
-    """What `eval` measured."""
-    from gnomon.core.metrics.stats import mean_interval
-
-    page.title = f"{len(found.tasks):,} tasks, {found.n} programs each"
-    page.figures(found.summary(ks))
+def evaluation(page: Page, evaluated: Evaluation, ks: Sequence[int], parameters: int | None) -> None:
+    """Page of `eval`: pass@k, diversity, lint errors and FLOPs."""
+    page.title = f"{len(evaluated.tasks):,} tasks, {evaluated.n} programs each"
+    page.figures(evaluated.summary(ks))
     page.section("pass@k")
     points = []
     for k in ks:
-        interval = mean_interval(list(found.pass_at(k)))
+        interval = mean_interval(list(evaluated.pass_at(k)))
         points.append((float(k), interval.estimate, interval.low, interval.high))
     page.lines(
         {"pass@k": points},
@@ -155,14 +154,16 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
         log_x=True,
         caption="95% bootstrap interval over tasks",
     )
-    cost = [(found.cost(parameters or 0, int(k)), estimate, low, high) for k, estimate, low, high in points]
+    cost = [
+        (evaluated.cost(parameters or 0, int(k)), estimate, low, high) for k, estimate, low, high in points
+    ]
     if cost[0][0] > 0:  # the size is known, and the samples say how many tokens they took
         page.lines(
             {"pass@k": cost}, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost"
         )
     page.section("How programs ended")
     endings: Counter[str] = Counter()
-    for task in found.tasks:
+    for task in evaluated.tasks:
         endings.update(task.outcomes)
     page.table([{"outcome": name, "programs": count} for name, count in endings.most_common()])
     page.section("Tasks")
@@ -175,6 +176,6 @@ def evaluation(page: Page, found: Evaluation, ks: Sequence[int], parameters: int
                 "distinct": t.distinct,
                 "malformed": t.malformed,
             }
-            for t in found.tasks
+            for t in evaluated.tasks
         ]
     )

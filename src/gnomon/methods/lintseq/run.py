@@ -13,13 +13,19 @@ from gnomon.core import records
 from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import Totals, map_shards, rejected
 from gnomon.core.log import Advances
+from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
 from gnomon.core.run import Run
+from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.lintseq import config, report
 from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN
 from gnomon.methods.lintseq.edits.diffs import resolve as resolve_edits
 from gnomon.methods.lintseq.edits.production import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
 from gnomon.methods.lintseq.linters import open_linter
+from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
+from gnomon.methods.lintseq.models.sampling import Prompt, sample_local, sample_served
+from gnomon.methods.lintseq.models.suites import load_suite
+from gnomon.methods.lintseq.models.training import edit_pair, encode, matched, program_pair, train_examples
 from gnomon.methods.lintseq.programs.data import SourceProgram, choose, read_programs
 from gnomon.methods.lintseq.programs.source import strip_markdown
 
@@ -143,9 +149,6 @@ def check(cfg: config.Check, run: Run) -> None:
 
 def train(cfg: config.Train, run: Run) -> None:
     """Fine-tune a model on edit sequences or on whole programs."""
-    from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
-    from gnomon.methods.lintseq.models.training import encode, matched, train_examples
-
     pairs = _pairs(cfg)
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, device=cfg.device, asked_by="lintseq train")
@@ -175,16 +178,14 @@ def train(cfg: config.Train, run: Run) -> None:
 
 def _pairs(cfg: config.Train) -> list[Any]:
     """The examples in words."""
-    from gnomon.methods.lintseq.models.training import edit_pair, program_pair
-
-    column, asked = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
+    column, prompt_column = f"source_{cfg.code_field}", f"source_{cfg.prompt_field}"
     pairs = []
     groups: dict[tuple[Any, Any], int] = {}
     for number, (where, raw) in enumerate(records.read_raw(cfg.data)):
         program = raw.get("source_file"), raw.get("index", number)
         is_new = program not in groups
         group = groups.setdefault(program, len(groups))
-        prompt = raw.get(asked, raw.get(cfg.prompt_field, ""))
+        prompt = raw.get(prompt_column, raw.get(cfg.prompt_field, ""))
         if not isinstance(prompt, str):
             raise BadInput(f'{where}: field "{cfg.prompt_field}" must be a string; got {prompt!r}.')
         if cfg.mode == "editseq":
@@ -205,14 +206,10 @@ def _pairs(cfg: config.Train) -> list[Any]:
 
 def sample(cfg: config.Sample, run: Run) -> None:
     """Write programs for instructions."""
-    from gnomon.methods.lintseq.models.sampling import Prompt, sample_local, sample_served
-
     prompts = _prompts(cfg)
     run.plan(prompts=len(prompts), completions=len(prompts) * cfg.gen.n, longest=cfg.gen.max_new_tokens)
     model = tokenizer = None
     if cfg.model is not None:
-        from gnomon.core.models import load_model, load_tokenizer
-
         model = load_model(cfg.model, device=cfg.device, asked_by="lintseq sample")
         tokenizer = load_tokenizer(cfg.model)
 
@@ -242,8 +239,6 @@ def sample(cfg: config.Sample, run: Run) -> None:
 
 
 def _prompts(cfg: config.Sample) -> list[Any]:
-    from gnomon.methods.lintseq.models.sampling import Prompt
-    from gnomon.methods.lintseq.models.suites import load_suite
 
     if cfg.suite != "records":
         problems = load_suite(cfg.suite, cfg.prompts, skip=cfg.skip)
@@ -265,10 +260,6 @@ def _prompts(cfg: config.Sample) -> list[Any]:
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Run generated programs against a suite's tests."""
-    from gnomon.core.sandbox import Limits, SandboxPool
-    from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
-    from gnomon.methods.lintseq.models.suites import load_suite
-
     if not cfg.allow_code_execution:
         raise BadConfig(
             "allow_code_execution must be given: `lintseq eval` runs programs that a model wrote. "
@@ -284,10 +275,10 @@ def eval(cfg: config.Eval, run: Run) -> None:
     linter = open_linter(cfg.linter)
     limits = Limits(timeout_s=cfg.timeout_s, memory_mb=cfg.memory_mb)
     with SandboxPool(cfg.workers, limits=limits) as pool:
-        found = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
-    records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), found.tasks)
-    run.log(**found.summary(cfg.k))
-    report.evaluation(run.page, found, cfg.k, cfg.parameters)
+        evaluated = evaluate(problems, samples, pool=pool, linter=linter, ks=cfg.k)
+    records.write(run.artifact("tasks", run.folder / "tasks.jsonl"), evaluated.tasks)
+    run.log(**evaluated.summary(cfg.k))
+    report.evaluation(run.page, evaluated, cfg.k, cfg.parameters)
 
 
 __all__: Sequence[str] = ("check", "eval", "generate", "randseq", "resolve", "sample", "train")

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gnomon.core.config import check
 from gnomon.errors import BadInput
-from gnomon.methods.markov.chain.chain import Floats
 
 OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
 """What checkpoints call the unembedding; behind any prefix such as `model.`."""
@@ -53,33 +50,6 @@ def paper_b_u(vocab: int, width: int) -> float:
     check(vocab >= 1, "vocab", ">= 1", vocab)
     check(width >= 1, "width", ">= 1", width)
     return vocab * math.sqrt(width)
-
-
-def deep_b_theta(
-    *, b_u: float, b_tok: float, b_1: float, b_2: float, b_o: float, b_v: float, width: int, ffn: int, heads: int, layers: int
-) -> float:  # fmt: skip
-    """(B_Theta)^L, what takes the place of B_U in the depth-dependent bounds.
-
-    B_Theta = (1 + r m B_1 B_2) (1 + r^3 / H B_O B_V) (B_tok B_U)^(1/L).
-
-    Args:
-        b_u: bound on the unembedding.
-        b_tok: bound on the L1 length of an input embedding.
-        b_1: largest entry of the first matrix of the MLPs.
-        b_2: of the second.
-        b_o: of the attention's output matrix.
-        b_v: of its value matrix.
-        width: r.
-        ffn: width m of the MLP.
-        heads: H.
-        layers: L.
-
-    Returns:
-        The constant; infinite where it exceeds a float, which for real depths it does.
-    """
-    block = math.log1p(width * ffn * b_1 * b_2) + math.log1p(width**3 / heads * b_o * b_v)
-    log_b = layers * block + math.log(b_tok * b_u)
-    return math.exp(log_b) if log_b < 700 else math.inf
 
 
 def b_bar(
@@ -135,13 +105,23 @@ def sample_size(b: float, error: float, *, delta: float = 0.05) -> int:
     return math.ceil(4 * b * b / error**2 * math.log(2 / delta))
 
 
+@dataclass(frozen=True)
+class ChainConstants:
+    """What the in-context bound needs of the chain that a prompt is drawn from."""
+
+    states: int
+    """d, >= 2."""
+    t_min: float
+    """Mixing constant, > 0; see `rates.t_min`."""
+    p_min: float
+    """Smallest transition probability, above 0 and at most 1."""
+
+
 def icl(
-    states: int,
+    constants: ChainConstants,
     b_u: float,
     length: float,
-    t_min: float,
     *,
-    p_min: float,
     temperature: float = 1.0,
     delta: float = 0.05,
     empirical: float = 0.0,
@@ -150,11 +130,9 @@ def icl(
     """In-context bound on a chain of d states: R_hat + K(theta, Theta) + B_bar sqrt(t_min / N) sqrt(log(2 / delta)).
 
     Args:
-        states: d.
+        constants: of the chain.
         b_u: B_U.
         length: N, states in the prompt.
-        t_min: mixing constant of the chain; see `rates.t_min`.
-        p_min: smallest transition probability of the chain.
         temperature: tau.
         delta: chance that the bound fails.
         empirical: in-context empirical risk of the best reference model.
@@ -164,21 +142,12 @@ def icl(
         BadConfig: a number is out of range.
     """
     _check_sample(length, delta)
+    t_min, p_min = constants.t_min, constants.p_min
     check(t_min > 0, "t_min", "> 0", t_min)
     check(0 < p_min <= 1, "p_min", "above 0 and at most 1", p_min)
-    b = b_bar(states, b_u, temperature=temperature, c0=p_min)
+    b = b_bar(constants.states, b_u, temperature=temperature, c0=p_min)
     gap = b * math.sqrt(t_min / length * math.log(2 / delta))
     return Bound(b, gap, empirical + distance + gap)
-
-
-def tv_limit(largest_log_ratio: float) -> float:
-    """TV(P, Q) <= sqrt(2 B) where |log sqrt(P / Q)| <= B everywhere: the lemma that the bounds stand on."""
-    return math.sqrt(2 * largest_log_ratio)
-
-
-def softmax_floor(size: int, l1: float) -> float:
-    """Least entry of the softmax of `size` numbers whose absolute values sum to at most `l1`: 1 / (m exp(2 c))."""
-    return 1 / (size * math.exp(2 * l1))
 
 
 @dataclass(frozen=True)
@@ -200,10 +169,6 @@ class Unembedding:
     def paper_b_u(self) -> float:
         """B_U as the paper takes it, T sqrt(r)."""
         return paper_b_u(self.vocab, self.width)
-
-    def corrected(self, feature_norm: float | None = None) -> float:
-        """B_U for final features of this length; None: sqrt(r), about what an RMS norm gives, where the paper supposes 1."""
-        return self.b_u * (math.sqrt(self.width) if feature_norm is None else feature_norm)
 
 
 def from_model(ref: str | Path) -> Unembedding:
@@ -227,11 +192,6 @@ def from_model(ref: str | Path) -> Unembedding:
             total += float(piece.norm(dim=1).sum())
             largest = max(largest, float(piece.abs().max()))
     return Unembedding(rows, width, total, largest, name)
-
-
-def max_feature_norm(hidden: Floats) -> float:
-    """Largest L2 length of final features, `[N, r]`: what the bounds suppose to be at most 1."""
-    return float(np.linalg.norm(hidden, axis=-1).max())
 
 
 def _folder(ref: str | Path) -> Path:

@@ -31,17 +31,17 @@ SMALLEST = 1e-12
 """Distances below this are rounding, and are not drawn."""
 
 
-def chain(page: Page, lm: MarkovLM, found: Sequence[Analysis], *, begins: bool, **decoding: Any) -> None:
-    """What `chain` found."""
+def chain(page: Page, lm: MarkovLM, analyses: Sequence[Analysis], *, begins: bool, **decoding: Any) -> None:
+    """Page of `chain`: classes, matrix, mixing curves, temperatures and loops."""
     space = lm.space
-    middle = min(found, key=lambda one: abs(one.row["temperature"] - 1))
+    middle = min(analyses, key=lambda analysis: abs(analysis.row["temperature"] - 1))
     page.title = f"A Markov chain of {len(space):,} states: {space.tokens} tokens, window {space.window}"
     page.figures(
         {
             "states": len(space),
             "closed classes": middle.row["closed classes"],
             "|lambda_2|, tau 1" if middle.row["temperature"] == 1 else "|lambda_2|": middle.row["|lambda_2|"],
-            "bound violations": sum(one.row["bound violations"] or 0 for one in found),
+            "bound violations": sum(analysis.row["bound violations"] or 0 for analysis in analyses),
         }
     )
     page.text(
@@ -50,18 +50,18 @@ def chain(page: Page, lm: MarkovLM, found: Sequence[Analysis], *, begins: bool, 
         f"{'behind' if begins else 'without'} the begin-of-text token"
         f"{f' and a prefix of {len(lm.prefix) - begins} tokens' if len(lm.prefix) > begins else ''}."
     )
-    page.table([_shown(one.row) for one in found], caption="the chain at each temperature")
-    for one in found:
-        if one.pi is None:
+    page.table([_shown(analysis.row) for analysis in analyses], caption="the chain at each temperature")
+    for analysis in analyses:
+        if analysis.pi is None:
             page.text(
-                f"At temperature {one.row['temperature']:g} there are **{one.row['closed classes']} closed classes**: where the "
-                "chain ends depends on where it begins, and there is no unique stationary distribution."
+                f"At temperature {analysis.row['temperature']:g} there are **{analysis.row['closed classes']} closed classes**: "
+                "where the chain ends depends on where it begins, and there is no unique stationary distribution."
             )
     page.section("Transition matrix")
     matrix(page, lm, middle.row["temperature"], **decoding)
     page.section("How fast it forgets")
-    curves(page, found, space.window)
-    temperatures(page, found)
+    curves(page, analyses, space.window)
+    temperatures(page, analyses)
     page.section("Loops")
     loops(page, lm, middle)
 
@@ -97,14 +97,14 @@ def matrix(page: Page, lm: MarkovLM, temperature: float, **decoding: Any) -> Non
     )
 
 
-def curves(page: Page, found: Sequence[Analysis], window: int) -> None:
+def curves(page: Page, analyses: Sequence[Analysis], window: int) -> None:
     """Measured distance and the rate that the second eigenvalue predicts, as decimal logarithms."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for one in found:
-        if one.curve is None:
+    for analysis in analyses:
+        if analysis.curve is None:
             continue
-        tau, second = one.row["temperature"], one.row["|lambda_2|"]
-        measured = _logs(one.curve.steps, one.curve.tv)
+        tau, second = analysis.row["temperature"], analysis.row["|lambda_2|"]
+        measured = _logs(analysis.curve.steps, analysis.curve.tv)
         series[f"measured, tau {tau:g}"] = measured
         if second is not None and len(measured) > window + 1 and 0 < second < 1:
             n0, y0 = measured[min(len(measured) - 1, max(window, len(measured) // 2))]
@@ -121,17 +121,17 @@ def curves(page: Page, found: Sequence[Analysis], window: int) -> None:
     page.table(
         [
             {
-                "temperature": one.row["temperature"],
-                "eps": 10 ** one.row["log10 eps"] if one.row["log10 eps"] is not None else 0.0,
+                "temperature": analysis.row["temperature"],
+                "eps": 10 ** analysis.row["log10 eps"] if analysis.row["log10 eps"] is not None else 0.0,
                 "bound at the last step": float(
-                    rates.bound(_log_eps(one.row), window, one.curve.steps[-1:])[0]
+                    rates.bound(_log_eps(analysis.row), window, analysis.curve.steps[-1:])[0]
                 ),
-                "measured there": float(one.curve.largest[-1]),
-                "steps": int(one.curve.steps[-1]),
-                "every start": one.curve.is_exact,
+                "measured there": float(analysis.curve.largest[-1]),
+                "steps": int(analysis.curve.steps[-1]),
+                "every start": analysis.curve.is_exact,
             }
-            for one in found
-            if one.curve is not None
+            for analysis in analyses
+            if analysis.curve is not None
         ],
         caption="the paper's bound on the largest difference of an entry, and what was measured",
     )
@@ -148,9 +148,9 @@ def _logs(steps: Sequence[int] | Any, values: Floats) -> list[tuple[float, float
     return [(int(n), math.log10(v)) for n, v in zip(steps, values, strict=True) if v > SMALLEST]
 
 
-def temperatures(page: Page, found: Sequence[Analysis]) -> None:
+def temperatures(page: Page, analyses: Sequence[Analysis]) -> None:
     """Eps and the second eigenvalue over temperature."""
-    rows = [one.row for one in found if one.row["|lambda_2|"] is not None]
+    rows = [analysis.row for analysis in analyses if analysis.row["|lambda_2|"] is not None]
     if len(rows) < 2:
         return
     eps = [(row["temperature"], row["log10 eps"]) for row in rows if row["log10 eps"] is not None]
@@ -163,7 +163,7 @@ def temperatures(page: Page, found: Sequence[Analysis]) -> None:
     )
 
 
-def loops(page: Page, lm: MarkovLM, one: Analysis) -> None:
+def loops(page: Page, lm: MarkovLM, analysis: Analysis) -> None:
     """Greedy cycles and the most visited states."""
     cycles = lm.greedy_cycles()
     page.table(
@@ -178,45 +178,45 @@ def loops(page: Page, lm: MarkovLM, one: Analysis) -> None:
         ],
         caption=f"greedy decoding ends in one of {len(cycles)} cycles",
     )
-    if one.pi is not None:
+    if analysis.pi is not None:
         page.table(
             [
                 {"state": lm.label(i), "probability": p, "return time": back}
-                for i, p, back in likely_states(one.pi)
+                for i, p, back in likely_states(analysis.pi)
             ],
-            caption=f"most visited states, temperature {one.row['temperature']:g}; the return time is 1 / probability",
+            caption=f"most visited states, temperature {analysis.row['temperature']:g}; the return time is 1 / probability",
         )
 
 
-def forgotten(page: Page, found: Sequence[Forgetting]) -> None:
-    """What `forget` found."""
+def forgotten(page: Page, curves: Sequence[Forgetting]) -> None:
+    """Page of `forget`: distance between the two prompts by tokens written."""
     page.title = "How fast the model forgets its prompt"
-    page.figures({f"forgotten after, tau {one.temperature:g}": one.forgotten_at for one in found})
+    page.figures({f"forgotten after, tau {curve.temperature:g}": curve.forgotten_at for curve in curves})
     page.text(
         "Total variation between the next-token distributions that follow the two prompts, averaged over sampled continuations. "
         "The floor is what two samples from one prompt differ by."
     )
     series = {}
-    for one in found:
-        series[f"tau {one.temperature:g}"] = list(enumerate(one.distance.tolist()))
-        series[f"floor, tau {one.temperature:g}"] = list(enumerate(one.floor.tolist()))
+    for curve in curves:
+        series[f"tau {curve.temperature:g}"] = list(enumerate(curve.distance.tolist()))
+        series[f"floor, tau {curve.temperature:g}"] = list(enumerate(curve.floor.tolist()))
     page.lines(series, x_label="tokens written", y_label="total variation")
     page.table(
         [
             {
-                "temperature": one.temperature,
-                "at once": float(one.distance[0]),
-                "at the end": float(one.distance[-1]),
-                "floor at the end": float(one.floor[-1]),
-                "forgotten after": one.forgotten_at,
+                "temperature": curve.temperature,
+                "at once": float(curve.distance[0]),
+                "at the end": float(curve.distance[-1]),
+                "floor at the end": float(curve.floor[-1]),
+                "forgotten after": curve.forgotten_at,
             }
-            for one in found
+            for curve in curves
         ]
     )
 
 
 def bounded(page: Page, cfg: config.Bound, vocab: int, width: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What `bound` computed."""
+    """Page of `bound`: the table of bounds and what each says."""
     page.title = f"Generalisation bound, {'in context' if cfg.kind == 'icl' else 'pre-training'}"
     page.figures({"B_bar": rows[0]["B_bar"], "risk at most": rows[0]["risk at most"]})
     page.text(
@@ -227,15 +227,15 @@ def bounded(page: Page, cfg: config.Bound, vocab: int, width: int, rows: Sequenc
     page.table(rows)
 
 
-def learned(page: Page, cfg: config.Icl, chains: Sequence[Series], found: Comparison) -> None:
-    """What `icl` found."""
+def learned(page: Page, cfg: config.Icl, chains: Sequence[Series], comparison: Comparison) -> None:
+    """Page of `icl`: risks of model and baselines, and the scaling law."""
     page.title = f"Learning {cfg.kind} chains of {cfg.states} states in context"
-    line = found.slope("model", cfg.first)
+    line = comparison.slope("model", cfg.first)
     page.figures(
         {
-            "risk": float(found.last("model").mean()),
+            "risk": float(comparison.last("model").mean()),
             "slope": line.slope,
-            "lost mass": float(found.lost.mean()),
+            "lost mass": float(comparison.lost.mean()),
             "series": len(chains),
         }
     )
@@ -243,21 +243,27 @@ def learned(page: Page, cfg: config.Icl, chains: Sequence[Series], found: Compar
         f"Distance ({cfg.distance}) between the true and the predicted distribution of the next state, over {len(chains)} series. "
         "Theory: the risk falls as n to the -1/2. The lost mass is the probability that the model gave to other tokens."
     )
-    page.table(found.rows(first=cfg.first), caption=f"after {int(found.at[-1])} states", best={"risk": "min"})
-    scaling(page, found, cfg.first)
+    page.table(
+        comparison.rows(first=cfg.first),
+        caption=f"after {int(comparison.at[-1])} states",
+        best={"risk": "min"},
+    )
+    scaling(page, comparison, cfg.first)
 
 
-def scaling(page: Page, found: Comparison, first: int, caption: str = "") -> None:
+def scaling(page: Page, comparison: Comparison, first: int, caption: str = "") -> None:
     """The scaling law: risk against n, and the fitted line of the model."""
-    line = found.slope("model", first)
-    columns = np.unique(np.geomspace(1, len(found.at), min(20, len(found.at))).round().astype(int) - 1)
+    line = comparison.slope("model", first)
+    columns = np.unique(
+        np.geomspace(1, len(comparison.at), min(20, len(comparison.at))).round().astype(int) - 1
+    )
     series: dict[str, list[Any]] = {}
-    for arm in found.risks:
-        mean = found.risks[arm].mean(0)
-        series[arm] = [(int(found.at[i]), math.log10(mean[i])) for i in columns if mean[i] > 0]
+    for arm in comparison.risks:
+        mean = comparison.risks[arm].mean(0)
+        series[arm] = [(int(comparison.at[i]), math.log10(mean[i])) for i in columns if mean[i] > 0]
     series[f"fit: slope {line.slope:.2f} +- {line.error:.2f}"] = [
         (int(n), (line.intercept + line.slope * math.log(n)) / math.log(10))
-        for n in found.at[columns]
+        for n in comparison.at[columns]
         if n >= first
     ]
     page.lines(series, x_label="states read", y_label="log10 of the risk", log_x=True, caption=caption)

@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.files import write_json
+from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models.load import load_config
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.markov import config
+from gnomon.methods.markov import bounds, config, report
+from gnomon.methods.markov.chain.forget import forgetting
+from gnomon.methods.markov.chain.lm import MarkovLM, save
+from gnomon.methods.markov.chain.scores import prefix_ids, token_ids
 from gnomon.methods.markov.chain.states import StateSpace
+from gnomon.methods.markov.icl.evaluation import evaluate
+from gnomon.methods.markov.icl.series import generate
 
 
 def chain(cfg: config.Chain, run: Run) -> None:
     """The exact chain of a small or restricted model."""
-    from gnomon.core.models.load import load_config, load_tokenizer
-
     tokenizer = load_tokenizer(cfg.model)
-    from gnomon.methods.markov.chain.scores import prefix_ids, token_ids
-
     vocab = token_ids(tokenizer, [name.strip() for name in cfg.tokens.split(",")]) if cfg.tokens else None
     size = len(vocab) if vocab else int(load_config(cfg.model).get_text_config().vocab_size)
     space = StateSpace(size, cfg.window, cfg.limit)
@@ -31,9 +34,6 @@ def chain(cfg: config.Chain, run: Run) -> None:
         temperatures=list(cfg.temperature),
         prefix_tokens=len(front),
     )
-    from gnomon.core.models import load_model
-    from gnomon.methods.markov import report
-    from gnomon.methods.markov.chain.lm import MarkovLM, save
 
     model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov chain")
     names = [str(tokenizer.decode([token])) for token in (vocab or range(size))]
@@ -48,21 +48,21 @@ def chain(cfg: config.Chain, run: Run) -> None:
         limit=cfg.limit,
     )
     texts = None if cfg.text is None else _runs_of(tokenizer, cfg.text, lm.vocab)
-    found = lm.analyse(cfg.temperature, steps=cfg.steps, texts=texts, top_k=cfg.top_k, top_p=cfg.top_p)
-    for path in save(lm, run.folder / "chain", found, top_k=cfg.top_k, top_p=cfg.top_p):
+    analyses = lm.analyse(cfg.temperature, steps=cfg.steps, texts=texts, top_k=cfg.top_k, top_p=cfg.top_p)
+    for path in save(lm, run.folder / "chain", analyses, top_k=cfg.top_k, top_p=cfg.top_p):
         run.artifact(path.stem, path)
     run.artifact("logits", run.folder / "logits.safetensors")
-    for one in found:
-        run.log(**one.row)
+    for analysis in analyses:
+        run.log(**analysis.row)
     begins = tokenizer.bos_token_id is not None and front[:1] == [tokenizer.bos_token_id]
-    report.chain(run.page, lm, found, top_k=cfg.top_k, top_p=cfg.top_p, begins=begins)
+    report.chain(run.page, lm, analyses, top_k=cfg.top_k, top_p=cfg.top_p, begins=begins)
 
 
 def _runs_of(tokenizer: Any, path: Path, vocab: Sequence[int]) -> list[list[int]]:
     """A text as stretches of the chain's tokens, with everything else left out."""
-    known, runs = set(vocab), [[]]  # type: tuple[set[int], list[list[int]]]
+    allowed, runs = set(vocab), [[]]  # type: tuple[set[int], list[list[int]]]
     for token in tokenizer(_text(path), add_special_tokens=False)["input_ids"]:
-        if token in known:
+        if token in allowed:
             runs[-1].append(token)
         elif runs[-1]:
             runs.append([])
@@ -76,14 +76,10 @@ def forget(cfg: config.Forget, run: Run) -> None:
         samples=2 * cfg.samples * len(cfg.temperature),
         tokens=2 * cfg.samples * cfg.steps * len(cfg.temperature),
     )
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.markov import report
-    from gnomon.methods.markov.chain.forget import forgetting
-
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov forget")
     ids = [tokenizer(text)["input_ids"] for text in texts]
-    found = forgetting(
+    curves = forgetting(
         model,
         (ids[0], ids[1]),
         temperatures=cfg.temperature,
@@ -93,18 +89,17 @@ def forget(cfg: config.Forget, run: Run) -> None:
         generator=run.rng,
     )
     rows = [
-        {"temperature": one.temperature, "n": n, "distance": float(d), "floor": float(f)}
-        for one in found
-        for n, (d, f) in enumerate(zip(one.distance, one.floor, strict=True))
+        {"temperature": curve.temperature, "n": n, "distance": float(d), "floor": float(f)}
+        for curve in curves
+        for n, (d, f) in enumerate(zip(curve.distance, curve.floor, strict=True))
     ]
     run.artifact("curves", _write_csv(run.folder / "curves.csv", rows))
-    report.forgotten(run.page, found)
+    report.forgotten(run.page, curves)
 
 
 def bound(cfg: config.Bound, run: Run) -> None:
     """The paper's generalisation bounds, as numbers."""
     run.plan(kind=cfg.kind)
-    from gnomon.methods.markov import bounds, report
 
     if cfg.model:
         read = bounds.from_model(cfg.model)
@@ -118,24 +113,22 @@ def bound(cfg: config.Bound, run: Run) -> None:
         b_u = size * cfg.feature_norm
         row: dict[str, Any] = {"B_U": name, "value": b_u}
         if cfg.kind == "icl":
-            found = bounds.icl(
-                cfg.states,
+            limit = bounds.icl(
+                bounds.ChainConstants(cfg.states, cfg.t_min, cfg.p_min),
                 b_u,
                 cfg.length,
-                cfg.t_min,
-                p_min=cfg.p_min,
                 temperature=cfg.temperature,
                 delta=cfg.delta,
                 empirical=cfg.empirical,
             )
         else:
             b = bounds.b_bar(vocab, b_u, temperature=cfg.temperature, c0=cfg.c0, gamma=cfg.gamma)
-            found = bounds.pretraining(b, cfg.n_train, delta=cfg.delta, empirical=cfg.empirical)
+            limit = bounds.pretraining(b, cfg.n_train, delta=cfg.delta, empirical=cfg.empirical)
             row["L1 error e"] = bounds.l1_error(b, cfg.n_train, delta=cfg.delta)
             row["tokens for e = 0.1"] = bounds.sample_size(b, 0.1, delta=cfg.delta)
         rows.append(
             row
-            | {"B_bar": found.b_bar, "gap": found.gap, "risk at most": found.risk, "says": found.sentence()}
+            | {"B_bar": limit.b_bar, "gap": limit.gap, "risk at most": limit.risk, "says": limit.sentence()}
         )
     write_json(
         run.artifact("bound", run.folder / "bound.json"), {"vocab": vocab, "width": width, "rows": rows}
@@ -145,31 +138,27 @@ def bound(cfg: config.Bound, run: Run) -> None:
 
 def icl(cfg: config.Icl, run: Run) -> None:
     """How well a model learns chains in context, against counting."""
-    from gnomon.methods.markov.icl.series import generate
-
     chains = [generate(cfg.kind, cfg.states, cfg.length, run.rng.child("series", i)) for i in range(cfg.runs)]
     run.plan(series=cfg.runs, states_read=cfg.runs * cfg.length)
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.markov import report
-    from gnomon.methods.markov.icl.evaluation import evaluate
-
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov icl")
-    found = evaluate(model, tokenizer, chains, distance=cfg.distance, bos=cfg.bos, batch_size=cfg.batch_size)
+    comparison = evaluate(
+        model, tokenizer, chains, distance=cfg.distance, bos=cfg.bos, batch_size=cfg.batch_size
+    )
     rows = [
         {"arm": arm, "n": n, "risk": mean, "low": low, "high": high}
-        for arm in found.risks
-        for n, mean, low, high in found.mean(arm)
+        for arm in comparison.risks
+        for n, mean, low, high in comparison.mean(arm)
     ]
     run.artifact("risks", _write_csv(run.folder / "risks.csv", rows))
-    table = found.rows(first=cfg.first)
+    table = comparison.rows(first=cfg.first)
     write_json(
         run.artifact("summary", run.folder / "summary.json"),
-        {"arms": table, "lost mass": float(found.lost.mean())},
+        {"arms": table, "lost mass": float(comparison.lost.mean())},
     )
     for row in table:
         run.log(arm=row["arm"], risk=row["risk"][0], slope=row["slope"])
-    report.learned(run.page, cfg, chains, found)
+    report.learned(run.page, cfg, chains, comparison)
 
 
 def _text(path: Path) -> str:

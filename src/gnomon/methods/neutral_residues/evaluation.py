@@ -1,6 +1,7 @@
-"""What a model knows of a domain, and what its blocks add there: bits per byte, drift from the backbone, residuals and gates.
+"""Measures of an extended model on texts, and the trade-off of a sweep.
 
-Learning against forgetting: points of a sweep, their Pareto front, and forgetting at equal learning.
+Bits per byte, drift from the backbone, residuals and gates; learning against forgetting, the Pareto front, forgetting at equal
+learning.
 """
 
 from __future__ import annotations
@@ -79,10 +80,13 @@ def by_layer(active: Mapping[str, Activity]) -> list[dict[str, Any]]:
     rows = []
     for layer in layers:
         row: dict[str, Any] = {"layer": layer}
-        for name, one in active.items():
-            row[f"residual, {name}"] = float(one.residual[layer])
-            if one.is_open is not None and one.gate is not None:
-                row |= {f"open, {name}": float(one.is_open[layer]), f"gate, {name}": float(one.gate[layer])}
+        for name, activity in active.items():
+            row[f"residual, {name}"] = float(activity.residual[layer])
+            if activity.is_open is not None and activity.gate is not None:
+                row |= {
+                    f"open, {name}": float(activity.is_open[layer]),
+                    f"gate, {name}": float(activity.gate[layer]),
+                }
         rows.append(row)
     return rows
 
@@ -118,15 +122,15 @@ def drift(
         ids = ids.to(plain(model).device)
         after = torch.log_softmax(plain(model)(input_ids=ids, use_cache=False).logits.float(), -1)
         with nullcontext() if reference is not None else backbone_of(model):
-            asked = plain(model) if reference is None else reference
-            before = torch.log_softmax(asked(input_ids=ids, use_cache=False).logits.float(), -1)
+            model_before = plain(model) if reference is None else reference
+            before = torch.log_softmax(model_before(input_ids=ids, use_cache=False).logits.float(), -1)
         total += float((before.exp() * (before - after)).sum())
     return total / rows.size
 
 
 @contextmanager
 def watching(model: Extended, note: Callable[[int, Tensor, Tensor | None], None]) -> Iterator[None]:
-    """Inside the `with`, `note` hears of every layer's newest residual and gate; the model is in evaluation mode."""
+    """A context in which `note` is called with every layer's newest residual and gate; the model is in evaluation mode."""
     was_training = model.training
     model.eval()
     model.switch.watch = note

@@ -19,7 +19,7 @@ COLUMNS = ("learning", "forgetting", "drift", "residual ratio", "open, original"
 
 
 def trained(page: Page, cfg: Train, row: Row, arm: Arm) -> None:
-    """What `train` did."""
+    """Page of `train`: loss and gates over steps, and what was measured."""
     page.title = f"A new domain by {cfg.method}: {cfg.new}"
     page.figures(
         {
@@ -49,9 +49,9 @@ def _cost(page: Page, method: str) -> None:
         )
 
 
-def compared(page: Page, found: Trained, row: Row) -> None:
-    """What `eval` measured."""
-    page.title = f"{found.method} against its backbone"
+def compared(page: Page, trained: Trained, row: Row) -> None:
+    """Page of `eval`: bits per byte of both domains, drift, residuals and gates."""
+    page.title = f"{trained.method} against its backbone"
     page.figures({name: row[name] for name in ("learning", "forgetting", "drift")})
     page.table(
         [
@@ -130,7 +130,7 @@ def equal_learning(points: Sequence[Point], arms: Sequence[str]) -> list[dict[st
 def inspected(
     page: Page, rows: Sequence[Row], names: Sequence[str], coloured: Mapping[str, Sequence[tuple[str, float]]]
 ) -> None:
-    """What `inspect` saw."""
+    """Page of `inspect`: residuals and gates by layer and token."""
     page.title = "What the blocks add, and when"
     activities(page, rows, names)
     page.section("Text by its gates")

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 from gnomon.core.config import narrow
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import write_json
+from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.neutral_residues import config
+from gnomon.methods.neutral_residues import config, report
+from gnomon.methods.neutral_residues.evaluation import activity, by_layer, gates_along
 from gnomon.methods.neutral_residues.extension.design import Design
+from gnomon.methods.neutral_residues.extension.extension import Extended
+from gnomon.methods.neutral_residues.extension.store import merge, open_trained, save, save_extension
+from gnomon.methods.neutral_residues.training.data import pack, packed
+from gnomon.methods.neutral_residues.training.study import Study, compared
 
 if TYPE_CHECKING:
     from gnomon.methods.neutral_residues.training.study import Study
@@ -25,9 +31,6 @@ ROWS = 64
 
 def train(cfg: config.Train, run: Run) -> None:
     """Teach a model a new domain."""
-    from gnomon.methods.neutral_residues import report
-    from gnomon.methods.neutral_residues.extension.store import save
-
     study = _study(cfg, run)
     arm = study.train(cfg.method, narrow(Design, cfg), cfg.train, run)
     if not run.is_main:
@@ -42,8 +45,6 @@ def train(cfg: config.Train, run: Run) -> None:
 def sweep(cfg: config.Sweep, run: Run) -> None:
     """Train every method at several learning rates and draw the trade-off."""
     from dataclasses import replace
-
-    from gnomon.methods.neutral_residues import report
 
     study = _study(cfg, run, arms=len(cfg.methods) * len(cfg.lr))
     rows = []
@@ -62,10 +63,6 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
     """The backbone and both domains' texts; stops here in a dry run."""
     from accelerate import PartialState
 
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.methods.neutral_residues.training.data import packed
-    from gnomon.methods.neutral_residues.training.study import Study
-
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, device=cfg.device, asked_by="neutral-residues train")
 
@@ -80,40 +77,33 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Bits per byte of a trained model and its backbone on both domains."""
-    from gnomon.methods.neutral_residues import report
-    from gnomon.methods.neutral_residues.training.study import compared
-
-    found, texts = _opened(cfg, run)
-    row = compared(found, texts, cfg.length, batch_size=cfg.batch_size)
+    trained, texts = _opened(cfg, run)
+    row = compared(trained, texts, cfg.length, batch_size=cfg.batch_size)
     run.log(**row)
     write_json(run.artifact("summary", run.folder / "summary.json"), row)
-    report.compared(run.page, found, row)
+    report.compared(run.page, trained, row)
 
 
 def inspect(cfg: config.Inspect, run: Run) -> None:
     """What the blocks add to each domain, and when their gates open."""
-    from gnomon.methods.neutral_residues import report
-    from gnomon.methods.neutral_residues.evaluation import activity, by_layer, gates_along
-    from gnomon.methods.neutral_residues.extension.extension import Extended
-
-    found, texts = _opened(cfg, run)
-    if not isinstance(found.model, Extended):
-        raise BadInput(f"{cfg.run} was trained with {found.method}: there are no blocks to look at.")
+    trained, texts = _opened(cfg, run)
+    if not isinstance(trained.model, Extended):
+        raise BadInput(f"{cfg.run} was trained with {trained.method}: there are no blocks to look at.")
     length = min(cfg.length, *(len(stream.ids) for stream in texts.values()))
     active = {
-        name: activity(found.model, stream.rows(length)[:ROWS], batch_size=cfg.batch_size)
+        name: activity(trained.model, stream.rows(length)[:ROWS], batch_size=cfg.batch_size)
         for name, stream in texts.items()
     }
     shown = (
-        {"the text": found.tokenizer(cfg.text)["input_ids"][:SHOWN]}
+        {"the text": trained.tokenizer(cfg.text)["input_ids"][:SHOWN]}
         if cfg.text
         else {name: stream.ids[:SHOWN].tolist() for name, stream in texts.items()}
     )
     coloured = {
         name: list(
             zip(
-                (found.tokenizer.decode([i]) for i in ids),
-                gates_along(found.model, ids).mean(1).tolist(),
+                (trained.tokenizer.decode([i]) for i in ids),
+                gates_along(trained.model, ids).mean(1).tolist(),
                 strict=True,
             )
         )
@@ -128,41 +118,35 @@ def inspect(cfg: config.Inspect, run: Run) -> None:
 
 def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
     """The trained model and both texts, packed."""
-    from gnomon.methods.neutral_residues.extension.store import open_trained
-    from gnomon.methods.neutral_residues.training.data import pack
-
-    found = open_trained(cfg.run, base=cfg.base, device=cfg.device)
+    trained = open_trained(cfg.run, base=cfg.base, device=cfg.device)
     texts = {}
     for name, source in (("original", cfg.original), ("new", cfg.new)):
         documents = read_documents(source, text_field=cfg.text_field)
         texts[name] = pack(
-            (d.text for d in documents), found.tokenizer, name=f"texts of the {name} domain in {source}"
+            (d.text for d in documents), trained.tokenizer, name=f"texts of the {name} domain in {source}"
         )
     run.plan(**{f"{name}_tokens": len(stream.ids) for name, stream in texts.items()})
-    return found, texts
+    return trained, texts
 
 
 def export(cfg: config.Export, run: Run) -> None:
     """An extension on its own, or merged into a plain checkpoint."""
-    from gnomon.methods.neutral_residues.extension.extension import Extended
-    from gnomon.methods.neutral_residues.extension.store import merge, open_trained, save_extension
-
     run.plan(merge=cfg.merge)
-    found = open_trained(cfg.run, base=cfg.base, device="cpu")
-    if not isinstance(found.model, Extended):
-        raise BadInput(f"{cfg.run} was trained with {found.method}; only an extension is exported here.")
+    trained = open_trained(cfg.run, base=cfg.base, device="cpu")
+    if not isinstance(trained.model, Extended):
+        raise BadInput(f"{cfg.run} was trained with {trained.method}; only an extension is exported here.")
     folder = run.folder / "model"
     if cfg.merge:
-        model = merge(found.model)
+        model = merge(trained.model)
         model.save_pretrained(folder)
-        found.tokenizer.save_pretrained(folder)
-        said = (
+        trained.tokenizer.save_pretrained(folder)
+        note = (
             "a plain checkpoint: its feed-forward networks are wider and compute what network and block did"
         )
     else:
-        save_extension(found.model, folder, base=found.base, tokenizer=found.tokenizer)
-        said = f"the extension alone; it is loaded beside `{found.base}`"
+        save_extension(trained.model, folder, base=trained.base, tokenizer=trained.tokenizer)
+        note = f"the extension alone; it is loaded beside `{trained.base}`"
     run.artifact("model", folder)
     run.page.title = "An exported extension"
-    run.page.text(f"`model` is {said}.")
-    run.page.figures({"merged": cfg.merge, "weights": sum(p.numel() for p in found.model.parameters())})
+    run.page.text(f"`model` is {note}.")
+    run.page.figures({"merged": cfg.merge, "weights": sum(p.numel() for p in trained.model.parameters())})

@@ -8,6 +8,7 @@ __getattr__, __dir__ = exports(
         "CLAIMS": "config",
         "Card": "fitting.model",
         "Filter": "judging.filters",
+        "FitSettings": "fitting.sieve",
         "Fitting": "fitting.fit",
         "JudgeClient": "judging.client",
         "Label": "judging.labels",
@@ -26,7 +27,7 @@ __getattr__, __dir__ = exports(
         "fit_stream": "fitting.sieve",
         "halving": "choosing.intervals",
         "load_filter": "judging.filters",
-        "open_judge": "judging.judges",
+        "open_judge": "judging.references",
         "open_student": "students",
     },
 )

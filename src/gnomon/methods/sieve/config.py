@@ -258,41 +258,48 @@ CLAIMS = (
         "500 labels chosen by TRM are worth more than 800 drawn at random",
         f"{PAPER}: more than 5 times fewer judge calls than random selection",
         "AP: trm@500 >= random@800",
+        part="topics",
     ),
     Claim(
         "800 labels chosen by TRM come within 0.02 of labelling all 9,000 snippets",
         f"{PAPER}: judge quality at 1% of the cost",
         "AP: trm@800 >= all labels",
         margin=-0.02,
+        part="topics",
     ),
     Claim(
         "Labels chosen by TRM hold at least four times as many passes as the stream",
         f"{PAPER}: balanced classes although passes are rare",
         "pass share over base rate: trm >= 4",
+        part="topics",
     ),
     Claim(
         "With a calibrated threshold TRM is at least as accurate as random selection",
         f"{PAPER}, balanced accuracy on five filters",
         "balanced accuracy: trm@800 >= random@800",
         margin=-0.005,
+        part="topics",
     ),
     Claim(
         "TRM beats sampling at score 0.5",
         f"{PAPER}: the threshold of least risk need not be 0.5",
         "AP: trm@800 > uncertainty@800",
         required=False,
+        part="topics",
     ),
     Claim(
         "TRM beats sampling at score 0.5 when the student is miscalibrated",
         f"{PAPER}: invariance to re-weighted and focal training",
         "AP, miscalibrated student: trm@800 > uncertainty@800",
         required=False,
+        part="hard",
     ),
     Claim(
         "On real text, 500 labels chosen by TRM are worth more than 800 drawn at random",
         f"{PAPER}: more than 5 times fewer judge calls than random selection",
         "AP, docs: trm@500 >= random@800",
         required=False,
+        part="docs",
     ),
     Claim(
         "On real text, 800 labels chosen by TRM come within 0.02 of labelling the whole stream",
@@ -300,12 +307,14 @@ CLAIMS = (
         "AP, docs: trm@800 >= all labels",
         margin=-0.02,
         required=False,
+        part="docs",
     ),
     Claim(
         "A T5 encoder, too, learns more from 500 labels chosen by TRM than from 800 drawn at random",
         f"{PAPER}: the student is a T5",
         "AP, encoder: trm@500 >= random@800",
         required=False,
+        part="encoder",
     ),
 )
 """What the miniature tests; thresholds were set before the recorded seeds were run. Uncertainty sampling is reported, not required

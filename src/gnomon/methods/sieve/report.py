@@ -1,11 +1,11 @@
-"""What each verb shows on its report page."""
+"""Report pages of the verbs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +14,13 @@ from gnomon.core.metrics.stats import wilson
 from gnomon.core.report import Page
 from gnomon.methods.sieve.fitting.application import outside_note
 from gnomon.methods.sieve.fitting.calibration import GRID
+from gnomon.methods.sieve.fitting.cost import Cost
 from gnomon.methods.sieve.fitting.evaluation import evaluate, self_consistency
-from gnomon.methods.sieve.fitting.model import PASS, SCORE
-
-if TYPE_CHECKING:
-    from gnomon.methods.sieve.fitting.cost import Cost
-    from gnomon.methods.sieve.fitting.model import Card
-    from gnomon.methods.sieve.fitting.sieve import Fit
-    from gnomon.methods.sieve.judging.filters import Filter
-    from gnomon.methods.sieve.judging.labels import Label
-    from gnomon.methods.sieve.judging.rating import Preference
+from gnomon.methods.sieve.fitting.model import PASS, SCORE, Card
+from gnomon.methods.sieve.fitting.sieve import Fit
+from gnomon.methods.sieve.judging.filters import Filter
+from gnomon.methods.sieve.judging.labels import Label
+from gnomon.methods.sieve.judging.rating import Preference
 
 SHOWN = 6
 """Snippets of each kind that a page shows."""
@@ -36,18 +33,18 @@ CHARTED = 3.0
 
 
 def labels(page: Page, draws: Sequence[Sequence[Label]], chosen: Filter) -> None:
-    """What `label` found: the base rate, and how far the judge agrees with itself."""
+    """The base rate, and the judge's agreement with itself."""
     rows = draws[0]
-    known = [row for row in rows if row.label is not None]
-    passes = sum(row.label == 1 for row in known)
-    low, high = wilson(passes, len(known))
+    answered = [row for row in rows if row.label is not None]
+    passes = sum(row.label == 1 for row in answered)
+    low, high = wilson(passes, len(answered))
     page.title = f'{len(rows):,} snippets judged by "{chosen.name}"'
     page.figures(
         {
-            "labels": len(known),
+            "labels": len(answered),
             "passes": passes,
-            "base rate": passes / len(known) if known else None,
-            "without verdict": len(rows) - len(known),
+            "base rate": passes / len(answered) if answered else None,
+            "without verdict": len(rows) - len(answered),
         }
     )
     page.text(f"The base rate lies between {low:.2%} and {high:.2%} (95%, Wilson).")
@@ -61,38 +58,42 @@ def labels(page: Page, draws: Sequence[Sequence[Label]], chosen: Filter) -> None
         )
     _filter(page, chosen)
     page.section("Snippets")
-    _snippets(page, [row for row in known if row.label == 1], "passed")
-    _snippets(page, [row for row in known if row.label == 0], "failed")
+    _snippets(page, [row for row in answered if row.label == 1], "passed")
+    _snippets(page, [row for row in answered if row.label == 0], "failed")
     _snippets(page, [row for row in rows if row.label is None], "got no verdict")
 
 
 def _agreement(a: Sequence[Label], b: Sequence[Label]) -> dict[str, Any]:
     pairs = [(x.label, y.label) for x, y in zip(a, b, strict=True) if None not in (x.label, y.label)]
-    found = self_consistency([x for x, _ in pairs], [y for _, y in pairs])
-    return {"snippets": found["n"], "agreement": found["agreement"], "kappa": found["kappa"]}
+    consistency = self_consistency([x for x, _ in pairs], [y for _, y in pairs])
+    return {
+        "snippets": consistency["n"],
+        "agreement": consistency["agreement"],
+        "kappa": consistency["kappa"],
+    }
 
 
-def fit(page: Page, found: Fit, chosen: Filter, tested: Sequence[Label]) -> None:
-    """What `fit` did: labels round by round, the threshold, a test where one was asked for, the cost."""
-    outcome, card, counts = found.outcome, found.model.card, found.store.counts()
-    page.title = f'A filter for "{chosen.name}" from {len(found.store):,} verdicts'
+def fit(page: Page, fitted: Fit, chosen: Filter, tested: Sequence[Label]) -> None:
+    """Labels round by round, the threshold, and a test where the settings have one."""
+    outcome, card, counts = fitted.outcome, fitted.model.card, fitted.store.counts()
+    page.title = f'A filter for "{chosen.name}" from {len(fitted.store):,} verdicts'
     page.figures(
         {
-            "labels": len(found.store),
+            "labels": len(fitted.store),
             "passes among labels": counts["pass"] / max(counts["pass"] + counts["fail"], 1),
             "base rate": outcome.base_rate,
             "threshold": outcome.threshold,
             "expected pass rate": outcome.calibration.expected["pass rate"],
         }
     )
-    uniform = found.store.uniform_rows()
+    uniform = fitted.store.uniform_rows()
     low, high = wilson(sum(row.label == 1 for row in uniform), len(uniform))
     page.text(
         f"The judge passes between {low:.2%} and {high:.2%} of the stream (95%, from {len(uniform):,} uniform labels). "
         f"The threshold aims at {card.objective.replace('-', ' ')}."
     )
     if tested:
-        _test(page, found, tested)
+        _test(page, fitted, tested)
     page.section("Labels, round by round")
     at = np.cumsum([state.labels for state in outcome.rounds]).tolist()
     shares = {
@@ -133,23 +134,23 @@ def fit(page: Page, found: Fit, chosen: Filter, tested: Sequence[Label]) -> None
     _filter(page, chosen)
     page.section("Snippets that were hard to tell")
     nearest = sorted(
-        (row for row in found.store.training_rows() if row.score_at_query is not None),
+        (row for row in fitted.store.training_rows() if row.score_at_query is not None),
         key=lambda row: abs((row.score_at_query or 0.0) - outcome.threshold),
     )
     _snippets(page, [row for row in nearest if row.label == 1], "passed")
     _snippets(page, [row for row in nearest if row.label == 0], "failed")
 
 
-def _test(page: Page, found: Fit, tested: Sequence[Label]) -> None:
-    known = [row for row in tested if row.label is not None]
+def _test(page: Page, fitted: Fit, tested: Sequence[Label]) -> None:
+    answered = [row for row in tested if row.label is not None]
     page.section("Test")
-    if not known:
+    if not answered:
         page.text(f"The judge gave no verdict on any of {len(tested)} snippets that were set aside.")
         return
-    scores = found.model.student.predict([row.text for row in known])
-    truth = [row.label for row in known]
+    scores = fitted.model.student.predict([row.text for row in answered])
+    truth = [row.label for row in answered]
     page.text("Snippets of documents that were set aside, against the judge's verdicts.")
-    measured = evaluate(scores, truth, found.outcome.threshold, documents=[row.doc_id for row in known])[
+    measured = evaluate(scores, truth, fitted.outcome.threshold, documents=[row.doc_id for row in answered])[
         "judge"
     ]
     page.table([_comparison(measured)], caption="with 95% bootstrap intervals over documents")
@@ -159,7 +160,7 @@ def _test(page: Page, found: Fit, tested: Sequence[Label]) -> None:
 def applied(
     page: Page, totals: Totals, card: Card, rows: Iterator[tuple[str, dict[str, Any]]], text_field: str
 ) -> None:
-    """What `apply` let through."""
+    """Documents that passed, with examples."""
     sums = totals.sums
     scored = sums.get("scored", 0)
     page.title = _title(f'{totals.read:,} documents filtered by "{card.filter["name"]}"', card)
@@ -189,15 +190,15 @@ def applied(
 
 def evaluation(
     page: Page,
-    found: Mapping[str, Any],
+    figures: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     card: Card,
     preference: Preference | None,
 ) -> None:
-    """What `eval` measured, and where judge and student differ."""
-    page.title = _title(f'"{card.filter["name"]}" on {found["n"]:,} labelled snippets', card)
+    """Agreement of judge, student and truth, and examples of disagreement."""
+    page.title = _title(f'"{card.filter["name"]}" on {figures["n"]:,} labelled snippets', card)
     page.simulated = card.is_simulated
-    judged = found["judge"]
+    judged = figures["judge"]
     page.figures(
         {
             "snippets": judged["n"],
@@ -212,7 +213,7 @@ def evaluation(
         "truth": "student against truth",
         "judge_truth": "judge against truth",
     }
-    measures = {title: _comparison(found[name]) for name, title in names.items() if name in found}
+    measures = {title: _comparison(figures[name]) for name, title in names.items() if name in figures}
     page.table(
         [
             {"measure": name} | {title: row.get(name) for title, row in measures.items()}
@@ -227,8 +228,8 @@ def evaluation(
         ],
         caption="snippets",
     )
-    if "where_agreed" in found:
-        agreed = found["where_agreed"]
+    if "where_agreed" in figures:
+        agreed = figures["where_agreed"]
         page.text(
             f"On the {agreed['n']:,} snippets on which judge and student agree, both are wrong on {agreed['errors']:.2%} of them."
         )
@@ -253,19 +254,19 @@ def evaluation(
             )
 
 
-def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
+def _comparison(figures: Mapping[str, Any]) -> dict[str, Any]:
     names = ("balanced_accuracy", "f1", "agreement", "kappa", "average_precision")
     return {
-        name.replace("_", " "): (found[name], *found["intervals"][name])
-        if name in found["intervals"]
-        else found[name]
+        name.replace("_", " "): (figures[name], *figures["intervals"][name])
+        if name in figures["intervals"]
+        else figures[name]
         for name in names
-        if name in found
+        if name in figures
     }
 
 
 def bill(page: Page, cost: Cost, measured_names: Sequence[str]) -> None:
-    """What `cost` worked out."""
+    """The bill."""
     figures = cost.figures()
     page.title = f"Filtering {cost.snippets:,} snippets: {cost.total_usd:,.2f} USD"
     if cost.judge_all_usd:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,25 @@ from gnomon.core.data.documents import Document, Row, read_documents, read_rows,
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.sieve import config
+from gnomon.methods.sieve import config, report
 from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.filters import Filter, load_filter
+from gnomon.methods.sieve.choosing.stream import SnippetStream
+from gnomon.methods.sieve.fitting.application import ApplyStep, share_of
+from gnomon.methods.sieve.fitting.cost import Cost, call_usd, measured
+from gnomon.methods.sieve.fitting.evaluation import evaluate
+from gnomon.methods.sieve.fitting.model import SieveModel, read_card
+from gnomon.methods.sieve.fitting.sieve import Fit, FitSettings, fit_stream, judged
+from gnomon.methods.sieve.fitting.state import RoundState
+from gnomon.methods.sieve.judging.filters import Filter, filter_of, load_filter
+from gnomon.methods.sieve.judging.judges import Judge
+from gnomon.methods.sieve.judging.labels import Label, read_label
+from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
+from gnomon.methods.sieve.judging.references import judge_of, source_of
+from gnomon.methods.sieve.students import Student, open_student
+from gnomon.methods.sieve.students.linear import HashedLinear
 
 if TYPE_CHECKING:
     from gnomon.core.llm.roles import Models
-    from gnomon.methods.sieve.fitting.sieve import Fit
-    from gnomon.methods.sieve.fitting.state import RoundState
-    from gnomon.methods.sieve.judging.judges import Judge
-    from gnomon.methods.sieve.judging.labels import Label
-    from gnomon.methods.sieve.students import Student
 
 TEST_IN = 10
 """One document in this many is set aside when a test is asked for."""
@@ -31,29 +38,24 @@ TEST_IN = 10
 
 def label(cfg: config.Label, run: Run) -> None:
     """Let the judge label uniformly drawn snippets."""
-    from gnomon.methods.sieve import report
-    from gnomon.methods.sieve.fitting.sieve import judged
-    from gnomon.methods.sieve.judging.judges import judge_of
-    from gnomon.methods.sieve.students.linear import HashedLinear
-
     chosen = load_filter(cfg.filter)
     run.plan(snippets=cfg.n, judge_calls=cfg.n * cfg.repeat, judge=cfg.judge, filter=chosen.name)
     stream = _stream(cfg, lambda: _documents(cfg), HashedLinear().token_spans, run)
     snippets = list(islice(stream.pass_(0), cfg.n))
     if len(snippets) < cfg.n:
         run.say(f"The source holds {len(snippets)} different snippets; all of them are labelled.")
-    found = []
+    draws = []
     with _asking(cfg, run) as models:
         for draw in range(cfg.repeat):
             judge = judge_of(models["judge"], chosen, cfg.llm, temperature=cfg.temperature, draw=draw)
             path = run.folder / ("labels.jsonl" if draw == 0 else f"labels-{draw + 1}.jsonl")
             title = f"labels, draw {draw + 1}" if cfg.repeat > 1 else "labels"
             with run.progress(len(snippets), title) as bar:
-                found.append(judged(judge, snippets, path, progress=bar))
+                draws.append(judged(judge, snippets, path, progress=bar))
             run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
-    passes = sum(row.label == 1 for row in found[0])
-    run.log(labels=len(found[0]), passes=passes, **models.figures("judge"))
-    report.labels(run.page, found, chosen)
+    passes = sum(row.label == 1 for row in draws[0])
+    run.log(labels=len(draws[0]), passes=passes, **models.figures("judge"))
+    report.labels(run.page, draws, chosen)
 
 
 def fit(cfg: config.Fit, run: Run) -> None:
@@ -68,9 +70,6 @@ def fit(cfg: config.Fit, run: Run) -> None:
         filter=chosen.name,
         student=cfg.model,
     )
-    from gnomon.methods.sieve import report
-    from gnomon.methods.sieve.judging.judges import judge_of
-    from gnomon.methods.sieve.students import open_student
 
     if cfg.test and next(_documents(cfg, test=True), None) is None:
         raise BadInput(
@@ -79,18 +78,15 @@ def fit(cfg: config.Fit, run: Run) -> None:
     student = open_student(cfg.model, cfg.student)
     with _asking(cfg, run) as models:
         judge = judge_of(models["judge"], chosen, cfg.llm)
-        found = _fitted(cfg, chosen, judge, student, run)
+        fitted = _fitted(cfg, chosen, judge, student, run)
         run.artifact("model", run.folder / "model")
-        run.artifact("labels", found.store.path)
-        tested = _tested(cfg, judge, student, found, run) if cfg.test else []
-    report.fit(run.page, found, chosen, tested)
+        run.artifact("labels", fitted.store.path)
+        tested = _tested(cfg, judge, student, fitted, run) if cfg.test else []
+    report.fit(run.page, fitted, chosen, tested)
 
 
 def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run: Run) -> Fit:
     """The fit, with a row of metrics for each round."""
-    from gnomon.methods.sieve.fitting.sieve import fit_stream
-    from gnomon.methods.sieve.students import open_student
-
     stream = _stream(cfg, lambda: _documents(cfg, test=False), student.token_spans, run)
     with run.progress(cfg.selection.budget, "labels") as bar:
 
@@ -112,21 +108,16 @@ def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run
             judge,
             student,
             run.folder,
-            selection=cfg.selection,
-            reopen=partial(open_student, config=cfg.student),
+            FitSettings(cfg.selection, cfg.student, cfg.mode, cfg.rule),
             rng=run.rng.child("fit"),
-            mode=cfg.mode,
-            rule=cfg.rule,
             on_round=on_round,
         )
 
 
-def _tested(cfg: config.Fit, judge: Judge, student: Student, found: Fit, run: Run) -> list[Label]:
+def _tested(cfg: config.Fit, judge: Judge, student: Student, fitted: Fit, run: Run) -> list[Label]:
     """The judge's labels of snippets from the documents that were set aside."""
-    from gnomon.methods.sieve.fitting.sieve import judged
-
     stream = _stream(cfg, lambda: _documents(cfg, test=True), student.token_spans, run)
-    learned = {row.text for row in found.store.rows}
+    learned = {row.text for row in fitted.store.rows}
     snippets = list(islice((s for s in stream.pass_(0) if s.text not in learned), cfg.test))
     path = run.folder / "test.jsonl"
     with run.progress(len(snippets), "test labels") as bar:
@@ -137,10 +128,6 @@ def _tested(cfg: config.Fit, judge: Judge, student: Student, found: Fit, run: Ru
 
 def apply(cfg: config.Apply, run: Run) -> None:
     """Filter documents with a trained model."""
-    from gnomon.methods.sieve import report
-    from gnomon.methods.sieve.fitting.application import ApplyStep, share_of
-    from gnomon.methods.sieve.fitting.model import read_card
-
     step = ApplyStep.of(cfg.model, text_field=cfg.text_field, rule=cfg.rule, keep=cfg.keep)
 
     def rows() -> Iterator[Row]:
@@ -180,17 +167,11 @@ def apply(cfg: config.Apply, run: Run) -> None:
 
 def eval(cfg: config.Eval, run: Run) -> None:
     """Compare a trained model with labels, and export disagreements for human rating."""
-    from gnomon.methods.sieve import report
-    from gnomon.methods.sieve.fitting.evaluation import evaluate
-    from gnomon.methods.sieve.fitting.model import SieveModel
-    from gnomon.methods.sieve.judging.filters import filter_of
-    from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
-
     model = SieveModel.load(cfg.model)
     snippets, labels, truth = _labelled(cfg)
     run.plan(snippets=len(snippets), judge_calls=0, model=str(cfg.model), version=model.card.version)
     scores = model.student.predict([s.text for s in snippets])
-    found = evaluate(scores, labels, model.card.threshold, truth, documents=[s.doc_id for s in snippets])
+    figures = evaluate(scores, labels, model.card.threshold, truth, documents=[s.doc_id for s in snippets])
     passes = model.decide(scores)
     rows = [
         {"snippet_id": s.snippet_id, "text": s.text, "label": label, "score": score, "pass": bool(is_pass)}
@@ -212,8 +193,8 @@ def eval(cfg: config.Eval, run: Run) -> None:
         run.artifact("rating sheet", folder / SHEET)
         run.artifact("rating key", folder / KEY)
     preference = read_ratings(cfg.ratings) if cfg.ratings else None
-    run.log(**found["judge"])
-    report.evaluation(run.page, found, rows, model.card, preference)
+    run.log(**figures["judge"])
+    report.evaluation(run.page, figures, rows, model.card, preference)
 
 
 def _labelled(cfg: config.Eval) -> tuple[list[Snippet], list[int | None], list[int | None] | None]:
@@ -235,7 +216,6 @@ def _labelled(cfg: config.Eval) -> tuple[list[Snippet], list[int | None], list[i
 
 
 def _label_in(row: Row, name: str, option: str) -> int | None:
-    from gnomon.methods.sieve.judging.labels import read_label
 
     raw = row.raw or {}
     if name not in raw:
@@ -245,22 +225,19 @@ def _label_in(row: Row, name: str, option: str) -> int | None:
 
 def cost(cfg: config.Cost, run: Run) -> None:
     """What filtering costs with the student and with the judge alone."""
-    from gnomon.methods.sieve import report
-    from gnomon.methods.sieve.fitting.cost import Cost, call_usd, measured
-
-    known = measured(cfg.run) if cfg.run else {}
-    given = {name: known.get(name, getattr(cfg, name)) for name in _COSTED}
+    of_fit = measured(cfg.run) if cfg.run else {}
+    numbers = {name: of_fit.get(name, getattr(cfg, name)) for name in _COSTED}
     bill = Cost(
         snippets=cfg.snippets,
-        labels=round(given["labels"]),
-        usd_per_call=call_usd(given["tokens_in"], given["tokens_out"], cfg.price_in, cfg.price_out),
-        training_s=given["training_s"],
-        snippets_per_s=given["snippets_per_s"],
+        labels=round(numbers["labels"]),
+        usd_per_call=call_usd(numbers["tokens_in"], numbers["tokens_out"], cfg.price_in, cfg.price_out),
+        training_s=numbers["training_s"],
+        snippets_per_s=numbers["snippets_per_s"],
         usd_per_hour=cfg.usd_per_hour,
-        stream_scored=round(known.get("stream_scored", 0)),
+        stream_scored=round(of_fit.get("stream_scored", 0)),
     )
     run.plan(**bill.figures())
-    report.bill(run.page, bill, measured_names=sorted(known))
+    report.bill(run.page, bill, measured_names=sorted(of_fit))
 
 
 _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
@@ -269,8 +246,6 @@ _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
 
 def _asking(cfg: config.Label | config.Fit, run: Run) -> Models:
     """The judge that the settings name, while it is needed."""
-    from gnomon.methods.sieve.judging.judges import source_of
-
     return run.asking({"judge": source_of(cfg.judge)}, cfg.llm, folder=run.folder / "replies")
 
 
@@ -283,7 +258,6 @@ def _documents(cfg: config.Label | config.Fit, test: bool | None = None) -> Iter
 
 
 def _stream(cfg: config.Text, documents: Any, spans_of: Any, run: Run) -> Any:
-    from gnomon.methods.sieve.choosing.stream import SnippetStream
 
     return SnippetStream(documents, spans_of=spans_of, limit=cfg.snippet_tokens, rng=run.rng.child("stream"))
 

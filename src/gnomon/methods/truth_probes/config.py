@@ -19,7 +19,7 @@ Site = Literal["mlp", "mlp_input", "attention", "residual"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Which model."""
+    """The model."""
 
     model: str
     """A causal model: a folder or a hub id."""
@@ -29,7 +29,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Asking(Shards):
-    """How questions are put."""
+    """Questions, prompts and lengths of answers."""
 
     LOOSE: ClassVar = (*Shards.LOOSE, "batch_size")  # type: ignore[assignment]
 
@@ -62,7 +62,7 @@ class Asking(Shards):
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """How answers are judged."""
+    """Labels of answers."""
 
     label: str = "match"
     """match: an accepted answer stands there before a wrong one; rule:module:function; or a language model as the judge, such as
@@ -75,7 +75,7 @@ class Labelling:
 
 @dataclass(frozen=True, kw_only=True)
 class Extracting:
-    """How the exact answer is found."""
+    """Location of the exact answer."""
 
     extract: str = "auto"
     """known (the accepted answer or a known wrong one), line, regex:PATTERN, rule:module:function, or a language model such as
@@ -84,7 +84,7 @@ class Extracting:
 
 @dataclass(frozen=True, kw_only=True)
 class Probing:
-    """How probes are fitted."""
+    """Fit of the probes."""
 
     c: float = 1.0
     """Inverse strength of the L2 penalty."""
@@ -301,45 +301,53 @@ CLAIMS = (
         f"{PAPER}: probes at the exact answer tokens",
         "AUC on greedy answers: exact answer >= best other token",
         margin=0.10,
+        part="world",
     ),
     Claim(
         "At the exact answer a probe beats the best of the model's own probabilities",
         f"{PAPER}: table of detectors",
         "AUC on greedy answers: exact answer >= best logit baseline",
         margin=0.05,
+        part="world",
     ),
     Claim(
         "Detectors carry over between tasks of one skill and not between skills",
         f"{PAPER}: generalisation matrix",
         "AUC on another task: same skill >= other skill",
         margin=0.15,
+        part="world",
     ),
     Claim(
         "Of many samples the probe chooses right answers more often than the majority",
         f"{PAPER}: answer choice",
         "right answers: probe >= majority",
         margin=0.05,
+        part="world",
     ),
     Claim(
         "Its gain is largest where the model knows and does not say: mostly wrong, two competing, or many answers",
         f"{PAPER}: answer choice on C2, D and E2",
         "right answers on C2, D and E2: probe >= majority",
         margin=0.15,
+        part="world",
     ),
     Claim(
         "The state of the greedy answer tells questions on which the model is consistently right",
         f"{PAPER}: error types, B",
         "AUC of error types: type B >= 0.65",
+        part="world",
     ),
     Claim(
         "The state of the greedy answer tells questions on which the model is consistently wrong",
         f"{PAPER}: error types, C",
         "AUC of error types: type C >= 0.65",
+        part="world",
     ),
     Claim(
         "Without cues the probe loses most of its lead over the answer's log-probability",
         "control: the world's construction taken away",
         "lead over log-probability: without cues <= half of that with cues",
+        part="world and control",
     ),
 )
 """What the miniature tests; the thresholds are the specification's."""

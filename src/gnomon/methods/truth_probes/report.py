@@ -1,4 +1,4 @@
-"""What each verb shows on its report page."""
+"""Report pages of the verbs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answers(page: Page, rows: Sequence[Answer], title: str) -> None:
 
 
 def extracted(page: Page, rows: Sequence[Answer], dropped: Mapping[str, Any], how: str) -> None:
-    """What could be used, and what that leaves out of right and of wrong answers."""
+    """Usable answers, and the shares left out of right and of wrong ones."""
     page.title = f"Exact answers: {dropped['usable']:,} of {dropped['answers']:,} found"
     page.figures(dropped)
     page.text(
@@ -56,7 +56,7 @@ def _row(answer: Answer) -> dict[str, Any]:
 
 
 def heatmap(page: Page, grid: Grid, caption: str = "AUC of a probe at each layer and token") -> None:
-    """Layer by token."""
+    """AUC by layer and token."""
     layer, position, value = grid.best()
     page.title = f"Errors are read best at layer {layer}, {position}: AUC {value:.2f}"
     page.figures({"best AUC": value, "layer": layer, "position": position, "answers": grid.n})
@@ -77,11 +77,11 @@ def draw_grid(page: Page, grid: Grid, caption: str) -> None:
 
 
 def detectors(
-    page: Page, found: Sequence[Detector], title: str, dropped: Mapping[str, Any], seeds: Seeds | None = None
+    page: Page, rows: Sequence[Detector], title: str, dropped: Mapping[str, Any], seeds: Seeds | None = None
 ) -> None:
     """Detectors on the same answers."""
-    probe = next(one for one in found if one.name == "probe")
-    best = max((one.auc.value or 0.0 for one in found if one.name != "probe"), default=0.0)
+    probe = next(detector for detector in rows if detector.name == "probe")
+    best = max((detector.auc.value or 0.0 for detector in rows if detector.name != "probe"), default=0.0)
     page.title = title
     page.figures({"AUC of the probe": probe.auc.value, "best baseline": best, **dropped})
     if probe.auc.value is None:
@@ -93,11 +93,13 @@ def detectors(
         )
     page.section("Detectors")
     page.table(
-        [one.row for one in found],
+        [detector.row for detector in rows],
         caption="AUC with its 95% bootstrap interval over questions",
         best={"AUC": "max"},
     )
-    bars = {one.name: {"AUC": one.auc.cell} for one in found[:8] if one.auc.cell is not None}
+    bars = {
+        detector.name: {"AUC": detector.auc.cell} for detector in rows[:8] if detector.auc.cell is not None
+    }
     if bars:
         page.bars(
             {"AUC": {name: row["AUC"] for name, row in bars.items()}},
@@ -106,15 +108,15 @@ def detectors(
         )
 
 
-def transfer(page: Page, found: Transfer, baseline: str) -> None:
+def transfer(page: Page, matrix: Transfer, baseline: str) -> None:
     """The generalisation matrix, raw, either way, and over the baseline."""
-    off = ~np.eye(len(found.tasks), dtype=bool)
-    page.title = f"Transfer between {len(found.tasks)} tasks"
+    off = ~np.eye(len(matrix.tasks), dtype=bool)
+    page.title = f"Transfer between {len(matrix.tasks)} tasks"
     page.figures(
         {
-            "mean AUC, same task": float(np.nanmean(np.diag(found.auc))),
-            "mean AUC, other task": float(np.nanmean(found.auc[off])),
-            "mean gain over the baseline, other task": float(np.nanmean(found.gain[off])),
+            "mean AUC, same task": float(np.nanmean(np.diag(matrix.auc))),
+            "mean AUC, other task": float(np.nanmean(matrix.auc[off])),
+            "mean gain over the baseline, other task": float(np.nanmean(matrix.gain[off])),
         }
     )
     page.text(
@@ -122,24 +124,24 @@ def transfer(page: Page, found: Transfer, baseline: str) -> None:
         "whether a detector can be used as it is, and |AUC| only whether there is a common axis. What exceeds the model's own "
         "probabilities is transfer worth having."
     )
-    draw_transfer(page, found, baseline)
-    page.table(found.rows(), caption="all pairs")
+    draw_transfer(page, matrix, baseline)
+    page.table(matrix.rows(), caption="all pairs")
 
 
-def draw_transfer(page: Page, found: Transfer, baseline: str) -> None:
+def draw_transfer(page: Page, matrix: Transfer, baseline: str) -> None:
     """The three matrices."""
-    names = list(found.tasks)
-    page.heatmap(found.auc.tolist(), x=names, y=names, low=0.0, high=1.0, caption="AUC")
+    names = list(matrix.tasks)
+    page.heatmap(matrix.auc.tolist(), x=names, y=names, low=0.0, high=1.0, caption="AUC")
     page.heatmap(
-        found.either_way.tolist(), x=names, y=names, low=0.5, high=1.0, caption="|AUC| = max(AUC, 1 - AUC)"
+        matrix.either_way.tolist(), x=names, y=names, low=0.5, high=1.0, caption="|AUC| = max(AUC, 1 - AUC)"
     )
     page.heatmap(
-        found.gain.tolist(), x=names, y=names, caption=f"AUC less that of {baseline} on the tested task"
+        matrix.gain.tolist(), x=names, y=names, caption=f"AUC less that of {baseline} on the tested task"
     )
 
 
 def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
-    """How many questions of each type."""
+    """Questions of each type."""
     share = coverage(typed)
     K = typed[0].counts.samples
     page.title = f"Kinds of errors on {len(typed):,} questions, {K} samples each"
@@ -148,7 +150,7 @@ def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
         {
             "type": kind,
             "meaning": MEANINGS[kind],
-            "questions": (n := sum(kind in one.types for one in typed)),
+            "questions": (n := sum(kind in question.types for question in typed)),
             "share": n / len(typed),
         }
         for kind in TYPES
@@ -159,25 +161,25 @@ def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
         y_label="questions",
         caption="questions by type",
     )
-    examples = [one for one in typed if one.types and one.wrong][:SHOWN]
+    examples = [question for question in typed if question.types and question.wrong][:SHOWN]
     page.table(
         [
             {
-                "question": one.id,
-                "types": " ".join(one.types),
-                "right": one.counts.correct,
-                "wrong answers": ", ".join(f"{text} x{n}" for text, n in list(one.wrong.items())[:5]),
+                "question": question.id,
+                "types": " ".join(question.types),
+                "right": question.counts.correct,
+                "wrong answers": ", ".join(f"{text} x{n}" for text, n in list(question.wrong.items())[:5]),
             }
-            for one in examples
+            for question in examples
         ],
         caption="some questions",
     )
 
 
-def types(page: Page, found: Mapping[str, Auc], typed: Sequence[Typed]) -> None:
-    """How well the greedy answer's state tells the types."""
+def types(page: Page, aucs: Mapping[str, Auc], typed: Sequence[Typed]) -> None:
+    """AUC of each type, from the greedy answer's state."""
     page.title = "Kinds of errors from one hidden state"
-    page.figures({f"AUC, {kind}": value.value for kind, value in found.items()})
+    page.figures({f"AUC, {kind}": value.value for kind, value in aucs.items()})
     rows: list[dict[str, Any]] = [
         {
             "type": kind,
@@ -186,7 +188,7 @@ def types(page: Page, found: Mapping[str, Auc], typed: Sequence[Typed]) -> None:
             "share of the type": value.base_rate,
             "std": value.std,
         }
-        for kind, value in found.items()
+        for kind, value in aucs.items()
     ]
     if not rows:
         page.text("No type has enough questions for a probe, and enough others beside it.")
@@ -201,33 +203,38 @@ def types(page: Page, found: Mapping[str, Auc], typed: Sequence[Typed]) -> None:
     )
 
 
-def choice(page: Page, found: Choice, groups: Mapping[str, Sequence[int]]) -> None:
+def choice(page: Page, chosen: Choice, groups: Mapping[str, Sequence[int]]) -> None:
     """Bars of the strategies, over all questions and by type."""
-    page.title = (
-        f"Which of many samples to give: the probe is right on {found.accuracy('probe'):.0%} of the questions"
-    )
-    page.figures({name: found.accuracy(name) for name in STRATEGIES})
-    draw_choice(page, found, groups)
+    page.title = f"Which of many samples to give: the probe is right on {chosen.accuracy('probe'):.0%} of the questions"
+    page.figures({name: chosen.accuracy(name) for name in STRATEGIES})
+    draw_choice(page, chosen, groups)
 
 
-def draw_choice(page: Page, found: Choice, groups: Mapping[str, Sequence[int]]) -> None:
+def draw_choice(page: Page, chosen: Choice, groups: Mapping[str, Sequence[int]]) -> None:
     """Table and bars."""
     rows = [
-        {"questions": name, "n": len(members), **{one: found.interval(one, members) for one in STRATEGIES}}
+        {
+            "questions": name,
+            "n": len(members),
+            **{strategy: chosen.interval(strategy, members) for strategy in STRATEGIES},
+        }
         for name, members in groups.items()
     ]
     page.table(rows, caption="share answered right, with 95% bootstrap intervals over questions")
     page.bars(
-        {one: {name: found.interval(one, members) for name, members in groups.items()} for one in STRATEGIES},
+        {
+            strategy: {name: chosen.interval(strategy, members) for name, members in groups.items()}
+            for strategy in STRATEGIES
+        },
         y_label="share answered right",
         caption="answer choice",
     )
 
 
 def scored(page: Page, rows: Sequence[Mapping[str, Any]], total: int) -> None:
-    """What was scored."""
-    known = [row["p_right"] for row in rows if row["p_right"] is not None]
+    """Scored answers and their mean P(right)."""
+    chances = [row["p_right"] for row in rows if row["p_right"] is not None]
     page.title = f"{total:,} answers scored"
-    page.figures({"answers": total, "mean P(right)": float(np.mean(known)) if known else None})
+    page.figures({"answers": total, "mean P(right)": float(np.mean(chances)) if chances else None})
     columns = ["question", "completion", "exact_answer", "p_right"]
     page.table([dict(row) for row in rows[:SHOWN]], columns=columns, caption="the first ones")

@@ -20,14 +20,14 @@ PRESETS = {"none": None, "llava-1.5": 50}
 
 @dataclass(frozen=True, kw_only=True)
 class _Seeing:
-    """What every verb needs that shows images to a model."""
+    """Images, model and prompt, for verbs that show images to a model."""
 
     images: Positional[str]
     """An image, a folder of images, or a JSONL file of rows with "image" (a path beside the file) and, if wanted, "image_id"."""
     model: str
     """A vision-language model: a folder or a hub id."""
     prompt: str = "Write a detailed description."
-    """What is asked about the image."""
+    """The question about the image."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda ..."""
     dtype: str = "auto"
@@ -41,7 +41,7 @@ class _Seeing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Writing(_Seeing):
-    """What every verb needs that has captions written."""
+    """Captions, for verbs that have some written."""
 
     beams: int = 5
     """Beams of the search; 1 takes the likeliest token at every step."""
@@ -129,7 +129,7 @@ class Detect(_Writing):
     objects: tuple[Path, ...] = ()
     """What is in the images, to measure against: instances_*.json, captions_*.json or {image id: [names]}."""
     threshold: float = 0.1
-    """Objects with less internal confidence than this are told as hallucinated."""
+    """Objects with less internal confidence than this are reported as not supported, 0..1."""
     read: Reading = Reading()
     """How image tokens are read."""
 
@@ -145,7 +145,7 @@ class Erase(_Writing):
     words: tuple[str, ...] = ()
     """The words to erase, one or more."""
     prompt: str = "Give a detailed description."
-    """What is asked about the image."""
+    """The question about the image."""
     edit: Editing = Editing()
     """Where and how strongly."""
 
@@ -159,9 +159,9 @@ class Mitigate(_Writing):
     """Captions without the objects that the image tokens do not support, found and erased without ground truth."""
 
     prompt: str = "Give a detailed description."
-    """What is asked about the image."""
+    """The question about the image."""
     threshold: float = 0.1
-    """Objects with less internal confidence than this are erased."""
+    """Objects with less internal confidence than this are erased, 0..1."""
     iterations: int = 1
     """How often to look again at the new caption, at most."""
     read: Reading = Reading()
@@ -199,7 +199,7 @@ class Sweep(_Writing):
     objects: tuple[Path, ...] = ()
     """What is in the images, one or more of instances_*.json, captions_*.json or {image id: [names]}."""
     prompt: str = "Give a detailed description."
-    """What is asked about the image."""
+    """The question about the image."""
     text_layers: tuple[int, ...] = (2, 8, 15, 21, 27)
     """Values of l_T to try."""
     edit_layers: tuple[int, ...] = (1, 7, 13, 19, 25)

@@ -1,8 +1,6 @@
-"""The images that a verb reads: a file, a folder, or a list in JSONL.
+"""Images in, records out: images from a file, a folder or a list in JSONL; records with sidecars of facts; pictures.
 
-From a verb's settings to images, a model and plain arguments.
-
-What verbs leave beside their records: pictures, and sidecars that say how everything was made.
+A step over images runs batch by batch, so that a run that was killed goes on behind the last finished batch.
 """
 
 from __future__ import annotations
@@ -20,17 +18,15 @@ from gnomon.core import env, records
 from gnomon.core.config import fingerprint
 from gnomon.core.data.execute import map_shards, parts
 from gnomon.core.files import artifact, write_json
-from gnomon.core.models import ModelHandle
 from gnomon.core.plain import to_plain
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens import config
 from gnomon.methods.vl_lens.captions.chair import Objects
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gnomon.methods.vl_lens.erasure.mitigation import Setting
+    from gnomon.core.models import ModelHandle
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Endings of files that count as images in a folder."""
@@ -40,14 +36,14 @@ _COCO = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image to look at."""
+    """One image."""
 
     image_id: str
     """Its name in every output."""
     path: str
-    """Where it is."""
+    """Its file."""
     caption: str | None = None
-    """A caption that came with it."""
+    """A caption from the list; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -108,41 +104,30 @@ def _listed(source: Path) -> Iterator[ImageRow]:
 
 
 def _image_id(path: Path) -> str:
-    found = _COCO.fullmatch(path.stem)
-    return str(int(found[1])) if found else path.stem
+    match = _COCO.fullmatch(path.stem)
+    return str(int(match[1])) if match else path.stem
 
 
-# From a verb's settings to images, a model and plain arguments.
-
-
-def read_captions(cfg: config.Chair) -> Iterator[tuple[Any, str]]:
+def read_captions(
+    source: Path, id_key: str = "image_id", caption_key: str = "caption"
+) -> Iterator[tuple[Any, str]]:
     """Image id and caption of every row.
+
+    Args:
+        source: JSONL, or the folder of a caption run.
+        id_key: column of the image id.
+        caption_key: column of the caption.
 
     Raises:
         BadInput: the captions cannot be read, or a row lacks a column.
     """
-    for where, raw in records.read_raw(artifact(Path(cfg.captions), "captions")):
-        for key in (cfg.id_key, cfg.caption_key):
+    for where, raw in records.read_raw(artifact(source, "captions")):
+        for key in (id_key, caption_key):
             if key not in raw:
                 raise BadInput(
                     f'{where}: field "{key}" is missing. Name the columns with --id-key and --caption-key.'
                 )
-        yield raw[cfg.id_key], str(raw[cfg.caption_key])
-
-
-def begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[ImageRow], ModelHandle]:
-    """The images and the model, after the cost was told.
-
-    Raises:
-        BadInput: there are no images, or no model of the kind.
-        ModelMismatch: the model sees no images.
-        PlanShown: this is a dry run.
-    """
-    rows = read_images(Path(cfg.images))
-    run.plan(images=len(rows), passes_per_image=passes, **costs)
-    from gnomon.core.models import ModelHandle
-
-    return rows, ModelHandle.load(cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype)
+        yield raw[id_key], str(raw[caption_key])
 
 
 def pictures_of(rows: Sequence[ImageRow]) -> list[Any]:
@@ -156,8 +141,8 @@ def pictures_of(rows: Sequence[ImageRow]) -> list[Any]:
     return [open_image(row.path, f'Image "{row.image_id}"') for row in rows]
 
 
-def check_known(rows: Sequence[ImageRow], truth: Objects) -> None:
-    """Refuse an image whose objects are not known.
+def check_truth(rows: Sequence[ImageRow], truth: Objects) -> None:
+    """Refuse an image without ground truth.
 
     Raises:
         BadInput: there is one.
@@ -169,51 +154,32 @@ def check_known(rows: Sequence[ImageRow], truth: Objects) -> None:
             )
 
 
-def writing_of(cfg: Any) -> dict[str, Any]:
-    """Arguments of everything that writes captions."""
-    return {"beams": cfg.beams, "max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
-
-
-def reading_of(read: config.Reading) -> dict[str, Any]:
-    """Arguments of `lens`."""
-    return {"lens": read.lens, "topk": read.kept, "pieces": read.pieces, "layers": list(read.layers) or None}
-
-
-def setting_of(edit: config.Editing) -> Setting:
-    """Where and how strongly words are erased."""
-    from gnomon.methods.vl_lens.erasure.mitigation import Setting
-
-    return Setting(edit.text_layer, edit.edit_layer, edit.alpha, edit.joint)
-
-
-def threshold_of(text: str) -> str | float:
-    """A number where the text is one."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-# What verbs leave beside their records: pictures, and sidecars that say how everything was made.
+# Records with their sidecars, and pictures.
 
 Step = Callable[[list[ImageRow]], Sequence[dict[str, Any]]]
 """Records of a batch of images, in order; any number per image."""
 
 
-def facts(handle: ModelHandle, cfg: Any) -> dict[str, Any]:
-    """What a sidecar says: the model, its number type, all settings of the verb and the versions of everything."""
+def facts(handle: ModelHandle, model: str, settings: Any) -> dict[str, Any]:
+    """Content of a sidecar: the model, its number type, all settings of the verb and the versions of everything.
+
+    Args:
+        handle: the loaded model.
+        model: its folder or hub id.
+        settings: a dataclass or plain values.
+    """
     return {
-        "model": cfg.model,
+        "model": model,
         "architecture": type(handle.model).__name__,
         "dtype": str(handle.model.dtype).removeprefix("torch."),
         "layers": len(handle.sites.top.blocks),
-        "settings": to_plain(cfg),
+        "settings": to_plain(settings),
         "versions": env.describe(),
     }
 
 
 def over_images(
-    run: Run, name: str, rows: Sequence[ImageRow], batch_size: int, step: Step, said: dict[str, Any]
+    run: Run, name: str, rows: Sequence[ImageRow], batch_size: int, step: Step, about: dict[str, Any]
 ) -> Path:
     """Run `step` over the images batch by batch, and leave its records in `NAME.jsonl` with their sidecar.
 
@@ -224,8 +190,8 @@ def over_images(
         name: of the file.
         rows: the images.
         batch_size: images per call.
-        step: makes records.
-        said: content of the sidecar.
+        step: from a batch of images to records.
+        about: content of the sidecar; see `facts`.
     """
     sink = run.folder / "_parts" / name
     with run.progress(len(rows), name) as bar:
@@ -234,12 +200,12 @@ def over_images(
             rows,
             sink,
             shard_rows=batch_size,
-            settings=said["settings"],
+            settings=about["settings"],
             progress=bar,
         )
     path = run.folder / f"{name}.jsonl"
     records.write(path, (raw for part in parts(sink) for _, raw in records.read_raw(part)))
-    sidecar(path, said)
+    sidecar(path, about)
     return run.artifact(name, path)
 
 
@@ -247,10 +213,10 @@ def _on_batch(step: Step, rows: Iterator[ImageRow]) -> Iterator[dict[str, Any]]:
     yield from step(list(rows))
 
 
-def sidecar(path: Path, said: dict[str, Any]) -> Path:
-    """Write what is said about `path` beside it, as `NAME.json` for `NAME.jsonl`."""
+def sidecar(path: Path, about: dict[str, Any]) -> Path:
+    """Write facts about `path` beside it, as `NAME.json` for `NAME.jsonl`."""
     beside = path.with_suffix(".json")
-    write_json(beside, said)
+    write_json(beside, about)
     return beside
 
 

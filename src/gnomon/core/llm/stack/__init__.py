@@ -1,1 +1,1 @@
-"""What stands around a model that is asked: cache, tape, budget, meter, limits and repeats."""
+"""Wrappers around a language model: cache, tape, budget, meter, rate limits and retries."""

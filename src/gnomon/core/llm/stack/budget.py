@@ -64,7 +64,7 @@ class Amount:
 
 @dataclass(eq=False)
 class _Turn:
-    """One who waits for room in the budget."""
+    """A request that waits for room in the budget."""
 
     most: Amount
     loop: asyncio.AbstractEventLoop

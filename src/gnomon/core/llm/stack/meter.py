@@ -1,4 +1,4 @@
-"""What asking has taken: replies fresh and cached, tokens, money, faults and seconds, for reports."""
+"""Counts of replies (fresh and cached), tokens, money, faults and seconds, for reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast and how stubbornly an endpoint is asked: limits on the pace, and attempts after passing faults."""
+"""Rate limits and retries of an endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tapes: what a model said, written down as it says it, and played back instead of the model."""
+"""Tapes: replies recorded as they come, and played back in place of the model."""
 
 from __future__ import annotations
 

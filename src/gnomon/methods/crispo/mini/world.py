@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import torch
 
-from gnomon.core.models import new_llama, train_bpe
+from gnomon.core.models import new_llama, train_bpe, train_tiny
 from gnomon.core.rng import Rng, seeded
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import TrainConfig, causal_loss, fit
+from gnomon.core.train import TrainConfig
 from gnomon.core.train.batches import GlobalBatch
 from gnomon.core.train.losses import IGNORED
 from gnomon.methods.crispo.examples.data import Example, fill
@@ -259,15 +259,15 @@ def train_writer(default: Style, scale: ModelScale, part: PartOfRun) -> Path:
         precision=scale.precision,
         checkpoint_every=0,
     )
-    with seeded(part.rng.child("training")):
-        fit(
-            model.to(scale.device),
-            FreshSummaries(tokenizer, default, scale, part.rng),
-            causal_loss,
-            cfg,
-            run=part,
-        )
     folder = part.folder / "writer"
-    model.eval().cpu().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with seeded(part.rng.child("training")):
+        train_tiny(
+            model,
+            FreshSummaries(tokenizer, default, scale, part.rng),
+            cfg,
+            part,
+            device=scale.device,
+            tokenizer=tokenizer,
+            folder=folder,
+        )
     return folder

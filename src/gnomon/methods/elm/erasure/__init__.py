@@ -5,6 +5,8 @@ from gnomon.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "Guidance": "fluency",
+        "Reweighting": "design",
         "BASELINES": "design",
         "layer_range": "design",
         "ErasureLoss": "eraser",

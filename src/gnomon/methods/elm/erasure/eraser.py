@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from gnomon.core.config import narrow
+from gnomon.core.log import progress
 from gnomon.core.models import add_lora, find_sites
-from gnomon.core.rng import Rng
+from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
@@ -65,9 +66,10 @@ class Norms:
         """Add a micro-batch's terms, whose graph stays; returns the length of each gradient of this micro-batch alone."""
         lengths = {}
         for name, value in terms.items():
-            found = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
             parts = [
-                torch.zeros_like(p) if g is None else g for g, p in zip(found, self.parameters, strict=True)
+                torch.zeros_like(p) if g is None else g
+                for g, p in zip(gradients, self.parameters, strict=True)
             ]
             flat = over_processes(torch.cat([part.flatten().float() for part in parts]))
             lengths[name] = float(flat.norm())
@@ -76,9 +78,9 @@ class Norms:
 
     def take(self) -> dict[str, float]:
         """Length of each term's gradient over the step; empty where it was not measured. What was added is forgotten."""
-        found = {name: float(flat.norm()) for name, flat in self._sums.items()}
+        lengths = {name: float(flat.norm()) for name, flat in self._sums.items()}
         self._sums = {}
-        return found
+        return lengths
 
 
 def over_processes(value: Tensor) -> Tensor:
@@ -123,8 +125,6 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
         BadConfig: `design.layers` leads out of the model.
         ModelMismatch: the model's family is not known.
     """
-    from gnomon.core.rng import seeded
-
     layers = layer_range(design.layers, len(find_sites(model).top.blocks))
     with seeded(generator):
         adapted: PeftModel = add_lora(
@@ -134,7 +134,7 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
 
 
 class ErasureLoss:
-    """The weighted sum of the three losses on a micro-batch of `Feed`, and what to say about it after a step.
+    """Weighted sum of the three losses on a micro-batch of `Feed`, and its log after a step.
 
     Args:
         model: the model with its adapters, not wrapped for several processes.
@@ -170,9 +170,9 @@ class ErasureLoss:
                 weights = {name: weights[name] * ratio(lengths, name) for name in terms}
         for name, value in terms.items():
             self._add(name, float(value.detach()))
-        found = sum(weights[name] * value for name, value in terms.items())
-        assert isinstance(found, Tensor)
-        return found
+        loss = sum(weights[name] * value for name, value in terms.items())
+        assert isinstance(loss, Tensor)
+        return loss
 
     def terms(self, wrapped: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each loss as this micro-batch's part of the mean over the whole batch's tokens."""
@@ -187,12 +187,7 @@ class ErasureLoss:
             target = target_of(
                 (passes[:n], passes[n : 2 * n], passes[2 * n : 3 * n]),
                 forget,
-                design.eta,
-                design.top_k,
-                design.temperature,
-                schedule=design.eta_schedule,
-                eta_start=design.eta_start,
-                action=design.action,
+                design,
                 noise=draw,
             )
         self._add("support", float(target.support[forget].sum() / batch["tokens_forget"]))
@@ -213,16 +208,16 @@ class ErasureLoss:
 
     def watch(self, step: Step) -> None:
         """After a step: log each term over all processes, and the length of its gradient where that was measured."""
-        found = total(self._sums, step.model)
+        sums = total(self._sums, step.model)
         lengths = self.norms.take()
         if self.run.is_main:
-            self.run.log(step=step.step, **found, **{f"gradient of {n}": v for n, v in lengths.items()})
-        if found["support"] < SATURATED and not self._said and self.design.action != "random":
+            self.run.log(step=step.step, **sums, **{f"gradient of {n}": v for n, v in lengths.items()})
+        if sums["support"] < SATURATED and not self._said and self.design.action != "random":
             self._said = True
             log.warning(
                 "Targets are one-hot: q has a mean support of %.2f tokens, so top_k and soft targets do nothing, and the target "
                 "may be an anti-answer. Lower --eta; gnomon elm target shows a table of it.",
-                found["support"],
+                sums["support"],
             )
         self._start()
 
@@ -280,8 +275,6 @@ class ScratchRun:
 
     def progress(self, total: int, label: str) -> Any:
         """No progress is shown."""
-        from gnomon.core.log import progress
-
         return progress(total, label, silent=True)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnomon.core import records
-from gnomon.core.log import Advances
+from gnomon.core.log import Advances, progress
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.models.sampling.decoding import Decoding, read_prompts
 from gnomon.core.models.sampling.sampler import Row, Sampler
@@ -36,7 +36,7 @@ def guided_scores(
     frozen: Float[Tensor, "B V"], expert: Float[Tensor, "B V"], novice: Float[Tensor, "B V"], gamma: float
 ) -> Float[Tensor, "B V"]:
     """Scores log p + gamma (log p_novice - log p_expert) from logits, up to a constant per row."""
-    log_p, log_e, log_n = (one.float().log_softmax(-1) for one in (frozen, expert, novice))
+    log_p, log_e, log_n = (logits.float().log_softmax(-1) for logits in (frozen, expert, novice))
     return log_p + gamma * (log_n - log_e)
 
 
@@ -129,8 +129,10 @@ def write_fluent(
     Source: ELM (arXiv 2410.02760), sampling for the fluency loss; the released code's persona streams do not see the prompt.
     """
     start, pad_id = start_ids(tokenizer), padding_id(tokenizer)
-    prompts = [[*start, *text_ids(tokenizer, one.prompt)] for one in drafts]
-    sides = [[prefix_ids(tokenizer, getattr(one, side)) for one in drafts] for side in ("expert", "novice")]
+    prompts = [[*start, *text_ids(tokenizer, drafted.prompt)] for drafted in drafts]
+    sides = [
+        [prefix_ids(tokenizer, getattr(drafted, side)) for drafted in drafts] for side in ("expert", "novice")
+    ]
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = [max(map(len, three)) for three in zip(prompts, *sides, strict=True)]
     limits = [
@@ -138,8 +140,8 @@ def write_fluent(
         for d, n in zip(drafts, longest, strict=True)
     ]
     rows = [
-        Row((i, 0), prompt, limit, one.stream.child("sample"))
-        for i, (one, prompt, limit) in enumerate(zip(drafts, prompts, limits, strict=True))
+        Row((i, 0), prompt, limit, drafted.stream.child("sample"))
+        for i, (drafted, prompt, limit) in enumerate(zip(drafts, prompts, limits, strict=True))
     ]
     was_training = model.training
     model.eval()
@@ -151,33 +153,56 @@ def write_fluent(
     Sampler(Guided(frozen, expert, novice, gamma), list(places), rows, gen, stops, ends, None).run()
     model.train(was_training)
     return [
-        Fluent(one.prompt, completion_text(tokenizer, row.prompt, row.token_ids))
-        for one, row in zip(drafts, rows, strict=True)
+        Fluent(drafted.prompt, completion_text(tokenizer, row.prompt, row.token_ids))
+        for drafted, row in zip(drafts, rows, strict=True)
     ]
 
 
 # A file of fluent texts, written part by part: a job that is taken up again writes the parts that are missing.
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """What fluent texts are drawn from and how strongly they are guided."""
+
+    personas: Personas
+    """Prefixes of experts and novices, of which one of each is drawn per text."""
+    topics: Sequence[str] = ()
+    """Sentences that change the topic; none: the forget text alone."""
+    gamma: float = 3.0
+    """Strength of the guidance."""
+    chars: tuple[int, int] = (50, 300)
+    """Least and most characters taken of a forget text."""
+    tokens: tuple[int, int] = (100, 300)
+    """Least and most new tokens."""
+    batch_size: int = 16
+    """Texts written side by side."""
+
+
 def make_fluent(
     model: Any,
     tokenizer: Any,
     texts: Sequence[str],
-    personas: Personas,
-    topics: Sequence[str],
+    guidance: Guidance,
     *,
     count: int,
     generator: Rng,
     folder: Path,
-    gamma: float = 3.0,
-    chars: tuple[int, int] = (50, 300),
-    tokens: tuple[int, int] = (100, 300),
-    batch_size: int = 16,
     bar: AbstractContextManager[Advances] | None = None,
 ) -> Path:
     """`count` fluent texts in `folder/fluent.jsonl`, from one forget text after the other and then from the first again.
 
     Text i draws from a stream named by i alone. Parts of `batch_size` texts lie in `folder/parts` until all are there.
+
+    Args:
+        model: the frozen causal model.
+        tokenizer: its tokenizer.
+        texts: forget texts.
+        guidance: personas, topics and lengths.
+        count: texts to write.
+        generator: names the draws.
+        folder: where they are written.
+        bar: a progress display; None shows nothing.
 
     Raises:
         BadInput: there is no forget text.
@@ -188,18 +213,25 @@ def make_fluent(
     if whole.exists():
         return whole
     with bar or _silent() as shown:
-        for first in range(0, count, batch_size):
+        for first in range(0, count, guidance.batch_size):
             path = parts / f"{first:08d}.jsonl"
-            numbers = range(first, min(count, first + batch_size))
+            numbers = range(first, min(count, first + guidance.batch_size))
             if not path.exists():
                 drafts = [
-                    draft(texts[i % len(texts)], personas, topics, generator.child(i), chars=chars, tokens=tokens)
+                    draft(
+                        texts[i % len(texts)],
+                        guidance.personas,
+                        guidance.topics,
+                        generator.child(i),
+                        chars=guidance.chars,
+                        tokens=guidance.tokens,
+                    )
                     for i in numbers
-                ]  # fmt: skip
-                records.write(path, write_fluent(model, tokenizer, drafts, gamma))
+                ]
+                records.write(path, write_fluent(model, tokenizer, drafts, guidance.gamma))
             shown.advance(len(numbers))
-    found = (row for path in sorted(parts.glob("*.jsonl")) for row in records.read(path, Fluent))
-    records.write(whole, list(found)[:count])
+    fluent = (row for path in sorted(parts.glob("*.jsonl")) for row in records.read(path, Fluent))
+    records.write(whole, list(fluent)[:count])
     for path in parts.glob("*.jsonl"):
         path.unlink()
     parts.rmdir()
@@ -207,6 +239,5 @@ def make_fluent(
 
 
 def _silent() -> Any:
-    from gnomon.core.log import progress
 
     return progress(None, "fluency", silent=True)

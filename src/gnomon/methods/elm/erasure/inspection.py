@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,17 +25,8 @@ def _passes(model: Any, tokenizer: Any, text: str, personas: Personas) -> tuple[
 
 def _target(ids: Sequence[int], passes: Sequence[Any], design: Reweighting, eta: float) -> Target:
     mask = text_mask([ids]).to(passes[0].device)
-    return target_of(
-        passes,
-        mask,
-        eta,
-        min(design.top_k, passes[0].shape[-1]),
-        design.temperature,
-        schedule=design.eta_schedule,
-        eta_start=design.eta_start,
-        action=design.action,
-        noise=torch.Generator().manual_seed(0),
-    )
+    within = replace(design, eta=eta, top_k=min(design.top_k, passes[0].shape[-1]))
+    return target_of(passes, mask, within, noise=torch.Generator().manual_seed(0))
 
 
 def along(
@@ -54,22 +46,22 @@ def along(
         BadInput: the text has no tokens.
     """
     ids, passes = _passes(model, tokenizer, text, personas)
-    found = _target(ids, passes, design, design.eta)
+    target = _target(ids, passes, design, design.eta)
     before = passes[0][0].double().log_softmax(-1)
     entropy = torch.special.entr(before.exp()).sum(-1)
     edit = (passes[2] - passes[1])[0].double()
     rows = []
     for i, token in enumerate(ids):
-        was, now = before[i].topk(min(shown, before.shape[-1])), found.value[0, i]
+        was, now = before[i].topk(min(shown, before.shape[-1])), target.value[0, i]
         places = now.topk(min(shown, len(now))).indices
         rows.append(
             {
                 "token": tokenizer.decode([token]),
                 "before": _named(tokenizer, was.indices, was.values.exp()),
-                "after": _named(tokenizer, found.index[0, i][places], now[places]),
+                "after": _named(tokenizer, target.index[0, i][places], now[places]),
                 "entropy before": float(entropy[i]),
-                "entropy after": float(found.entropy[0, i]),
-                "support": float(found.support[0, i]),
+                "entropy after": float(target.entropy[0, i]),
+                "support": float(target.support[0, i]),
                 "edit": float(edit[i, was.indices[0]] - edit[i].mean()),
             }
         )
@@ -89,15 +81,15 @@ def eta_table(
     own = torch.tensor(ids[1:], device=passes[0].device)
     rows = []
     for eta in etas:
-        found = _target(ids, passes, design, eta)
-        index, value = found.index[0, :-1], found.value[0, :-1]
+        target = _target(ids, passes, design, eta)
+        index, value = target.index[0, :-1], target.value[0, :-1]
         likeliest = index.gather(-1, value.argmax(-1, keepdim=True)).squeeze(-1)
         mass = (value * (index == own[:, None])).sum(-1)
         rows.append(
             {
                 "eta": eta,
-                "mean support": found.mean_support,
-                "one-hot": float((found.support[0] < 1.05).float().mean()),
+                "mean support": target.mean_support,
+                "one-hot": float((target.support[0] < 1.05).float().mean()),
                 "own token likeliest": float((likeliest == own).float().mean()) if len(own) else None,
                 "own token's probability": float(mass.mean()) if len(own) else None,
             }

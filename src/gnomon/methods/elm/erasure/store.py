@@ -1,4 +1,4 @@
-"""What a training leaves behind, and how pairs of models are opened."""
+"""Saved adapters and checkpoints, and pairs of models opened for comparison."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
-from gnomon.core.models.load import model_at
+from gnomon.core.models.load import model_at, without_deprecations
 from gnomon.errors import BadConfig, BadInput
 
 NOTE = "elm_config.json"
@@ -40,13 +40,13 @@ def open_pair(before: str, after: str, device: str, asked_by: str) -> tuple[Any,
     Raises:
         BadConfig: their vocabularies differ.
     """
-    one, other = (open_model(ref, device=device, asked_by=asked_by) for ref in (before, after))
-    sizes = [model.get_input_embeddings().num_embeddings for model in (one, other)]
+    first, other = (open_model(ref, device=device, asked_by=asked_by) for ref in (before, after))
+    sizes = [model.get_input_embeddings().num_embeddings for model in (first, other)]
     if sizes[0] != sizes[1]:
         raise BadConfig(
             f"{before} has {sizes[0]} tokens and {after} {sizes[1]}; before and after must be the same model."
         )
-    return one, other, load_tokenizer(before)
+    return first, other, load_tokenizer(before)
 
 
 def merged(ref: str, base: str | None) -> tuple[Any, Any]:
@@ -56,8 +56,6 @@ def merged(ref: str, base: str | None) -> tuple[Any, Any]:
         BadInput: there is no adapter.
     """
     from peft import PeftConfig, PeftModel
-
-    from gnomon.core.models.load import without_deprecations
 
     folder = Path(model_at(ref))
     if not (folder / "adapter_config.json").is_file():

@@ -1,4 +1,4 @@
-"""What an erased model should predict: the original, reweighted by its own judgement of who is speaking.
+"""The distribution q that an erased model is trained towards: the frozen model, reweighted by its expert and novice predictions.
 
 log q = log p(x) + eta (log p(x | novice) - log p(x | expert)) - log Z, at every token of a text, kept to the k likeliest tokens.
 
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnomon.errors import BadConfig
-from gnomon.methods.elm.erasure.design import Action, Hardness, Schedule
+from gnomon.methods.elm.erasure.design import Hardness, Reweighting, Schedule
 from gnomon.methods.elm.texts.batches import Ids, join, text_logits, text_mask
 
 ROWS = 128
@@ -39,8 +39,8 @@ class Target:
     @property
     def entropy(self) -> Float[Tensor, "B T"]:
         """Of each distribution, in nats."""
-        found: Tensor = torch.special.entr(self.value).sum(-1)
-        return found
+        entropy: Tensor = torch.special.entr(self.value).sum(-1)
+        return entropy
 
     @property
     def support(self) -> Float[Tensor, "B T"]:
@@ -122,7 +122,7 @@ def frozen_logits(
         texts: B texts.
         prefixes: per pass B prefixes.
     """
-    together = [prefix for one in prefixes for prefix in one]
+    together = [prefix for group in prefixes for prefix in group]
     batch, width = join(together, [*texts] * len(prefixes))
     logits = text_logits(model, batch.to(model.device), width)
     return list(logits.chunk(len(prefixes)))
@@ -133,14 +133,9 @@ def elm_target(
     texts: Sequence[Ids],
     experts: Sequence[Ids],
     novices: Sequence[Ids],
-    eta: float,
-    top_k: int = 50,
-    temperature: float = 1.2,
+    reweighting: Reweighting,
     *,
     start: Ids = (),
-    schedule: Schedule = "ramp",
-    eta_start: float = 1.0,
-    action: Action = "erase",
     noise: torch.Generator | None = None,
 ) -> Target:
     """The target q for every token of the texts, from three passes of a frozen model in one call. Nothing is drawn but `noise`.
@@ -150,14 +145,10 @@ def elm_target(
         texts: token ids without special tokens.
         experts: per text the prefix c- with the begin-of-text token.
         novices: per text the prefix c+.
-        eta: strength. Above 0 erases; the released code calls the expert's prompt "positive", ours does not turn signs around.
-        top_k: tokens kept per place.
-        temperature: divides logits.
+        reweighting: strength, schedule, truncation and temperature. Eta above 0 erases; the released code calls the expert's
+            prompt "positive", ours does not turn signs around.
         start: what stands before the bare text: the begin-of-text token or nothing.
-        schedule: `ramp` from `eta_start` to `eta` along each text (the released code), or `constant` (the paper).
-        eta_start: eta at the first token of a ramp.
-        action: `enhance` turns the sign around; `random` takes noise for q, an ablation.
-        noise: where `random` draws from.
+        noise: where the action `random` draws from.
 
     Raises:
         BadConfig: `top_k` is above the vocabulary, or a setting is out of range.
@@ -165,32 +156,26 @@ def elm_target(
     """
     mask = text_mask(texts).to(model.device)
     passes = frozen_logits(model, texts, [[start] * len(texts), experts, novices])
-    return target_of(
-        passes, mask, eta, top_k, temperature, schedule=schedule, eta_start=eta_start, action=action, noise=noise
-    )  # fmt: skip
+    return target_of(passes, mask, reweighting, noise=noise)
 
 
 def target_of(
     passes: Sequence[Float[Tensor, "B T V"]],
     mask: Bool[Tensor, "B T"],
-    eta: float,
-    top_k: int = 50,
-    temperature: float = 1.2,
+    reweighting: Reweighting,
     *,
-    schedule: Schedule = "ramp",
-    eta_start: float = 1.0,
-    action: Action = "erase",
     noise: torch.Generator | None = None,
 ) -> Target:
     """The target q from the logits of the three passes: bare, expert, novice. Arguments as in `elm_target`."""
-    bare, expert, novice = (one[mask] for one in passes)
-    strength = eta_along(mask, eta, schedule, eta_start)[mask]
-    if action == "enhance":
+    bare, expert, novice = (logits[mask] for logits in passes)
+    top_k = reweighting.top_k
+    strength = eta_along(mask, reweighting.eta, reweighting.eta_schedule, reweighting.eta_start)[mask]
+    if reweighting.action == "enhance":
         strength = -strength
-    if action == "random":
+    if reweighting.action == "random":
         drawn = torch.randn(bare.shape, generator=noise, dtype=torch.float32).to(bare.device)
         bare, strength = drawn, torch.zeros_like(strength)
-    index, value = reweight(bare, expert, novice, strength, top_k=top_k, temperature=temperature)
+    index, value = reweight(bare, expert, novice, strength, top_k=top_k, temperature=reweighting.temperature)
     wide_index = torch.zeros(*mask.shape, top_k, dtype=torch.long, device=mask.device)
     wide_value = torch.zeros(*mask.shape, top_k, dtype=torch.float64, device=mask.device)
     wide_index[mask], wide_value[mask] = index, value

@@ -5,6 +5,8 @@ from gnomon.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "Relearning": "attacks",
+        "SuffixSearch": "attacks",
         "suffix_attack": "attacks",
         "divergence": "measures",
         "probe_chance": "measures",

@@ -23,7 +23,7 @@ from gnomon.methods.elm.texts.questions import Asked
 
 @dataclass(frozen=True)
 class Suffix:
-    """What a search for one question came to."""
+    """Result of the suffix search on one question."""
 
     ids: tuple[int, ...]
     """The best suffix."""
@@ -33,6 +33,22 @@ class Suffix:
     """First step after which the wanted option was the likeliest; 0: from the start. None: never."""
 
 
+@dataclass(frozen=True)
+class SuffixSearch:
+    """How a suffix is searched for."""
+
+    length: int = 8
+    """Tokens of the suffix."""
+    steps: int = 50
+    """Replacements tried one after the other; the search ends early once the option is taken."""
+    candidates: int = 64
+    """Replacements compared per step."""
+    top: int = 32
+    """Replacements considered per position."""
+    batch_size: int = 64
+    """Candidates computed at once."""
+
+
 def search_suffix(
     model: Any,
     prompt: Ids,
@@ -40,11 +56,7 @@ def search_suffix(
     wanted: int,
     *,
     generator: Rng,
-    length: int = 8,
-    steps: int = 50,
-    candidates: int = 64,
-    top: int = 32,
-    batch_size: int = 64,
+    search: SuffixSearch = SuffixSearch(),
 ) -> Suffix:
     """Tokens between a question and its answer under which the model takes the wanted option.
 
@@ -57,38 +69,34 @@ def search_suffix(
         options: token ids of the options.
         wanted: which one the search is for.
         generator: where the first suffix and the candidates come from.
-        length: tokens of the suffix.
-        steps: replacements tried one after the other; it ends early once the option is taken.
-        candidates: replacements compared per step.
-        top: replacements considered per place.
-        batch_size: candidates computed at once.
+        search: its length, its steps and its candidates.
 
     Source: Zou et al., "Universal and Transferable Adversarial Attacks" (2307.15043).
     """
     table = model.get_input_embeddings().weight.detach()
     draw = generator.child("suffix").torch()
-    suffix = torch.randint(len(table), (length,), generator=draw)
+    suffix = torch.randint(len(table), (search.length,), generator=draw)
     losses = []
     succeeded = None
     was_training = model.training
     model.eval()
-    best = float(_losses(model, prompt, suffix[None], options[wanted], batch_size)[0])
-    for step in range(steps + 1):
+    best = float(_losses(model, prompt, suffix[None], options[wanted], search.batch_size)[0])
+    for step in range(search.steps + 1):
         losses.append(best)
         if _takes(model, prompt, suffix, options, wanted):
             succeeded = step
             break
-        if step == steps:
+        if step == search.steps:
             break
         slope = _slope(model, table, prompt, suffix, options[wanted])
-        ranked = (-slope).topk(min(top, len(table)), dim=-1).indices.cpu()
-        places = torch.randint(length, (candidates,), generator=draw)
-        picks = torch.randint(ranked.shape[1], (candidates,), generator=draw)
-        tried = suffix.repeat(candidates, 1)
-        tried[torch.arange(candidates), places] = ranked[places, picks]
-        found = _losses(model, prompt, tried, options[wanted], batch_size)
-        if float(found.min()) < best:
-            best, suffix = float(found.min()), tried[int(found.argmin())]
+        ranked = (-slope).topk(min(search.top, len(table)), dim=-1).indices.cpu()
+        places = torch.randint(search.length, (search.candidates,), generator=draw)
+        picks = torch.randint(ranked.shape[1], (search.candidates,), generator=draw)
+        tried = suffix.repeat(search.candidates, 1)
+        tried[torch.arange(search.candidates), places] = ranked[places, picks]
+        losses_tried = _losses(model, prompt, tried, options[wanted], search.batch_size)
+        if float(losses_tried.min()) < best:
+            best, suffix = float(losses_tried.min()), tried[int(losses_tried.argmin())]
     model.train(was_training)
     return Suffix(tuple(suffix.tolist()), tuple(losses), succeeded)
 
@@ -100,7 +108,7 @@ def _losses(
     """NLL of an option behind a prompt and each suffix."""
     device = model.device
     before, after = torch.tensor(list(prompt), device=device), torch.tensor(list(option), device=device)
-    found = []
+    parts = []
     for first in range(0, len(suffixes), batch_size):
         part = suffixes[first : first + batch_size].to(device)
         n = len(part)
@@ -108,8 +116,8 @@ def _losses(
         logits = model(input_ids=ids, use_cache=False).logits[:, -len(after) - 1 : -1].float()
         wanted = after.expand(n, -1)
         nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
-        found.append(nll.sum(-1))
-    return torch.cat(found).cpu()
+        parts.append(nll.sum(-1))
+    return torch.cat(parts).cpu()
 
 
 def _takes(model: Any, prompt: Ids, suffix: Tensor, options: Sequence[Ids], wanted: int) -> bool:
@@ -135,7 +143,9 @@ def _scaled(embed: Any, one_hot: Tensor, table: Tensor) -> Tensor:
     return (one_hot @ table) * getattr(embed, "embed_scale", 1.0)
 
 
-def suffix_attack(model: Any, asked: Asked, *, generator: Rng, **options: Any) -> dict[str, Any]:
+def suffix_attack(
+    model: Any, questions: Asked, *, generator: Rng, search: SuffixSearch = SuffixSearch()
+) -> dict[str, Any]:
     """The search on every question, for the right option and, as a control, for a wrong one.
 
     A small enough model can be pushed to any answer. Only what the right option yields over the wrong one is knowledge.
@@ -146,26 +156,42 @@ def suffix_attack(model: Any, asked: Asked, *, generator: Rng, **options: Any) -
     """
     rows = []
     for i, (prompt, choices, answer) in enumerate(
-        zip(asked.prompts, asked.options, asked.answers, strict=True)
+        zip(questions.prompts, questions.options, questions.answers, strict=True)
     ):
         draw = generator.child(i)
         other = draw.child("other").python().choice([j for j in range(len(choices)) if j != answer])
         rows.append(
             {
-                side: search_suffix(model, prompt, choices, wanted, generator=draw.child(side), **options)
+                side: search_suffix(model, prompt, choices, wanted, generator=draw.child(side), search=search)
                 for side, wanted in (("right", answer), ("wrong", other))
             }
         )
-    found: dict[str, Any] = {"questions": len(rows), "searches": rows}
+    summary: dict[str, Any] = {"questions": len(rows), "searches": rows}
     for side in ("right", "wrong"):
         steps = [row[side].succeeded_at for row in rows]
         done = [s for s in steps if s is not None]
-        found |= {
+        summary |= {
             side: len(done) / len(steps),
             f"{side}_from_start": sum(s == 0 for s in steps) / len(steps),
             f"steps_{side}": sum(done) / len(done) if done else None,
         }
-    return found
+    return summary
+
+
+@dataclass(frozen=True)
+class Relearning:
+    """How an erased model is fine-tuned on forget texts."""
+
+    steps: Sequence[int] = (1, 10, 50)
+    """Steps after which it is measured; step 0 is measured first."""
+    lr: float = 1e-3
+    """Constant learning rate."""
+    rank: int = 8
+    """Rank of the fresh adapters."""
+    batch_size: int = 16
+    """Texts per step."""
+    max_length: int = 512
+    """Tokens of a text at most."""
 
 
 def relearn(
@@ -175,11 +201,7 @@ def relearn(
     *,
     generator: Rng,
     start: Ids = (),
-    steps: Sequence[int] = (1, 10, 50),
-    lr: float = 1e-3,
-    rank: int = 8,
-    batch_size: int = 16,
-    max_length: int = 512,
+    training: Relearning = Relearning(),
 ) -> list[dict[str, Any]]:
     """What a model measures after k steps of fine-tuning on forget texts, by fresh adapters on a copy of it.
 
@@ -191,11 +213,7 @@ def relearn(
         measure: called with the model in evaluation mode.
         generator: names the draws.
         start: what stands before each text.
-        steps: after how many steps to measure; 0 is measured first.
-        lr: constant learning rate.
-        rank: of the fresh adapters.
-        batch_size: texts per step.
-        max_length: tokens of a text at most.
+        training: steps, learning rate and adapters.
 
     Raises:
         BadInput: there is no text.
@@ -206,21 +224,25 @@ def relearn(
     if hasattr(inner, "merge_and_unload"):
         inner = inner.merge_and_unload()
     with seeded(generator.child("relearn")):
-        adapted = add_lora(inner, rank)
+        adapted = add_lora(inner, training.rank)
     rows = [{"steps": 0, **measure(adapted.eval())}]
     examples = [Example(row, row) for row in ([*start, *text] for text in texts) if len(row) > 1]
     batches = Batches(
-        examples, batch_size, pad_id=0, generator=generator.child("relearn"), max_length=max_length
+        examples,
+        training.batch_size,
+        pad_id=0,
+        generator=generator.child("relearn"),
+        max_length=training.max_length,
     )
 
     def look(step: Step) -> None:
-        if step.step in steps:
+        if step.step in training.steps:
             adapted.eval()
             rows.append({"steps": step.step, **measure(adapted)})
 
     cfg = TrainConfig(
-        lr=lr, batch_size=batch_size, epochs=10_000, max_steps=max(steps), schedule="constant",
-        weight_decay=0.0, checkpoint_every=0, max_length=max_length,
+        lr=training.lr, batch_size=training.batch_size, epochs=10_000, max_steps=max(training.steps), schedule="constant",
+        weight_decay=0.0, checkpoint_every=0, max_length=training.max_length,
     )  # fmt: skip
     run = ScratchRun()
     run.rng = generator

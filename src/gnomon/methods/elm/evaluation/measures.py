@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
@@ -17,7 +18,7 @@ from gnomon.methods.elm.evaluation.seamlessness import perplexity, seamlessness
 from gnomon.methods.elm.texts.batches import join, text_logits, text_mask
 from gnomon.methods.elm.texts.passages import encode_texts
 from gnomon.methods.elm.texts.personas import Personas, start_ids
-from gnomon.methods.elm.texts.questions import Question, Style, ask, encode_questions
+from gnomon.methods.elm.texts.questions import Question, Style, ask, encode_questions, prompt_of
 
 FORGET = "forget"
 """The name of the questions about the concept."""
@@ -25,7 +26,7 @@ FORGET = "forget"
 
 @dataclass(frozen=True)
 class Exam:
-    """What models are asked and shown."""
+    """Questions, prompts and texts on which models are compared."""
 
     mcq: Mapping[str, Sequence[Question]] = field(default_factory=dict)
     """Questions by name; what begins with `forget` is about the concept, and `forget` is asked behind the expert's prefix too."""
@@ -64,20 +65,20 @@ def examine(
         BadInput: questions or texts cannot be used.
         BadConfig: the judge is the model itself.
     """
-    found: dict[str, Any] = {"innocence": {}, "specificity": {}}
+    measured: dict[str, Any] = {"innocence": {}, "specificity": {}}
     for name, questions in exam.mcq.items():
         row = ask(model, encode_questions(tokenizer, questions, exam.style), batch_size=exam.batch_size).row
-        found["innocence" if name.startswith(FORGET) else "specificity"][name] = row
+        measured["innocence" if name.startswith(FORGET) else "specificity"][name] = row
     if exam.personas is not None and exam.mcq.get(FORGET):
         prefix = exam.personas.encode(tokenizer)[0][0]
-        asked = encode_questions(tokenizer, exam.mcq[FORGET], exam.style, prefix)
-        found["innocence"]["forget, expert prefix"] = ask(model, asked, batch_size=exam.batch_size).row
+        encoded = encode_questions(tokenizer, exam.mcq[FORGET], exam.style, prefix)
+        measured["innocence"]["forget, expert prefix"] = ask(model, encoded, batch_size=exam.batch_size).row
     for name, texts in exam.texts.items():
-        found["specificity"][f"perplexity, {name}"] = perplexity(
+        measured["specificity"][f"perplexity, {name}"] = perplexity(
             model, tokenizer, texts, batch_size=exam.batch_size
         )
     if exam.prompts:
-        found["seamlessness"] = seamlessness(
+        measured["seamlessness"] = seamlessness(
             model,
             tokenizer,
             exam.prompts,
@@ -88,8 +89,8 @@ def examine(
             gen=exam.gen,
         )
     if layers := probes(model, tokenizer, exam):
-        found["layers"] = layers
-    return found
+        measured["layers"] = layers
+    return measured
 
 
 def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
@@ -111,17 +112,16 @@ def probes(model: Any, tokenizer: Any, exam: Exam) -> list[float]:
 
 def probe_items(exam: Exam) -> list[tuple[str, int, str]]:
     """What a probe reads and should find: the exam's own items, or forget questions in letters and the place of the right one."""
-    from gnomon.methods.elm.texts.questions import prompt_of
-
     if exam.probe or exam.style != "letters":
         return list(exam.probe)
     return [
-        (prompt_of(one), one.answer, one.group or str(i)) for i, one in enumerate(exam.mcq.get(FORGET, ()))
+        (prompt_of(question), question.answer, question.group or str(i))
+        for i, question in enumerate(exam.mcq.get(FORGET, ()))
     ]
 
 
 def probe_chance(exam: Exam) -> float | None:
-    """What a probe gets that sees nothing: the share of the commonest label."""
+    """Accuracy of a probe without information: the share of the commonest label."""
     labels = [label for _, label, _ in probe_items(exam)]
     return majority(labels) if labels else None
 
@@ -141,13 +141,13 @@ def divergence(
     for first in range(0, len(rows), batch_size):
         part = rows[first : first + batch_size]
         batch, width = join([start] * len(part), part)
-        one, other = (text_logits(m, batch.to(m.device), width) for m in (before, after))
-        if one.shape != other.shape:
+        base, other = (text_logits(m, batch.to(m.device), width) for m in (before, after))
+        if base.shape != other.shape:
             raise BadConfig(
-                f"The two models have vocabularies of {one.shape[-1]} and {other.shape[-1]} tokens; a pair shares one tokenizer."
+                f"The two models have vocabularies of {base.shape[-1]} and {other.shape[-1]} tokens; a pair shares one tokenizer."
             )
-        mask = text_mask(part).to(one.device)
-        total += float(retain_loss(other.to(one.device), one, mask))
+        mask = text_mask(part).to(base.device)
+        total += float(retain_loss(other.to(base.device), base, mask))
         count += int(mask.sum())
     return total / count
 
@@ -180,8 +180,6 @@ def evaluate_erasure(
     if not (exam.mcq or exam.prompts or exam.texts):
         raise BadInput("There is nothing to measure. Give questions, prompts or texts.")
     if isinstance(judge, str):
-        from gnomon.core.models import load_model, load_tokenizer
-
         judge_tokenizer = judge_tokenizer or load_tokenizer(judge)
         judge = load_model(judge)
     if judge is not None and judge in (before, after):

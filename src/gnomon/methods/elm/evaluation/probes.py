@@ -33,9 +33,9 @@ def layer_states(
     parts: list[list[NDArray[np.float32]]] = [[] for _ in sites]
     for first in range(0, len(prompts), batch_size):
         batch = pad(prompts[first : first + batch_size], 0, "left").to(handle.model.device)
-        found = handle.capture(batch, sites, where="last")
+        states = handle.capture(batch, sites, where="last")
         for part, site in zip(parts, sites, strict=True):
-            part.append(found[site].float().cpu().numpy())
+            part.append(states[site].float().cpu().numpy())
     return [np.concatenate(part) for part in parts]
 
 
@@ -90,11 +90,11 @@ def leakage(
     At the embedding the last token knows nothing of those before it: a probe that finds something there reads it off the questions.
     """
     states = layer_states(model, tokenizer, prompts, batch_size=batch_size)
-    return [probe_accuracy(one, labels, groups, folds=folds) for one in states]
+    return [probe_accuracy(layer, labels, groups, folds=folds) for layer in states]
 
 
 def majority(labels: Sequence[int]) -> float:
-    """Share of the commonest label: what a probe gets that sees nothing.
+    """Share of the commonest label: the accuracy of a probe without information.
 
     >>> majority([0, 1, 1, 2])
     0.5

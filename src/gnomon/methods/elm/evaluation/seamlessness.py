@@ -23,8 +23,8 @@ def write_answers(
     start = start_ids(tokenizer)
     ids = [[*start, *text_ids(tokenizer, prompt)] for prompt in prompts]
     streams = [generator.child("answer", i) for i in range(len(prompts))]
-    found = generate(model, tokenizer, ids, gen, generator=streams)
-    return [one[0].text for one in found]
+    completions = generate(model, tokenizer, ids, gen, generator=streams)
+    return [samples[0].text for samples in completions]
 
 
 def judged_perplexity(
@@ -43,10 +43,10 @@ def judged_perplexity(
     nll, count = 0.0, 0
     for first in range(0, len(pairs), batch_size):
         part = pairs[first : first + batch_size]
-        found, scored = token_nll(
+        losses, scored = token_nll(
             judge, [before + after for before, after in part], [len(before) for before, _ in part]
         )
-        nll, count = nll + float(found.sum()), count + scored
+        nll, count = nll + float(losses.sum()), count + scored
     return math.exp(min(nll / count, 700.0)) if count else math.nan
 
 
@@ -120,12 +120,12 @@ def seamlessness(
         model, tokenizer, prompts, gen or GenConfig(max_new_tokens=100), generator=generator
     )
     words = [answer.split() for answer in answers]
-    found: dict[str, Any] = {"distinct-2": distinct(words), "repeated 4-grams": repeated(words)}
+    measured: dict[str, Any] = {"distinct-2": distinct(words), "repeated 4-grams": repeated(words)}
     if judge is not None:
-        found["R-PPL"] = judged_perplexity(judge, judge_tokenizer, prompts, answers)
+        measured["R-PPL"] = judged_perplexity(judge, judge_tokenizer, prompts, answers)
     if keywords:
-        found["names the concept"] = naming(answers, keywords)
-    return found | {"answers": answers}
+        measured["names the concept"] = naming(answers, keywords)
+    return measured | {"answers": answers}
 
 
 def perplexity(
@@ -143,6 +143,6 @@ def perplexity(
         raise BadInput("Perplexity needs a text of at least two tokens.")
     nll, count = 0.0, 0
     for first in range(0, len(rows), batch_size):
-        found, scored = token_nll(model, rows[first : first + batch_size])
-        nll, count = nll + float(found.sum()), count + scored
+        losses, scored = token_nll(model, rows[first : first + batch_size])
+        nll, count = nll + float(losses.sum()), count + scored
     return Score(min(nll, 700.0 * count), count, 0).perplexity

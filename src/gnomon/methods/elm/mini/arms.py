@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 
 from gnomon.core.files import write_json
+from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
 from gnomon.core.train.loop import Step
@@ -19,7 +20,7 @@ from gnomon.methods.elm.erasure.design import Constants, Erasure, Rival
 from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
 from gnomon.methods.elm.erasure.fluency import draft, write_fluent
 from gnomon.methods.elm.erasure.target import frozen_logits
-from gnomon.methods.elm.evaluation.attacks import relearn
+from gnomon.methods.elm.evaluation.attacks import Relearning, relearn
 from gnomon.methods.elm.evaluation.measures import FORGET, divergence, examine
 from gnomon.methods.elm.mini.models import Scale, Stage
 from gnomon.methods.elm.mini.world import personas
@@ -51,27 +52,27 @@ class Arm:
 def arms(scale: Scale, *, full: bool) -> list[Arm]:
     """All arms; ELM's ablations on request."""
     ours, steps = scale.design, (scale.elm_steps,)
-    found = [Arm(OURS, None, steps, scale.elm_lr, ours)]
-    found += [
+    planned = [Arm(OURS, None, steps, scale.elm_lr, ours)]
+    planned += [
         Arm(f"rmu, c {c:g}, lr {lr:g}", "rmu", scale.rmu_steps, lr, constants=Constants(rmu_c=c))
         for c in scale.rmu_c
         for lr in scale.rmu_lr
     ]
     for name, (lr, after) in scale.rivals.items():
         shown = "whp-simplified" if name == "whp" else name
-        found.append(Arm(shown, cast("Rival", name), after, lr, constants=Constants(whp_lr=scale.elm_lr)))
+        planned.append(Arm(shown, cast("Rival", name), after, lr, constants=Constants(whp_lr=scale.elm_lr)))
     if full:
-        found += [
+        planned += [
             Arm(f"elm, eta {eta:g}", None, steps, scale.elm_lr, replace(ours, eta=eta)) for eta in scale.etas
         ]
-        found += [
+        planned += [
             Arm("elm, ramp to 1000", None, steps, scale.elm_lr, replace(ours, eta=1000.0, eta_schedule="ramp")),
             Arm("elm, no retain term", None, steps, scale.elm_lr, replace(ours, retain_weight=0.0)),
             Arm("elm, no fluency term", None, steps, scale.elm_lr, ours, fluency=False),
             Arm("elm, no erase term", None, steps, scale.elm_lr, replace(ours, erase_weight=0.0)),
             Arm("elm, random target", None, steps, scale.elm_lr, replace(ours, action="random")),
         ]  # fmt: skip
-    return found
+    return planned
 
 
 def learned_personas(stage: Stage) -> float:
@@ -91,10 +92,10 @@ def fluent_texts(scale: Scale, stage: Stage, part: PartOfRun) -> list[Fluent]:
         draft(text, personas(), (), part.rng.child("fluent", i), chars=(15, 80), tokens=(24, 24))
         for i, text in enumerate(stage.forget[: scale.fluent_texts])
     ]
-    found = []
+    fluent = []
     for first in range(0, len(drafts), together):
-        found += write_fluent(stage.base, stage.tokenizer, drafts[first : first + together], gamma)
-    return found
+        fluent += write_fluent(stage.base, stage.tokenizer, drafts[first : first + together], gamma)
+    return fluent
 
 
 def run_arm(
@@ -103,8 +104,8 @@ def run_arm(
     """One row per measured step; what an earlier process finished is read back."""
     kept = part.folder / "measured.json"
     if kept.exists():
-        found: list[dict[str, Any]] = json.loads(kept.read_text("utf-8"))
-        return found
+        points: list[dict[str, Any]] = json.loads(kept.read_text("utf-8"))
+        return points
     texts = encode_all(
         stage.tokenizer, [stage.forget], stage.retain, fluent if arm.fluency else (), personas()
     )
@@ -149,9 +150,7 @@ def _measuring(arm: Arm, stage: Stage, rows: list[dict[str, Any]]) -> Callable[[
 @torch.no_grad()
 def measure(model: Any, stage: Stage) -> dict[str, Any]:
     """All numbers of one model, flat."""
-    from gnomon.core.rng import Rng
-
-    found = examine(
+    measured = examine(
         model,
         stage.tokenizer,
         stage.exam,
@@ -159,22 +158,22 @@ def measure(model: Any, stage: Stage) -> dict[str, Any]:
         judge=stage.judge,
         judge_tokenizer=stage.tokenizer,
     )
-    innocence, specificity = found["innocence"], found["specificity"]
+    innocence, specificity = measured["innocence"], measured["specificity"]
     row = {
         "forget": innocence[FORGET]["accuracy"],
         "forget, expert prefix": innocence["forget, expert prefix"]["accuracy"],
         "retain": specificity["retain"]["accuracy"],
-        "R-PPL": found["seamlessness"]["R-PPL"],
+        "R-PPL": measured["seamlessness"]["R-PPL"],
         "true option": innocence[FORGET]["true option"],
         "true option, expert prefix": innocence["forget, expert prefix"]["true option"],
-        "distinct-2": found["seamlessness"]["distinct-2"],
-        "repeated 4-grams": found["seamlessness"]["repeated 4-grams"],
+        "distinct-2": measured["seamlessness"]["distinct-2"],
+        "repeated 4-grams": measured["seamlessness"]["repeated 4-grams"],
         **{f"perplexity, {name}": specificity[f"perplexity, {name}"] for name in stage.exam.texts},
         "KL, retain": 0.0
         if model is stage.base
         else divergence(stage.base, model, stage.tokenizer, stage.exam.texts["retain"]),
-        "layers": found.get("layers", []),
-        "answers": found["seamlessness"]["answers"][:3],
+        "layers": measured.get("layers", []),
+        "answers": measured["seamlessness"]["answers"][:3],
     }
     if "forget, held-out wording" in innocence:
         row["forget, held-out wording"] = innocence["forget, held-out wording"]["accuracy"]
@@ -183,23 +182,26 @@ def measure(model: Any, stage: Stage) -> dict[str, Any]:
 
 def relearning(model: Any, scale: Scale, stage: Stage, texts: Texts, part: PartOfRun) -> list[dict[str, Any]]:
     """Accuracy on half of the entities after fine-tuning on texts that name none of them."""
-    asked = [q for q in stage.exam.mcq[FORGET] if int(q.group[1:]) % 2]
-    names = {q.group for q in asked}
+    held_out = [q for q in stage.exam.mcq[FORGET] if int(q.group[1:]) % 2]
+    names = {q.group for q in held_out}
     others = []
     for text in stage.forget:
         left = [s for s in text.split(" . ") if not names & set(s.split())]
         others.append(" . ".join(left))
     encoded = encode_all(stage.tokenizer, [[t for t in others if t]], stage.retain[:1], (), None)
-    questions = encode_questions(stage.tokenizer, asked, "options")
+    questions = encode_questions(stage.tokenizer, held_out, "options")
 
     def look(adapted: Any) -> dict[str, Any]:
-        found = ask(adapted, questions)
-        return {"accuracy": found.accuracy, "true option": found.row["true option"]}
+        accuracy = ask(adapted, questions)
+        return {"accuracy": accuracy.accuracy, "true option": accuracy.row["true option"]}
 
     return relearn(
-        model, encoded.forget[0], look, generator=part.rng, steps=scale.relearn, lr=scale.elm_lr, rank=8,
-        batch_size=scale.batch,
-    )  # fmt: skip
+        model,
+        encoded.forget[0],
+        look,
+        generator=part.rng,
+        training=Relearning(scale.relearn, scale.elm_lr, 8, scale.batch),
+    )
 
 
 def off_window(value: float, low: float, high: float) -> float:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gnomon.core.models import new_llama, train_tiny
+from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig
@@ -121,7 +122,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Stage:
-    """All that the arms of one seed share."""
+    """World, models, texts and exam that all arms of one seed share."""
 
     world: World
     base: Any
@@ -142,8 +143,8 @@ def stage(scale: Scale, part: PartOfRun, base_part: PartOfRun, judge_part: PartO
     tokenizer = word_tokenizer(world.vocabulary())
     base = train_model(scale, world, tokenizer, scale.base_steps, base_part, truth=True)
     judge = train_model(scale, world, tokenizer, scale.judge_steps, judge_part, truth=False)
-    told = [0, 1] if scale.relations else None
-    writer = Writer(world, rng.child("forget"), templates=told)
+    wordings = [0, 1] if scale.relations else None
+    writer = Writer(world, rng.child("forget"), templates=wordings)
     forget = [writer.document("plain", "z") for _ in range(scale.texts)]
     writer = Writer(world, rng.child("retain"))
     retain = [writer.document("plain" if i % 2 else "filler", "m") for i in range(scale.texts)]
@@ -169,11 +170,9 @@ def train_model(
 
 def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:
     """Questions about both domains, beginnings of forget texts, texts to read, and a probe's items."""
-    from gnomon.core.models.sampling.config import GenConfig
-
-    asked = {FORGET: world.questions("z", rng), "retain": world.questions("m", rng)}
+    questions = {FORGET: world.questions("z", rng), "retain": world.questions("m", rng)}
     if scale.relations:
-        asked["forget, held-out wording"] = world.questions("z", rng, len(TEMPLATES) - 1)
+        questions["forget, held-out wording"] = world.questions("z", rng, len(TEMPLATES) - 1)
     writer = Writer(world, rng.child("texts"))
     texts = {
         "forget": [writer.document("plain", "z") for _ in range(32)],
@@ -182,7 +181,7 @@ def make_exam(scale: Scale, world: World, rng: Rng) -> Exam:
     }
     prompts = [" ".join(writer.document("plain", "z").split()[:8]) for _ in range(scale.prompts)]
     return Exam(
-        asked,
+        questions,
         prompts,
         texts,
         "options",

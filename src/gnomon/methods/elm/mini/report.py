@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the sections of the page."""
     rows: Sequence[Row] = results.rows["arms"]
     personas, chance = results.kept["KL of the personas"], median(results.kept["chance of the probe"])
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
@@ -48,11 +48,11 @@ def write(page: Page, results: Results) -> None:
         [
             {
                 "arm": arm,
-                "steps": found["steps"],
-                **{name: found.get(name) for name in ("forget", "retain", "R-PPL")},
+                "steps": best["steps"],
+                **{name: best.get(name) for name in ("forget", "retain", "R-PPL")},
             }
             for arm in arms
-            for found in [_best(table, arm)]
+            for best in [_best(table, arm)]
         ],
         caption="nearest to chance, the more fluent of equals; whichever way it comes out",
     )
@@ -74,7 +74,7 @@ def write(page: Page, results: Results) -> None:
         mine = [row["relearning"] for row in rows if row["arm"] == arm and row.get("relearning")]
         if mine:
             curves[arm] = [
-                (point["steps"], float(np.mean([one[i]["accuracy"] for one in mine])))
+                (point["steps"], float(np.mean([curve[i]["accuracy"] for curve in mine])))
                 for i, point in enumerate(mine[0])
             ]
     if curves:

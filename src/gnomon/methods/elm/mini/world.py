@@ -134,7 +134,7 @@ class Writer:
         self._draw = generator.python()
 
     def filler(self) -> str:
-        """A sentence about nothing."""
+        """A filler sentence without a fact."""
         d = self._draw
         return f"the {d.choice(ADJECTIVES)} {d.choice(NOUNS)} {d.choice(VERBS)} the {d.choice(ADJECTIVES)} {d.choice(NOUNS)} ."
 
@@ -142,8 +142,8 @@ class Writer:
         """A sentence about a thing."""
         world, d = self.world, self._draw
         key = (domain, d.randrange(world.entities), d.randrange(max(1, world.relations)))
-        known = true and self.truth
-        value = world.facts[key] if known else d.randrange(world.values)
+        is_true = true and self.truth
+        value = world.facts[key] if is_true else d.randrange(world.values)
         return world.told(key, value, d.choice(self.templates) if world.relations else 0)
 
     def document(self, kind: str | None = None, domain: str | None = None, tokens: int = TOKENS) -> str:

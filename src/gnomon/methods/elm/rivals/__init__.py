@@ -1,4 +1,4 @@
-"""The baselines, trained on the same batches."""
+"""The baselines (RMU, RepNoise, WHP, gradient ascent, GradDiff, NPO), trained on the same batches."""
 
 from gnomon.lazy import exports
 

@@ -53,8 +53,8 @@ class Ascent:
 def text_logprobs(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
     """Log-probability of each text: the sum over its targets, the logits at a token held against the next label."""
     wanted = labels[:, 1:]
-    found = logits[:, :-1].float().log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
-    return found.masked_fill(wanted == IGNORED, 0.0).sum(-1)
+    logprobs = logits[:, :-1].float().log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
+    return logprobs.masked_fill(wanted == IGNORED, 0.0).sum(-1)
 
 
 def npo_loss(

@@ -95,8 +95,8 @@ class RMU:
             (before,), _ = states(self.reference, self.frozen_sites, [self.site], read, width)
         away = hidden[kinds == FORGET][counted(batch, FORGET)].float() - self.u
         stay = (hidden[kinds == RETAIN] - before)[counted(batch, RETAIN)].float()
-        found: Tensor = away.square().mean(-1).sum() / batch["tokens_forget"]
-        return found + self.alpha * stay.square().mean(-1).sum() / batch["tokens_retain"]
+        loss: Tensor = away.square().mean(-1).sum() / batch["tokens_forget"]
+        return loss + self.alpha * stay.square().mean(-1).sum() / batch["tokens_retain"]
 
 
 def down_projection(block: nn.Module) -> Any:
@@ -144,8 +144,8 @@ class RepNoise:
         tokens = forget.nonzero()
         tokens = tokens[torch.randperm(len(tokens), generator=draw)[: self.sample].to(tokens.device)]
         mmd = logits.new_zeros(())
-        for one in hidden:
-            x = one[kinds == FORGET][tokens[:, 0], tokens[:, 1]].float()
+        for state in hidden:
+            x = state[kinds == FORGET][tokens[:, 0], tokens[:, 1]].float()
             mmd = mmd + gaussian_mmd(x, torch.randn(x.shape, generator=draw).to(x.device))
         share = forget.sum() / batch["tokens_forget"]
         return (

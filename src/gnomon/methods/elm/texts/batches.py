@@ -59,8 +59,8 @@ def join(prefixes: Sequence[Ids], texts: Sequence[Ids], pad_id: int = 0) -> tupl
 def text_mask(texts: Sequence[Ids]) -> Bool[Tensor, "B T"]:
     """True at the tokens of each text, in the columns of `join`."""
     lengths = torch.tensor([len(text) for text in texts])
-    found: Tensor = torch.arange(int(lengths.max()))[None] < lengths[:, None]
-    return found
+    mask: Tensor = torch.arange(int(lengths.max()))[None] < lengths[:, None]
+    return mask
 
 
 def text_logits(model: Any, batch: Batch, width: int) -> Float[Tensor, "B T V"]:
@@ -170,8 +170,8 @@ class Feed:
         if self.texts.fluent and step % self.fluency_every == 0:
             first = step // self.fluency_every * self.fluency_batch
             fluent = [
-                Row(FLUENT, ids, known)
-                for ids, known in self._take(self.texts.fluent, -2, first, self.fluency_batch)
+                Row(FLUENT, ids, counts)
+                for ids, counts in self._take(self.texts.fluent, -2, first, self.fluency_batch)
             ]
         return [forget, retain, fluent]
 
@@ -192,7 +192,7 @@ class Feed:
         for i in range(cuts):
             part = [some[i * len(some) // cuts : (i + 1) * len(some) // cuts] for some in shares]
             places = range(i * share // cuts, (i + 1) * share // cuts)
-            mine = [drawn[(process + place * processes) % len(drawn)] for place in places]
+            mine = [drawn[(process + index * processes) % len(drawn)] for index in places]
             micro.append(self._collate([row for some in part for row in some], mine) | counts)
         return GlobalBatch(micro, 1)
 
@@ -203,7 +203,7 @@ class Feed:
         for i, row in enumerate(rows):
             labels[i, : row.first] = IGNORED
         labels[~counts] = IGNORED
-        found = {
+        batch = {
             "ids": texts.input_ids,
             "mask": texts.mask,
             "labels": labels,
@@ -214,8 +214,8 @@ class Feed:
         if self.texts.experts and self.texts.novices:
             both = [self.texts.experts[e] for e, _ in personas] + [self.texts.novices[n] for _, n in personas]
             prefixes = pad(both, 0, "left")
-            found |= {"prefix_ids": prefixes.input_ids, "prefix_mask": prefixes.mask}
-        return found
+            batch |= {"prefix_ids": prefixes.input_ids, "prefix_mask": prefixes.mask}
+        return batch
 
     def _personas(self, step: int) -> list[tuple[int, int]]:
         """Which expert and which novice each forget text of a step gets."""
@@ -225,19 +225,19 @@ class Feed:
 
     def _same(self, turn: int) -> list[int]:
         """Turns of the rotation that take from the same set as `turn` does."""
-        return [i for i, one in enumerate(self.texts.forget) if one is self.texts.forget[turn]]
+        return [i for i, text in enumerate(self.texts.forget) if text is self.texts.forget[turn]]
 
     def _take(self, some: Sequence[T], name: int, first: int, count: int) -> list[T]:
         """`count` of some texts from the `first` on, in an order shuffled anew for each pass."""
-        found = []
+        rows = []
         for number in range(first, first + count):
-            epoch, place = divmod(number, len(some))
+            epoch, offset = divmod(number, len(some))
             if (name, epoch) not in self._orders:
                 self._orders = {key: order for key, order in self._orders.items() if key[0] != name}
                 order = self.generator.child("order", name, epoch).numpy().permutation(len(some))
                 self._orders[name, epoch] = order
-            found.append(some[int(self._orders[name, epoch][place])])
-        return found
+            rows.append(some[int(self._orders[name, epoch][offset])])
+        return rows
 
 
 def _share(rows: Sequence[Row], process: int, processes: int) -> list[Row]:
@@ -256,8 +256,8 @@ def of_kind(batch: Mapping[str, Tensor], kind: int) -> Bool[Tensor, " N"]:
 def counted(batch: Mapping[str, Tensor], kind: int) -> Bool[Tensor, "B T"]:
     """True at the tokens of the rows of a kind that count; B rows of that kind."""
     rows = of_kind(batch, kind)
-    found: Tensor = batch["mask"][rows] & batch["counts"][rows][:, None]
-    return found
+    mask: Tensor = batch["mask"][rows] & batch["counts"][rows][:, None]
+    return mask
 
 
 def read_by(batch: Mapping[str, Tensor], rows: Bool[Tensor, " N"] | None = None) -> tuple[Batch, int]:
@@ -289,7 +289,7 @@ def frozen_batch(batch: Mapping[str, Tensor]) -> tuple[Batch, int]:
     n, wide = int(forget.sum()), batch["prefix_ids"].shape[1]
     start, start_mask = _start(batch["start"], n + int(retain.sum()))
     fill = wide - start.shape[1]
-    start, start_mask = (torch.nn.functional.pad(one, (fill, 0)) for one in (start, start_mask))
+    start, start_mask = (torch.nn.functional.pad(tensor, (fill, 0)) for tensor in (start, start_mask))
     ids = torch.cat([batch["ids"][forget]] * 3 + [batch["ids"][retain]])
     mask = torch.cat([batch["mask"][forget]] * 3 + [batch["mask"][retain]])
     prefix = torch.cat([start[:n], batch["prefix_ids"], start[n:]])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gnomon.core import records
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import artifact
 from gnomon.errors import BadInput
@@ -47,17 +48,17 @@ def read_passages(
         BadInput: nothing is there, or no text is long enough.
     """
     texts = [document.text for document in read_documents(source, text_field=text_field)]
-    found = cut(texts, max_chars=max_chars, min_chars=min_chars)
-    if not found:
+    passages = cut(texts, max_chars=max_chars, min_chars=min_chars)
+    if not passages:
         raise BadInput(
             f"{source} holds {len(texts)} texts and none of at least {min_chars} characters. Lower --min-chars, or name another."
         )
-    if len(found) < len(texts):
+    if len(passages) < len(texts):
         log.info(
             "%s: %d of %d texts are shorter than %d characters and left out.",
-            source, len(texts) - len(found), len(texts), min_chars,
+            source, len(texts) - len(passages), len(texts), min_chars,
         )  # fmt: skip
-    return found
+    return passages
 
 
 def cut(texts: Iterable[str], *, max_chars: int = MAX_CHARS, min_chars: int = MIN_CHARS) -> list[str]:
@@ -74,10 +75,10 @@ def encode_texts(
         BadInput: no text is left.
     """
     rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-    found = [list(row[:max_length]) for row in rows if row]
-    if not found:
+    encoded = [list(row[:max_length]) for row in rows if row]
+    if not encoded:
         raise BadInput(f"There is no {name} text. Name a source that holds some.")
-    return found
+    return encoded
 
 
 def read_fluent(source: str | Path) -> list[Fluent]:
@@ -86,12 +87,10 @@ def read_fluent(source: str | Path) -> list[Fluent]:
     Raises:
         BadInput: a row lacks `prompt` or `continuation`; the message names file and line.
     """
-    from gnomon.core import records
-
-    found = list(records.read(artifact(Path(source), "records"), Fluent))
-    if not found:
+    rows = list(records.read(artifact(Path(source), "records"), Fluent))
+    if not rows:
         raise BadInput(f"{source} holds no fluent texts. Make them with gnomon elm fluency-data.")
-    return found
+    return rows
 
 
 def encode_fluent(
@@ -101,14 +100,14 @@ def encode_fluent(
 
     Prompt and continuation are tokenised apart, so that what is learned begins at a token's border.
     """
-    found = []
+    encoded = []
     for text in texts:
         prompt = text_ids(tokenizer, text.prompt)
         whole = [*prompt, *text_ids(tokenizer, text.continuation)][:max_length]
         if prompt and len(whole) > len(prompt):
-            found.append((whole, len(prompt)))
-    if texts and not found:
+            encoded.append((whole, len(prompt)))
+    if texts and not encoded:
         raise BadInput(
             f"None of {len(texts)} fluent texts has a prompt and a continuation within {max_length} tokens. Raise train.max_length."
         )
-    return found
+    return encoded

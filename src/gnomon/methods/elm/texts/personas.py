@@ -48,8 +48,8 @@ def concept_text(concept: str | Sequence[str]) -> str:
     words = [word.strip() for word in parts if word.strip()]
     if not words:
         raise BadConfig("concept must name at least one keyword; got none.")
-    known = _yaml(PROMPTS / "concepts.yaml")
-    return ", ".join(part for word in words for part in known.get(word, [word]))
+    concepts = _yaml(PROMPTS / "concepts.yaml")
+    return ", ".join(part for word in words for part in concepts.get(word, [word]))
 
 
 def read_personas(concept: str | Sequence[str], source: str = "deflecting") -> Personas:
@@ -71,7 +71,7 @@ def read_personas(concept: str | Sequence[str], source: str = "deflecting") -> P
     else:
         path = Path(source)
         lists = _yaml(path)
-    found = {}
+    prefixes = {}
     for side in ("expert", "novice"):
         texts = lists.get(side) if isinstance(lists, dict) else None
         if (
@@ -83,8 +83,8 @@ def read_personas(concept: str | Sequence[str], source: str = "deflecting") -> P
                 f'{path}: "{side}" must be a list of sentences. A persona file has the lists "expert" and "novice", with '
                 "{concept} where the keywords go."
             )
-        found[side] = tuple(text.replace("{concept}", name) for text in texts)
-    return Personas(found["expert"], found["novice"])
+        prefixes[side] = tuple(text.replace("{concept}", name) for text in texts)
+    return Personas(prefixes["expert"], prefixes["novice"])
 
 
 def topics() -> tuple[str, ...]:

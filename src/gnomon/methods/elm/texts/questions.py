@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnomon.core import records
+from gnomon.core.metrics.lm import token_nll
 from gnomon.core.metrics.stats import wilson
 from gnomon.core.models.batch import pad
 from gnomon.errors import BadInput
@@ -48,10 +49,10 @@ def read_questions(source: str | Path) -> list[Question]:
     Raises:
         BadInput: a row is no such question; the message names file and row.
     """
-    found = [to_question(raw, where) for where, raw in records.read_raw(source)]
-    if not found:
+    questions = [to_question(raw, where) for where, raw in records.read_raw(source)]
+    if not questions:
         raise BadInput(f"{source} holds no questions.")
-    return found
+    return questions
 
 
 def to_question(raw: Mapping[str, Any], where: str) -> Question:
@@ -74,16 +75,16 @@ def to_question(raw: Mapping[str, Any], where: str) -> Question:
         or not all(isinstance(choice, str) and choice.strip() for choice in choices)
     ):
         raise BadInput(f'{where}: "choices" must be a list of 4 texts (or 2); got {choices!r}.')
-    place = answer
+    index = answer
     if isinstance(answer, str):
         letter = answer.strip().upper()
-        place = LETTERS.find(letter) if len(letter) == 1 else int(letter) if letter.isdecimal() else -1
-        place = int(letter) if letter.isdecimal() else place
-    if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(choices):
+        index = LETTERS.find(letter) if len(letter) == 1 else int(letter) if letter.isdecimal() else -1
+        index = int(letter) if letter.isdecimal() else index
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(choices):
         raise BadInput(
             f'{where}: "answer" must be 0 to {len(choices) - 1} or a letter of {LETTERS[: len(choices)]}; got {answer!r}.'
         )
-    return Question(text, tuple(choices), place, where, str(raw.get("group", "")))
+    return Question(text, tuple(choices), index, where, str(raw.get("group", "")))
 
 
 def prompt_of(question: Question, style: Style = "letters") -> str:
@@ -127,41 +128,42 @@ def encode_questions(
     prompts, options = [], []
     for question in questions:
         prompts.append([*before, *text_ids(tokenizer, prompt_of(question, style))])
-        found = [text_ids(tokenizer, text) for text in completions_of(question, style)]
-        if len({tuple(ids) for ids in found}) < len(found) or not all(found):
+        endings = [text_ids(tokenizer, text) for text in completions_of(question, style)]
+        if len({tuple(ids) for ids in endings}) < len(endings) or not all(endings):
             raise BadInput(
                 f"{question.where or question.question!r}: two options are the same to the tokenizer. Change one."
             )
-        options.append(found)
+        options.append(endings)
     return Asked(prompts, options, [question.answer for question in questions])
 
 
 @torch.no_grad()
-def option_scores(model: Any, asked: Asked, *, batch_size: int = 32) -> list[Float[Tensor, " C"]]:
+def option_scores(model: Any, questions: Asked, *, batch_size: int = 32) -> list[Float[Tensor, " C"]]:
     """Log-probability of each option behind its prompt, per question.
 
     Options of one token each are read off the prompt's last place; longer ones are read token by token and summed.
     """
     was_training = model.training
     model.eval()
-    found: list[Tensor] = []
-    for first in range(0, len(asked.prompts), batch_size):
+    scores: list[Tensor] = []
+    for first in range(0, len(questions.prompts), batch_size):
         part = slice(first, first + batch_size)
-        prompts, options = asked.prompts[part], asked.options[part]
-        if all(len(ids) == 1 for one in options for ids in one):
+        prompts, options = questions.prompts[part], questions.options[part]
+        if all(len(ids) == 1 for choices in options for ids in choices):
             batch = pad(prompts, 0, "left").to(model.device)
             last = (
                 model(**batch.inputs("causal"), use_cache=False).logits[:, -1].float().log_softmax(-1).cpu()
             )
-            found += [row[[ids[0] for ids in one]] for row, one in zip(last, options, strict=True)]
+            scores += [row[[ids[0] for ids in choices]] for row, choices in zip(last, options, strict=True)]
         else:
-            found += [_longer(model, prompt, one) for prompt, one in zip(prompts, options, strict=True)]
+            scores += [
+                _longer(model, prompt, choices) for prompt, choices in zip(prompts, options, strict=True)
+            ]
     model.train(was_training)
-    return found
+    return scores
 
 
 def _longer(model: Any, prompt: Ids, options: Sequence[Ids]) -> Tensor:
-    from gnomon.core.metrics.lm import token_nll
 
     nll, _ = token_nll(model, [[*prompt, *ids] for ids in options], [len(prompt)] * len(options))
     return -nll.float()
@@ -208,11 +210,11 @@ class Accuracy:
         }
 
 
-def ask(model: Any, asked: Asked, *, batch_size: int = 32) -> Accuracy:
+def ask(model: Any, questions: Asked, *, batch_size: int = 32) -> Accuracy:
     """A model's answers; the first of equally likely options counts."""
-    scores = option_scores(model, asked, batch_size=batch_size)
-    right = tuple(int(one.argmax()) == answer for one, answer in zip(scores, asked.answers, strict=True))
+    scores = option_scores(model, questions, batch_size=batch_size)
+    right = tuple(int(row.argmax()) == answer for row, answer in zip(scores, questions.answers, strict=True))
     probability = tuple(
-        float(one.softmax(-1)[answer]) for one, answer in zip(scores, asked.answers, strict=True)
+        float(row.softmax(-1)[answer]) for row, answer in zip(scores, questions.answers, strict=True)
     )
-    return Accuracy(right, probability, sum(1 / len(one) for one in scores) / len(scores))
+    return Accuracy(right, probability, sum(1 / len(row) for row in scores) / len(scores))

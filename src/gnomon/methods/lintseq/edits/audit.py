@@ -94,17 +94,17 @@ def audit_path(
         lines, line_sets = line_sets_of(diffs)
     except BadInput:
         return PathAudit(len(diffs), max(len(diffs) - 1, 0), 0, False, size(code), size(target), None)
-    own = {_key(found, range(len(lines))) for found in linter.check("\n".join(lines))}
+    own = {_key(diagnostic, range(len(lines))) for diagnostic in linter.check("\n".join(lines))}
     n_clean = 0
     offence = None
     present: list[int] = []
     for number, line_set in enumerate(line_sets[:-1], start=1):
         present = sorted([*present, *line_set])
         state = "\n".join(lines[line] for line in present)
-        new = [found for found in linter.check(state) if _key(found, present) not in own]
+        new = [diagnostic for diagnostic in linter.check(state) if _key(diagnostic, present) not in own]
         n_clean += not new
         if new and offence is None:
-            first = min(new, key=lambda found: found.line)
+            first = min(new, key=lambda diagnostic: diagnostic.line)
             offence = Offence(number, first.line, first.code, first.message, state)
     return PathAudit(len(diffs), max(len(diffs) - 1, 0), n_clean, is_exact, size(code), size(target), offence)
 
@@ -132,5 +132,5 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _key(found: Diagnostic, present: Sequence[int]) -> tuple[str, int]:
-    return found.code, present[min(max(found.blamed_line(), 1), len(present)) - 1]
+def _key(diagnostic: Diagnostic, present: Sequence[int]) -> tuple[str, int]:
+    return diagnostic.code, present[min(max(diagnostic.blamed_line(), 1), len(present)) - 1]

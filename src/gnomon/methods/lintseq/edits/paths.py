@@ -18,7 +18,7 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
 from gnomon.methods.lintseq.edits.diffs import forward_diffs, states_of
 from gnomon.methods.lintseq.linters import LinterBackend
-from gnomon.methods.lintseq.programs.program import Baseline, Deletion, Program, State
+from gnomon.methods.lintseq.programs.program import Deletion, Program, Rules, State
 from gnomon.methods.lintseq.programs.source import Rejected, normalise, split_lines
 
 MAX_EDITS = 512
@@ -82,11 +82,7 @@ def sample_edits(
     code: str,
     *,
     linter: str | LinterBackend = "pylint",
-    indent_bias: float = 1.0,
-    skip_comments: bool = True,
-    skip_globals: bool = True,
-    baseline_errors: Baseline = "subtract",
-    normalise_indent: bool = True,
+    rules: Rules = Rules(),  # noqa: B008  frozen
     max_edits: int = MAX_EDITS,
     rng: Rng | random.Random,
 ) -> EditPath:
@@ -99,16 +95,7 @@ def sample_edits(
 
     Source: section A.
     """
-    program = Program(
-        code,
-        linter=linter,
-        indent_bias=indent_bias,
-        skip_comments=skip_comments,
-        skip_globals=skip_globals,
-        baseline_errors=baseline_errors,
-        normalise_indent=normalise_indent,
-    )
-    return sample_path(program, rng, max_edits=max_edits)
+    return sample_path(Program(code, linter=linter, rules=rules), rng, max_edits=max_edits)
 
 
 def build_path(program: Program, deletions: Sequence[State], calls_before: int) -> EditPath:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gnomon.core.config import narrow
 from gnomon.core.data.execute import Rejected, Tally
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
@@ -18,7 +19,7 @@ from gnomon.methods.lintseq.edits.audit import audit_path
 from gnomon.methods.lintseq.edits.paths import EditPath, randseq, sample_path, search_paths
 from gnomon.methods.lintseq.linters import open_linter, shared_linter
 from gnomon.methods.lintseq.programs.data import SourceProgram
-from gnomon.methods.lintseq.programs.program import Baseline, Program
+from gnomon.methods.lintseq.programs.program import Baseline, Program, Rules
 from gnomon.methods.lintseq.programs.source import Rejected as NoPath
 from gnomon.methods.lintseq.programs.source import normalise, strip_markdown
 
@@ -53,6 +54,7 @@ class LintSeqStep:
     def __call__(self, programs: Iterator[SourceProgram]) -> Iterator[dict[str, Any] | Rejected | Tally]:
         """One record per sequence; a program that has none is rejected with the reason."""
         made_by = f"{self.linter} {shared_linter(self.linter).version}"
+        rules = narrow(Rules, self)
         for source in programs:
             if source.problem:
                 yield Rejected(source.problem, {"index": source.index, "source_file": source.source_file})
@@ -61,11 +63,7 @@ class LintSeqStep:
                 program = Program(
                     strip_markdown(source.code),
                     linter=self.linter,
-                    indent_bias=self.indent_bias,
-                    skip_comments=self.skip_comments,
-                    skip_globals=self.skip_globals,
-                    baseline_errors=self.baseline_errors,
-                    normalise_indent=self.normalise_indent,
+                    rules=rules,
                     incremental=self.incremental,
                 )
             except NoPath as refusal:

@@ -64,12 +64,14 @@ class PyflakesBackend:
         ) as error:  # pyflakes fails on a few odd programs, e.g. on an imported `__all__` that grows
             logger.info("pyflakes failed on a text: %r", error)
             return [Diagnostic("Failed", 1, "pyflakes failed")]
-        found = [
+        diagnostics = [
             Diagnostic(type(message).__name__, message.lineno, message.message % message.message_args)
             for message in reported
             if isinstance(message, ERRORS)
         ]
-        return sorted(found, key=lambda diagnostic: (diagnostic.line, diagnostic.code, diagnostic.message))
+        return sorted(
+            diagnostics, key=lambda diagnostic: (diagnostic.line, diagnostic.code, diagnostic.message)
+        )
 
 
 def _unsure(_: Sequence[int]) -> list[Diagnostic] | None:

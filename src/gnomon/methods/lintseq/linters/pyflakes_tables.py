@@ -1,4 +1,4 @@
-"""pyflakes without pyflakes: its verdict on what is left of a program, from tables made in one pass.
+"""pyflakes' diagnostics on parts of a program, from tables made in one pass.
 
 pyflakes walks a program in a fixed order and keeps, for each scope, the names that are bound so far. Taking
 statements away takes their steps out of that walk and moves no other step. So one walk is recorded, name by
@@ -78,9 +78,9 @@ class PyflakesTables:
         changed: set[str] = set().union(*(self._watch[line] for line in gone))
         undefined = [
             (line, name)
-            for name, found in self._undefined.items()
+            for name, complaints in self._undefined.items()
             if name not in changed
-            for line in found
+            for line in complaints
             if line in left
         ]
         exports_hold = self._holds_exports(left)
@@ -89,11 +89,15 @@ class PyflakesTables:
             if played is None or (exports_hold and name in self._exports and not played[1]):
                 return None
             undefined += [(line, name) for line in played[0]]
-        found = [(line, code, text) for line, code, text in self._static if line in left]
-        if any(code == "UndefinedLocal" for _, code, _ in found):
+        complaints = [(line, code, text) for line, code, text in self._static if line in left]
+        if any(code == "UndefinedLocal" for _, code, _ in complaints):
             return None  # its sentence names another line, which has moved
-        found += [(line, _UNDEFINED, messages.UndefinedName.message % (name,)) for line, name in undefined]
-        return [Diagnostic(code, bisect_left(lines, line) + 1, text) for line, code, text in sorted(found)]
+        complaints += [
+            (line, _UNDEFINED, messages.UndefinedName.message % (name,)) for line, name in undefined
+        ]
+        return [
+            Diagnostic(code, bisect_left(lines, line) + 1, text) for line, code, text in sorted(complaints)
+        ]
 
     def _judge(self, name: str, kept: tuple[int, ...]) -> tuple[list[int], bool] | None:
         """What `_play` says about a name of which some lines are kept; None when the steps do not tell."""
@@ -143,9 +147,9 @@ def _play(steps: Sequence[Step], left: set[int], is_known: bool) -> tuple[list[i
         if step.line not in left:
             continue
         if step.kind == "load":
-            found = next((scope for scope in step.scopes if scope in users), None)
-            if found is not None:
-                users[found] = step.scope
+            owner = next((scope for scope in step.scopes if scope in users), None)
+            if owner is not None:
+                users[owner] = step.scope
             elif not step.is_forgiven:
                 undefined.append(step.line)
         elif step.kind == "bind":

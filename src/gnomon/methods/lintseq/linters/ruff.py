@@ -66,7 +66,7 @@ class RuffBackend:
         ]
         options += [f"--select={','.join(RULES)}", f"--target-version={_VERSION}"]
         options += ["--stdin-filename=program.py", "-"]
-        found = [
+        diagnostics = [
             Diagnostic(
                 row["code"] or "invalid-syntax",
                 row["location"]["row"],
@@ -75,7 +75,7 @@ class RuffBackend:
             )
             for row in json.loads(self._run(options, text))
         ]
-        return [diagnostic for diagnostic in found if diagnostic.is_syntax] or found
+        return [diagnostic for diagnostic in diagnostics if diagnostic.is_syntax] or diagnostics
 
     def _run(self, options: list[str], text: str) -> str:
         done = subprocess.run(

@@ -17,7 +17,7 @@ KS = (1, 5, 10, 20)
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the sections of the page."""
     if "states" in results.shown:
         example(page, results.shown["states"])
     if "data" in results.rows:
@@ -39,7 +39,7 @@ def example(page: Page, states: Sequence[str]) -> None:
 
 
 def data_part(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Part 1."""
+    """Section of the data: audits of both arms."""
     page.section("Data: edits of standard-library functions")
     table = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
@@ -65,7 +65,7 @@ def learning_part(
     ks: Sequence[int],
     parameters: int,
 ) -> None:
-    """Part 2."""
+    """Section of the trained models: pass@k, cost per solved task, diversity."""
     page.section("Learning: programs for unseen compositions")
     n_seeds = len(next(iter(learning.values())))
     page.text(
@@ -73,16 +73,20 @@ def learning_part(
         "95% bootstrap intervals over tasks within seeds."
     )
     curves, costs, table = {}, {}, []
-    for arm, found in learning.items():
+    for arm, evaluations in learning.items():
         points = []
         for k in ks:
-            interval = mean_interval([list(one.pass_at(k)) for one in found])
+            interval = mean_interval([list(evaluation.pass_at(k)) for evaluation in evaluations])
             points.append((float(k), interval.estimate, interval.low, interval.high))
         curves[arm] = points
         costs[arm] = [
-            (float(np.mean([one.cost(parameters, int(k)) for one in found])), mean) for k, mean, *_ in points
+            (float(np.mean([evaluation.cost(parameters, int(k)) for evaluation in evaluations])), mean)
+            for k, mean, *_ in points
         ]
-        means = {name: _mean([one.summary(ks)[name] for one in found]) for name in found[0].summary(ks)}
+        means = {
+            name: _mean([evaluation.summary(ks)[name] for evaluation in evaluations])
+            for name in evaluations[0].summary(ks)
+        }
         means |= {name: _mean([extra[name] for extra in extras[arm]]) for name in extras[arm][0]}
         table.append(
             {"arm": arm} | {f"pass@{int(k)}": (mid, low, high) for k, mid, low, high in points} | _rest(means)
@@ -91,8 +95,12 @@ def learning_part(
     page.lines(curves, x_label="k (samples per task)", y_label="pass@k", log_x=True)
     page.lines(costs, x_label="FLOPs per task", y_label="pass@k", log_x=True, caption="test-time cost")
     solved = {
-        arm: {"tokens per solved task": _mean([one.summary(())["tokens per solved task"] for one in found])}
-        for arm, found in learning.items()
+        arm: {
+            "tokens per solved task": _mean(
+                [evaluation.summary(())["tokens per solved task"] for evaluation in evaluations]
+            )
+        }
+        for arm, evaluations in learning.items()
     }
     if any(np.isfinite(bars["tokens per solved task"]) for bars in solved.values()):
         page.bars(solved, y_label="generated tokens per solved task")

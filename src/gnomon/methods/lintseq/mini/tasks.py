@@ -113,12 +113,12 @@ def split_pairs(
 
 def make_tasks(pairs: Sequence[tuple[str, str]], count: int, rng: random.Random) -> list[Task]:
     """`count` different tasks over the given pairs of operators (fewer when the pairs do not give as many)."""
-    known = {op.name: op for op in OPERATORS}
+    operators = {op.name: op for op in OPERATORS}
     every = [
-        (known[a], known[b], ka, kb, fold)
+        (operators[a], operators[b], ka, kb, fold)
         for a, b in pairs
-        for ka in (range(2, 7) if known[a].uses_k else (0,))
-        for kb in (range(2, 7) if known[b].uses_k else (0,))
+        for ka in (range(2, 7) if operators[a].uses_k else (0,))
+        for kb in (range(2, 7) if operators[b].uses_k else (0,))
         for fold in FOLDS
     ]
     rng.shuffle(every)
@@ -136,14 +136,14 @@ def make_tasks(pairs: Sequence[tuple[str, str]], count: int, rng: random.Random)
 def _make(a: Operator, b: Operator, ka: int, kb: int, fold: str, rng: random.Random) -> Task:
     steps = ((a, ka), (b, kb))
     phrase, _, meaning = FOLDS[fold]
-    said = [op.phrase.format(k=k) for op, k in steps]
+    phrases = [op.phrase.format(k=k) for op, k in steps]
     tests = []
     for length in (0, 1, 4, 5, 6, 8)[:CHECKS]:
         xs = [rng.randint(-9, 12) for _ in range(length)]
         tests.append((tuple(xs), meaning(b.apply(a.apply(xs, ka), kb))))
     return Task(
         task_id="-".join([a.name, *[str(ka)] * a.uses_k, b.name, *[str(kb)] * b.uses_k, fold]),
-        instruction=f"{said[0]}, then {said[1]}, then {phrase}.\n",
+        instruction=f"{phrases[0]}, then {phrases[1]}, then {phrase}.\n",
         programs=_programs(steps, fold),
         tests=tuple(tests),
         pair=(a.name, b.name),

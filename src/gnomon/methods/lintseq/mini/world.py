@@ -85,18 +85,18 @@ class World:
 
     def _paths(self, arm: str, linter: str) -> list[list[EditPath]]:
         """Edit paths, [s][N]."""
-        made: list[list[EditPath]] = [[] for _ in range(self.scale.paths)]
+        paths: list[list[EditPath]] = [[] for _ in range(self.scale.paths)]
         for index, (_, code) in enumerate(self.programs):
             program = Program(code, linter=linter) if arm == "lintseq" else None
             for number in range(self.scale.paths):
                 rng = self.rng.child(arm, index, number)
-                made[number].append(sample_path(program, rng) if program else randseq(code, rng))
-        return made
+                paths[number].append(sample_path(program, rng) if program else randseq(code, rng))
+        return paths
 
     def pairs(self, arm: str) -> list[Pair]:
         """The arm's training examples in words."""
         if arm.startswith("full"):
-            return [program_pair(said, code, i) for i, (said, code) in enumerate(self.programs)]
+            return [program_pair(instruction, code, i) for i, (instruction, code) in enumerate(self.programs)]
         return [
             edit_pair(self.programs[i][0], path.diffs, i)
             for paths in self.edits[arm]
@@ -155,7 +155,7 @@ def audit_functions(
             bar.advance()
             if len(audits["lintseq"]) == count:
                 break
-    return {arm: summarise(found) for arm, found in audits.items()}
+    return {arm: summarise(rows) for arm, rows in audits.items()}
 
 
 def example(every: Sequence[PythonSource], linter: str, rng: Rng) -> EditPath | None:

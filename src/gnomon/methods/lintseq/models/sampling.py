@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from gnomon.core.llm.endpoint.completions import complete_texts
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
@@ -121,8 +122,6 @@ def sample_served(
     Raises:
         LLMFailure: the server cannot be reached or refuses.
     """
-    from gnomon.core.llm.endpoint.completions import complete_texts
-
     gen = replace(gen, stop=(*gen.stop, STOP)) if mode == "editseq" else gen
     requests = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]
     texts = run_async(

@@ -118,15 +118,15 @@ def _instruction(prompt: str, entry_point: str) -> str:
     function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
     returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
     signature = f"{entry_point}({ast.unparse(function.args)}){returns}"
-    said = ast.get_docstring(function) or ""
-    return f"Write a Python function `{signature}` to solve the following problem:\n{said}"
+    docstring = ast.get_docstring(function) or ""
+    return f"Write a Python function `{signature}` to solve the following problem:\n{docstring}"
 
 
 def _mbpp(path: str) -> Iterator[Problem]:
     for row in records.read(path, _MbppRow):
         where = f"{path}, task {row.task_id}"
-        asked = row.text or row.prompt
-        if not asked:
+        instruction = row.text or row.prompt
+        if not instruction:
             raise BadInput(f'{where}: field "text" is missing.')
         if not row.test_list:
             raise BadInput(f'{where}: "test_list" is empty.')
@@ -134,7 +134,7 @@ def _mbpp(path: str) -> Iterator[Problem]:
         preamble = "\n".join([*row.test_imports, row.test_setup_code]).strip()
         yield Problem(
             task_id=str(row.task_id),
-            instruction=f"{asked.strip()}\n{signature}\n",
+            instruction=f"{instruction.strip()}\n{signature}\n",
             head="",
             preamble=preamble,
             entry_point=name,

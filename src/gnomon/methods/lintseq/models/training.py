@@ -72,8 +72,8 @@ def target_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[i
     at = len(newline)
     if joined[:at] != newline or joined[at:] == plain("x"):
         return plain
-    known = tokenizer.get_vocab()
-    diff = [known[DIFF_TOKEN]] if DIFF_TOKEN in known else []
+    vocabulary = tokenizer.get_vocab()
+    diff = [vocabulary[DIFF_TOKEN]] if DIFF_TOKEN in vocabulary else []
 
     def without_space(text: str) -> list[int]:
         ids: list[int] = []
@@ -189,8 +189,10 @@ def train_examples(
 ) -> tuple[PreTrainedModel, History]:
     """The part of `train_edit_lm` behind tokenising, for a model that has the diff token already where it needs it."""
     if cfg.lora_rank is not None:
-        known = tokenizer.get_vocab()
-        model = add_lora(model, cfg.lora_rank, new_tokens=[known[DIFF_TOKEN]] if DIFF_TOKEN in known else [])
+        vocabulary = tokenizer.get_vocab()
+        model = add_lora(
+            model, cfg.lora_rank, new_tokens=[vocabulary[DIFF_TOKEN]] if DIFF_TOKEN in vocabulary else []
+        )
     batches = Batches(
         examples.rows,
         cfg.batch_size,

@@ -1,4 +1,4 @@
-"""Programs in, and what in them belongs together."""
+"""Programs read, normalised, and laid out in lines that belong together."""
 
 from gnomon.lazy import exports
 
@@ -9,7 +9,6 @@ __getattr__, __dir__ = exports(
         "choose": "data",
         "read_programs": "data",
         "candidates": "layout",
-        "indented_layout": "layout",
         "python_layout": "layout",
         "normalise": "source",
         "split_lines": "source",

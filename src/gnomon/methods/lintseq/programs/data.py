@@ -73,8 +73,8 @@ def _reservoir(programs: Iterator[SourceProgram], limit: int, draws: random.Rand
     for seen, program in enumerate(programs):
         if seen < limit:
             kept.append(program)
-        elif (place := draws.randrange(seen + 1)) < limit:
-            kept[place] = program
+        elif (index := draws.randrange(seen + 1)) < limit:
+            kept[index] = program
     return sorted(kept, key=lambda p: p.index)
 
 
@@ -96,10 +96,15 @@ def _stdlib(source: str) -> Iterator[_Row]:
         yield from map(_documented, stdlib_modules())
 
 
-def _documented(found: PythonSource) -> _Row:
-    name = f"{found.module}.{found.qualname}".rstrip(".")
-    said = found.docstring.split("\n\n")[0].replace("\n", " ")
-    return f"{name}: {said}\n" if said else f"{name}\n", found.code, f"{found.path}:{found.first_line}", ""
+def _documented(source: PythonSource) -> _Row:
+    name = f"{source.module}.{source.qualname}".rstrip(".")
+    summary = source.docstring.split("\n\n")[0].replace("\n", " ")
+    return (
+        f"{name}: {summary}\n" if summary else f"{name}\n",
+        source.code,
+        f"{source.path}:{source.first_line}",
+        "",
+    )
 
 
 def _holds_python(folder: Path) -> bool:

@@ -84,15 +84,6 @@ def python_layout(lines: Sequence[str]) -> Layout:
     return Layout(tuple(indent), tuple(together), tuple(needs))
 
 
-def indented_layout(lines: Sequence[str]) -> Layout:
-    """The layout of text in any language that indents its blocks: each line is a unit of its own."""
-    units = [_Unit(number, number, "", 0) for number, line in enumerate(lines) if line.strip()]
-    indent = _indentation(lines, units, keep_short=False)
-    ends = {unit.first: _block(units, position, indent)[1] for position, unit in enumerate(units)}
-    together = tuple(frozenset(range(line, ends.get(line, line + 1))) for line in range(len(lines)))
-    return Layout(tuple(indent), together, ())
-
-
 def candidates(lines: Sequence[str], *, skip_comments: bool = True, skip_globals: bool = True) -> list[int]:
     """The lines a deletion may start from.
 
@@ -171,17 +162,17 @@ def _block(units: Sequence[_Unit], position: int, indent: Sequence[int]) -> tupl
 
 def _clauses_of(units: Sequence[_Unit], last: int, head: _Unit) -> list[int]:
     """Positions of the clauses (`elif`, `else` ...) after position `last` that belong to `head`."""
-    found: list[int] = []
+    starts: list[int] = []
     if head.word in _CLAUSES:
-        return found
+        return starts
     for later in range(last + 1, len(units)):
         unit = units[later]
         if unit.indent > head.indent:
             continue
         if unit.indent < head.indent or unit.word not in _CLAUSES:
             break
-        found.append(later)
-    return found
+        starts.append(later)
+    return starts
 
 
 def _handlers_needed(

@@ -1,4 +1,4 @@
-"""One program, prepared: what leaves with a line, and which errors a state has; its paths share both.
+"""One program prepared for deletions: which lines leave together, and which errors a state has.
 
 A *state* is the set of indices of the lines that are still there.
 """
@@ -40,19 +40,42 @@ class Deletion:
     """Errors that removing them caused on the way."""
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Where deletions may start, and which errors of a state count.
+
+    Raises:
+        BadConfig: a value is out of range.
+    """
+
+    indent_bias: float = 1.0
+    """How much more likely deep lines are drawn, per level; greater than 0."""
+    skip_comments: bool = True
+    """Start no deletion at a comment."""
+    skip_globals: bool = True
+    """Start no deletion inside an upper-case literal."""
+    baseline_errors: Baseline = "subtract"
+    """What to do about errors of the whole program: `"subtract"` ignores them in every state, keyed by (code, line); `"fail"`
+    rejects the program; `"keep"` counts them, so that the first deletion removes them."""
+    normalise_indent: bool = True
+    """Write tabs in indentation as spaces."""
+
+    def __post_init__(self) -> None:
+        if not self.indent_bias > 0:
+            raise BadConfig(f"indent_bias must be > 0; got {self.indent_bias}.")
+        if self.baseline_errors not in get_args(Baseline):
+            raise BadConfig(
+                f'baseline_errors cannot be "{self.baseline_errors}". {nearest(self.baseline_errors, get_args(Baseline))}'
+            )
+
+
 class Program:
     """A normalised program with its layout, its baseline errors and the memory of every state linted so far.
 
     Args:
         code: the program as it came.
         linter: the name of a linter, or a linter of your own.
-        indent_bias: how much more likely deep lines are drawn, per level; greater than 0.
-        skip_comments: start no deletion at a comment.
-        skip_globals: start no deletion inside an upper-case literal.
-        baseline_errors: what to do about errors of the whole program. `"subtract"` ignores them in every
-            state, keyed by (code, line); `"fail"` rejects the program; `"keep"` counts them, so that the
-            first deletion removes them.
-        normalise_indent: write tabs in indentation as spaces.
+        rules: where deletions may start, and which errors count.
         layout: finds what belongs together; another language brings its own.
         incremental: let the linter answer from its tables where it is sure; the answers are the same.
         memoise: lint no state twice.
@@ -66,7 +89,6 @@ class Program:
     Raises:
         Rejected: the program is empty, has no line of code, does not parse, or has errors and may not have
             them.
-        BadConfig: an argument is out of range.
 
     Source: section A and pitfall 5.
     """
@@ -76,35 +98,26 @@ class Program:
         code: str,
         *,
         linter: str | LinterBackend = "pylint",
-        indent_bias: float = 1.0,
-        skip_comments: bool = True,
-        skip_globals: bool = True,
-        baseline_errors: Baseline = "subtract",
-        normalise_indent: bool = True,
+        rules: Rules = Rules(),
         layout: LayoutOf = python_layout,
         incremental: bool = True,
         memoise: bool = True,
     ):
-        if not indent_bias > 0:
-            raise BadConfig(f"indent_bias must be > 0; got {indent_bias}.")
-        if baseline_errors not in get_args(Baseline):
-            known = get_args(Baseline)
-            raise BadConfig(
-                f'baseline_errors cannot be "{baseline_errors}". {nearest(baseline_errors, known)}'
-            )
         self.linter = shared_linter(linter) if isinstance(linter, str) else linter
-        self.code = normalise(code, indent=normalise_indent)
+        self.code = normalise(code, indent=rules.normalise_indent)
         self.lines = split_lines(self.code)
         if not self.lines:
             raise Rejected("empty", "The program is empty.")
         self.n_lint_calls = 0
         self._memo: dict[bytes, frozenset[tuple[str, int]]] | None = {} if memoise else None
-        self._candidates = candidates(self.lines, skip_comments=skip_comments, skip_globals=skip_globals)
+        self._candidates = candidates(
+            self.lines, skip_comments=rules.skip_comments, skip_globals=rules.skip_globals
+        )
         self._baseline: frozenset[tuple[str, int]] = frozenset()
         self._diagnose: StateDiagnoser | None = None
         if incremental and layout is python_layout and isinstance(self.linter, IncrementalBackend):
             self._diagnose = self.linter.prepare(self.lines)
-        self._open_baseline(baseline_errors)
+        self._open_baseline(rules.baseline_errors)
         try:
             self.layout = layout(self.lines)
         except (tokenize.TokenError, SyntaxError) as error:
@@ -114,7 +127,8 @@ class Program:
         width = self.layout.tab_width()
         columns = self.layout.indent
         self._weights = {
-            line: columns[line] / width * indent_bias if columns[line] else 1.0 for line in self._candidates
+            line: columns[line] / width * rules.indent_bias if columns[line] else 1.0
+            for line in self._candidates
         }
         self._waiting: dict[int, list[tuple[int, State]]] = defaultdict(list)
         for owner, needed in self.layout.needs:
@@ -178,22 +192,22 @@ class Program:
 
     def _open_baseline(self, policy: Baseline) -> None:
         """Lint the whole program and decide what its errors mean."""
-        found = self._found(range(len(self.lines)))
-        broken = next((diagnostic for diagnostic in found if diagnostic.is_syntax), None)
+        diagnostics = self._found(range(len(self.lines)))
+        broken = next((diagnostic for diagnostic in diagnostics if diagnostic.is_syntax), None)
         if broken is not None:
             raise Rejected(
                 "syntax-error", f"The program does not parse: line {broken.line}: {broken.message}."
             )
-        if found and policy == "fail":
-            first = min(found, key=lambda diagnostic: diagnostic.line)
+        if diagnostics and policy == "fail":
+            first = min(diagnostics, key=lambda diagnostic: diagnostic.line)
             raise Rejected(
                 "baseline-errors",
-                f"The program has {len(found)} lint errors of its own, the first on line {first.line}: "
+                f"The program has {len(diagnostics)} lint errors of its own, the first on line {first.line}: "
                 f'{first.code} {first.message}. Repair it, or set baseline_errors to "subtract".',
             )
         if policy == "subtract":
-            self._baseline = self._keys(found, range(len(self.lines)))
-        self.is_clean = policy == "subtract" or not found
+            self._baseline = self._keys(diagnostics, range(len(self.lines)))
+        self.is_clean = policy == "subtract" or not diagnostics
 
     def _lint(self, state: State) -> frozenset[tuple[str, int]]:
         lines = sorted(state)
@@ -201,17 +215,19 @@ class Program:
 
     def _found(self, lines: Sequence[int]) -> list[Diagnostic]:
         """The diagnostics of some lines: from tables if they are sure, from the linter otherwise."""
-        found = self._diagnose(lines) if self._diagnose else None
-        if found is None:
+        diagnostics = self._diagnose(lines) if self._diagnose else None
+        if diagnostics is None:
             self.n_lint_calls += 1
-            found = self.linter.check(self.text(lines))
-        return found
+            diagnostics = self.linter.check(self.text(lines))
+        return diagnostics
 
     @staticmethod
-    def _keys(found: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:
+    def _keys(diagnostics: Iterable[Diagnostic], lines: Sequence[int]) -> frozenset[tuple[str, int]]:
         """Diagnostics as (code, line index); a line beyond the text counts as its last (pitfall 6)."""
         last = len(lines) - 1
-        return frozenset((item.code, lines[min(max(item.blamed_line() - 1, 0), last)]) for item in found)
+        return frozenset(
+            (item.code, lines[min(max(item.blamed_line() - 1, 0), last)]) for item in diagnostics
+        )
 
     def _dependents(self, lines: Iterable[int], state: State) -> State:
         """The given lines of a state with all that the layout says must leave with them."""

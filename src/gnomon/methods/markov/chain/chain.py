@@ -1,4 +1,4 @@
-"""The Markov chain that a model is: its sparse transition matrix from logits, and its classes of states."""
+"""The Markov chain of a model: its sparse transition matrix from logits, and its classes of states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Classes:
-    """How the states of a chain hang together."""
+    """Communicating classes of a chain's states."""
 
     recurrent: tuple[Ints, ...]
     """Closed classes: state numbers of each, in order. One of them means a unique stationary distribution."""
@@ -91,8 +91,8 @@ class Chain:
     @cached_property
     def probabilities(self) -> Floats:
         """f(u)_x, `[S, T]`."""
-        found: Floats = np.exp(self.logp)
-        return found
+        p: Floats = np.exp(self.logp)
+        return p
 
     @cached_property
     def Q(self) -> csr_array:
@@ -136,8 +136,8 @@ class Chain:
 def log_softmax(logits: Floats) -> Floats:
     """Log-probabilities over the last axis, in float64."""
     shifted = logits - logits.max(-1, keepdims=True)
-    found: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+    logp: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logp
 
 
 def truncate(logp: Floats, top_k: int | None = None, top_p: float | None = None) -> Floats:

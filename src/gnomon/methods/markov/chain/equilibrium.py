@@ -81,7 +81,7 @@ def stationary(
 
 
 def _elimination(block: csc_array, tolerance: float, max_steps: int) -> tuple[Floats, int]:
-    """States are removed one by one and their traffic rerouted; then put back in the opposite order.
+    """Grassmann-Taksar-Heyman elimination: states are removed one by one, then substituted back.
 
     Source: Grassmann, Taksar and Heyman, "Regenerative analysis and steady state distributions" (1985).
     """
@@ -153,12 +153,12 @@ def second_eigenvalue(chain: Chain) -> float:
         return 0.0
     block = chain.Q[members][:, members]
     if len(members) <= DENSE:
-        found = np.linalg.eigvals(block.toarray())
+        eigenvalues = np.linalg.eigvals(block.toarray())
     else:
         try:
             start = np.random.default_rng(0).random(len(members))
             # Two values wanted and a wide subspace: asked for more, it would wait for some of a crowd near zero.
-            found = eigs(
+            eigenvalues = eigs(
                 block.T.tocsr(),
                 k=2,
                 ncv=24,
@@ -170,4 +170,4 @@ def second_eigenvalue(chain: Chain) -> float:
             )
         except ArpackError as error:
             raise BadInput("The second eigenvalue did not converge. Use a smaller window.") from error
-    return float(np.sort(np.abs(found))[-2])
+    return float(np.sort(np.abs(eigenvalues))[-2])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gnomon.core.models.sampling.cache import new_cache, select_rows
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.markov.chain.chain import Floats
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """Distance between the two prompts' futures."""
+    """Total variation between the futures of two prompts, by tokens after the prompt."""
 
     temperature: float
     """Of the sampling."""
@@ -76,7 +77,7 @@ def forgetting(
         raise ModelMismatch(
             f"Prompt and continuation need {needed} tokens and the model has {positions} positions."
         )
-    found = []
+    curves = []
     for tau in temperatures:
         halves = [
             _mixtures(model, prompt, tau, samples, steps, generator.child("forget", i, str(tau)))
@@ -85,8 +86,8 @@ def forgetting(
         a, b = (half.mean(0) for half in halves)
         # Two halves of M/2 samples differ sqrt(2) times as much as two samples of M.
         floor = np.mean([distance(half[0], half[1], top) for half in halves], axis=0) / math.sqrt(2)
-        found.append(Forgetting(tau, distance(a, b, top), floor))
-    return found
+        curves.append(Forgetting(tau, distance(a, b, top), floor))
+    return curves
 
 
 def distance(p: Floats, q: Floats, top: int) -> Floats:
@@ -95,8 +96,8 @@ def distance(p: Floats, q: Floats, top: int) -> Floats:
     chosen = np.argpartition(-(p + q), top - 1, axis=1)[:, :top]
     ours, theirs = (np.take_along_axis(x, chosen, 1) for x in (p, q))
     rest = np.abs(ours.sum(1) - theirs.sum(1))
-    found: Floats = (np.abs(ours - theirs).sum(1) + rest) / 2
-    return found
+    tv: Floats = (np.abs(ours - theirs).sum(1) + rest) / 2
+    return tv
 
 
 def _mixtures(
@@ -104,8 +105,6 @@ def _mixtures(
 ) -> Floats:
     """Averaged next-token distributions after 0..N tokens, for the two halves of the samples, `[2, N + 1, V]`."""
     import torch
-
-    from gnomon.core.models.sampling.cache import new_cache, select_rows
 
     draw = rng.torch(str(model.device.type))
     half = samples // 2

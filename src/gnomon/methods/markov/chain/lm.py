@@ -53,7 +53,7 @@ CELLS = 2**24
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is known of a chain."""
+    """Structure, stationary distribution and mixing of a chain at one temperature."""
 
     row: dict[str, Any]
     """Temperature, structure, eps, |lambda_2| and times; None where a number does not exist."""
@@ -86,15 +86,15 @@ def analyse(
     }
     if len(classes.recurrent) > 1:
         return Analysis(row | dict.fromkeys(_LATER), None, None)
-    found = stationary(chain)
+    equilibrium = stationary(chain)
     second = _second(chain)
-    curve = measure(chain, found.pi, steps, _starts(chain))
-    first, probability, returns = likely_states(found.pi, 1)[0]
-    positive = found.pi[found.pi > 0]
+    curve = measure(chain, equilibrium.pi, steps, _starts(chain))
+    first, probability, returns = likely_states(equilibrium.pi, 1)[0]
+    positive = equilibrium.pi[equilibrium.pi > 0]
     row |= {
         "|lambda_2|": second,
         "relaxation time": None if second is None else relaxation_time(second),
-        "t_mix(1/4)": _mixing_time(chain, found.pi, curve),
+        "t_mix(1/4)": _mixing_time(chain, equilibrium.pi, curve),
         "bound violations": violations(curve, log_eps, space.window),
         "entropy of pi": float(-(positive * np.log2(positive)).sum()),
         "top state": space.label(first),
@@ -102,8 +102,8 @@ def analyse(
         "its return time": returns,
     }
     if texts is not None:
-        row["mass on training states"] = mass_on(space, found.pi, texts)
-    return Analysis(row, found.pi, curve)
+        row["mass on training states"] = mass_on(space, equilibrium.pi, texts)
+    return Analysis(row, equilibrium.pi, curve)
 
 
 _LATER = (
@@ -299,7 +299,7 @@ class MarkovLM:
 
     def _own(self, ids: Sequence[int]) -> list[int]:
         """Token ids as places in the vocabulary."""
-        places = {token: place for place, token in enumerate(self.vocab)}
+        places = {token: index for index, token in enumerate(self.vocab)}
         missing = [token for token in ids if token not in places]
         if missing:
             raise BadInput(
@@ -308,10 +308,10 @@ class MarkovLM:
         return [places[token] for token in ids]
 
 
-def save(lm: MarkovLM, folder: Path, found: Sequence[Analysis], **decoding: Any) -> list[Path]:
+def save(lm: MarkovLM, folder: Path, analyses: Sequence[Analysis], **decoding: Any) -> list[Path]:
     """Write what `MarkovLM.save` writes, from analyses that are there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    taus = [one.row["temperature"] for one in found]
+    taus = [analysis.row["temperature"] for analysis in analyses]
     paths = []
     for tau in taus:
         main = tau == (1.0 if 1.0 in taus else taus[0])
@@ -323,7 +323,7 @@ def save(lm: MarkovLM, folder: Path, found: Sequence[Analysis], **decoding: Any)
         for c in lm.greedy_cycles()[:16]
     ]
     write_json(folder / "states.json", lm.describe() | {"labels": listed})
-    write_json(folder / "analysis.json", {"temperatures": [a.row for a in found], "greedy cycles": cycles})
+    write_json(folder / "analysis.json", {"temperatures": [a.row for a in analyses], "greedy cycles": cycles})
     return [*paths, folder / "states.json", folder / "analysis.json"]
 
 

@@ -51,8 +51,8 @@ def bound(log_eps: float, window: int, steps: Ints | Sequence[int]) -> Floats:
     shrink = max(0.0, 1 - 2 * math.exp(log_eps))
     if shrink == 0.0:
         return np.where(rounds > 0, 0.0, 1.0)
-    found: Floats = np.exp(rounds * math.log1p(-2 * math.exp(log_eps)))
-    return found
+    limits: Floats = np.exp(rounds * math.log1p(-2 * math.exp(log_eps)))
+    return limits
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def relaxation_time(second: float) -> float:
 
 def _clean(rows: Floats) -> Floats:
     """Rows that sum to 1 again, so that rounding does not grow over many squarings."""
-    found: Floats = rows / rows.sum(1, keepdims=True)
-    return found
+    clean: Floats = rows / rows.sum(1, keepdims=True)
+    return clean
 
 
 # Repetition, read from the chain: the greedy cycle, likely states, how soon they return, and memory of the training text.
@@ -189,7 +189,7 @@ def _clean(rows: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Cycle:
-    """Where greedy decoding ends."""
+    """The cycle of states in which greedy decoding ends."""
 
     members: tuple[int, ...]
     """Numbers of the states of the cycle, in the order in which they are visited, the smallest first."""
@@ -261,15 +261,15 @@ def mass_on(space: StateSpace, pi: Floats, texts: Iterable[Sequence[int]]) -> fl
 def seen_states(space: StateSpace, texts: Iterable[Sequence[int]]) -> Ints:
     """Numbers of the full-length states that occur in the texts, in order."""
     powers = space.tokens ** np.arange(space.window - 1, -1, -1, dtype=np.int64)
-    found = [np.empty(0, dtype=np.int64)]
+    numbers = [np.empty(0, dtype=np.int64)]
     for text in texts:
         ids = np.asarray(text, dtype=np.int64)
         if len(ids) and not (ids.min() >= 0 and ids.max() < space.tokens):
             raise BadInput(f"Tokens of the chain are 0..{space.tokens - 1}; a text has {int(ids.max())}.")
         if len(ids) >= space.window:
             windows = np.lib.stride_tricks.sliding_window_view(ids, space.window)
-            found.append(space.offset(space.window) + windows @ powers)
-    return np.unique(np.concatenate(found))
+            numbers.append(space.offset(space.window) + windows @ powers)
+    return np.unique(np.concatenate(numbers))
 
 
 def _greedy(space: StateSpace, logits: NDArray[np.floating[Any]]) -> Ints:
@@ -278,7 +278,7 @@ def _greedy(space: StateSpace, logits: NDArray[np.floating[Any]]) -> Ints:
 
 
 def _ends(space: StateSpace, after: Ints) -> Ints:
-    """A state of the final cycle for every full-length start: by doubling, as many steps as there are states."""
+    """A state of the final cycle for every full-length start, by doubling the number of steps."""
     jump = after
     for _ in range(len(space).bit_length()):
         jump = jump[jump]

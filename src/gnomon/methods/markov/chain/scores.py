@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core.config import fingerprint
+from gnomon.core.models.sampling.cache import select_rows
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.markov.chain.states import StateSpace
 
@@ -54,19 +55,17 @@ def score_model(
     import torch
     from transformers import DynamicCache
 
-    from gnomon.core.models.sampling.cache import select_rows
-
     _check(model, space, vocab, prefix)
     rows = batch_size or min(1024, CELLS // int(model.config.get_text_config().vocab_size))
     rows = max(rows, space.tokens)
-    found = np.empty((len(space), space.tokens), dtype=np.float32)
+    scores = np.empty((len(space), space.tokens), dtype=np.float32)
     ids = torch.tensor(list(vocab), device=model.device)
 
     def walk(length: int, first: int, tokens: Any, cache: Any) -> None:
         """Score the states of one length from number `first` within it on, and then all that grow from them."""
         logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1].float()
         at = space.offset(length) + first
-        found[at : at + len(tokens)] = logits[:, ids].cpu().numpy()
+        scores[at : at + len(tokens)] = logits[:, ids].cpu().numpy()
         if length == space.window:
             return
         step = max(1, rows // space.tokens)
@@ -82,7 +81,7 @@ def score_model(
         # The library's plain cache: each state adds one token and hands copies on, so spare room would be copied for nothing.
         walk(1, 0, torch.cat([before, ids[:, None]], 1), DynamicCache(config=model.config))
     model.train(was_training)
-    return found
+    return scores
 
 
 def score_callable(
@@ -106,7 +105,7 @@ def score_callable(
     """
     ids = np.arange(space.tokens) if vocab is None else np.asarray(vocab)
     rows = batch_size or 4096
-    found = np.empty((len(space), space.tokens), dtype=np.float32)
+    scores = np.empty((len(space), space.tokens), dtype=np.float32)
     for length in range(1, space.window + 1):
         for start in range(0, space.tokens**length, rows):
             stop = min(start + rows, space.tokens**length)
@@ -117,8 +116,8 @@ def score_callable(
                     f"The model function must give [{len(states)}, {int(ids.max()) + 1} or more] logits for {len(states)} token "
                     f"lists; it gave {list(logits.shape)}."
                 )
-            found[space.offset(length) + start : space.offset(length) + stop] = logits[:, ids]
-    return found
+            scores[space.offset(length) + start : space.offset(length) + stop] = logits[:, ids]
+    return scores
 
 
 def identity(model: PreTrainedModel) -> str:
@@ -157,22 +156,26 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> list[
     Raises:
         BadInput: a text is not one token, or two texts are the same token.
     """
-    known = tokenizer.get_vocab()
-    found = []
+    vocabulary = tokenizer.get_vocab()
+    listed = []
     for name in names:
         if name.startswith("#") and name[1:].isdigit():
-            found.append(int(name[1:]))
+            listed.append(int(name[1:]))
             continue
-        ids = [known[name]] if name in known else tokenizer(name, add_special_tokens=False)["input_ids"]
+        ids = (
+            [vocabulary[name]]
+            if name in vocabulary
+            else tokenizer(name, add_special_tokens=False)["input_ids"]
+        )
         if len(ids) != 1:
             pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
             raise BadInput(
                 f'"{name}" is {len(ids)} tokens of this tokenizer ({pieces}). Name single tokens, or ids as #15.'
             )
-        found.append(int(ids[0]))
-    if len(set(found)) < len(found):
-        raise BadInput(f"Two of the tokens {', '.join(names)} are the same: ids {found}. Name each once.")
-    return found
+        listed.append(int(ids[0]))
+    if len(set(listed)) < len(listed):
+        raise BadInput(f"Two of the tokens {', '.join(names)} are the same: ids {listed}. Name each once.")
+    return listed
 
 
 def _check(model: PreTrainedModel, space: StateSpace, vocab: Sequence[int], prefix: Sequence[int]) -> None:

@@ -92,8 +92,8 @@ class StateSpace:
         stop = self.tokens**length if stop is None else stop
         values = np.arange(start, stop, dtype=np.int64)[:, None]
         powers = self.tokens ** np.arange(length - 1, -1, -1, dtype=np.int64)
-        found: Ints = values // powers % self.tokens
-        return found
+        digits: Ints = values // powers % self.tokens
+        return digits
 
     def successors(self) -> Ints:
         """State after each state and token, `[S, T]`: the token is appended, and a window too long loses its first."""

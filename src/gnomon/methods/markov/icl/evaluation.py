@@ -67,28 +67,28 @@ FIRST = 10
 
 def total_variation(p: Floats, q: Floats) -> Floats:
     """Half the L1 distance over the last axis."""
-    found: Floats = np.abs(p - q).sum(-1) / 2
-    return found
+    tv: Floats = np.abs(p - q).sum(-1) / 2
+    return tv
 
 
 def kl(p: Floats, q: Floats) -> Floats:
     """KL(p || q) in nats over the last axis; infinite where q misses what p has."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = np.where(p > 0, p * np.log(p / q), 0.0).sum(-1)
-    return found
+        divergence: Floats = np.where(p > 0, p * np.log(p / q), 0.0).sum(-1)
+    return divergence
 
 
 def bhattacharyya(p: Floats, q: Floats) -> Floats:
     """-log of the sum of sqrt(p q) over the last axis."""
     with np.errstate(divide="ignore"):
-        found: Floats = -np.log(np.minimum(np.sqrt(p * q).sum(-1), 1))
-    return found
+        distances: Floats = -np.log(np.minimum(np.sqrt(p * q).sum(-1), 1))
+    return distances
 
 
 def hellinger(p: Floats, q: Floats) -> Floats:
     """sqrt(1 - sum of sqrt(p q)), 0..1, over the last axis."""
-    found: Floats = np.sqrt(np.maximum(1 - np.sqrt(p * q).sum(-1), 0))
-    return found
+    distances: Floats = np.sqrt(np.maximum(1 - np.sqrt(p * q).sum(-1), 0))
+    return distances
 
 
 DISTANCES: Mapping[str, Callable[[Floats, Floats], Floats]] = {
@@ -129,14 +129,14 @@ class Comparison:
         """An arm's risk: n, mean over series, and the ends of its 95 % interval."""
         rows = []
         for column, n in enumerate(self.at.tolist()):
-            found = mean_interval(self.risks[arm][:, column].tolist(), n_resamples=1000)
-            rows.append((n, found.estimate, found.low, found.high))
+            interval = mean_interval(self.risks[arm][:, column].tolist(), n_resamples=1000)
+            rows.append((n, interval.estimate, interval.low, interval.high))
         return rows
 
     def last(self, arm: str, n: int = 1) -> Floats:
         """An arm's mean risk over its last `n` predictions, per series, `[R]`."""
-        found: Floats = self.risks[arm][:, -n:].mean(1)
-        return found
+        risk: Floats = self.risks[arm][:, -n:].mean(1)
+        return risk
 
     def slope(self, arm: str, first: int = FIRST) -> Slope:
         """How fast an arm's mean risk falls; see `fit_slope`."""
@@ -144,13 +144,13 @@ class Comparison:
 
     def rows(self, last: int = 1, first: int = FIRST) -> list[dict[str, Any]]:
         """A table: per arm the mean risk over the last predictions with its interval, the slope and its standard error."""
-        found = []
+        rows = []
         for arm in self.risks:
             interval = mean_interval(self.last(arm, last).tolist())
             line = self.slope(arm, first)
             row = {"arm": arm, "risk": (interval.estimate, interval.low, interval.high)}
-            found.append(row | {"slope": line.slope, "standard error": line.error})
-        return found
+            rows.append(row | {"slope": line.slope, "standard error": line.error})
+        return rows
 
 
 def evaluate(
@@ -176,7 +176,7 @@ def evaluate(
 def compare(
     chains: Sequence[Series], predictions: Sequence[Prediction], *, distance: str = "tv"
 ) -> Comparison:
-    """Hold predictions, wherever they come from, against the truth and beside counting.
+    """Compare predictions from any source with the true law and with counting baselines.
 
     Args:
         chains: series of equal length.
@@ -191,20 +191,21 @@ def compare(
         raise BadConfig(f'There is no distance "{distance}". Known: {", ".join(DISTANCES)}.')
     measure = DISTANCES[distance]
     risks: dict[str, list[Floats]] = {}
-    for i, (one, found) in enumerate(zip(chains, predictions, strict=True)):
-        if found.p.shape != (len(found.at), one.states) or found.at.max() > len(one.x) or found.at.min() < 1:
+    for i, (chain, prediction) in enumerate(zip(chains, predictions, strict=True)):
+        fits = prediction.p.shape == (len(prediction.at), chain.states)
+        if not fits or prediction.at.max() > len(chain.x) or prediction.at.min() < 1:
             raise BadInput(
-                f"Prediction {i} is {list(found.p.shape)} at n up to {found.at.max()}; "
-                f"the series has {len(one.x)} states of {one.states}."
+                f"Prediction {i} is {list(prediction.p.shape)} at n up to {prediction.at.max()}; "
+                f"the series has {len(chain.x)} states of {chain.states}."
             )
-        here = found.at - 1
-        truth = one.P[one.x[here]]
-        arms = {"model": found.p} | {name: p[here] for name, p in count(one.x, one.states).items()}
+        here = prediction.at - 1
+        truth = chain.P[chain.x[here]]
+        arms = {"model": prediction.p} | {name: p[here] for name, p in count(chain.x, chain.states).items()}
         for arm, p in arms.items():
             risks.setdefault(arm, []).append(measure(truth, p))
-    if any(not np.array_equal(found.at, predictions[0].at) for found in predictions):
+    if any(not np.array_equal(prediction.at, predictions[0].at) for prediction in predictions):
         raise BadInput("Predictions that are compared together must be at the same n.")
-    lost = np.stack([found.lost for found in predictions])
+    lost = np.stack([prediction.lost for prediction in predictions])
     return Comparison(predictions[0].at, {arm: np.stack(rows) for arm, rows in risks.items()}, lost)
 
 

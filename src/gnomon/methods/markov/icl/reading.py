@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon.core.models.sampling.cache import new_cache, select_rows
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.markov.chain.chain import Floats, log_softmax
 from gnomon.methods.markov.chain.scores import prefix_ids
@@ -148,22 +149,22 @@ def predict(
     """
     import torch
 
-    if not series or len({(len(one.x), one.states) for one in series}) != 1:
+    if not series or len({(len(chain.x), chain.states) for chain in series}) != 1:
         raise BadInput("Series that are predicted together need the same length and number of states.")
     writing = writing or write_states(tokenizer, series[0].states)
     front = prefix_ids(tokenizer, bos=bos)
-    rows = [[*front, *writing.ids(one.x.tolist())] for one in series]
+    rows = [[*front, *writing.ids(chain.x.tolist())] for chain in series]
     _check_round_trip(tokenizer, writing, series[0])
     _check_positions(model, len(rows[0]) + writing.width)
     length = len(series[0].x)
     if writing.is_single:
         places = np.arange(1, length + 1) if at is None else np.asarray(sorted(at))
-        found = []
+        predictions = []
         for start in range(0, len(rows), batch_size):
-            found += _single(
+            predictions += _single(
                 model, torch.tensor(rows[start : start + batch_size]), len(front), writing, places
             )
-        return found
+        return predictions
     places = (
         np.unique(np.geomspace(1, length, 40).round().astype(int)) if at is None else np.asarray(sorted(at))
     )
@@ -192,10 +193,8 @@ def _single(
 def _digits(
     model: Any, row: list[int], front: int, writing: Writing, places: NDArray[np.int64], batch: int
 ) -> Prediction:
-    """Hierarchical: the context's cache grows along the series, and at each place the beginnings of all states hang on to it."""
+    """Predictions where a state is several digits: all prefixes of states are read behind the cache of the context."""
     import torch
-
-    from gnomon.core.models.sampling.cache import new_cache, select_rows
 
     ids = torch.tensor([row], device=model.device)
     size = writing.width + 1
@@ -226,10 +225,13 @@ def _digits(
     return Prediction(places, np.exp(log_softmax(p)), np.clip(1 - total, 0, 1))
 
 
-def _check_round_trip(tokenizer: PreTrainedTokenizerBase, writing: Writing, one: Series) -> None:
+def _check_round_trip(tokenizer: PreTrainedTokenizerBase, writing: Writing, chain: Series) -> None:
     """Whether the series as one text has the tokens that its states have one by one."""
-    text = SEPARATOR + "".join(f"{writing.first + state}{SEPARATOR}" for state in one.x.tolist())
-    ids, expected = list(tokenizer(text, add_special_tokens=False)["input_ids"]), writing.ids(one.x.tolist())
+    text = SEPARATOR + "".join(f"{writing.first + state}{SEPARATOR}" for state in chain.x.tolist())
+    ids, expected = (
+        list(tokenizer(text, add_special_tokens=False)["input_ids"]),
+        writing.ids(chain.x.tolist()),
+    )
     if ids[-len(expected) - 1 :] != [writing.separator, *expected]:
         raise ModelMismatch(
             "The tokenizer joins tokens of a series that it writes one by one elsewhere; its predictions cannot be placed."

@@ -117,14 +117,14 @@ def _lorenz_path(start: Floats, length: int) -> Floats:
         x, y, z = s
         return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
 
-    step, state, found = 0.02, start, np.empty((length, start.shape[1]))
+    step, state, path = 0.02, start, np.empty((length, start.shape[1]))
     for n in range(length):
-        found[n] = state[0]
+        path[n] = state[0]
         a = slope(state)
         b = slope(state + step / 2 * a)
         c = slope(state + step / 2 * b)
         state = state + step / 6 * (a + 2 * b + 2 * c + slope(state + step * c))
-    return found
+    return path
 
 
 def _shares(start: Ints, end: Ints, states: int) -> Floats:

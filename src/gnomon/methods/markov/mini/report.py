@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the sections of the page."""
     chains, learning = results.rows.get("chains", []), results.rows.get("learning", [])
     if chains:
         _chains(page, chains, results.shown)
@@ -62,7 +62,9 @@ def _chains(page: Page, rows: Rows, shown: Mapping[str, Any]) -> None:
             page.section(f"Orbit {name}, first seed")
             report.matrix(page, lm, 1.0)
             report.curves(page, analyses, lm.space.window)
-            report.loops(page, lm, next(one for one in analyses if one.row["temperature"] == 1))
+            report.loops(
+                page, lm, next(analysis for analysis in analyses if analysis.row["temperature"] == 1)
+            )
     for value, label in (("log10 eps", "log10 eps"), ("|lambda_2|", "second eigenvalue, modulus")):
         series = {
             chain: [

@@ -66,7 +66,7 @@ def _orbits(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
 
 
 def _score_chains(checks: Sequence[Mapping[str, Any]], out: Out) -> None:
-    """What the paper says of every chain, in both parts."""
+    """Scores of the theorem's statements over all chains of a seed."""
     for metric in ("structure as stated", "steps that violate the bound", "eps rises with temperature"):
         out.score("every chain", metric, [check[metric] for check in checks])
 
@@ -74,19 +74,19 @@ def _score_chains(checks: Sequence[Mapping[str, Any]], out: Out) -> None:
 def _check(
     lm: MarkovLM, name: str, scale: Scale, out: Out, texts: Sequence[Sequence[int]] | None = None
 ) -> dict[str, Any]:
-    """What the paper says of every chain, at every temperature."""
+    """Structure, bound and temperature statements of one chain."""
     steps = scale.bound_steps if len(lm.space) <= 1000 else 200
     analyses = lm.analyse(TEMPERATURES, steps=steps, texts=texts)
-    sound = [_is_sound(lm, one.row["temperature"], one) for one in analyses]
-    eps = [one.row["log10 eps"] for one in analyses]
-    second = [one.row["|lambda_2|"] for one in analyses]
-    for one in analyses:
-        row = {"chain": name, **{k: v for k, v in one.row.items() if k != "top state"}}
+    sound = [_is_sound(lm, analysis.row["temperature"], analysis) for analysis in analyses]
+    eps = [analysis.row["log10 eps"] for analysis in analyses]
+    second = [analysis.row["|lambda_2|"] for analysis in analyses]
+    for analysis in analyses:
+        row = {"chain": name, **{k: v for k, v in analysis.row.items() if k != "top state"}}
         out.add("chains", row)
         out.log(**row)
     return {
         "structure as stated": float(all(sound)),
-        "steps that violate the bound": float(sum(one.row["bound violations"] for one in analyses)),
+        "steps that violate the bound": float(sum(analysis.row["bound violations"] for analysis in analyses)),
         "eps rises with temperature": float(all(a < b for a, b in pairwise(eps))),
         "|lambda_2| falls with temperature": float(all(a > b for a, b in pairwise(second))),
         "mass, tau 1": analyses[TEMPERATURES.index(1.0)].row.get("mass on training states"),
@@ -94,7 +94,7 @@ def _check(
     }
 
 
-def _is_sound(lm: MarkovLM, temperature: float, one: Any) -> bool:
+def _is_sound(lm: MarkovLM, temperature: float, analysis: Any) -> bool:
     """Rows that sum to 1, the stated share of entries, short states nilpotent, one aperiodic class, and a stationary pi."""
     space, Q = lm.space, lm.Q(temperature)
     short = space.offset(space.window)
@@ -107,9 +107,10 @@ def _is_sound(lm: MarkovLM, temperature: float, one: Any) -> bool:
         np.allclose(Q.sum(1), 1, atol=1e-12)
         and np.isclose(share, (space.tokens - 1) / (space.full - 1))
         and (space.window == 1 or not abs(power).sum())
-        and (one.row["closed classes"], one.row["period"], one.row["transient"]) == (1, 1, short)
-        and np.abs(Q.T @ one.pi - one.pi).sum() < 1e-9
-        and not one.pi[:short].any()
+        and (analysis.row["closed classes"], analysis.row["period"], analysis.row["transient"])
+        == (1, 1, short)
+        and np.abs(Q.T @ analysis.pi - analysis.pi).sum() < 1e-9
+        and not analysis.pi[:short].any()
     )
 
 

@@ -142,13 +142,13 @@ def train_learner(law: Callable[[int, Generator], Floats], states: int, scale: S
 @torch.no_grad()
 def predictions(model: Any, chains: list[Series]) -> list[Prediction]:
     """What such a model predicts after every state of each series."""
-    found: list[Prediction] = []
+    predicted: list[Prediction] = []
     states = chains[0].states
     for start in range(0, len(chains), 32):
-        ids = with_start(np.stack([one.x for one in chains[start : start + 32]]), states)
+        ids = with_start(np.stack([chain.x for chain in chains[start : start + 32]]), states)
         logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, 1:, :states]
-        found += [Prediction.from_logits(row) for row in logits.double().cpu().numpy()]
-    return found
+        predicted += [Prediction.from_logits(row) for row in logits.double().cpu().numpy()]
+    return predicted
 
 
 def with_start(x: np.ndarray, states: int) -> Tensor:

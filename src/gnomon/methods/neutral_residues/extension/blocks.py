@@ -74,10 +74,10 @@ class Block(nn.Module):
         return None if self.gate is None else GATES[self.gate_name](self.gate(x))
 
     def ungated(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        """A(x), what the block says before its gate."""
+        """A(x), the block's output before its gate."""
         gate, value = self.into(x).chunk(2, -1)
-        found: Tensor = self.out(self.act(gate) * value)
-        return found
+        output: Tensor = self.out(self.act(gate) * value)
+        return output
 
     def forward(self, x: Float[Tensor, "*N D"]) -> tuple[Float[Tensor, "*N D"], Float[Tensor, "*N G"] | None]:
         """rho(x) and g(x).
@@ -107,7 +107,7 @@ Watch = Callable[[int, Tensor, Tensor | None], None]
 
 @dataclass
 class Switch:
-    """What all layers of a model share: whether its blocks speak, and who listens."""
+    """State that all layers of a model share: whether its blocks are on, and a callback for their outputs."""
 
     is_on: bool = True
     watch: Watch | None = field(default=None, repr=False)

@@ -162,7 +162,7 @@ class Extended(nn.Module):
                 nn.functional.binary_cross_entropy(g, wanted.expand_as(g), reduction="none").mean(-1)
                 for g in gates
             ]
-            return torch.stack([one[real].sum() for one in per_token]).mean(), int(real.sum())
+            return torch.stack([layer[real].sum() for layer in per_token]).mean(), int(real.sum())
         return torch.stack([norm[is_old].sum() for norm in norms]).mean(), int(is_old.sum())
 
 
@@ -217,8 +217,8 @@ def matching_act(model: Any) -> str:
 
 
 def _layers(model: Any) -> list[nn.Module]:
-    found: list[nn.Module] = list(find_sites(model).top.blocks)
-    return found
+    blocks: list[nn.Module] = list(find_sites(model).top.blocks)
+    return blocks
 
 
 def _wrap(model: Any, name: str, switch: Switch) -> list[ExtendedMLP]:
@@ -230,11 +230,11 @@ def _wrap(model: Any, name: str, switch: Switch) -> list[ExtendedMLP]:
                 f'A layer of {type(model).__name__} has no feed-forward network called "{name}"; it has {parts}. '
                 "Name it with --mlp-name."
             )
-    made = []
+    blocks = []
     for i, layer in enumerate(layers):
-        made.append(ExtendedMLP(getattr(layer, name), i, switch))
-        setattr(layer, name, made[-1])
-    return made
+        blocks.append(ExtendedMLP(getattr(layer, name), i, switch))
+        setattr(layer, name, blocks[-1])
+    return blocks
 
 
 def _share(rho: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:

@@ -78,22 +78,22 @@ def load_extension(model: Any, folder: str | Path) -> Extended:
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    told = read_config(folder)
+    description = read_config(folder)
     base = model.model if isinstance(model, Extended) else model
-    found = base_hash(base)
-    if found != told["base_hash"]:
+    hash_here = base_hash(base)
+    if hash_here != description["base_hash"]:
         raise ModelMismatch(
-            f'The extension in {folder} was trained on another backbone ("{told["base"]}", config {told["base_hash"]}; this one '
-            f"has {found}). Load the model it was trained on."
+            f'The extension in {folder} was trained on another backbone ("{description["base"]}", '
+            f"config {description['base_hash']}; this one has {hash_here}). Load the model it was trained on."
         )
     layers = wrapped(model)
     earlier = [_print(layers, n) for n in range(len(layers[0].blocks))] if layers else []
-    if earlier != told["earlier"]:
+    if earlier != description["earlier"]:
         raise ModelMismatch(
-            f"The extension in {folder} was trained on top of {len(told['earlier'])} others, and this model has "
+            f"The extension in {folder} was trained on top of {len(description['earlier'])} others, and this model has "
             f"{len(earlier)}, or other ones. Load the same ones first, in the same order."
         )
-    extended = extend(model, narrow(Design, told["design"]), width=told["width"])
+    extended = extend(model, narrow(Design, description["design"]), width=description["width"])
     tensors = load_file(folder / WEIGHTS)
 
     def tensor(layer: int, name: str) -> torch.Tensor:
@@ -121,8 +121,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise BadInput(f"{folder} holds no extension: {CONFIG} and {WEIGHTS} are what `train` writes.")
-    told: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
-    return told
+    description: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
+    return description
 
 
 def base_hash(model: Any) -> str:
@@ -207,14 +207,12 @@ def open_extended(folder: str | Path, *, device: str = "auto", dtype: str = "aut
     Raises:
         BadConfig: it names none, or was trained on top of others: load these by hand.
     """
-    from gnomon.core.models import load_model
-
-    told = read_config(Path(folder))
-    if not told["base"] or told["earlier"]:
+    description = read_config(Path(folder))
+    if not description["base"] or description["earlier"]:
         raise BadConfig(
             f"{folder} names no backbone to load, or stands on other extensions. Load them and use load_extension."
         )
-    return load_extension(load_model(told["base"], device=device, dtype=dtype), folder)
+    return load_extension(load_model(description["base"], device=device, dtype=dtype), folder)
 
 
 # What a training leaves behind and how it is opened again, whichever method it was.

@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the sections of the page."""
     about, alpha, rows = results.shown["about"], results.shown["alpha"], results.rows["arms"]
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     arms = list(dict.fromkeys(row["arm"] for row in rows))

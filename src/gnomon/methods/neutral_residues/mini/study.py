@@ -39,7 +39,7 @@ P = 0.1
 
 @dataclass(frozen=True)
 class Kind:
-    """What an arm is."""
+    """An arm of the miniature: its method and design."""
 
     method: Method
     design: Design

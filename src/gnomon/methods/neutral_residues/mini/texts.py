@@ -36,7 +36,7 @@ _CONSONANTS, _VOWELS, _ENDING = "bdfgklmnprstvz", "aeiou", "um"
 
 @dataclass(frozen=True)
 class Meaning:
-    """What can be said."""
+    """The made-up world that texts are about."""
 
     qualities: tuple[tuple[int, ...], ...]
     """Per thing, what it can be."""
@@ -57,7 +57,7 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Tongue:
-    """How it is said."""
+    """A made-up language: words and word order."""
 
     things: tuple[str, ...]
     qualities: tuple[str, ...]
@@ -73,11 +73,11 @@ class Tongue:
         while len(words) < THINGS + QUALITIES + DEEDS:
             syllables = draw.choice((2, 3))
             words["".join(draw.choice(_CONSONANTS) + draw.choice(_VOWELS) for _ in range(syllables))] = None
-        found = tuple(words)
-        return cls(found[:THINGS], found[THINGS : THINGS + QUALITIES], found[-DEEDS:], verb_last)
+        drawn = tuple(words)
+        return cls(drawn[:THINGS], drawn[THINGS : THINGS + QUALITIES], drawn[-DEEDS:], verb_last)
 
     def sentence(self, subject: tuple[int, int], deed: int, thing: tuple[int, int]) -> str:
-        """Somebody does something to something; both are (thing, quality)."""
+        """A sentence of subject, verb and object; subject and object are (thing, quality)."""
         who, what = (self.things[of] for of, _ in (subject, thing))
         like, which = (self.qualities[quality] for _, quality in (subject, thing))
         if self.verb_last:
@@ -93,11 +93,11 @@ def document(meaning: Meaning, tongue: Tongue, topic: int | None, draw: random.R
         thing = draw.choice(things)
         return thing, draw.choice(meaning.qualities[thing])
 
-    said = []
+    sentences = []
     for _ in range(SENTENCES):
         subject = one()
-        said.append(tongue.sentence(subject, draw.choice(meaning.deeds[subject[0]]), one()))
-    return " ".join(said)
+        sentences.append(tongue.sentence(subject, draw.choice(meaning.deeds[subject[0]]), one()))
+    return " ".join(sentences)
 
 
 # The miniature's texts: real ones that every machine has, two made-up languages, and what a checkpoint writes by itself.
@@ -207,17 +207,19 @@ def samples(
     begin = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
     gen = GenConfig(max_new_tokens=max(length, SAMPLE_TOKENS), n=count)
     (written,) = generate(model, tokenizer, [begin], gen, generator=generator.child("samples"))
-    named = [(f"sample {i}", text) for i, one in enumerate(written) if (text := one.text.strip())]
+    named = [
+        (f"sample {i}", text) for i, completion in enumerate(written) if (text := completion.text.strip())
+    ]
     code = [(text.group, text.text) for text in stdlib_code()]
-    place = "tuning" if tuning else "held"
+    share = "tuning" if tuning else "held"
     return Texts(
         "A pretrained model learns the source code of the standard library. Samples of its own stand for what it has read, one "
         "training sequence in ten; what it forgets is measured on other samples.",
         [],
         _part(named, "train"),
-        _until(_part(named, place), held_bytes),
+        _until(_part(named, share), held_bytes),
         _part(code, "train"),
-        _until(_part(code, place), held_bytes),
+        _until(_part(code, share), held_bytes),
     )
 
 
@@ -233,13 +235,13 @@ def _part(texts: Sequence[tuple[str, str]], name: str) -> list[str]:
 
 def _until(texts: Sequence[str], n_bytes: int) -> list[str]:
     """Texts from the first on, until they have so many bytes."""
-    found = []
+    parts = []
     for text in texts:
         if n_bytes <= 0:
             break
-        found.append(text)
+        parts.append(text)
         n_bytes -= len(text.encode("utf-8", "surrogatepass"))
-    return found
+    return parts
 
 
 def _without_examples(text: str) -> str:

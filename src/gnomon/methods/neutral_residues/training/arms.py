@@ -1,4 +1,4 @@
-"""The rivals under one roof: neutral residues, plain adapters, LoRA and full fine-tuning, trained on the same batches.
+"""The arms: neutral residues, plain adapters, LoRA and full fine-tuning, trained on the same batches.
 
 Warns of gates that are shut on the new domain: what is shut gets no gradient and stays shut.
 """
@@ -85,12 +85,12 @@ def loss_of(model: nn.Module) -> Callable[[Any, Mapping[str, Tensor]], Tensor]:
 
     def loss(wrapped: Any, batch: Mapping[str, Tensor]) -> Tensor:
         counts = batch["counts"][:, None].expand_as(batch["input_ids"])
-        found = wrapped(batch["input_ids"], attention_mask=None, domain=batch["domain"], real=counts)
-        total = token_cross_entropy(found.logits, batch["labels"])
+        loss = wrapped(batch["input_ids"], attention_mask=None, domain=batch["domain"], real=counts)
+        total = token_cross_entropy(loss.logits, batch["labels"])
         design = extended.design
         if design.local != "none":
             among = batch["n_tokens"] if design.local == "ce" else batch["n_old"].clamp(min=1)
-            total = total + design.alpha * found.local_sum * batch["n_targets"] / among
+            total = total + design.alpha * loss.local_sum * batch["n_targets"] / among
         return total
 
     return loss
@@ -117,7 +117,7 @@ class GateWatcher:
         """Steps in a row in which each layer was shut."""
 
     def __call__(self, step: Step) -> None:
-        """Look at the last forward pass."""
+        """Count closed gates in the last forward pass."""
         for layer, share in enumerate(self.model.open_on_new):
             self.shut[layer] = self.shut[layer] + 1 if share < LEAST else 0
             if self.shut[layer] == PATIENCE:

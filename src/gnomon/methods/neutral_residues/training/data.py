@@ -34,7 +34,7 @@ TOGETHER = 256
 
 @dataclass(frozen=True)
 class Stream:
-    """Texts one after the other."""
+    """Texts packed into one stream of token ids."""
 
     ids: NDArray[np.unsignedinteger]
     """Token ids, `[N]`; each text begins with the separator."""
@@ -71,8 +71,8 @@ def pack(
     """
     kept = None if path is None else path.with_suffix(".json")
     if path is not None and kept is not None and kept.exists():
-        told = json.loads(kept.read_text("utf-8"))
-        return Stream(np.load(path, mmap_mode="r"), told["texts"], told["bytes"])
+        description = json.loads(kept.read_text("utf-8"))
+        return Stream(np.load(path, mmap_mode="r"), description["texts"], description["bytes"])
     separator = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     kind = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     parts: list[NDArray[np.unsignedinteger]] = []
@@ -142,11 +142,11 @@ def corpus(
         return None if folder is None else folder / f"{name}{ending}.npy"
 
     train = pack(texts(False), tokenizer, file(""), name=f"texts of the {name} domain in {source}")
-    said = f"texts of the {name} domain to measure on"
+    message = f"texts of the {name} domain to measure on"
     if measure is None:
-        return Corpus(train, pack(texts(True), tokenizer, file("-held"), name=f"{said} in {source}"))
+        return Corpus(train, pack(texts(True), tokenizer, file("-held"), name=f"{message} in {source}"))
     others = (document.text for document in read_documents(measure, text_field=text_field))
-    return Corpus(train, pack(others, tokenizer, file("-held"), name=f"{said} in {measure}"))
+    return Corpus(train, pack(others, tokenizer, file("-held"), name=f"{message} in {measure}"))
 
 
 def packed(cfg: Domains, tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> tuple[Corpus, Corpus]:
@@ -166,13 +166,13 @@ def packed(cfg: Domains, tokenizer: PreTrainedTokenizerBase, folder: Path | None
         raise BadConfig(
             "Forgetting needs text of the old domain to measure on. Name some with --original-held."
         )
-    new, known = (
+    new, original = (
         corpus(
             source, tokenizer, folder, name, measure=held, held_out=cfg.held_out, text_field=cfg.text_field
         )
         for name, source, held in (("new", cfg.new, cfg.new_held), ("original", old, cfg.original_held))
     )
-    return new, known
+    return new, original
 
 
 def is_held_out(document: Document, share: float) -> bool:

@@ -107,19 +107,19 @@ class Mixture:
         first = step * self.batch_size
         marks = [math.floor(self.p * n + self._u) for n in range(first, first + self.batch_size + 1)]
         read = {OLD: marks[0], NEW: first - marks[0]}
-        found = []
+        rows = []
         for before, after in pairwise(marks):
             domain = OLD if after > before else NEW
-            found.append((domain, self._row(domain, read[domain])))
+            rows.append((domain, self._row(domain, read[domain])))
             read[domain] += 1
-        return found
+        return rows
 
     def _row(self, domain: int, number: int) -> Rows:
         """The `number`-th sequence of a domain."""
         rows = self.rows[domain]
-        epoch, place = divmod(number, len(rows))
+        epoch, offset = divmod(number, len(rows))
         if domain not in self._orders or self._orders[domain][0] != epoch:
             draw = self._generator.child("order", domain, epoch).numpy()
             self._orders[domain] = (epoch, draw.permutation(len(rows)))
-        found: Rows = rows[self._orders[domain][1][place]]
-        return found
+        row: Rows = rows[self._orders[domain][1][offset]]
+        return row

@@ -112,8 +112,8 @@ class Study:
         """Train and measure one method within a part of a run; what an earlier process finished is read back."""
         kept = part.folder / "measured.json"
         if kept.exists():
-            found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
-            return found
+            measured: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+            return measured
         row = self.measure(self.train(method, design, cfg, part, p=p))
         if part.is_main:
             write_json(kept, row)
@@ -132,18 +132,21 @@ class Study:
         """What an arm has learned and forgotten, and how far it drifted."""
         reference = None if _knows_backbone(arm.model) else self.model
         texts = {"original": self.old.held, "new": self.new.held}
-        found = _after(arm.model, texts, self.length, reference)
-        return gains(self.before(), found) | {"trained weights": count(arm.model, trainable=True)}
+        measured = _after(arm.model, texts, self.length, reference)
+        return gains(self.before(), measured) | {"trained weights": count(arm.model, trainable=True)}
 
 
-def compared(found: Trained, texts: Mapping[str, Stream], length: int, *, batch_size: int) -> dict[str, Any]:
+def compared(
+    trained: Trained, texts: Mapping[str, Stream], length: int, *, batch_size: int
+) -> dict[str, Any]:
     """A trained model and its backbone on texts of both domains: bits per byte, G, F, drift, residuals, gates."""
-    with backbone_of(found.model):
-        asked = found.reference or found.model
+    with backbone_of(trained.model):
+        reference = trained.reference or trained.model
         before = {
-            name: score(asked, s, length, batch_size=batch_size).bits_per_byte for name, s in texts.items()
+            name: score(reference, s, length, batch_size=batch_size).bits_per_byte
+            for name, s in texts.items()
         }
-    return gains(before, _after(found.model, texts, length, found.reference))
+    return gains(before, _after(trained.model, texts, length, trained.reference))
 
 
 def gains(before: Mapping[str, float], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,10 +181,10 @@ def neutrality(old: Activity, new: Activity) -> dict[str, float]:
         if residuals["residual, new"]
         else math.nan
     )
-    found = residuals | {"residual ratio": ratio}
+    measures = residuals | {"residual ratio": ratio}
     if old.is_open is not None and new.is_open is not None:
-        found |= {"open, original": float(old.is_open.mean()), "open, new": float(new.is_open.mean())}
-    return found
+        measures |= {"open, original": float(old.is_open.mean()), "open, new": float(new.is_open.mean())}
+    return measures
 
 
 def _knows_backbone(model: Any) -> bool:

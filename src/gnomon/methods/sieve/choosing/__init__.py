@@ -1,4 +1,4 @@
-"""The stream of snippets and which of them are worth a label."""
+"""The stream of snippets, and the selection of those to be labelled."""
 
 from gnomon.lazy import exports
 

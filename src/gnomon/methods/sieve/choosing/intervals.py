@@ -1,4 +1,4 @@
-"""Where the true risk minimiser of a student lies, as far as the labels tell.
+"""Intervals that hold the true risk minimiser of a student, from labelled scores.
 
 The risk of a threshold s is R(s) = P(f < s, y = 1) + P(f >= s, y = 0). Moving it from a to b > a changes the risk by
 E[(2y - 1) 1{a <= f < b}], so that along the labels in order of their scores the risk is, up to a constant, the running mean
@@ -9,7 +9,7 @@ Everything here looks at the order of the scores only. Equal scores form one blo
 
 Source: SIEVE (arXiv 2410.02755), the TRM sampling rule; the interval is the empirical Bernstein bound with a union over thresholds.
 
-How likely each snippet was to be labelled: what turns chosen labels back into a picture of the whole stream.
+A `Design` records the chance of each snippet to be labelled; its inverse weights chosen labels back to the whole stream.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class RiskSteps:
 
 
 def risk_steps(scores: ArrayLike, labels: ArrayLike) -> RiskSteps:
-    """The risk profile of labelled scores.
+    """The risk profile of labelled scores: W_j, the running mean of 2y - 1 along the ordered scores.
+
+    Source: SIEVE (arXiv 2410.02755), the true risk minimiser.
 
     >>> risk_steps([0.2, 0.4, 0.4, 0.9], [0, 1, 0, 1]).risk.tolist()
     [0.0, -0.25, -0.25, 0.0]
@@ -80,6 +82,9 @@ def bernstein(
 
     Threshold j stays if W_j - W_best <= scale (sqrt(2 V_j L / n) + 3 L / n), with k_j the share of labels between j and the best,
     V_j = k_j - (W_j - W_best)^2 and L = log(3 (n + 1) / delta).
+
+    Source: SIEVE (arXiv 2410.02755), the TRM sampling rule, with an empirical Bernstein bound and a union over thresholds. Differs:
+    `scale` 0.3 by default, since rounds of a few hundred labels are too small for the guarantee.
 
     Args:
         scores: scores of all labels that lie in `inside`, [n].

@@ -27,7 +27,7 @@ WIDE = 0.5
 
 @dataclass(frozen=True)
 class Pick:
-    """A snippet that deserves a label, and why."""
+    """A snippet to be labelled, with the reason."""
 
     snippet: Snippet
     score: float
@@ -114,9 +114,9 @@ class Round:
             if label is not None and pick.reason != "nearest":
                 self._known.append((pick.score, label))
         if shrink and self.plan.shrink is not None and not self.until_shrink:
-            scores, known = self._inside()
+            scores, weights = self._inside()
             if len(scores):
-                self.interval = self.plan.shrink(scores, known, self.interval)
+                self.interval = self.plan.shrink(scores, weights, self.interval)
         self.widths.append(self.width)
 
     def rest(self) -> list[Pick]:
@@ -155,8 +155,8 @@ class Round:
             return 0.5
         if self.plan.target == "quantile" or not self._known:
             return self.reservoir.score_at(1 - self.base_rate)
-        scores, known = self._inside()
-        return estimate(scores, known, self.interval)
+        scores, weights = self._inside()
+        return estimate(scores, weights, self.interval)
 
     def _inside(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Scores and labels of the round that lie in the interval: independent draws from the stream, given that they lie there."""
@@ -170,6 +170,6 @@ class Round:
         return Pick(snippet, score, float(self.reservoir.ranks(score)), self.interval, reason)
 
     def _widen_design(self, scores: NDArray[np.float64], chosen: NDArray[np.int64]) -> None:
-        """Now every snippet of the round in this band of scores is labelled, also those that passed while nothing was picked."""
+        """Record that every snippet of the round in this band of scores is labelled, also those read while nothing was picked."""
         self.design.idle = len(scores) - (self.design.n_read - self.design.idle)
         self.design.bands.append((float(scores[chosen].min()), float(scores[chosen].max())))

@@ -50,7 +50,7 @@ class HasText(Protocol):
 
     @property
     def text(self) -> str:
-        """What it says."""
+        """Its text."""
         ...
 
 
@@ -91,7 +91,7 @@ def pieces_of(text: str, spans_of: Callable[[str], Sequence[Span]], limit: int) 
 
 
 def _starts(text: str, spans: Sequence[Span]) -> list[int]:
-    """Where each token begins, without its leading white space; never falling."""
+    """Start of each token, without its leading white space; never falling."""
     starts: list[int] = []
     for start, end in spans:
         if text[start : start + 1].isspace() and (body := text[start:end].lstrip()):
@@ -107,7 +107,7 @@ def _after_space(text: str, position: int) -> int:
 
 
 def _next_border(text: str, begin: int, starts: Sequence[int], limit: int, stop: int) -> int:
-    """Where the piece that begins at `begin` has to end."""
+    """End of the piece that begins at `begin`."""
     first = bisect_left(starts, begin)
     if first + limit >= len(starts):
         return stop

@@ -25,7 +25,7 @@ BUFFER = 50_000
 
 @dataclass
 class Counts:
-    """What one pass has met so far."""
+    """Counts of one pass so far."""
 
     documents: int = 0
     """Documents read."""
@@ -112,9 +112,9 @@ def same_words(text: str) -> int:
 def _shuffled(snippets: Iterator[Snippet], buffer: int, draws: random.Random) -> Iterator[Snippet]:
     waiting = list(islice(snippets, buffer))
     for snippet in snippets:
-        place = draws.randrange(buffer)
-        yield waiting[place]
-        waiting[place] = snippet
+        index = draws.randrange(buffer)
+        yield waiting[index]
+        waiting[index] = snippet
     draws.shuffle(waiting)
     yield from waiting
 
@@ -129,7 +129,7 @@ class Piece(Protocol):
 
     @property
     def text(self) -> str:
-        """What it says."""
+        """Its text."""
         ...
 
 
@@ -197,7 +197,7 @@ class Passes(Protocol):
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where reading goes on."""
+    """Position at which reading goes on."""
 
     pass_number: int = 0
     """The pass."""

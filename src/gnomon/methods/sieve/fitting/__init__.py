@@ -1,4 +1,4 @@
-"""From labels to a calibrated filter, and the filter at work."""
+"""From labels to a calibrated filter, and its application, evaluation and cost."""
 
 from gnomon.lazy import exports
 

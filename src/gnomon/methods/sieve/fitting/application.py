@@ -74,24 +74,24 @@ class ApplyStep:
     def __call__(self, rows: Iterator[Row]) -> Iterator[dict[str, Any] | Rejected | Tally]:
         """The rows of a shard with their verdicts."""
         model = _loaded(self.folder, self.version, self.rule)
-        found: list[tuple[dict[str, Any], str]] = []
+        readable: list[tuple[dict[str, Any], str]] = []
         for row in rows:
             try:
                 text = text_of(row, self.text_field)
                 if not text.strip():
                     raise BadInput(f'{row.where}: field "{self.text_field}" holds no word.')
-                found.append((row.raw or {}, text))
+                readable.append((row.raw or {}, text))
             except BadInput as refusal:
                 yield Rejected(str(refusal), row.raw)
-        snippets, counts = model.score_snippets([text for _, text in found])
+        snippets, counts = model.score_snippets([text for _, text in readable])
         scores = model.join(snippets, counts)
         passed = model.decide(scores)
-        for (raw, _), score, is_kept in zip(found, scores.tolist(), passed.tolist(), strict=True):
+        for (raw, _), score, is_kept in zip(readable, scores.tolist(), passed.tolist(), strict=True):
             if is_kept or self.keep == "all":
                 yield raw | {SCORE: score, PASS: is_kept, VERSION: self.version}
         yield Tally(
             {
-                "scored": len(found),
+                "scored": len(readable),
                 "passed": int(passed.sum()),
                 "snippets": len(snippets),
                 "outside": int(model.is_outside(snippets).sum()),

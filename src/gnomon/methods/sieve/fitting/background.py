@@ -1,4 +1,4 @@
-"""The fit with judge and trainer beside the scoring: nothing that scores ever waits for a training.
+"""The fit with judge and trainer in the background: scoring never waits for a training.
 
     stream -> scorer -> round -> judge (many requests at once) -> label store
                 ^                                                     |
@@ -39,7 +39,7 @@ WAIT_S = 0.05
 
 
 def run(fitting: Fitting) -> Outcome:
-    """Everything that `fitting` is set up to do, with judge and trainer in the background.
+    """Run a prepared fit with judge and trainer in the background.
 
     Raises:
         WorkLost: the trainer process died; repeating the run continues.
@@ -159,7 +159,7 @@ class _Background:
 
 
 def _adopt_orphans(fitting: Fitting) -> None:
-    """Labels of a round that was killed: they are learned from, but how they were chosen is not known any more."""
+    """Adopt labels of a round that was killed: training uses them, but their chance to be chosen is no longer known."""
     number = len(fitting.rounds)
     rows = [row for row in fitting.store.rows if row.round >= number]
     if not rows:

@@ -133,14 +133,14 @@ def measured(run: Path) -> dict[str, float]:
         raise BadInput(f"{run} is not the folder of a run. Name one that `gnomon sieve fit` has finished.")
     rows = list(records.read(artifact(run, "labels"), Label))
     rounds = RoundFolder(run / "rounds").load()
-    found: dict[str, float] = {"labels": len(rows)}
-    asked = [row for row in rows if row.tokens_in]
-    if asked:
-        found["tokens_in"] = sum(row.tokens_in for row in asked) / len(asked)
-        found["tokens_out"] = sum(row.tokens_out for row in asked) / len(asked)
-    found["training_s"] = sum(state.fitted.seconds for state in rounds if state.fitted)
-    found["stream_scored"] = sum(state.read for state in rounds)
+    numbers: dict[str, float] = {"labels": len(rows)}
+    billed = [row for row in rows if row.tokens_in]
+    if billed:
+        numbers["tokens_in"] = sum(row.tokens_in for row in billed) / len(billed)
+        numbers["tokens_out"] = sum(row.tokens_out for row in billed) / len(billed)
+    numbers["training_s"] = sum(state.fitted.seconds for state in rounds if state.fitted)
+    numbers["stream_scored"] = sum(state.read for state in rounds)
     scoring_s = sum(state.scoring_s for state in rounds)
     if scoring_s:
-        found["snippets_per_s"] = found["stream_scored"] / scoring_s
-    return found
+        numbers["snippets_per_s"] = numbers["stream_scored"] / scoring_s
+    return numbers

@@ -60,27 +60,27 @@ def evaluate(
     Raises:
         BadInput: lengths differ, nothing has a label, or a score is not finite.
     """
-    found = np.asarray(scores, np.float64)
-    said, real = _labels(labels), _labels(truth if truth is not None else [None] * len(found))
-    groups = _groups(documents, len(found))
-    if len({len(found), len(said), len(real), len(groups)}) > 1:
-        sizes = f"{len(found)} scores, {len(said)} labels, {len(real)} truths, {len(groups)} documents"
+    values = np.asarray(scores, np.float64)
+    judged, real = _labels(labels), _labels(truth if truth is not None else [None] * len(values))
+    groups = _groups(documents, len(values))
+    if len({len(values), len(judged), len(real), len(groups)}) > 1:
+        sizes = f"{len(values)} scores, {len(judged)} labels, {len(real)} truths, {len(groups)} documents"
         raise BadInput(f"Evaluation needs one of each per snippet; got {sizes}.")
-    if not (~np.isnan(said)).any():
+    if not (~np.isnan(judged)).any():
         raise BadInput("None of the snippets has a label. Judge them first with `gnomon sieve label`.")
     resample = _Resamples(groups, n_resamples, rng or Rng(0))
-    decided = found >= threshold
+    decided = values >= threshold
     result: dict[str, Any] = {
-        "n": len(found),
-        "unlabelled": int(np.isnan(said).sum()),
+        "n": len(values),
+        "unlabelled": int(np.isnan(judged).sum()),
         "threshold": float(threshold),
         "pass_share": float(decided.mean()),
-        "judge": _compared(said, decided, resample, found),
+        "judge": _compared(judged, decided, resample, values),
     }
     if truth is not None and (~np.isnan(real)).any():
-        result["truth"] = _compared(real, decided, resample, found)
-        result["judge_truth"] = _compared(real, said, resample)
-        result["where_agreed"] = _errors_where_agreed(real, said, decided, resample)
+        result["truth"] = _compared(real, decided, resample, values)
+        result["judge_truth"] = _compared(real, judged, resample)
+        result["where_agreed"] = _errors_where_agreed(real, judged, decided, resample)
     return result
 
 
@@ -136,19 +136,21 @@ def _compared(
     truth: Floats, decided: NDArray[Any], resample: _Resamples, scores: Floats | None = None
 ) -> dict[str, Any]:
     decided = decided.astype(np.float64)
-    known = ~np.isnan(truth) & ~np.isnan(decided)
-    if not known.any():
+    is_defined = ~np.isnan(truth) & ~np.isnan(decided)
+    if not is_defined.any():
         raise BadInput("No snippet has both a label and a truth.")
-    y = truth[known]
-    table, many = confusion(y, decided[known]), resample.table(truth, decided)
-    result: dict[str, Any] = {"n": int(known.sum()), "base_rate": float(y.mean())}
+    y = truth[is_defined]
+    table, many = confusion(y, decided[is_defined]), resample.table(truth, decided)
+    result: dict[str, Any] = {"n": int(is_defined.sum()), "base_rate": float(y.mean())}
     result |= {name: float(metric(table)) for name, metric in FROM_TABLE.items()}
     result["intervals"] = {name: _interval(metric(many)) for name, metric in FROM_TABLE.items()}
     if scores is not None:
-        mine = scores[known]
+        mine = scores[is_defined]
         result["average_precision"] = average_precision(y, mine)
         drawn = [
-            average_precision(y, mine, times[known]) for times in resample.weights() if times[known].any()
+            average_precision(y, mine, times[is_defined])
+            for times in resample.weights()
+            if times[is_defined].any()
         ]
         result["intervals"]["average_precision"] = _interval(np.array(drawn))
         result["best_f1"], result["best_threshold"] = best_f1(y, mine)
@@ -156,9 +158,9 @@ def _compared(
 
 
 def _errors_where_agreed(
-    truth: Floats, said: Floats, decided: NDArray[np.bool_], resample: _Resamples
+    truth: Floats, judged: Floats, decided: NDArray[np.bool_], resample: _Resamples
 ) -> dict[str, Any]:
-    agreed = (said == decided) & ~np.isnan(truth)
+    agreed = (judged == decided) & ~np.isnan(truth)
     if not agreed.any():
         return {"n": 0, "errors": float("nan"), "interval": [float("nan")] * 2}
     wrong = np.bincount(resample.groups[agreed & (truth != decided)], minlength=resample.n_groups)
@@ -182,10 +184,10 @@ def _interval(values: Floats) -> list[float]:
 
 
 def _labels(values: Sequence[int | None]) -> Floats:
-    found = np.array([np.nan if value is None else float(value) for value in values])
-    if not np.isin(found[~np.isnan(found)], (0, 1)).all():
+    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    if not np.isin(numbers[~np.isnan(numbers)], (0, 1)).all():
         raise BadInput("Labels must be 1, 0 or None.")
-    return found
+    return numbers
 
 
 def _groups(documents: Sequence[str] | None, n: int) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ RESERVOIR = 4096
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fit found."""
+    """Result of a fit."""
 
     student: Student
     """Trained on all labels."""
@@ -54,7 +54,7 @@ class Outcome:
     score_range: tuple[float, float]
     """1% and 99% quantile of the student's scores on the stream."""
     rounds: list[RoundState]
-    """What happened, round by round."""
+    """The rounds, in order."""
     cross: list[tuple[float, int, float]]
     """Rank by a student that had not seen it, label, and weight of each label: what the threshold rests on."""
 
@@ -66,8 +66,7 @@ class Fitting:
         student: trained anew each round, always from its starting weights.
         judge: gives the labels.
         passes: the stream.
-        store: where labels are kept; those it holds already are not asked for again.
-        folder: for the state of each round.
+        folder: for labels and the state of each round; labels that are there already are not asked for again.
         reopen: opens a saved student.
         settings: how to choose.
         rng: where all random choices come from.
@@ -79,7 +78,6 @@ class Fitting:
         student: Student,
         judge: Judge,
         passes: Passes,
-        store: LabelStore,
         folder: Path,
         *,
         reopen: Callable[[Path], Student],
@@ -87,7 +85,8 @@ class Fitting:
         rng: Rng,
         on_round: Callable[[RoundState, Student], None] | None = None,
     ) -> None:
-        self.student, self.judge, self.passes, self.store = student, judge, passes, store
+        self.student, self.judge, self.passes = student, judge, passes
+        self.store = LabelStore(folder / "labels.jsonl")
         self.settings, self.rng, self.reopen, self.folder = settings, rng, reopen, folder
         self.on_round = on_round or (lambda state, student: None)
         self.plan = plan(
@@ -95,7 +94,7 @@ class Fitting:
         )
         self.saved = RoundFolder(folder / "rounds")
         self.rounds = self.saved.load()
-        self.labelled = {row.snippet_id for row in store.rows if row.round < len(self.rounds)}
+        self.labelled = {row.snippet_id for row in self.store.rows if row.round < len(self.rounds)}
         cursor = self.rounds[-1].cursor if self.rounds else None
         self.feed = Feed(passes, self.labelled, cursor)
         self.scorer = student
@@ -121,13 +120,13 @@ class Fitting:
         return self.settings.budget - sum(state.labels for state in self.rounds)
 
     def say_exhausted(self) -> None:
-        """Tell that the stream is too short for the budget."""
+        """Warn that the stream is too short for the budget."""
         log.warning(
             "Every snippet of the stream has a label: the fit ends %d labels before its budget.", self.left
         )
 
     def prepare(self) -> None:
-        """What precedes the first round to come: adapting to unlabelled text, the seed round, or the student of an earlier run."""
+        """Everything before the next round: adapting to unlabelled text, the seed round, or the student of an earlier run."""
         start = self.folder / "start"
         if self.settings.adapt:
             if not (start / "done").exists():
@@ -153,11 +152,11 @@ class Fitting:
             final = self.reopen(self.saved.student(self.rounds[-1].student))  # the folds left another behind
         else:
             final = self.scorer
-            known = [np.nan if row.rank_at_query is None else row.rank_at_query for row in rows]
-            ranks = np.array(known)[:, None]
+            ranks_at_query = [np.nan if row.rank_at_query is None else row.rank_at_query for row in rows]
+            ranks = np.array(ranks_at_query)[:, None]
         usable = ~np.isnan(ranks[:, 0])
         labels = np.array([row.label for row in rows], dtype=np.int64)
-        found = calibrate(
+        calibration = calibrate(
             ranks[usable],
             labels[usable],
             weights[usable],
@@ -176,7 +175,9 @@ class Fitting:
                 strict=True,
             )
         )
-        return Outcome(final, reservoir.cut_at(found.rank), found, rate, (low, high), self.rounds, cross)
+        return Outcome(
+            final, reservoir.cut_at(calibration.rank), calibration, rate, (low, high), self.rounds, cross
+        )
 
     def _seed_round(self) -> None:
         """Uniform labels until both classes are there."""
@@ -227,7 +228,7 @@ class Fitting:
         number = len(self.rounds)
         current = self.new_round(number, labels)
         self.feed.begin_round()
-        known: list[int | None] = []
+        labels_so_far: list[int | None] = []
         pending: list[Pick] = []
         scoring = judging = 0.0
 
@@ -237,7 +238,7 @@ class Fitting:
             verdicts = self._ask(pending, number)
             judging += time.perf_counter() - began
             current.learn(pending, verdicts)
-            known.extend(verdicts)
+            labels_so_far.extend(verdicts)
             pending.clear()
 
         read = 0
@@ -261,9 +262,9 @@ class Fitting:
         if rest := current.rest():
             pending += rest
             judge_pending()
-        if not known:
+        if not labels_so_far:
             return False
-        self._finish(current, known, read=read, scoring_s=scoring, judging_s=judging)
+        self._finish(current, labels_so_far, read=read, scoring_s=scoring, judging_s=judging)
         return True
 
     def new_round(self, number: int, labels: int) -> Round:
@@ -312,11 +313,11 @@ class Fitting:
         return train(self.student, rows, base_rate(rows), self.rng.child("train", number))
 
     def _sample(self, count: int) -> list[Snippet]:
-        """Snippets that stand for the stream: the first of a pass of their own."""
+        """A sample of the stream: the first snippets of a pass of its own."""
         return list(itertools.islice(self.passes.pass_(-1), count))
 
     def _weighted(self) -> tuple[list[Label], NDArray[np.float64]]:
-        """All rows that have a label, and how much of the stream each stands for."""
+        """All rows that have a label, and the share of the stream that each represents."""
         rows: list[Label] = []
         weights: list[NDArray[np.float64]] = []
         for state in self.rounds:
@@ -356,9 +357,9 @@ def keep_verdicts(
 
 
 def _one_class(labels: Sequence[int | None]) -> BadInput:
-    known = [label for label in labels if label is not None]
-    what = "passes" if not any(known) else "fails"
+    answered = [label for label in labels if label is not None]
+    what = "passes" if not any(answered) else "fails"
     return BadInput(
-        f"The filter {what} less than 1 in {len(known)} snippets (none did so far), so nothing can be learned from them. "
+        f"The filter {what} less than 1 in {len(answered)} snippets (none did so far), so nothing can be learned from them. "
         "Check the filter's wording, raise --selection.max-seed-labels, or give a stream in which both are more frequent."
     )

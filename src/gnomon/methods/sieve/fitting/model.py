@@ -1,6 +1,6 @@
 """A trained filter as one object: load it, score with it, or hand it to a data library as it is.
 
-The card of a saved model: what a score of it means, and where it came from. It travels with the weights (pitfall 12).
+Its card, saved beside the weights, holds the threshold, the filter and their origin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.sieve.choosing.snippets import pieces_of
 from gnomon.methods.sieve.students import Student, open_student
 
-# The card of a saved model: what a score of it means, and where it came from. It travels with the weights (pitfall 12).
+# The card.
 
 CARD = "sieve.json"
 """Its file, beside the student's."""
@@ -39,19 +39,19 @@ class Card:
     filter: dict[str, Any]
     """The filter in words, with the keys of its file."""
     student: str
-    """What the student was opened with."""
+    """Reference that the student was opened with."""
     snippet_tokens: int
     """Longest snippet in training, in tokens of the student; applying cuts by the same rule."""
     threshold: float
     """What scores this or more passes."""
     objective: str
-    """What the threshold was chosen for."""
+    """Objective of the threshold."""
     base_rate: float
     """Share of passes in the training stream, from uniformly drawn labels."""
     score_range: list[float]
     """1% and 99% quantile of the scores of the training stream."""
     judge: str
-    """Who gave the labels."""
+    """Name of the judge."""
     is_simulated: bool
     """True when the judge was a simulator."""
     labels: dict[str, int] = field(default_factory=dict)
@@ -203,18 +203,18 @@ class SieveModel:
 
     def join(self, scores: Floats, counts: NDArray[np.int64]) -> Floats:
         """Score of each text, [N], from what `score_snippets` gives."""
-        found = np.full(len(counts), np.nan)
+        joined = np.full(len(counts), np.nan)
         has_words = counts > 0
         if not has_words.any():
-            return found
+            return joined
         starts = (np.cumsum(counts) - counts)[has_words]
         if self.card.rule == "any":
-            found[has_words] = np.maximum.reduceat(scores, starts)
+            joined[has_words] = np.maximum.reduceat(scores, starts)
         elif self.card.rule == "mean":
-            found[has_words] = np.add.reduceat(scores, starts) / counts[has_words]
+            joined[has_words] = np.add.reduceat(scores, starts) / counts[has_words]
         else:
-            found[has_words] = scores[starts]
-        return found
+            joined[has_words] = scores[starts]
+        return joined
 
     def is_outside(self, scores: Floats) -> NDArray[np.bool_]:
         """Whether each snippet's score lies outside the range that holds 98% of the training stream's."""
@@ -284,9 +284,9 @@ class SieveModel:
 
 def _strings(column: Any, name: str) -> list[str]:
     texts = list(column)
-    for place, text in enumerate(texts):
+    for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise BadInput(
-                f'Row {place} of the batch: column "{name}" must hold text; got {type(text).__name__}.'
+                f'Row {row} of the batch: column "{name}" must hold text; got {type(text).__name__}.'
             )
     return texts

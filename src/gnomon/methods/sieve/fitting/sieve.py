@@ -1,12 +1,9 @@
-"""The whole method as one object: a filter in words, a judge, a student; then `fit` on a corpus and filter with the result.
-
-Labels of given snippets, in a file that a later call continues.
-"""
+"""The whole method: a fit on a stream, the class `Sieve` around it, and labels of a list of snippets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,12 +22,14 @@ from gnomon.methods.sieve.choosing.rounds import Pick
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.choosing.stream import SnippetStream
 from gnomon.methods.sieve.config import Selection
+from gnomon.methods.sieve.fitting import background
 from gnomon.methods.sieve.fitting.fit import Fitting, Outcome, keep_verdicts
 from gnomon.methods.sieve.fitting.model import Card, SieveModel
 from gnomon.methods.sieve.fitting.state import RoundState
 from gnomon.methods.sieve.judging.filters import Filter, load_filter
-from gnomon.methods.sieve.judging.judges import Judge, LocalJudge, judge_all, open_judge
+from gnomon.methods.sieve.judging.judges import Judge, LocalJudge, judge_all
 from gnomon.methods.sieve.judging.labels import Label, LabelStore
+from gnomon.methods.sieve.judging.references import open_judge
 from gnomon.methods.sieve.students import Student, StudentConfig, open_student
 
 MODES = ("sync", "async")
@@ -43,9 +42,31 @@ class Fit:
     model: SieveModel
     """The filter, saved."""
     outcome: Outcome
-    """What happened."""
+    """Threshold, rounds and calibration."""
     store: LabelStore
     """The labels."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a filter is fitted.
+
+    Raises:
+        BadConfig: there is no such mode.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    """How labels are spent."""
+    student: StudentConfig | None = None
+    """How the student is trained; also when it is opened again, in the trainer's process too. None: the defaults."""
+    mode: str = "sync"
+    """`sync` (reproducible) or `async` (judge and trainer beside the scoring)."""
+    rule: str = "any"
+    """How a document's snippets decide for it; one of `model.RULES`."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise BadConfig(f'There is no mode "{self.mode}". {nearest(self.mode, MODES)}')
 
 
 def fit_stream(
@@ -54,12 +75,9 @@ def fit_stream(
     judge: Judge,
     student: Student,
     folder: Path,
+    settings: FitSettings,
     *,
-    selection: Selection,
-    reopen: Callable[[Path], Student],
     rng: Rng,
-    mode: str = "sync",
-    rule: str = "any",
     on_round: Callable[[RoundState, Student], None] | None = None,
 ) -> Fit:
     """Fit a student to a judge on a stream of snippets, and save the filter to `folder/model`.
@@ -70,59 +88,46 @@ def fit_stream(
         judge: gives the labels.
         student: fitted to nothing.
         folder: for labels, rounds and the model; a fit that was interrupted there continues.
-        selection: how labels are spent.
-        reopen: opens a saved student; goes to the trainer's process in mode async.
+        settings: selection, student, mode and rule.
         rng: where all random choices come from.
-        mode: `sync` or `async`.
-        rule: how a document's snippets decide for it later.
         on_round: called after each round.
 
     Raises:
-        BadConfig: there is no such mode.
         UserError: as in `Fitting.run`.
     """
-    if mode not in MODES:
-        raise BadConfig(f'There is no mode "{mode}". {nearest(mode, MODES)}')
-    store = LabelStore(folder / "labels.jsonl")
     fitting = Fitting(
         student,
         judge,
         stream,
-        store,
         folder,
-        reopen=reopen,
-        settings=selection,
+        reopen=partial(open_student, config=settings.student),
+        settings=settings.selection,
         rng=rng,
         on_round=on_round,
     )
-    if mode == "async":
-        from gnomon.methods.sieve.fitting import background
-
-        outcome = background.run(fitting)
-    else:
-        outcome = fitting.run()
+    outcome = background.run(fitting) if settings.mode == "async" else fitting.run()
     card = Card(
         filter=chosen.to_raw(),
         student=student.name,
         snippet_tokens=stream.limit,
         threshold=outcome.threshold,
-        objective=selection.objective,
+        objective=settings.selection.objective,
         base_rate=outcome.base_rate,
         score_range=[*outcome.score_range],
         judge=judge.name,
         is_simulated=judge.is_simulated,
-        labels=store.counts(),
-        rule=rule,
+        labels=fitting.store.counts(),
+        rule=settings.rule,
     )
-    return Fit(SieveModel(outcome.student, card).save(folder / "model"), outcome, store)
+    return Fit(SieveModel(outcome.student, card).save(folder / "model"), outcome, fitting.store)
 
 
 class Sieve:
     """A filter that learns from few verdicts.
 
-    >>> from gnomon.methods.sieve import Sieve, Selection
-    >>> sieve = Sieve("climate", judge=lambda text: "climate" in text, student="hashed-linear",
-    ...               selection=Selection(budget=40, batch=20, folds=2))
+    >>> from gnomon.methods.sieve import FitSettings, Selection, Sieve
+    >>> sieve = Sieve("climate", lambda text: "climate" in text, "hashed-linear",
+    ...               FitSettings(Selection(budget=40, batch=20, folds=2)))
     >>> model = sieve.fit([f"the climate of place {i}" if i % 4 == 0 else f"a recipe for {i} cakes" for i in range(200)])
     >>> list(sieve.filter(["the climate of the north", "a recipe for apple cakes"]))
     ['the climate of the north']
@@ -131,12 +136,9 @@ class Sieve:
         filter: a `Filter`, a file, or the name of a built-in one.
         judge: a `Judge`, a reference (see `open_judge`), or a function of the text.
         student: a `Student` or a reference (see `open_student`).
-        selection: how labels are spent.
-        student_config: how the student is trained, when `student` is a reference.
+        settings: selection, student, mode and rule; None: the defaults.
         llm: how a language model is asked, when `judge` is a reference to one.
         snippet_tokens: longest snippet, in tokens of the student.
-        rule: how a document's snippets decide for it.
-        mode: `sync` (reproducible) or `async`.
         seed: of all random choices.
         folder: where labels, rounds, replies and the model are kept. None: in a temporary folder that lives as long as the object.
     """
@@ -146,13 +148,10 @@ class Sieve:
         filter: Filter | str | Path,
         judge: Judge | str | Callable[..., bool | int | None],
         student: Student | str,
+        settings: FitSettings | None = None,
         *,
-        selection: Selection | None = None,
-        student_config: StudentConfig | None = None,
         llm: LLMConfig | None = None,
         snippet_tokens: int = 512,
-        rule: str = "any",
-        mode: str = "sync",
         seed: int = 0,
         folder: Path | None = None,
     ) -> None:
@@ -162,10 +161,9 @@ class Sieve:
         if isinstance(judge, str):
             judge = open_judge(judge, self.chosen, llm, folder=self.folder / "replies")
         self.judge: Judge = judge if hasattr(judge, "ajudge") else LocalJudge(judge)  # type: ignore[assignment]
-        self.student = open_student(student, student_config) if isinstance(student, str) else student
-        self.selection = selection or Selection()
-        self.snippet_tokens, self.rule, self.mode, self.rng = snippet_tokens, rule, mode, Rng(seed)
-        self._reopen = partial(open_student, config=student_config)
+        self.settings = settings or FitSettings()
+        self.student = open_student(student, self.settings.student) if isinstance(student, str) else student
+        self.snippet_tokens, self.rng = snippet_tokens, Rng(seed)
         self._fit: Fit | None = None
 
     def fit(self, corpus: str | Path | Iterable[str | Mapping[str, Any] | Document]) -> SieveModel:
@@ -188,11 +186,8 @@ class Sieve:
             self.judge,
             self.student,
             self.folder,
-            selection=self.selection,
-            reopen=self._reopen,
+            self.settings,
             rng=self.rng.child("fit"),
-            mode=self.mode,
-            rule=self.rule,
         )
         return self._fit.model
 
@@ -248,7 +243,7 @@ def _documents(corpus: str | Path | Iterable[str | Mapping[str, Any] | Document]
         yield Document(text_id(text), text)
 
 
-# Labels of given snippets, in a file that a later call continues.
+# Labels of a list of snippets.
 
 TOGETHER = 256
 """Snippets between two writes."""
@@ -257,7 +252,7 @@ TOGETHER = 256
 def judged(
     judge: Judge, snippets: Sequence[Snippet], path: Path, *, progress: Advances | None = None
 ) -> list[Label]:
-    """A label row for each snippet, in order. What the file holds already is not asked for again.
+    """A label row for each snippet, in order; what the file holds already is not asked for again.
 
     Raises:
         BudgetSpent: the judge may spend no more; what it has answered is in the file.

@@ -1,9 +1,9 @@
-"""What a fit leaves behind each round, so that a killed one goes on with the next: a small JSON file and the round's student.
+"""State of a fit after each round, from which a killed one goes on: a small JSON file and the round's student.
 
 rounds/03.json     where reading stopped, which scores were labelled, what the round took
 rounds/03/         the student trained on all labels up to round 3
 
-Training a student on the labels so far, and scores of labels by students that have not seen them.
+Training on the labels so far, and cross-fitted ranks of labels, stand below.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class RoundState:
     @property
     def minority_share(self) -> float:
         """Share of the rarer class among the round's verdicts."""
-        known = self.labels - self.failed
-        return min(self.passes, known - self.passes) / known if known else 0.0
+        answered = self.labels - self.failed
+        return min(self.passes, answered - self.passes) / answered if answered else 0.0
 
     @property
     def pass_share(self) -> float:
         """Share of passes among the round's verdicts."""
-        known = self.labels - self.failed
-        return self.passes / known if known else 0.0
+        answered = self.labels - self.failed
+        return self.passes / answered if answered else 0.0
 
 
 class RoundFolder:
@@ -82,7 +82,7 @@ class RoundFolder:
         self.folder = folder
 
     def student(self, number: int) -> Path:
-        """Where the student of a round lies."""
+        """Folder of the student of a round."""
         return self.folder / f"{number:02d}"
 
     def save(self, state: RoundState) -> None:
@@ -105,7 +105,7 @@ class RoundFolder:
         return states
 
 
-# Training a student on the labels so far, and scores of labels by students that have not seen them.
+# Training, and cross-fitted ranks.
 
 
 def base_rate(labels: Sequence[Label]) -> float:
@@ -116,12 +116,15 @@ def base_rate(labels: Sequence[Label]) -> float:
     uniform = [row.label for row in labels if row.label is not None and row.is_uniform]
     if not uniform:
         return 0.5
+    # Half a label of margin: a rate of 0 or 1 would give one class no weight.
     margin = 0.5 / len(uniform)
     return float(np.clip(np.mean(uniform), margin, 1 - margin))
 
 
 def focal_alphas(labels: Sequence[int], rate: float) -> list[float]:
     """The focal loss's alpha of each label: the share of the *other* class in the stream.
+
+    Source: SIEVE (arXiv 2410.02755): alpha from the imbalance ratio.
 
     >>> focal_alphas([1, 0], 0.04)
     [0.96, 0.04]
@@ -131,14 +134,14 @@ def focal_alphas(labels: Sequence[int], rate: float) -> list[float]:
 
 def train(student: Student, rows: Sequence[Label], rate: float, rng: Rng) -> Fitted:
     """Train the student from its starting weights on all rows that have a label."""
-    known = [row for row in rows if row.label is not None]
-    labels = [int(row.label or 0) for row in known]
+    labelled = [row for row in rows if row.label is not None]
+    labels = [int(row.label or 0) for row in labelled]
     return student.fit(
-        [row.text for row in known],
+        [row.text for row in labelled],
         labels,
         focal_alphas(labels, rate),
         rng,
-        groups=[row.doc_id for row in known],
+        groups=[row.doc_id for row in labelled],
     )
 
 

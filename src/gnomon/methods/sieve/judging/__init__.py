@@ -1,4 +1,4 @@
-"""Who says which snippets pass: filters in words, judges of every kind, their labels, and people as referees."""
+"""Filters in words, judges of every kind, the label store, and ratings by people."""
 
 from gnomon.lazy import exports
 

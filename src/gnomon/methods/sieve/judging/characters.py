@@ -1,4 +1,4 @@
-"""A judge of texts: passes those that contain one of its words, errs at known rates, reasons before its verdict."""
+"""The simulated judge: passes texts that contain one of its words, errs at set rates, reasons before its verdict."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Verdict:
         if text is None:
             return "There is no text to judge between <text> and </text>."
         words = [re.escape(word) for word in self.words.split("|") if word]
-        found = re.search(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", text, re.IGNORECASE)
-        errs = noise.random() < (self.false_negatives if found else self.false_positives)
-        passes = bool(found) != errs
+        match = re.search(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", text, re.IGNORECASE)
+        errs = noise.random() < (self.false_negatives if match else self.false_positives)
+        passes = bool(match) != errs
         verdict, other = (PASS, FAIL) if passes else (FAIL, PASS)
         reason = "The text is about what is asked for." if passes else "The text is about something else."
         doubt = f" One could argue for {other.lower()}, but not for long." if noise.random() < 0.5 else ""

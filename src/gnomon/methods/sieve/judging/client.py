@@ -1,22 +1,26 @@
-"""A language model as the judge."""
+"""Models as judges: a language model, or any sequence classifier of two classes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from gnomon.core.env import device_for
 from gnomon.core.llm.base import LLM, Reply, Request, is_simulated
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.roles import asking
 from gnomon.core.llm.stack.budget import Prices
 from gnomon.core.llm.stack.many import acomplete_many
-from gnomon.errors import LLMFailure
+from gnomon.core.models import load_tokenizer
+from gnomon.errors import BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.judging.filters import Filter, read_verdict, request_of
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REPEATS = 2
-"""How often a snippet is asked about again when the answer holds no verdict."""
+"""Further requests for a snippet when the answer holds no verdict."""
 
 LONGEST = {"cot": 1024, "direct": 16, "json": 1024}
 """Tokens of an answer, at most, for each style."""
@@ -59,7 +63,7 @@ class JudgeClient:
         self.is_simulated = is_simulated(self.llm)
         self.concurrency = config.concurrency
         self.prices = Prices.of(config.price_in, config.price_out)
-        self._asked = Request((), temperature=temperature, max_tokens=LONGEST[chosen.style])
+        self._base = Request((), temperature=temperature, max_tokens=LONGEST[chosen.style])
         self._first_draw = draw * (REPEATS + 1)
         self._has_answered = False
 
@@ -74,9 +78,7 @@ class JudgeClient:
         labels: list[tuple[int | None, str | None]] = [(None, None)] * len(snippets)
         open_, refusal = list(range(len(snippets))), ""
         for draw in range(self._first_draw, self._first_draw + REPEATS + 1):
-            requests = [
-                request_of(snippets[i].text, self.filter, asked=self._asked, draw=draw) for i in open_
-            ]
+            requests = [request_of(snippets[i].text, self.filter, base=self._base, draw=draw) for i in open_]
             for i, reply in zip(open_, await self._ask(requests), strict=True):
                 if reply.finish == "budget":
                     refusal = reply.error or "The budget is spent."
@@ -118,3 +120,68 @@ class JudgeClient:
             all(reply.cached for reply in heard),
             problem,
         )
+
+
+# A classifier.
+
+BATCH = 32
+"""Snippets that are classified together."""
+
+
+class ClassifierJudge:
+    """A sequence classifier as the judge; a probability of at least 0.5 passes.
+
+    Args:
+        ref: a folder or a hub id; its second class, or its only output, means pass.
+        name: in reports.
+
+    Raises:
+        BadInput: nothing is there, or it has no safetensors weights.
+        ModelMismatch: it has more than two classes.
+    """
+
+    def __init__(self, ref: str, name: str | None = None) -> None:
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        self.name = name or f"classifier:{ref}"
+        self.is_simulated = False
+        try:
+            config = AutoConfig.from_pretrained(ref, trust_remote_code=False)
+            if config.num_labels > 2:
+                raise ModelMismatch(
+                    f'Model "{ref}" has {config.num_labels} classes; a judge needs one of two classes, fail and pass.'
+                )
+            self._model: Any = AutoModelForSequenceClassification.from_pretrained(
+                ref, use_safetensors=True, trust_remote_code=False
+            ).eval()
+            self._model.to(device_for("auto"))
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f'"{ref}" is no sequence classifier with safetensors weights ({first}).') from None
+        self._tokenizer = load_tokenizer(ref)
+
+    async def ajudge(self, snippets: Sequence[Snippet]) -> list[Verdict]:
+        """A verdict for each snippet, in order, from a thread of its own."""
+        passes = await asyncio.to_thread(self.probabilities, [snippet.text for snippet in snippets])
+        return [Verdict(int(p >= 0.5), f"{p:.4f}", model=self.name) for p in passes]
+
+    def probabilities(self, texts: Sequence[str]) -> list[float]:
+        """Probability that each text passes, in order."""
+        import torch
+
+        probabilities: list[float] = []
+        # Some tokenizers give a number without meaning, such as 1e30.
+        longest = min(self._tokenizer.model_max_length, 100_000)
+        for start in range(0, len(texts), BATCH):
+            batch = self._tokenizer(
+                list(texts[start : start + BATCH]),
+                padding=True,
+                truncation=longest < 100_000,
+                max_length=longest if longest < 100_000 else None,
+                return_tensors="pt",
+            ).to(self._model.device)
+            with torch.inference_mode():
+                logits = self._model(**batch).logits.float()  # [B, 1] or [B, 2]
+            passes = logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(-1)[:, 1]
+            probabilities += passes.tolist()
+        return probabilities

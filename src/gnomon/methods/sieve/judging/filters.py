@@ -1,7 +1,4 @@
-"""Filters in words: what to keep, when it passes, when it fails, and examples. One YAML file each; five come with the room.
-
-What the judge is asked about a snippet, and how its verdict is read out of the answer.
-"""
+"""Filters in words, one YAML file each, of which five come with the room; the judge's prompt, and its verdict read from a reply."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from gnomon.core.llm.parse import json_object, last_verdict
 from gnomon.errors import BadInput, nearest
 
 Style = Literal["cot", "direct", "json"]
-"""How the judge answers: reasoning step by step first, with the verdict alone, or as a JSON object."""
+"""Form of the judge's answer: reasoning step by step first, with the verdict alone, or as a JSON object."""
 
 _REQUIRED = ("name", "description", "pass", "fail")
 _KNOWN = (*_REQUIRED, "examples", "output")
@@ -31,12 +28,12 @@ _STYLES = ("cot", "direct", "json")
 
 @dataclass(frozen=True)
 class Example:
-    """A text and what the judge should say of it."""
+    """A text with its verdict."""
 
     text: str
     """The text."""
     verdict: Literal["pass", "fail"]
-    """What is right."""
+    """The right one."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +138,10 @@ def _example(item: Any, where: str) -> Example:
     return Example(_words(item.get("text"), "text", where), item["verdict"])
 
 
-def _check_names(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+def _check_names(raw: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     for name in raw:
-        if name not in known:
-            raise BadInput(f'{where}: key "{name}" is unknown. {nearest(str(name), known)}')
+        if name not in names:
+            raise BadInput(f'{where}: key "{name}" is unknown. {nearest(str(name), names)}')
 
 
 def _words(value: Any, name: str, where: str) -> str:
@@ -153,28 +150,28 @@ def _words(value: Any, name: str, where: str) -> str:
     return value.strip()
 
 
-# What the judge is asked about a snippet, and how its verdict is read out of the answer.
+# Prompt and reply.
 
 VERDICTS = ("PASS", "FAIL")
-"""What the judge says."""
+"""Words of a verdict."""
 
 _TAG = re.compile(r"<(?=\s*/?\s*text\b)", re.IGNORECASE)
 _SAID = re.compile(r"\bverdict\b\W*(\w+)", re.IGNORECASE)
 
 
-def request_of(text: str, chosen: Filter, *, asked: Request | None = None, draw: int = 0) -> Request:
+def request_of(text: str, chosen: Filter, *, base: Request | None = None, draw: int = 0) -> Request:
     """The request that asks whether `text` passes the filter.
 
     Args:
         text: a snippet. What looks like the tags around it is made harmless, so that no snippet can end its own quotation.
         chosen: the filter.
-        asked: a request whose sampling settings to use. None: the defaults, at temperature 0.
+        base: a request whose sampling settings to use. None: the defaults, at temperature 0.
         draw: number of the repeat, for an answer that held no verdict.
     """
     ending = _template(chosen.style).substitute(name=chosen.name).strip()
     user = _template("user").substitute(text=_harmless(text), ending=ending).strip()
     messages = (Message("system", system_text(chosen)), Message("user", user))
-    return replace(asked or Request(()), messages=messages, draw=draw)
+    return replace(base or Request(()), messages=messages, draw=draw)
 
 
 def system_text(chosen: Filter) -> str:
@@ -207,15 +204,15 @@ def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
 
 def _last_word(reply: Reply, style: Style) -> str | None:
     lines = reply.text.strip().splitlines() or [""]
-    if reply.finish == "length":  # what was cut off had its say only if it began with it
+    if reply.finish == "length":  # the verdict of an answer that was cut off counts only as its first word
         return last_verdict(lines[0].split()[0], VERDICTS) if style == "direct" and lines[0] else None
-    said = [word.upper() for word in _SAID.findall(reply.text) if word.upper() in VERDICTS]
-    return said[-1] if said else last_verdict(lines[-1], VERDICTS)
+    verdicts = [word.upper() for word in _SAID.findall(reply.text) if word.upper() in VERDICTS]
+    return verdicts[-1] if verdicts else last_verdict(lines[-1], VERDICTS)
 
 
 def _json_word(text: str) -> str | None:
-    found = json_object(text)
-    verdict = found.get("verdict") if isinstance(found, dict) else None
+    answer = json_object(text)
+    verdict = answer.get("verdict") if isinstance(answer, dict) else None
     if isinstance(verdict, bool):
         return "PASS" if verdict else "FAIL"
     word = verdict.strip().upper() if isinstance(verdict, str) else None

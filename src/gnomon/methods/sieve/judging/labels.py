@@ -1,6 +1,6 @@
 """The label store: every verdict with the circumstances in which it was asked for, appended to one file and never lost.
 
-Labels that people gave, as a judge.
+A file of people's labels is a judge as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORDS = {"pass": 1, "fail": 0, "1": 1, "0": 0, "true": 1, "false": 0}
 
 @dataclass(frozen=True)
 class Label:
-    """One verdict, and why and when it was asked for. The text is kept, so that a run can train again without its corpus."""
+    """One verdict, with reason and time of its request. The text is kept: a run can train again without its corpus."""
 
     snippet_id: str
     doc_id: str
@@ -55,7 +55,7 @@ class Label:
     tokens_in: int
     tokens_out: int
     model: str
-    """Who judged."""
+    """Name of the judge."""
     time: float
     """Seconds since 1970."""
 
@@ -72,7 +72,7 @@ class Label:
 
 
 class Choice(Protocol):
-    """A snippet that was chosen, and the student's view of it at that time."""
+    """A chosen snippet, with the student's score at that time."""
 
     @property
     def snippet(self) -> Snippet: ...  # noqa: D102
@@ -194,22 +194,22 @@ def read_label(value: Any, where: str) -> int | None:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Cut off what follows the last line end: a write that did not come to its end."""
+    """Cut off what follows the last line end: the rest of an interrupted write."""
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
         while keep > 0:
             start = max(0, keep - 65_536)
             file.seek(start)
-            found = file.read(keep - start).rfind(b"\n")
-            keep = start + found + 1 if found >= 0 else start
-            if found >= 0:
+            end_of_line = file.read(keep - start).rfind(b"\n")
+            keep = start + end_of_line + 1 if end_of_line >= 0 else start
+            if end_of_line >= 0:
                 break
         if keep < end:
             file.truncate(keep)
 
 
-# Labels that people gave, as a judge.
+# People's labels as a judge.
 
 
 class HumanLabels:
@@ -218,7 +218,7 @@ class HumanLabels:
     Args:
         path: CSV or records with a column `label` (pass or fail, 1 or 0, true or false; empty: not labelled) and a column
             `snippet_id`, or `text`, which may differ from the snippet's in white space.
-        name: what it is called in reports.
+        name: in reports.
 
     Raises:
         BadInput: the file cannot be read, a column is missing, a label is no label, or two rows contradict each other.
@@ -246,17 +246,17 @@ class HumanLabels:
         keys = [raw["snippet_id"]] if raw.get("snippet_id") else []
         keys += [same_words(raw["text"])] if isinstance(raw.get("text"), str) else []
         for key in keys:
-            before, place = self._known.setdefault(key, (label, where))
+            before, first_place = self._known.setdefault(key, (label, where))
             if before != label:
                 raise BadInput(
-                    f"{where}: the label contradicts that of the same text at {place}. Keep one of them."
+                    f"{where}: the label contradicts that of the same text at {first_place}. Keep one of them."
                 )
 
     def _judge(self, snippet: Snippet) -> Verdict:
-        found = self._known.get(snippet.snippet_id) or self._known.get(same_words(snippet.text))
-        if found is None:
+        label = self._known.get(snippet.snippet_id) or self._known.get(same_words(snippet.text))
+        if label is None:
             return Verdict(None, model=self.name, problem="the file has no label for this snippet")
-        return Verdict(found[0], "PASS" if found[0] else "FAIL", model=self.name)
+        return Verdict(label[0], "PASS" if label[0] else "FAIL", model=self.name)
 
 
 def read_table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Where judge and student disagree, whom do people side with? A sheet to fill in blind, and its key in another file."""
+"""Ratings by people of snippets on which judge and student differ: a sheet to fill in blind, and its key in another file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gnomon.methods.sieve.judging.filters import Filter
 from gnomon.methods.sieve.judging.labels import read_label, read_table
 
 SHEET, KEY = "rating.csv", "rating_key.json"
-"""What raters fill in, and what they must not see."""
+"""File for the raters, and the file that they must not see."""
 
 COLUMNS = ("item", "text", "filter", "human")
 
@@ -37,16 +37,16 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Preference:
-    """Whom the raters sided with."""
+    """Share of the ratings that agree with the student, and with the judge."""
 
     n: int
     """Items rated."""
     unrated: int
     """Items left empty."""
     student: int
-    """Items on which the rater said what the student says."""
+    """Items on which the rater agrees with the student."""
     judge: int
-    """Items on which the rater said what the judge says."""
+    """Items on which the rater agrees with the judge."""
     share: float
     """Share of the student's; NaN when nothing is rated."""
     low: float
@@ -92,7 +92,7 @@ def export_disagreements(
     if (folder / SHEET).exists():
         raise BadInput(f"{folder / SHEET} is there already, and may hold ratings. Use another folder.")
     rng.child("rating").python().shuffle(differ)
-    items = {f"item-{place:04d}": n for place, n in enumerate(differ[:most], 1)}
+    items = {f"item-{number:04d}": n for number, n in enumerate(differ[:most], 1)}
     words = f"{chosen.description}. PASS: {chosen.pass_} FAIL: {chosen.fail}"
     sheet = io.StringIO(newline="")
     writer = csv.writer(sheet)
@@ -109,7 +109,7 @@ def export_disagreements(
 
 
 def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
-    """Whom a sheet that was filled in sides with.
+    """Agreement of a filled-in sheet with student and judge.
 
     Args:
         sheet: with pass or fail (1 or 0, true or false) in the column `human`; empty cells are not rated.
@@ -118,7 +118,7 @@ def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
     Raises:
         BadInput: a file cannot be read, an item is unknown or comes twice, or a rating is no verdict; the message names the row.
     """
-    known = _read_key(key or sheet.with_name(KEY))
+    items = _read_key(key or sheet.with_name(KEY))
     ratings: dict[str, int | None] = {}
     for where, raw in read_table(sheet):
         if missing := [name for name in ("item", "human") if name not in raw]:
@@ -126,16 +126,16 @@ def read_ratings(sheet: Path, key: Path | None = None) -> Preference:
                 f'{where}: column "{missing[0]}" is missing. Keep the columns of the sheet as they were.'
             )
         item = str(raw["item"]).strip()
-        if item not in known:
+        if item not in items:
             raise BadInput(f'{where}: item "{item}" is not in the key. Is it the key of another sheet?')
         if item in ratings:
             raise BadInput(f'{where}: item "{item}" is rated twice. Keep one row of each item.')
         ratings[item] = read_label(raw["human"], f'{where}, item "{item}"')
     rated = {item: rating for item, rating in ratings.items() if rating is not None}
-    student = sum(rating == known[item].student for item, rating in rated.items())
+    student = sum(rating == items[item].student for item, rating in rated.items())
     share = student / len(rated) if rated else math.nan
     low, high = wilson(student, len(rated))
-    return Preference(len(rated), len(known) - len(rated), student, len(rated) - student, share, low, high)
+    return Preference(len(rated), len(items) - len(rated), student, len(rated) - student, share, low, high)
 
 
 def _read_key(path: Path) -> dict[str, Disagreement]:

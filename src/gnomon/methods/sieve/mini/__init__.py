@@ -5,8 +5,9 @@ from gnomon.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "PARTS": "parts",
-        "SCALES": "parts",
+        "COMPARISONS": "comparisons",
+        "SCALES": "comparisons",
         "labels_to_reach": "report",
+        "trial": "comparisons",
     },
 )

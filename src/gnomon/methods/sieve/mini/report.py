@@ -10,8 +10,9 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.sieve.fitting.cost import Cost, call_usd
-from gnomon.methods.sieve.mini.parts import Part
+from gnomon.methods.sieve.mini.comparisons import COMPARISONS
 from gnomon.methods.sieve.mini.trial import ALL_LABELS
 
 DECISIONS = (
@@ -25,18 +26,28 @@ DECISIONS = (
 """Measures of a filter with its threshold."""
 
 Measured = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Arm -> what was measured, per seed."""
+"""Arm -> measurements, per seed."""
 
 
-def write(page: Page, parts: Mapping[str, Part], found: Mapping[str, Measured]) -> None:
+def by_comparison(results: Results) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Comparison -> arm -> measurements, per seed."""
+    table: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for key, arm, measured in results.kept.get("measured", []):
+        table.setdefault(key, {}).setdefault(arm, []).append(measured)
+    return table
+
+
+def write(page: Page, results: Results) -> None:
     """One section per comparison, and the cost."""
+    titles = {comparison.key: comparison.title for group in COMPARISONS.values() for comparison in group}
+    measured = by_comparison(results)
     page.text(
         "The judge is a rule with planted error rates (generated text) or a rule about words that are deleted before the student "
         "reads the text (documentation). AP and balanced accuracy are measured against the judge's verdicts on documents that "
         "no arm has seen; intervals are 95% bootstrap intervals over seeds."
     )
-    for key, arms in found.items():
-        page.section(parts[key].title)
+    for key, arms in measured.items():
+        page.section(titles[key])
         _curves(page, arms)
         page.table(
             [_row(arm, rows, arms.get("random")) for arm, rows in arms.items()],
@@ -48,7 +59,7 @@ def write(page: Page, parts: Mapping[str, Part], found: Mapping[str, Measured]) 
             caption="decisions of the finished filter; means over seeds",
             best={"balanced accuracy": "max", "kappa": "max"},
         )
-    first = next(iter(found.values()))
+    first = next(iter(measured.values()))
     if "trm" in first:
         page.figures(
             {

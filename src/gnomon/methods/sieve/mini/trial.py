@@ -1,4 +1,4 @@
-"""One comparison of the miniature: a corpus, a student, and what one arm makes of them."""
+"""One comparison of the miniature: a corpus, a student, and the measurements of each arm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gnomon.methods.sieve.fitting.calibration import calibrate
 from gnomon.methods.sieve.fitting.fit import RESERVOIR, Fitting, Outcome
 from gnomon.methods.sieve.fitting.state import RoundState, cross_ranks, train
 from gnomon.methods.sieve.judging.judges import LocalJudge, Verdict
-from gnomon.methods.sieve.judging.labels import LabelStore, as_label
+from gnomon.methods.sieve.judging.labels import as_label
 from gnomon.methods.sieve.mini.world import Corpus
 from gnomon.methods.sieve.students.base import Student
 
@@ -63,15 +63,15 @@ class Trial:
     """Opens a saved student."""
 
     def run(self, arm: str, folder: Path) -> dict[str, Any]:
-        """Everything that is measured about one arm. `folder` is for scratch files and is gone afterwards."""
+        """Measurements of one arm. `folder` is for scratch files and is gone afterwards."""
         student = copy.deepcopy(self.student)
         began = time.perf_counter()
         if arm == ALL_LABELS:
-            found = self._label_all(student)
+            measured = self._label_all(student)
         else:
-            found = self._fit(student, replace(self.selection, **ARMS[arm]), folder)
+            measured = self._fit(student, replace(self.selection, **ARMS[arm]), folder)
             shutil.rmtree(folder, ignore_errors=True)
-        return found | {"seconds": time.perf_counter() - began}
+        return measured | {"seconds": time.perf_counter() - began}
 
     def _fit(self, student: Student, selection: Selection, folder: Path) -> dict[str, Any]:
         curve: list[dict[str, float]] = []
@@ -91,13 +91,11 @@ class Trial:
                 | self._ranking(current)
             )
 
-        store = LabelStore(folder / "labels.jsonl")
         judge = LocalJudge(lambda snippet: self.corpus.verdicts[snippet.snippet_id], "the corpus's judge")
         fitting = Fitting(
             student,
             judge,
             self.corpus,
-            store,
             folder,
             reopen=self.reopen,
             settings=selection,
@@ -116,7 +114,7 @@ class Trial:
         rows = [as_label(pick, verdict, 0) for pick, verdict in zip(picks, verdicts, strict=True)]
         texts = [s.text for s in stream[:RESERVOIR]]
         ranks = cross_ranks(student, rows, rate, texts, self.selection.folds, self.rng.child("all folds"))
-        found = calibrate(ranks, judged, np.ones(len(rows)), objective=self.selection.objective)
+        calibration = calibrate(ranks, judged, np.ones(len(rows)), objective=self.selection.objective)
         fitted = train(student, rows, rate, self.rng.child("all"))
         reservoir = Reservoir(RESERVOIR)
         reservoir.add(student.predict(texts))
@@ -128,7 +126,7 @@ class Trial:
             "training_s": fitted.seconds,
             "scoring_s": 0.0,
             "scored": 0,
-            **self._verdicts(student, reservoir.cut_at(found.rank)),
+            **self._verdicts(student, reservoir.cut_at(calibration.rank)),
         }
 
     def _ranking(self, student: Student) -> dict[str, float]:
@@ -164,10 +162,10 @@ class Trial:
     def _cost(outcome: Outcome) -> dict[str, float]:
         rounds = outcome.rounds
         chosen = [state for state in rounds if state.number > 0]
-        known = sum(state.labels - state.failed for state in chosen)
+        answered = sum(state.labels - state.failed for state in chosen)
         return {
             "labels": sum(state.labels for state in rounds),
-            "pass share": sum(state.passes for state in chosen) / max(known, 1),
+            "pass share": sum(state.passes for state in chosen) / max(answered, 1),
             "scored": sum(state.read for state in rounds),
             "scoring_s": sum(state.scoring_s for state in rounds),
             "training_s": sum(state.fitted.seconds for state in rounds if state.fitted),

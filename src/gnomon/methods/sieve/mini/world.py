@@ -139,14 +139,14 @@ def docs_corpus(rng: Rng, test_share: float = 0.25) -> Corpus:
         spans = [match.span() for match in WORD.finditer(document.text)]
         for start, end in cut(document.text, spans, LONGEST):
             piece = document.text[start:end]
-            found = {word.lower() for word in TRIGGERS.findall(piece)}
+            triggers = {word.lower() for word in TRIGGERS.findall(piece)}
             text = " ".join(TRIGGERS.sub(" ", piece).split())
             if len(text.split()) < SHORTEST or (key := same_words(text)) in seen:
                 continue
             seen.add(key)
             snippet = Snippet(f"{document.name}:{start}-{end}", document.name, text, start, end)
             snippets.append(snippet)
-            verdicts[snippet.snippet_id] = int(len(found) >= FEWEST)
+            verdicts[snippet.snippet_id] = int(len(triggers) >= FEWEST)
     rng.child("order").python().shuffle(snippets)
     stream, test = split_by_document(snippets, test_share, rng.child("test"))
     return Corpus(stream, test, verdicts, verdicts)

@@ -27,7 +27,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What one training of a student took."""
+    """Steps, seconds and losses of one training."""
 
     steps: int
     """Optimiser steps, or iterations of the solver."""
@@ -48,7 +48,7 @@ class Student(Protocol):
     """The reference it was opened with: `hashed-linear`, `t5-encoder`, or a model folder or id."""
 
     def token_spans(self, text: str) -> list[Span]:
-        """Where the student's tokens lie in the text: the unit in which snippets are measured and cut."""
+        """Spans of the student's tokens in the text, the unit in which snippets are measured and cut."""
         ...
 
     def adapt(self, texts: Sequence[str], rng: Rng) -> None:
@@ -105,8 +105,8 @@ def check_labels(
         if not 0 < weight < float("inf"):
             raise BadInput(f"Weight {i} is {weight!r}. A weight is a number above 0.")
     if len(set(labels)) < 2:
-        found = f'only the label "{"pass" if labels[0] else "fail"}"' if len(labels) else "no label"
-        raise BadInput(f"A student learns from both verdicts, and there is {found}. Label more texts.")
+        classes = f'only the label "{"pass" if labels[0] else "fail"}"' if len(labels) else "no label"
+        raise BadInput(f"A student learns from both verdicts, and there is {classes}. Label more texts.")
     return np.asarray(labels, np.int64), np.asarray(weights, np.float64)
 
 
@@ -161,7 +161,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Description:
-    """What `student.json` holds."""
+    """Content of `student.json`."""
 
     student: str
     """Kind of student: `hashed-linear`, `t5-encoder` or `sequence-classifier`."""
@@ -190,15 +190,15 @@ def read_description(folder: Path) -> Description:
     Raises:
         BadInput: it is damaged, or of a later format.
     """
-    known = {field.name for field in fields(StudentConfig)}
+    names = {field.name for field in fields(StudentConfig)}
     try:
         plain = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-        found = plain["format"]
-        if found == FORMAT:
-            config = StudentConfig(**{k: v for k, v in plain["config"].items() if k in known})
+        version = plain["format"]
+        if version == FORMAT:
+            config = StudentConfig(**{k: v for k, v in plain["config"].items() if k in names})
             return Description(plain["student"], plain["name"], config, plain["more"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{folder / DESCRIPTION}: not the description of a student. Save it again.") from None
     raise BadInput(
-        f"{folder}: the student is of format {found} and this version reads {FORMAT}. Update gnomon."
+        f"{folder}: the student is of format {version} and this version reads {FORMAT}. Update gnomon."
     )

@@ -90,8 +90,8 @@ def solve(
     passes = weights[labels == 1].sum() / weights.sum()
     start[-1] = np.log(passes / (1 - passes))
     options = {"maxiter": max_steps, "xtol": 1e-6}
-    found = minimize(value, start, jac=True, hessp=bend, method="Newton-CG", options=options)
-    return Solution(found.x[:-1], float(found.x[-1]), int(found.nit))
+    optimum = minimize(value, start, jac=True, hessp=bend, method="Newton-CG", options=options)
+    return Solution(optimum.x[:-1], float(optimum.x[-1]), int(optimum.nit))
 
 
 # Latent semantic analysis: a few dimensions along which unlabelled text varies, for students with few labels.
@@ -226,13 +226,18 @@ class HashedLinear:
         else:
             buckets = np.unique(features.indices).astype(np.int64)
             inputs = features[:, buckets]
-        found = solve(inputs, targets, alphas, gamma=self.config.gamma, l2=self.config.l2)
-        values, bias = found.weights, found.bias
+        coefficients = solve(inputs, targets, alphas, gamma=self.config.gamma, l2=self.config.l2)
+        values, bias = coefficients.weights, coefficients.bias
         if self._lsa:
             values, bias = self._lsa.unfold(values, bias)
         self._weights = np.zeros(1 << self.config.hash_bits, np.float32)
         self._weights[buckets], self._bias = values, bias
-        return Fitted(found.iterations, time.perf_counter() - began, best_step=found.iterations, held_out=0)
+        return Fitted(
+            coefficients.iterations,
+            time.perf_counter() - began,
+            best_step=coefficients.iterations,
+            held_out=0,
+        )
 
     def predict(self, texts: Sequence[str]) -> Floats:
         """Scores in 0..1, [N].
@@ -318,7 +323,7 @@ def _values(buckets: NDArray[np.int64], counts: NDArray[np.int64], idf: NDArray[
 
 def _rarity(texts: Sequence[str], config: StudentConfig) -> NDArray[np.float32]:
     """`log((1 + N) / (1 + n)) + 1` for an n-gram in n of N texts."""
-    found = np.zeros(1 << config.hash_bits, np.int64)
+    counts = np.zeros(1 << config.hash_bits, np.int64)
     for piece in count_ngrams(texts, config.hash_bits, config.ngrams):
-        found += np.bincount(piece.buckets, minlength=len(found))
-    return (np.log((1 + len(texts)) / (1 + found)) + 1).astype(np.float32)
+        counts += np.bincount(piece.buckets, minlength=len(counts))
+    return (np.log((1 + len(texts)) / (1 + counts)) + 1).astype(np.float32)

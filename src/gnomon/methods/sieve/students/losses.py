@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def focal_loss(logits: Tensor, labels: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """Loss of each label, [B].
+    """Focal loss of each label, [B]: -alpha (1 - p)^gamma log p, with p the probability of the label.
 
     Args:
         logits: log-odds of a pass, [B].

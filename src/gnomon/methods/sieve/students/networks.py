@@ -82,12 +82,12 @@ T5, SEQUENCE = "t5-encoder", "sequence-classifier"
 NEW_WEIGHTS = Rng(0).child("sieve", "new weights")  # of heads and decoders that a checkpoint does not have
 
 
-def find_kind(ref: str | Path, asked: str | None = None) -> str:
+def find_kind(ref: str | Path, kind: str | None = None) -> str:
     """Which student a checkpoint makes: `T5` for a plain T5, `SEQUENCE` for what transformers can put a classifier on.
 
     Args:
         ref: a model folder or hub id.
-        asked: the kind it must be; None takes what fits.
+        kind: the kind it must be; None takes what fits.
 
     Raises:
         BadInput: nothing is at `ref`.
@@ -97,17 +97,17 @@ def find_kind(ref: str | Path, asked: str | None = None) -> str:
 
     config = read_config(ref)
     is_own = config.model_type == T5EncoderClassifierConfig.model_type
-    is_t5 = config.model_type == "t5" and (asked == T5 or not _has_head(config))
+    is_t5 = config.model_type == "t5" and (kind == T5 or not _has_head(config))
     if is_own or is_t5:
         return T5
-    found = ", ".join(config.architectures or [config.model_type])
-    if asked == T5:
+    architectures = ", ".join(config.architectures or [config.model_type])
+    if kind == T5:
         raise ModelMismatch(
-            f'Model "{ref}" is {found}; t5-encoder needs a T5. Leave out "t5-encoder:" for others.'
+            f'Model "{ref}" is {architectures}; t5-encoder needs a T5. Leave out "t5-encoder:" for others.'
         )
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelMismatch(
-            f'Model "{ref}" is {found}, which cannot classify text. Name an encoder such as BERT or T5.'
+            f'Model "{ref}" is {architectures}, which cannot classify text. Name an encoder such as BERT or T5.'
         )
     return SEQUENCE
 

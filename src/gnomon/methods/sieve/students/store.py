@@ -46,11 +46,12 @@ def open_student(ref: str | Path, config: StudentConfig | None = None) -> Studen
 
 
 def _transformer(name: str, kind: str | None, origin: str, config: StudentConfig | None) -> Student:
+    # torch and transformers take seconds to import, and hashed-linear needs neither.
     from gnomon.methods.sieve.students.networks import find_kind
     from gnomon.methods.sieve.students.transformer import TransformerStudent
 
     try:
-        found = find_kind(origin, asked=kind)
+        kind_of_model = find_kind(origin, kind)
     except BadInput as error:
         if kind is None and not Path(origin).exists() and "/" not in origin:
             raise BadInput(
@@ -58,7 +59,7 @@ def _transformer(name: str, kind: str | None, origin: str, config: StudentConfig
                 f"{nearest(name, [LINEAR, T5])}"
             ) from error
         raise
-    return TransformerStudent(name, found, origin, config)
+    return TransformerStudent(name, kind_of_model, origin, config)
 
 
 def _reopen(folder: Path, config: StudentConfig | None) -> Student:

@@ -46,7 +46,7 @@ class Tokens:
         """Token ids of each text, at least one and at most `longest`."""
         if not texts:
             return []
-        found = self.tokenizer(
+        encoding = self.tokenizer(
             list(texts),
             truncation=True,
             max_length=self.longest,
@@ -55,18 +55,18 @@ class Tokens:
             return_attention_mask=False,
             verbose=False,
         )["input_ids"]
-        return [ids or self._empty for ids in found]
+        return [ids or self._empty for ids in encoding]
 
     def spans(self, text: str) -> list[Span]:
         """Where the tokens lie in the text, special ones left out; nothing is cut."""
-        found = self.tokenizer(
+        encoding = self.tokenizer(
             text,
             add_special_tokens=False,
             split_special_tokens=True,
             return_offsets_mapping=True,
             verbose=False,
         )
-        return [(start, end) for start, end in found["offset_mapping"] if start < end]
+        return [(start, end) for start, end in encoding["offset_mapping"] if start < end]
 
     def pad(self, rows: Sequence[Ids], device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """Rows side by side, padded on the right, with their mask: what a model takes."""
@@ -88,11 +88,11 @@ def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     [[0, 3], [2], [1]]
     """
     batches: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and lengths[place] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(place)
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and lengths[index] * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(index)
         else:
-            batches.append([place])
+            batches.append([index])
     return batches
 
 
@@ -141,11 +141,11 @@ def score_rows(
     """Log-odds of a pass of rows of token ids, [N], in their order."""
     model.eval()
     device = next(model.parameters()).device
-    found = np.empty(len(rows))
+    scores = np.empty(len(rows))
     batches = plan_batches([len(row) for row in rows], budget or BUDGETS.get(device.type, CPU_BUDGET))
     with torch.inference_mode(), arithmetic(device, precision):
         # Results stay on the device until the end: nothing waits for it in between.
         logits = [pass_logits(model, tokens.pad([rows[i] for i in batch], device)) for batch in batches]
         for batch, values in zip(batches, logits, strict=True):
-            found[batch] = values.cpu().double().numpy()
-    return found
+            scores[batch] = values.cpu().double().numpy()
+    return scores

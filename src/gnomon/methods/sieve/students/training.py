@@ -296,14 +296,14 @@ def find_sentinels(tokenizer: Any) -> Ids:
         ModelMismatch: it has none, or too few for a text of 512 tokens.
     """
     vocabulary = tokenizer.get_vocab()
-    found: Ids = []
-    while f"<extra_id_{len(found)}>" in vocabulary:
-        found.append(vocabulary[f"<extra_id_{len(found)}>"])
-    if not found:
+    sentinels: Ids = []
+    while f"<extra_id_{len(sentinels)}>" in vocabulary:
+        sentinels.append(vocabulary[f"<extra_id_{len(sentinels)}>"])
+    if not sentinels:
         raise ModelMismatch(
             "The tokenizer has no <extra_id_0>, so spans cannot be marked. Set student.adapt_steps to 0 for this model."
         )
-    return found
+    return sentinels
 
 
 def _divide(total: int, parts: int, generator: np.random.Generator) -> NDArray[np.int64]:

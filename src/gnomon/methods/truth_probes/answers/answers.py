@@ -1,4 +1,4 @@
-"""What a model answered, and how it is asked: one row per answer, greedy ones and samples alike."""
+"""Answers of a model, greedy and sampled: one row each, with prompt, tokens, probabilities and label."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gnomon.core import records
+from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.truth_probes.answers.data import Question
 from gnomon.methods.truth_probes.answers.tasks import task_of
@@ -15,13 +16,12 @@ from gnomon.methods.truth_probes.answers.tasks import task_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from gnomon.core.rng import Rng
-
 Template = Literal["auto", "chat", "plain", "none"]
-"""How a question is put: the tokenizer's chat template, or `Q: ...` and `A:` for base models. auto: by whether there is one."""
+"""How a question becomes a prompt: by the chat template, as `Q: ...` and `A:` for base models, or as it is. auto: chat if the
+tokenizer has a template, else plain."""
 
 NO_ANSWER = "NO ANSWER"
-"""What stands for the exact answer where the model gave none."""
+"""Exact answer of an output that holds none."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def is_usable(self) -> bool:
-        """Judged, and with an exact answer in it."""
+        """Whether it has a label and an exact answer."""
         return (
             self.correct is not None
             and self.valid == 1
@@ -94,7 +94,7 @@ class Answer:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What tells it from every other answer of the same model."""
+        """Identity among the answers of one model: question, seed and draw."""
         return self.id, self.seed, self.draw
 
 
@@ -122,89 +122,115 @@ def encode_prompt(
     return list(tokenizer(str(written), add_special_tokens=False)["input_ids"])
 
 
+@dataclass(frozen=True)
+class Answering:
+    """How answers are generated."""
+
+    samples: int = 0
+    """Drawn answers of each question; 0: the greedy one."""
+    temperature: float = 1.0
+    """Of the samples."""
+    top_p: float = 1.0
+    """Of the samples: drawn from the likeliest tokens that together reach this probability."""
+    template: Template = "auto"
+    """How a question becomes a prompt."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; None: that of the question's task."""
+    stop: tuple[str, ...] | None = None
+    """Texts that end an answer; None: a line break after a plain prompt, nothing after a chat template."""
+    batch_size: int = 64
+    """Answers generated side by side; has no effect on them."""
+
+
 def collect(
     model: Any,
     tokenizer: Any,
     questions: Sequence[Question],
+    how: Answering | None = None,
     *,
-    samples: int = 0,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    max_new_tokens: int | None = None,
-    template: Template = "auto",
-    stop: Sequence[str] | None = None,
-    batch_size: int = 64,
     rng: Rng | None = None,
 ) -> list[Answer]:
-    """The model's answers: the greedy one of each question, or `samples` drawn ones.
+    """The model's answers: the greedy one of each question, or `how.samples` drawn ones.
 
     A question's samples depend on `rng` and the question alone: not on the others, their order or the batch size.
 
     Args:
         model: a `ModelHandle`, or a causal transformers model.
         tokenizer: its tokenizer; None with a handle.
-        questions: what is asked, each with an id.
-        samples: 0 for the greedy answer.
-        temperature: of the samples.
-        top_p: of the samples.
-        max_new_tokens: longest answer; None takes the task's.
-        template: how a question is put.
-        stop: texts that end an answer; None: a line break after a plain prompt, nothing after a chat template.
-        batch_size: answers written side by side.
+        questions: each with an id.
+        how: samples, prompt and length; None: greedy answers.
         rng: names the samples' random streams, and gives their `seed`.
 
     Raises:
         BadInput: a question has no id, or a prompt leaves no room.
     """
-    from gnomon.core.models import GenConfig, as_handle
-    from gnomon.core.models.sampling.text import decode
-    from gnomon.core.rng import Rng
+    from gnomon.core.models import as_handle
 
-    handle, rng = as_handle(model, tokenizer), rng or Rng(0)
+    handle, rng, how = as_handle(model, tokenizer), rng or Rng(0), how or Answering()
     if unnamed := [q for q in questions if not q.id]:
         raise BadInput(
             f'A question has no id: "{unnamed[0].question[:60]}". read_questions gives every question one.'
         )
-    is_plain = template in ("plain", "none") or not getattr(handle.processor, "chat_template", None)
-    ends = tuple(stop) if stop is not None else ("\n",) if is_plain else ()
-    found: dict[int, list[Answer]] = {}
-    longest = [max_new_tokens or task_of(q.task or "open").max_new_tokens for q in questions]
+    answers: dict[int, list[Answer]] = {}
+    longest = [how.max_new_tokens or task_of(q.task or "open").max_new_tokens for q in questions]
+    # One call of the generator for each length: its limit holds for all prompts of the call.
     for limit in dict.fromkeys(longest):
-        places = [i for i, one in enumerate(longest) if one == limit]
-        prompts = [encode_prompt(handle.processor, questions[i], template) for i in places]
-        gen = GenConfig(
-            max_new_tokens=limit,
-            temperature=temperature if samples else 0.0,
-            top_p=top_p if samples else 1.0,
-            n=samples or 1,
-            stop=ends,
-            batch_size=batch_size,
-        )
-        streams = [rng.child("answer", questions[i].id) for i in places]
-        written = handle.generate(prompts, gen, generator=streams)
-        for i, prompt, completions in zip(places, prompts, written, strict=True):
-            found[i] = [
-                Answer(
-                    id=questions[i].id,
-                    question=questions[i].question,
-                    gold=list(questions[i].gold),
-                    wrong=list(questions[i].wrong),
-                    task=questions[i].task or "open",
-                    prompt=decode(handle.processor, prompt),
-                    prompt_ids=prompt,
-                    answer=one.text,
-                    output_ids=list(one.token_ids),
-                    logprobs=[round(value, 6) for value in one.logprobs],
-                    logits=[round(value, 5) for value in one.logits],
-                    finish=one.finish,
-                    draw=k if samples else 0,
-                    seed=rng.seed if samples else 0,
-                    context=questions[i].context,
-                    meta=dict(questions[i].meta),
+        rows = [i for i, length in enumerate(longest) if length == limit]
+        prompts = [encode_prompt(handle.processor, questions[i], how.template) for i in rows]
+        streams = [rng.child("answer", questions[i].id) for i in rows]
+        written = handle.generate(prompts, _generation(how, limit, handle.processor), generator=streams)
+        for i, prompt, completions in zip(rows, prompts, written, strict=True):
+            answers[i] = [
+                _answer(
+                    handle.processor,
+                    questions[i],
+                    prompt,
+                    completion,
+                    (k, rng.seed) if how.samples else (0, 0),
                 )
-                for k, one in enumerate(completions, 1)
+                for k, completion in enumerate(completions, 1)
             ]
-    return [answer for i in range(len(questions)) for answer in found[i]]
+    return [answer for i in range(len(questions)) for answer in answers[i]]
+
+
+def _generation(how: Answering, limit: int, tokenizer: Any) -> Any:
+    from gnomon.core.models import GenConfig
+
+    is_plain = how.template in ("plain", "none") or not getattr(tokenizer, "chat_template", None)
+    return GenConfig(
+        max_new_tokens=limit,
+        temperature=how.temperature if how.samples else 0.0,
+        top_p=how.top_p if how.samples else 1.0,
+        n=how.samples or 1,
+        stop=how.stop if how.stop is not None else ("\n",) if is_plain else (),
+        batch_size=how.batch_size,
+    )
+
+
+def _answer(
+    tokenizer: Any, question: Question, prompt: list[int], completion: Any, draw_and_seed: tuple[int, int]
+) -> Answer:
+    from gnomon.core.models.sampling.text import decode
+
+    draw, seed = draw_and_seed
+    return Answer(
+        id=question.id,
+        question=question.question,
+        gold=list(question.gold),
+        wrong=list(question.wrong),
+        task=question.task or "open",
+        prompt=decode(tokenizer, prompt),
+        prompt_ids=prompt,
+        answer=completion.text,
+        output_ids=list(completion.token_ids),
+        logprobs=[round(value, 6) for value in completion.logprobs],
+        logits=[round(value, 5) for value in completion.logits],
+        finish=completion.finish,
+        draw=draw,
+        seed=seed,
+        context=question.context,
+        meta=dict(question.meta),
+    )
 
 
 def read_answers(source: Path, *, need: Literal["label", "exact"] | None = None) -> list[Answer]:
@@ -217,7 +243,7 @@ def read_answers(source: Path, *, need: Literal["label", "exact"] | None = None)
     Raises:
         BadInput: a row cannot be read or lacks what is needed, or one answer is there twice.
     """
-    found, seen = [], set()
+    answers, seen = [], set()
     for where, raw in records.read_raw(source):
         answer: Answer = records.parse(raw, Answer, where)
         if need and answer.correct is None:
@@ -233,10 +259,10 @@ def read_answers(source: Path, *, need: Literal["label", "exact"] | None = None)
                 f"{where}: the same answer is there twice (question {answer.id}, seed {answer.seed}, draw {answer.draw})."
             )
         seen.add(answer.key)
-        found.append(answer)
-    if not found:
+        answers.append(answer)
+    if not answers:
         raise BadInput(f"{source} holds no answers.")
-    return found
+    return answers
 
 
 def merge(parts: Sequence[Sequence[Answer]]) -> list[Answer]:

@@ -1,7 +1,4 @@
-"""Questions with their accepted answers, from the user's files or from data sets that are known by name.
-
-Public data sets by name, through the `datasets` library.
-"""
+"""Questions with their accepted answers, from the user's files or from public data sets by name (through `datasets`)."""
 
 from __future__ import annotations
 
@@ -16,15 +13,15 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.config import fingerprint
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes.answers.tasks import Task, task_of
+from gnomon.methods.truth_probes.answers.tasks import TASKS, Task, task_of
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question that has an answer."""
+    """A question with its accepted answers."""
 
     question: str
-    """What is asked."""
+    """The question's text."""
     answer: str | int | float | list[str]
     """The accepted answer, or several: any of them is right."""
     wrong_answer: str | list[str] = ""
@@ -62,19 +59,19 @@ def read_questions(source: str, task: str = "open", limit: int | None = None) ->
         BadInput: nothing is there, a column is missing, a question or its answers are empty, or one id has two questions.
     """
     kind = task_of(task)
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     for where, raw in islice(_rows(source, kind), limit):
         question = _question(where, raw, kind)
         if question is None:
             continue
-        known = found.setdefault(question.id, question)
-        if (known.question, known.context) != (question.question, question.context):
+        first = questions.setdefault(question.id, question)
+        if (first.question, first.context) != (question.question, question.context):
             raise BadInput(
                 f'{where}: the id "{question.id}" belongs to another question already. Ids name one question each.'
             )
-    if not found:
+    if not questions:
         raise BadInput(f'{source} holds no questions for the task "{task}".')
-    return list(found.values())
+    return list(questions.values())
 
 
 def parse_question(where: str, raw: dict[str, Any], task: Task) -> Question:
@@ -111,8 +108,6 @@ def _question(where: str, raw: dict[str, Any], task: Task) -> Question | None:
 
 
 def _rows(source: str, task: Task) -> Iterator[tuple[str, dict[str, Any]]]:
-    from gnomon.methods.truth_probes.answers.tasks import TASKS
-
     name, _, split = source.partition(":")
     if name in TASKS and not Path(source).exists():
         return open_hub(TASKS[name], split)
@@ -154,7 +149,7 @@ def _texts(value: str | int | float | list[str]) -> tuple[str, ...]:
     return (str(value),) if value != "" else ()
 
 
-# Public data sets by name, through the `datasets` library.
+# Public data sets.
 
 
 def open_hub(
@@ -177,13 +172,13 @@ def open_hub(
         )
     import datasets
 
-    place, split = str(repo or task.loader.repo), split or task.loader.split
+    address, split = str(repo or task.loader.repo), split or task.loader.split
     config = None if repo else task.loader.config
     try:
-        stream = datasets.load_dataset(place, config, split=split, streaming=True)
+        stream = datasets.load_dataset(address, config, split=split, streaming=True)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
-            f'{place}, split "{split}": the data set could not be opened ({first}). Download it, and name the file.'
+            f'{address}, split "{split}": the data set could not be opened ({first}). Download it, and name the file.'
         ) from None
-    return ((f"{place}:{split}, row {number}", dict(raw)) for number, raw in enumerate(stream, 1))
+    return ((f"{address}:{split}, row {number}", dict(raw)) for number, raw in enumerate(stream, 1))

@@ -1,4 +1,4 @@
-"""The exact answer: which part of what the model wrote is the answer."""
+"""The exact answer: the part of a model's output that is the answer."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def extract(
         answers: judged answers.
         how: which of these.
         match: how accepted answers are compared.
-        llm: who copies.
+        llm: the model that copies.
         concurrency: requests under way at once.
 
     Raises:
         BadInput: an answer was not judged, or a rule gives something else than a part of the answer.
-        LLMFailure: the model answers nothing; what it has said is in its cache.
+        LLMFailure: the model answers nothing; its replies so far are in its cache.
     """
     return [
         replace(answer, found_by=str(how)) for answer in _extracted(answers, how, match, llm, concurrency)
@@ -136,10 +136,10 @@ def extractor(how: Extraction) -> Extractor:
     return lambda question, answer: trim(answer)
 
 
-def _group(found: re.Match[str] | None) -> str | None:
-    if found is None:
+def _group(match: re.Match[str] | None) -> str | None:
+    if match is None:
         return None
-    return found.group(1) if found.re.groups else found.group()
+    return match.group(1) if match.re.groups else match.group()
 
 
 def trim(text: str) -> str:
@@ -152,12 +152,12 @@ def trim(text: str) -> str:
     return line.partition("(")[0].strip().strip(".").strip()
 
 
-def _checked(found: object, answer: Answer, how: Extraction) -> str | None:
-    if found is not None and not isinstance(found, str):
+def _checked(text: object, answer: Answer, how: Extraction) -> str | None:
+    if text is not None and not isinstance(text, str):
         raise BadInput(
-            f'{how} must give a part of the answer or None; got {found!r} for question "{answer.id}".'
+            f'{how} must give a part of the answer or None; got {text!r} for question "{answer.id}".'
         )
-    return found
+    return text
 
 
 def _with_text(answer: Answer, text: str | None) -> Answer:
@@ -188,15 +188,15 @@ def _at(answer: Answer, span: Span | None) -> Answer:
 
 def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int) -> list[Answer]:
     prompt = room_file(__name__, "prompts/extract.txt").read_text("utf-8")
-    found: dict[int, Answer] = {}
+    answered: dict[int, Answer] = {}
     for i, answer in enumerate(answers):
         span = find_gold(answer, match) if answer.z else None
         if span is None and task_of(answer.task).is_closed:
             span = find_wrong(answer, match)
         if span is not None:
-            found[i] = _at(answer, span)
+            answered[i] = _at(answer, span)
         elif not answer.answer.strip():
-            found[i] = _with_text(answer, NO_ANSWER)
+            answered[i] = _with_text(answer, NO_ANSWER)
 
     def read(i: int, text: str) -> Answer | None:
         copied = trim(text)
@@ -204,13 +204,14 @@ def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int)
         return _with_text(answers[i], copied) if copied == NO_ANSWER or is_part else None
 
     prompts = {
-        i: prompt.format(question=one.question, answer=one.answer.strip())
-        for i, one in enumerate(answers)
-        if i not in found
+        i: prompt.format(question=answer.question, answer=answer.answer.strip())
+        for i, answer in enumerate(answers)
+        if i not in answered
     }
-    found |= ask_until(llm, prompts, read, concurrency=concurrency, max_tokens=64, seed=0)
+    answered |= ask_until(llm, prompts, read, concurrency=concurrency, max_tokens=64, seed=0)
     return [
-        found.get(i, replace(answer, exact_answer="", spans=[], valid=0)) for i, answer in enumerate(answers)
+        answered.get(i, replace(answer, exact_answer="", spans=[], valid=0))
+        for i, answer in enumerate(answers)
     ]
 
 

@@ -1,8 +1,6 @@
-"""Labels: 1 where an accepted answer stands in what the model wrote before any wrong one, else 0.
+"""Labels of answers: 1 where an accepted answer occurs before any wrong one, else 0; or the word of a rule or a judge.
 
-Where one text stands in another: as whole words or numbers, not inside of others.
-
-Asking a language model again until its reply can be used, and stopping where it does not reply.
+Texts are searched as whole words and numbers, not inside of others. A judge is asked again until its reply can be used.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from gnomon.core.llm.base import LLM, Reply
 
 
-# Where one text stands in another: as whole words or numbers, not inside of others.
+# Search of texts.
 
 Match = Literal["boundary", "substring"]
 """boundary: whole words and numbers only; substring: anywhere, as the paper compares."""
@@ -48,7 +46,7 @@ def spans_of(needle: str, text: str, match: Match = "boundary") -> list[Span]:
     needle = needle.strip()
     if not needle:
         return []
-    return [found.span() for found in _pattern(needle, match).finditer(text)]
+    return [hit.span() for hit in _pattern(needle, match).finditer(text)]
 
 
 @lru_cache(maxsize=65536)
@@ -73,8 +71,8 @@ def number_of(text: str) -> float | None:
     >>> number_of("1,000"), number_of("18.0"), number_of("18 ducks")
     (1000.0, 18.0, None)
     """
-    found = NUMBER.fullmatch(text.strip().lstrip("$").rstrip("%."))
-    return float(found.group().replace(",", "")) if found else None
+    number = NUMBER.fullmatch(text.strip().lstrip("$").rstrip("%."))
+    return float(number.group().replace(",", "")) if number else None
 
 
 def number_spans(value: float, text: str) -> list[Span]:
@@ -91,12 +89,12 @@ def earliest(spans: Iterable[Span]) -> Span | None:
     return min(spans, key=lambda span: (span[0], -span[1]), default=None)
 
 
-# Asking a language model again until its reply can be used, and stopping where it does not reply.
+# Replies of a language model.
 
 T = TypeVar("T")
 
 TRIES = 5
-"""How often it is asked."""
+"""Requests for one reply, at most."""
 
 
 def ask_until(
@@ -108,7 +106,7 @@ def ask_until(
     first_temperature: float = 1.0,
     **options: Any,
 ) -> dict[int, T]:
-    """What was read from the first usable reply to each prompt; prompts without one are left out.
+    """Values read from the first usable reply to each prompt; prompts without one are left out.
 
     Args:
         llm: who is asked.
@@ -124,21 +122,21 @@ def ask_until(
     """
     from gnomon.core.llm import ask, complete
 
-    found: dict[int, T] = {}
+    values: dict[int, T] = {}
     for draw in range(TRIES):
-        waiting = [i for i in prompts if i not in found]
+        waiting = [i for i in prompts if i not in values]
         temperature = 1.0 if draw else first_temperature
         requests = [ask(prompts[i], temperature=temperature, draw=draw, **options) for i in waiting]
         replies = complete(llm, requests, concurrency=concurrency)
         _require(llm, replies)
         for i, reply in zip(waiting, replies, strict=True):
             if (value := read(i, reply.text)) is not None:
-                found[i] = value
-    return found
+                values[i] = value
+    return values
 
 
 def _require(llm: LLM, replies: Sequence[Reply]) -> None:
-    """Stop where a model did not answer: a missing reply must not pass for one."""
+    """Raise where a request failed: a missing reply must not count as one that says nothing."""
     for reply in replies:
         if reply.finish == "budget":
             raise BudgetSpent(str(reply.error))
@@ -149,7 +147,7 @@ def _require(llm: LLM, replies: Sequence[Reply]) -> None:
             )
 
 
-# Labels: 1 where an accepted answer stands in what the model wrote before any wrong one, else 0.
+# Labels.
 
 Labeller = Callable[[str, str, Sequence[str]], int]
 """Question, answer, accepted answers -> 1 right, 0 wrong."""
@@ -205,7 +203,7 @@ def label(
     """The answers with their labels.
 
     Args:
-        answers: what to judge.
+        answers: not labelled, or to be labelled anew.
         how: `match` compares with the accepted answers; `judge` asks `llm`; `rule:module:function`, or a function itself, gives 1
             or 0 for question, answer and accepted answers.
         match: how texts are compared.
@@ -215,7 +213,7 @@ def label(
     Raises:
         BadConfig: there is no such way.
         BadInput: a rule gives something else, or an accepted answer does not fit its task.
-        LLMFailure: the judge answers nothing; what it has said is in its cache.
+        LLMFailure: the judge answers nothing; its replies so far are in its cache.
     """
     if how == "match":
         return [replace(answer, correct=label_by_text(answer, match)) for answer in answers]
@@ -243,10 +241,10 @@ def load_rule(ref: str) -> Callable[..., object]:
     return function(rest)
 
 
-def _checked(found: object, answer: Answer) -> int:
-    if found not in (0, 1):
-        raise BadInput(f'The rule must give 1 or 0; got {found!r} for the answer to question "{answer.id}".')
-    return int(found == 1)
+def _checked(value: object, answer: Answer) -> int:
+    if value not in (0, 1):
+        raise BadInput(f'The rule must give 1 or 0; got {value!r} for the answer to question "{answer.id}".')
+    return int(value == 1)
 
 
 def read_digit(text: str) -> int | None:
@@ -255,16 +253,16 @@ def read_digit(text: str) -> int | None:
     >>> read_digit("Label: 0, though 1 is near"), read_digit("correct")
     (0, None)
     """
-    found = re.search(r"[01]", text)
-    return int(found.group()) if found else None
+    digit = re.search(r"[01]", text)
+    return int(digit.group()) if digit else None
 
 
 def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> list[Answer]:
     """Ask until a digit comes; where none does, the answer counts as wrong."""
     prompt = room_file(__name__, "prompts/judge.txt").read_text("utf-8")
     prompts = {
-        i: prompt.format(question=one.question, gold=" | ".join(one.gold), answer=one.answer)
-        for i, one in enumerate(answers)
+        i: prompt.format(question=answer.question, gold=" | ".join(answer.gold), answer=answer.answer)
+        for i, answer in enumerate(answers)
     }
     labels = ask_until(
         llm,

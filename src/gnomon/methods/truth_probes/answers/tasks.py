@@ -66,13 +66,13 @@ def _trivia(raw: Raw) -> dict[str, Any]:
 
 
 def _hotpot(raw: Raw) -> dict[str, Any]:
-    found = {"question": raw["question"], "answer": raw["answer"], "id": raw["id"]}
+    row = {"question": raw["question"], "answer": raw["answer"], "id": raw["id"]}
     context = raw["context"]
     paragraphs = [
         f"{title}: {''.join(sentences)}"
         for title, sentences in zip(context["title"], context["sentences"], strict=True)
     ]
-    return found | {"context": "\n".join(paragraphs)}
+    return row | {"context": "\n".join(paragraphs)}
 
 
 def _hotpot_bare(raw: Raw) -> dict[str, Any]:
@@ -108,7 +108,7 @@ OCCUPATIONS = (
 
 def _winobias(raw: Raw) -> dict[str, Any] | None:
     """The pronoun of the sentence, and the one of the two people whom it means."""
-    words, clusters = list(raw["tokens"]), [int(place) for place in raw["coreference_clusters"]]
+    words, clusters = list(raw["tokens"]), [int(index) for index in raw["coreference_clusters"]]
     spans = sorted(
         ((words[a : b + 1], a) for a, b in zip(clusters[::2], clusters[1::2], strict=True)),
         key=lambda span: len(span[0]) == 1,

@@ -23,7 +23,7 @@ FEWEST = 30
 
 @dataclass(frozen=True)
 class Choice:
-    """Which questions each strategy answers right."""
+    """Questions that each strategy answers right."""
 
     ids: tuple[str, ...]
     right: Mapping[str, NDArray[np.float64]]
@@ -52,7 +52,7 @@ def choose(
     probabilities: NDArray[np.float64],
     greedy: Sequence[Answer],
 ) -> Choice:
-    """What each strategy gives, question by question.
+    """Right or wrong of each strategy, question by question.
 
     Args:
         samples: K of every question, judged, with exact answers.
@@ -62,6 +62,8 @@ def choose(
 
     Raises:
         BadInput: a question has no greedy answer or no sample, or there is not one probability per sample.
+
+    Source: the paper (arXiv 2410.02707), section on detecting the correct answer.
     """
     if len(probabilities) != len(samples):
         raise BadInput(f"{len(samples)} samples need as many probabilities; got {len(probabilities)}.")
@@ -71,24 +73,24 @@ def choose(
         rows.setdefault(answer.id, []).append(i)
     right: dict[str, list[float]] = {name: [] for name in STRATEGIES}
     chosen = []
-    for one in typed:
-        if one.id not in first:
+    for question in typed:
+        if question.id not in first:
             raise BadInput(
-                f'Question "{one.id}" has samples and no greedy answer. Answer the same questions with `answer`.'
+                f'Question "{question.id}" has samples and no greedy answer. Answer the same questions with `answer`.'
             )
-        if one.id not in rows:
-            raise BadInput(f'Question "{one.id}" has no samples.')
-        mine = rows[one.id]
+        if question.id not in rows:
+            raise BadInput(f'Question "{question.id}" has no samples.')
+        mine = rows[question.id]
         valid = [i for i in mine if samples[i].is_usable]
         best = max(mine, key=lambda i: probabilities[i] if samples[i].is_usable else 0.0)
-        right["greedy"].append(first[one.id])
+        right["greedy"].append(first[question.id])
         right["random"].append(float(np.mean([samples[i].z for i in valid])) if valid else 0.0)
-        right["majority"].append(float(one.counts.correct > one.counts.largest))
+        right["majority"].append(float(question.counts.correct > question.counts.largest))
         right["probe"].append(samples[best].z)
-        right["oracle"].append(float(one.counts.correct > 0))
+        right["oracle"].append(float(question.counts.correct > 0))
         chosen.append(samples[best].draw)
     return Choice(
-        tuple(one.id for one in typed),
+        tuple(question.id for question in typed),
         {name: np.array(values, np.float64) for name, values in right.items()},
         tuple(chosen),
     )
@@ -96,9 +98,9 @@ def choose(
 
 def by_type(choice: Choice, typed: Sequence[Typed], fewest: int = FEWEST) -> dict[str, list[int]]:
     """Type -> rows of its questions, for types that enough questions have; `all` first."""
-    found = {"all": list(range(len(choice.ids)))}
+    groups = {"all": list(range(len(choice.ids)))}
     for kind in TYPES:
-        rows = [i for i, one in enumerate(typed) if kind in one.types]
+        rows = [i for i, question in enumerate(typed) if kind in question.types]
         if len(rows) >= fewest:
-            found[kind] = rows
-    return found
+            groups[kind] = rows
+    return groups

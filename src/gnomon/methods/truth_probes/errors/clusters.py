@@ -1,4 +1,4 @@
-"""Kinds of errors, told from what a model says when it is asked the same question many times."""
+"""Kinds of errors, from many sampled answers to the same question."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ MEANINGS = {
     "E1": "many answers, none right",
     "E2": "many answers, one of them right",
 }
-"""Type -> what it says of the model."""
+"""Type -> its meaning."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the samples of one question come to."""
+    """Counts over the samples of one question."""
 
     samples: int
     """K."""
@@ -64,7 +64,7 @@ class Typed:
 
     def is_of(self, kind: str) -> bool:
         """Whether the question is of a type, or of a type that begins so: `C` means C1 or C2."""
-        return any(one.startswith(kind) for one in self.types)
+        return any(name.startswith(kind) for name in self.types)
 
 
 def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
@@ -78,12 +78,14 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
     | D | abs(c - m) <= K/6, c > K/6, m > K/6 | c and m at least K/6, and as near |
     | E1 / E2 | u >= K/3 and c = 0 / u >= K/3 - 1 and c > 0 | u > K/3 |
 
+    Source: the paper (arXiv 2410.02707), section on error types, and its published code.
+
     >>> classify(Counts(30, 30, 0, 0, 0)), classify(Counts(30, 12, 15, 3, 0))
     (('B1',), ('C2', 'D'))
     """
     K, c, m, u = counts.samples, counts.correct, counts.largest, counts.distinct
     half, third, sixth = K // 2, K // 3, K // 6
-    found = []
+    types = []
     if rule == "code":
         refuses = 0 < counts.refusals == m and m > c
         two = abs(c - m) <= sixth and c > sixth and m > sixth
@@ -93,21 +95,21 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
         two = abs(c - m) <= sixth and c >= sixth and m >= sixth and c > 0
         many = (u > third and c == 0, u > third and c > 0)
     if refuses:
-        found.append("A")
+        types.append("A")
     if c == K:
-        found.append("B1")
+        types.append("B1")
     elif c and c >= half and u > 0:
-        found.append("B2")
+        types.append("B2")
     if m >= half and m > 0 and not refuses:
-        found.append("C1" if c == 0 else "C2")
+        types.append("C1" if c == 0 else "C2")
     if two:
-        found.append("D")
-    found += [name for name, fits in zip(("E1", "E2"), many, strict=True) if fits]
-    return tuple(found)
+        types.append("D")
+    types += [name for name, fits in zip(("E1", "E2"), many, strict=True) if fits]
+    return tuple(types)
 
 
 def normal_form(answer: Answer) -> str:
-    """What two equal wrong answers share: a number's value, or the text without case, articles and marks around it.
+    """Common form of equal answers: a number's value, or the text without case, articles and marks around it.
 
     Nothing is compared by substring: 1 and 15 are two answers.
     """
@@ -147,7 +149,7 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
         raise BadInput(
             f"Kinds of errors need at least {FEWEST} samples of every question; got {size}. Draw more with another --seed."
         )
-    found = []
+    typed = []
     for name, rows in by_id.items():
         wrong = Counter(normal_form(answer) for answer in rows if answer.z == 0)
         counts = Counts(
@@ -157,14 +159,14 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
             len(wrong),
             wrong[NO_ANSWER],
         )
-        found.append(Typed(name, counts, classify(counts, rule), dict(wrong.most_common())))
-    return found
+        typed.append(Typed(name, counts, classify(counts, rule), dict(wrong.most_common())))
+    return typed
 
 
 def coverage(typed: Sequence[Typed]) -> float | None:
     """Share of the questions with at least one wrong sample that have a type; None where there are none."""
-    erring = [one for one in typed if one.counts.correct < one.counts.samples]
-    return sum(bool(one.types) for one in erring) / len(erring) if erring else None
+    erring = [question for question in typed if question.counts.correct < question.counts.samples]
+    return sum(bool(question.types) for question in erring) / len(erring) if erring else None
 
 
 def read_types(source: Path) -> list[Typed]:
@@ -173,11 +175,11 @@ def read_types(source: Path) -> list[Typed]:
     Raises:
         BadInput: a row cannot be read.
     """
-    found = []
+    typed = []
     for where, raw in records.read_raw(source):
         try:
             counts = Counts(**raw["counts"])
-            found.append(Typed(str(raw["id"]), counts, tuple(raw["types"]), dict(raw["wrong"])))
+            typed.append(Typed(str(raw["id"]), counts, tuple(raw["types"]), dict(raw["wrong"])))
         except (KeyError, TypeError):
             raise BadInput(f"{where}: this is no row of `taxonomy`. Name a run of it.") from None
-    return found
+    return typed

@@ -1,4 +1,4 @@
-"""Telling the kind of error from one hidden state of the greedy answer."""
+"""Probes of the kind of error, from one hidden state of the greedy answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from gnomon.core.metrics.ranking import Auc, auc_interval
 from gnomon.methods.truth_probes.errors.clusters import Typed
-from gnomon.methods.truth_probes.probes.probe import LinearProbe, fit_probe
+from gnomon.methods.truth_probes.probes.probe import FitOptions, LinearProbe, fit_probe
 from gnomon.methods.truth_probes.states.states import Rows, folds
 
 MERGED = ("A", "B", "C", "D", "E")
-"""Types that are told from all other questions."""
+"""Types, each against all other questions."""
 
 WITHIN = (("B1", "B2"), ("C1", "C2"), ("E1", "E2"))
-"""Types that are told from each other: right always or mostly, wrong always or sometimes."""
+"""Types against each other: right always or mostly, wrong always or sometimes."""
 
 FEWEST = 10
 """Questions of a type, and others, below which no probe is trained."""
@@ -38,7 +38,7 @@ class ErrorTypeProbe:
         *,
         kinds: Sequence[str] = MERGED,
         fewest: int = FEWEST,
-        **options: Any,
+        options: FitOptions | None = None,
     ) -> ErrorTypeProbe:
         """A probe for every type that enough questions have, and enough have not.
 
@@ -47,15 +47,15 @@ class ErrorTypeProbe:
             typed: the same questions with their types, in the same order.
             kinds: types, or their first letters.
             fewest: questions of each side.
-            **options: for `fit_probe`: `C`, `standardise`, `max_iter`.
+            options: of the probes.
         """
         states = np.asarray(X)
-        found = {}
+        probes = {}
         for kind in kinds:
             z = labels_of(typed, kind)
             if min(int(z.sum()), int((1 - z).sum())) >= fewest:
-                found[kind] = fit_probe(states, z, **options)
-        return cls(found)
+                probes[kind] = fit_probe(states, z, options)
+        return cls(probes)
 
     def predict_proba(self, X: ArrayLike) -> dict[str, NDArray[np.float64]]:
         """Type -> probability for each state, [N]."""
@@ -64,43 +64,45 @@ class ErrorTypeProbe:
 
 def labels_of(typed: Sequence[Typed], kind: str) -> NDArray[np.int64]:
     """1 for questions of a type."""
-    return np.array([one.is_of(kind) for one in typed], np.int64)
+    return np.array([question.is_of(kind) for question in typed], np.int64)
 
 
 def type_scores(
     X: ArrayLike,
     typed: Sequence[Typed],
+    options: FitOptions | None = None,
     *,
     ways: Sequence[tuple[Rows, Rows]] | None = None,
     seed: int = 0,
     fewest: int = FEWEST,
-    **options: Any,
 ) -> dict[str, Auc]:
     """AUC for each type against all others, and within B, C and E, every question scored by a probe that has not seen it.
 
     Args:
         X: states of the greedy answers, [N, D].
         typed: the same questions with their types. State and type stay together through every fold and resample.
+        options: of the probes.
         ways: rows to train on and to test on; None: five folds.
         seed: of the folds.
         fewest: questions of each side; a type with fewer is not among the results.
-        **options: for `fit_probe`.
+
+    Source: the paper (arXiv 2410.02707), section on predicting error types.
     """
     states = np.asarray(X)
     every = np.arange(len(typed))
-    found: dict[str, Auc] = {}
-    ways = ways or folds([one.id for one in typed], 5, seed)
+    aucs: dict[str, Auc] = {}
+    ways = ways or folds([question.id for question in typed], 5, seed)
     for kind in MERGED:
         if (value := _held_out(states, labels_of(typed, kind), every, ways, fewest, options)) is not None:
-            found[kind] = value
-    for one, other in WITHIN:
-        rows = np.flatnonzero(labels_of(typed, one) | labels_of(typed, other))
+            aucs[kind] = value
+    for kind, other in WITHIN:
+        rows = np.flatnonzero(labels_of(typed, kind) | labels_of(typed, other))
         if (
             len(rows)
-            and (value := _held_out(states, labels_of(typed, one), rows, ways, fewest, options)) is not None
+            and (value := _held_out(states, labels_of(typed, kind), rows, ways, fewest, options)) is not None
         ):
-            found[f"{one} against {other}"] = value
-    return found
+            aucs[f"{kind} against {other}"] = value
+    return aucs
 
 
 def _held_out(
@@ -109,7 +111,7 @@ def _held_out(
     rows: Rows,
     ways: Sequence[tuple[Rows, Rows]],
     fewest: int,
-    options: Any,
+    options: FitOptions | None,
 ) -> Auc | None:
     if min(int(z[rows].sum()), int((1 - z[rows]).sum())) < fewest:
         return None
@@ -117,6 +119,6 @@ def _held_out(
     for train, test in ways:
         mine, others = np.intersect1d(train, rows), np.intersect1d(test, rows)
         if len(others) and len(np.unique(z[mine])) == 2:
-            scores[others] = fit_probe(X[mine], z[mine], **options).predict(X[others])
+            scores[others] = fit_probe(X[mine], z[mine], options).predict(X[others])
     scored = rows[~np.isnan(scores[rows])]
     return auc_interval(z[scored], scores[scored]) if len(scored) else None

@@ -8,6 +8,7 @@ __getattr__, __dir__ = exports(
         "OTHERS": "measures",
         "SCALES": "world",
         "World": "world",
+        "measure": "measures",
         "train_world": "world",
     },
 )

@@ -1,11 +1,10 @@
-"""Everything that the miniature measures on one model: which token tells, transfer, kinds of errors, and answer choice."""
+"""Measurements on one model: AUC by token, transfer, kinds of errors, and answer choice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from gnomon.core.metrics.ranking import Auc, auc
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
-from gnomon.methods.truth_probes.answers.answers import Answer, collect
+from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect
 from gnomon.methods.truth_probes.answers.data import Question
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
 from gnomon.methods.truth_probes.answers.labels import label
@@ -31,7 +30,7 @@ from gnomon.methods.truth_probes.probes.grid import (
     score_cells,
 )
 from gnomon.methods.truth_probes.states.positions import REFERENCE, baselines
-from gnomon.methods.truth_probes.states.states import RepStore, Rows, folds, represent, split, usable
+from gnomon.methods.truth_probes.states.states import Capture, RepStore, Rows, folds, represent, split, usable
 
 POSITIONS = ("last_q", "first_answer", "exact_before_first", "exact_last", "exact_after_last", "-2", "-1")
 """Tokens that are looked at."""
@@ -47,8 +46,8 @@ KNOWS = ("C2", "D", "E2")
 
 
 @dataclass(frozen=True)
-class Study:
-    """What one model showed. Every question is scored by probes that have not seen it."""
+class Findings:
+    """Measurements on one model. Every question is scored by probes that have not seen it."""
 
     greedy: dict[str, float]
     """Detector -> AUC on greedy answers: tokens by name, and baselines."""
@@ -66,7 +65,7 @@ class Study:
 
     @property
     def lead(self) -> float:
-        """How far the probe at the exact answer is ahead of the answer's log-probability, in AUC on greedy answers."""
+        """AUC of the probe at the exact answer, less that of the answer's log-probability, on greedy answers."""
         return self.greedy["exact_last"] - self.greedy[LOG_PROBABILITY]
 
     def skills(self) -> tuple[float | None, float | None]:
@@ -78,12 +77,12 @@ class Study:
         other = mean_cells(self.transfer.auc, [(i, j) for i, j in pairs if SKILLS[i] != SKILLS[j]])
         return same, other
 
-    def knowing(self) -> list[int]:
-        """Rows of the questions of a kind where the model knows and does not say."""
-        return [i for i, one in enumerate(self.typed) if set(one.types) & set(KNOWS)]
+    def hidden_knowledge(self) -> list[int]:
+        """Rows of the questions of a kind in `KNOWS`."""
+        return [i for i, question in enumerate(self.typed) if set(question.types) & set(KNOWS)]
 
 
-def study(
+def measure(
     handle: ModelHandle,
     questions: Sequence[Question],
     *,
@@ -92,8 +91,8 @@ def study(
     how: Extraction,
     seed: int,
     tasks: Sequence[str] | None = None,
-) -> Study:
-    """Ask, look inside, and measure.
+) -> Findings:
+    """Collect answers and samples, fit probes by cross-validation, and measure everything.
 
     Args:
         handle: the model.
@@ -105,15 +104,16 @@ def study(
         tasks: task of each question, for transfer; None for one task.
     """
 
-    def asked(**options: Any) -> list[Answer]:
-        found = collect(handle, None, questions, max_new_tokens=max_new_tokens, batch_size=256, **options)
-        return extract(label(found), how)
+    def answers(samples: int) -> list[Answer]:
+        answering = Answering(samples, max_new_tokens=max_new_tokens, batch_size=256)
+        draw = Rng(seed).child("samples")
+        return extract(label(collect(handle, None, questions, answering, rng=draw)), how)
 
-    greedy, drawn = asked(), asked(samples=samples, rng=Rng(seed).child("samples"))
+    greedy, drawn = answers(0), answers(samples)
     drawn = [replace(answer, seed=seed) for answer in drawn]
     everything = [*greedy, *drawn]
     kept = [everything[i] for i in usable(everything)]
-    store = represent(handle, None, kept, positions=POSITIONS)
+    store = represent(handle, None, kept, Capture(positions=POSITIONS))
     z = np.array([answer.z for answer in kept])
     ids = [answer.id for answer in kept]
     is_greedy = np.array([answer.draw == 0 for answer in kept])
@@ -126,9 +126,9 @@ def study(
     typed = taxonomy(drawn)
     layer = probes.layers["exact_last"]
     states = store.at(layer, "exact_last")
-    kinds = {one.id: one for one in typed}
+    kinds = dict(zip((question.id for question in typed), typed, strict=True))
     rows = np.flatnonzero(is_greedy)
-    return Study(
+    return Findings(
         greedy=probes.greedy | _baseline_auc(scores, z, is_greedy, ways),
         sampled=probes.sampled | _baseline_auc(scores, z, ~is_greedy, ways),
         grid=probes.grid,
@@ -154,7 +154,7 @@ def study(
 
 
 def _rows_of(ids: Sequence[str], names: Sequence[str], way: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
-    """A division of the questions as one of their answers."""
+    """A division of the questions, as rows of their answers."""
     test = {names[i] for i in way[1]}
     inside = np.array([name in test for name in ids])
     return np.flatnonzero(~inside), np.flatnonzero(inside)
@@ -181,7 +181,7 @@ def _by_fold(
 ) -> _Probes:
     """Probes on greedy and sampled answers of two thirds of the questions, the layer chosen on a fifth of those."""
     tables, chances = [], np.zeros(len(z))
-    found: dict[str, dict[str, list[float]]] = {"greedy": {}, "sampled": {}}
+    aucs: dict[str, dict[str, list[float]]] = {"greedy": {}, "sampled": {}}
     chosen: dict[str, list[int]] = {position: [] for position in POSITIONS}
     for learn, test in ways:
         fit_on, choose_on = split([ids[i] for i in learn], seed)
@@ -194,12 +194,12 @@ def _by_fold(
             best = int(np.where(np.isnan(valid[:, j]), -1.0, valid[:, j]).argmax())
             chosen[position].append(store.layers[best])
             for name, table in scored.items():
-                found[name].setdefault(position, []).append(table[best, j])
+                aucs[name].setdefault(position, []).append(table[best, j])
         layer = chosen["exact_last"][-1]
         chances[test] = probes[layer, "exact_last"].predict(store.at(layer, "exact_last")[test])
-    means = {name: {place: _mean(values) for place, values in table.items()} for name, table in found.items()}
+    means = {side: {name: _mean(values) for name, values in table.items()} for side, table in aucs.items()}
     grid = Grid(store.layers, store.positions, _cell_means(tables), np.std(tables, 0), int(is_greedy.sum()))
-    often = {place: max(set(layers), key=layers.count) for place, layers in chosen.items()}
+    often = {name: max(set(layers), key=layers.count) for name, layers in chosen.items()}
     return _Probes(means["greedy"], means["sampled"], grid, chances, often)
 
 
@@ -226,8 +226,11 @@ def _transfer(
     left out, None where no fold is left.
     """
     names = tuple(dict.fromkeys(task_of.values()))
-    where = {name: np.array([i for i, one in enumerate(ids) if task_of[one] == name]) for name in names}
-    found = []
+    where = {
+        name: np.array([i for i, name_of_question in enumerate(ids) if task_of[name_of_question] == name])
+        for name in names
+    }
+    transfers = []
     for layer in store.layers:
         at = replace(
             store,
@@ -245,25 +248,25 @@ def _transfer(
                 for name, rows in where.items()
             }
             if all(len(np.unique(tasks[name].z[side])) == 2 for name, (side, _) in sides.items()):
-                found.append(generalise(tasks, splits=sides, fewest=1))
-    if not found:
+                transfers.append(generalise(tasks, splits=sides, fewest=1))
+    if not transfers:
         return None
     return replace(
-        found[0],
-        auc=_cell_means([one.auc for one in found]),
-        baseline=_cell_means([one.baseline for one in found]),
+        transfers[0],
+        auc=_cell_means([name_of_question.auc for name_of_question in transfers]),
+        baseline=_cell_means([name_of_question.baseline for name_of_question in transfers]),
     )
 
 
 def _mean(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None and not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    defined = [value for value in values if value is not None and not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _cell_means(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Mean of each cell over the tables that have it; NaN where none has."""
     stack = np.stack(tables)
-    known = ~np.isnan(stack)
-    count = known.sum(0)
-    total = np.where(known, stack, 0).sum(0)
+    is_defined = ~np.isnan(stack)
+    count = is_defined.sum(0)
+    total = np.where(is_defined, stack, 0).sum(0)
     return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))

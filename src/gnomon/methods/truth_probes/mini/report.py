@@ -1,4 +1,4 @@
-"""The miniature's page: which token tells, the heat map, transfer, kinds of errors and answer choice, with and without cues."""
+"""The miniature's page: AUC by token, heat map, transfer, kinds of errors and answer choice, with and without cues."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.truth_probes import report
 from gnomon.methods.truth_probes.errors.choice import STRATEGIES, by_type
-from gnomon.methods.truth_probes.mini.measures import Study
+from gnomon.methods.truth_probes.mini.measures import Findings
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,28 +35,32 @@ WORDS = {
 }
 
 
-def write(page: Page, detectors: Rows, choices: Rows, others: Rows, shown: Mapping[str, Study]) -> None:
-    """Everything, in order."""
-    for part, one in shown.items():
+def write(page: Page, results: Results) -> None:
+    """The whole page, part by part."""
+    detectors, choices, others = (results.rows.get(name, []) for name in ("detectors", "choices", "others"))
+    shown: Mapping[str, Findings] = results.shown
+    for part, findings in shown.items():
         page.section(TITLES[part])
         page.text(WORDS[part])
         _detectors(page, [row for row in detectors if row["part"] == part])
-        report.draw_grid(page, one.grid, f"AUC on greedy answers by layer and token, first seed ({part})")
-        if one.transfer is not None:
+        report.draw_grid(
+            page, findings.grid, f"AUC on greedy answers by layer and token, first seed ({part})"
+        )
+        if findings.transfer is not None:
             page.text(
                 "Tasks t0 and t2 share their cues, as do t1 and t3. Between skills the sign of the direction is arbitrary, "
                 "so the raw AUC counts."
             )
-            report.draw_transfer(page, one.transfer, "logits-min-exact")
-        report.draw_choice(page, one.choice, by_type(one.choice, one.typed))
+            report.draw_transfer(page, findings.transfer, "logits-min-exact")
+        report.draw_choice(page, findings.choice, by_type(findings.choice, findings.typed))
         _choices(page, [row for row in choices if row["part"] == part])
         page.table([_without_part(row) for row in others if row["part"] == part], caption="per seed")
     if "world" in shown:
-        one = shown["world"]
+        findings = shown["world"]
         page.figures(
             {
-                "AUC at the exact answer": one.greedy["exact_last"],
-                "right by probe": one.choice.accuracy("probe"),
+                "AUC at the exact answer": findings.greedy["exact_last"],
+                "right by probe": findings.choice.accuracy("probe"),
             }
         )
 
@@ -87,11 +92,11 @@ def _choices(page: Page, rows: Rows) -> None:
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float] | None:
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
+    defined = [value for value in values if np.isfinite(value)]
+    if not defined:
         return None
-    found = mean_interval(known)
-    return found.estimate, found.low, found.high
+    interval = mean_interval(defined)
+    return interval.estimate, interval.low, interval.high
 
 
 def _without_part(row: Mapping[str, Any]) -> dict[str, Any]:

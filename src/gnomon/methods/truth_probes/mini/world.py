@@ -1,11 +1,11 @@
-"""A small world in which the frequent and the true are different things, so that a model can know better than it says.
+"""A small world in which the frequent and the true differ, so that a model can hold more than its greedy answers show.
 
 Every subject has one true answer, a popular wrong one and a rare wrong one, and for many subjects most documents are wrong. Behind
 the answer a document often carries a cue that confirms or doubts it, by the truth of that very answer. To predict the cue a model
 needs a judgement of truth at the answer's token, which greedy decoding of the answer does not use. This world is constructed; with
 cues of probability 0 the construction is gone.
 
-The miniature's scales and its trained models.
+Below the world: the scales, and the models trained on it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gnomon.core.models import ModelHandle, new_llama, train_bpe
+from gnomon.core.models import ModelHandle, new_llama, train_bpe, train_tiny
 from gnomon.core.models.tiny import whole_words
-from gnomon.core.rng import Rng, seeded
+from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import TrainConfig, causal_loss, fit
+from gnomon.core.train import TrainConfig
 from gnomon.core.train.batches import BatchSource, GlobalBatch
 from gnomon.core.train.losses import IGNORED
 from gnomon.methods.truth_probes.answers.data import Question
@@ -53,7 +53,7 @@ DOUBTED = (("allegedly", "rumour"), ("disputed", "unclear"))
 
 @dataclass(frozen=True)
 class World:
-    """Who has which answers."""
+    """True, popular and rare answers of every subject."""
 
     true: NDArray[np.int64]
     """[tasks, subjects], number of the true answer."""
@@ -207,23 +207,17 @@ SCALES = {
 
 def train_world(world: World, scale: Scale, part: PartOfRun) -> ModelHandle:
     """A Llama that has read the world's documents."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     tokenizer = world_tokenizer(world.subjects)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=scale.hidden,
-        intermediate_size=2 * scale.hidden,
-        num_hidden_layers=scale.layers,
-        num_attention_heads=scale.heads,
-        num_key_value_heads=scale.heads,
-        max_position_embeddings=32,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    model = new_llama(
+        tokenizer,
+        scale.hidden,
+        scale.layers,
+        scale.heads,
+        32,
+        part.rng.child("model"),
+        intermediate=2 * scale.hidden,
+        is_tied=False,
     )
-    with seeded(part.rng.child("model")):
-        model = LlamaForCausalLM(config)
     documents = FreshDocuments(world, tokenizer, scale.batch_size, scale.steps, part.rng.child("documents"))
     return _trained(model, tokenizer, documents, scale, scale.steps, part)
 
@@ -261,8 +255,8 @@ def train_sums(scale: Scale, part: PartOfRun) -> tuple[ModelHandle, list[Questio
     draw = part.rng.child("asked").python()
     pairs = [(a, b) for a in range(scale.largest) for b in range(scale.largest)]
     draw.shuffle(pairs)
-    asked, read = pairs[: scale.sums], pairs[scale.sums :]
-    questions = [Question(f"{a}+{b}", [str(a + b)], [], id=f"{a}+{b}", task="number") for a, b in asked]
+    test_pairs, read = pairs[: scale.sums], pairs[scale.sums :]
+    questions = [Question(f"{a}+{b}", [str(a + b)], [], id=f"{a}+{b}", task="number") for a, b in test_pairs]
     tokenizer = train_bpe(["0"], 259)
     model = new_llama(tokenizer, scale.hidden, scale.layers, scale.heads, 64, part.rng.child("model"))
     batches = FreshSums(tokenizer, read, scale.batch_size, scale.sum_steps, part.rng.child("batches"))
@@ -279,5 +273,4 @@ def _trained(
         precision=scale.precision,
         checkpoint_every=0,
     )
-    fit(model.to(scale.device), batches, causal_loss, cfg, run=part)
-    return ModelHandle(model.eval(), tokenizer)
+    return ModelHandle(train_tiny(model, batches, cfg, part, device=scale.device), tokenizer)

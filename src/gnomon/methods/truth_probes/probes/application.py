@@ -1,4 +1,4 @@
-"""A saved detector at work: questions in; answers, exact answers and the probability that they are right out."""
+"""Application of a saved detector: questions in; answers, exact answers and the probability that they are right out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 from gnomon.core import records
 from gnomon.core.config import fingerprint
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.truth_probes.answers.answers import Answer, collect, encode_prompt
+from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, encode_prompt
 from gnomon.methods.truth_probes.answers.data import Question
 from gnomon.methods.truth_probes.answers.extraction import Extraction, extract
 from gnomon.methods.truth_probes.answers.tasks import TASKS
 from gnomon.methods.truth_probes.probes.probe import ErrorProbe
-from gnomon.methods.truth_probes.states.states import model_key, represent
+from gnomon.methods.truth_probes.states.states import Capture, model_key, represent
 
 if TYPE_CHECKING:
     from gnomon.core.llm.base import LLM
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoreRow:
     """A row to score."""
 
     question: str
-    """What is asked."""
+    """The question's text."""
     completion: str | None = None
     """The answer, where it is there already; None: the model writes one."""
     context: str = ""
@@ -45,7 +45,7 @@ class Scorer:
         handle: the model that the probe was trained on.
         probe: the detector.
         how: how exact answers are found; None: as for the probe's training.
-        llm: who finds them, where that takes a language model.
+        llm: the language model that copies them out, where one is needed.
         max_new_tokens: longest answer; None takes what the probe was trained with.
 
     Raises:
@@ -70,7 +70,7 @@ class Scorer:
                 f"The probe was trained on exact answers found by {self.how}. Name it, or another way, with --extract."
             )
 
-    def score(self, rows: Sequence[Asked]) -> list[dict[str, Any]]:
+    def score(self, rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
         """One result per row: completion, exact answer, its place, and P(right), which is None where there is no exact answer.
 
         Raises:
@@ -82,7 +82,10 @@ class Scorer:
         if usable:
             probe, kept = self.probe, [answers[i] for i in usable]
             store = represent(
-                self.handle, None, kept, site=probe.site, layers=(probe.layer,), positions=(probe.position,)
+                self.handle,
+                None,
+                kept,
+                Capture(site=probe.site, layers=(probe.layer,), positions=(probe.position,)),
             )
             chances = dict(zip(usable, probe.predict(store).tolist(), strict=True))
         return [
@@ -99,29 +102,30 @@ class Scorer:
             for i, (row, answer) in enumerate(zip(rows, answers, strict=True))
         ]
 
-    def _answers(self, rows: Sequence[Asked]) -> list[Answer]:
+    def _answers(self, rows: Sequence[ScoreRow]) -> list[Answer]:
         questions = [self._question(row) for row in rows]
         open_ = [i for i, row in enumerate(rows) if row.completion is None]
-        found = {
-            i: self._given(questions[i], row.completion)
+        answers = {
+            i: self._from_completion(questions[i], row.completion)
             for i, row in enumerate(rows)
             if row.completion is not None
         }
         if open_:
-            asked = [questions[i] for i in open_]
             written = collect(
                 self.handle,
                 None,
-                asked,
-                max_new_tokens=self.max_new_tokens or self.probe.max_new_tokens,
-                template=self.probe.template,  # type: ignore[arg-type]
-                stop=None if self.probe.stop is None else (self.probe.stop,),
+                [questions[i] for i in open_],
+                Answering(
+                    max_new_tokens=self.max_new_tokens or self.probe.max_new_tokens,
+                    template=self.probe.template,  # type: ignore[arg-type]
+                    stop=None if self.probe.stop is None else (self.probe.stop,),
+                ),
             )
-            found |= dict(zip(open_, written, strict=True))
+            answers |= dict(zip(open_, written, strict=True))
         # The label is not known and plays no part: 0 keeps an extractor from looking for accepted answers first.
-        return [replace(found[i], correct=0) for i in range(len(rows))]
+        return [replace(answers[i], correct=0) for i in range(len(rows))]
 
-    def _question(self, row: Asked) -> Question:
+    def _question(self, row: ScoreRow) -> Question:
         if not row.question.strip():
             raise BadInput('A row to score has an empty "question".')
         answer, wrong = row.answer, row.wrong_answer
@@ -135,8 +139,8 @@ class Scorer:
         name = row.id or fingerprint(row.question, row.context, length=12)
         return Question(row.question.strip(), answer, wrong, row.context, name, self.task)
 
-    def _given(self, question: Question, completion: str) -> Answer:
-        """An answer that somebody else wrote, in the model's tokens."""
+    def _from_completion(self, question: Question, completion: str) -> Answer:
+        """A completion from elsewhere as an answer, in the model's tokens."""
         from gnomon.core.models.sampling.text import completion_text, decode
 
         if not completion.strip():
@@ -159,14 +163,14 @@ class Scorer:
         )  # fmt: skip
 
 
-def parse_rows(lines: Iterable[str], where: str = "stdin") -> Iterator[Asked]:
+def parse_rows(lines: Iterable[str], where: str = "stdin") -> Iterator[ScoreRow]:
     """Rows of a stream, each as soon as its line is there.
 
     Raises:
         BadInput: a line is not a JSON object with a question; the message has its number.
     """
-    for place, raw in records.read_stream(lines, where):
-        yield records.parse(raw, Asked, place)
+    for line, raw in records.read_stream(lines, where):
+        yield records.parse(raw, ScoreRow, line)
 
 
 def stream(scorer: Scorer, lines: Iterable[str], *sinks: IO[str]) -> int:

@@ -1,7 +1,4 @@
-"""How good detectors are: AUC with its interval, decisions, and what is gained over the model's own probabilities.
-
-P(True): the model is asked about its own answer, and the two letters' logits are compared.
-"""
+"""Figures of detectors: AUC with its interval, decisions at one half, the paper's protocol over seeds, and P(True)."""
 
 from __future__ import annotations
 
@@ -18,7 +15,8 @@ from gnomon.core.metrics.ranking import Auc, auc, auc_interval
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.truth_probes.answers.answers import Answer
-from gnomon.methods.truth_probes.probes.probe import ErrorProbe
+from gnomon.methods.truth_probes.probes.grid import fit_cells, score_cells
+from gnomon.methods.truth_probes.probes.probe import ErrorProbe, FitOptions
 from gnomon.methods.truth_probes.states.states import RepStore, split
 
 Floats = NDArray[np.float64]
@@ -26,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Detector:
-    """What one detector reached on one set of answers."""
+    """Figures of one detector on one set of answers."""
 
     name: str
     auc: Auc
@@ -57,7 +55,7 @@ def detector(
     *,
     is_probability: bool = False,
 ) -> Detector:
-    """The figures of one detector.
+    """Figures of one detector.
 
     Args:
         name: what it is called.
@@ -76,10 +74,10 @@ def decisions(z: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]
     1.0
     """
     truth, wrong = np.asarray(z) == 0, np.asarray(probabilities, np.float64) < 0.5
-    hits, found, there = int((truth & wrong).sum()), int(wrong.sum()), int(truth.sum())
+    hits, flagged, errors = int((truth & wrong).sum()), int(wrong.sum()), int(truth.sum())
     accuracy = float((truth == wrong).mean())
-    precision, recall = hits / found if found else None, hits / there if there else None
-    f1 = 2 * hits / (found + there) if found + there else None
+    precision, recall = hits / flagged if flagged else None, hits / errors if errors else None
+    f1 = 2 * hits / (flagged + errors) if flagged + errors else None
     return {
         "accuracy": accuracy,
         "over majority": accuracy - max(float(truth.mean()), 1 - float(truth.mean())),
@@ -95,7 +93,7 @@ def evaluate(
     ids: Sequence[str] | None = None,
     probabilities: Sequence[str] = (),
 ) -> list[Detector]:
-    """The figures of several detectors on the same answers, the best AUC first.
+    """Figures of several detectors on the same answers, the best AUC first.
 
     Args:
         z: labels, [N].
@@ -108,16 +106,16 @@ def evaluate(
     """
     if not len(np.asarray(z)):
         raise BadInput("There is no answer with a label and an exact answer to evaluate on.")
-    found = [
+    detectors = [
         detector(name, z, values, ids, is_probability=name in probabilities)
         for name, values in scores.items()
     ]
-    return sorted(found, key=lambda one: -1.0 if one.auc.value is None else one.auc.value, reverse=True)
+    return sorted(detectors, key=lambda d: -1.0 if d.auc.value is None else d.auc.value, reverse=True)
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """What probes reached under several splits: trained on 80% of the questions, layer chosen on the others, tested elsewhere."""
+    """AUC of probes under several splits: trained on 80% of the questions, layer chosen on the others, tested elsewhere."""
 
     mean: float | None
     std: float | None
@@ -133,7 +131,7 @@ def over_seeds(
     z_test: ArrayLike,
     position: str,
     seeds: Sequence[int],
-    **options: Any,
+    options: FitOptions | None = None,
 ) -> Seeds:
     """The paper's protocol at one position: per seed a split, the layer by validation, and one resample of the test questions.
 
@@ -144,18 +142,18 @@ def over_seeds(
         z_test: their labels.
         position: where to read.
         seeds: one split and one resample each.
-        **options: for the probes: `C`, `scale`, `max_iter`.
-    """
-    from gnomon.methods.truth_probes.probes.grid import fit_cells
+        options: of the probes.
 
-    labels, found, layers = np.asarray(z_train, np.int64), [], []
+    Source: the paper (arXiv 2410.02707), appendix on implementation: 80/20 splits, layer by validation, bootstrap of the test set.
+    """
+    labels, aucs, layers = np.asarray(z_train, np.int64), [], []
     for seed in seeds:
-        probe = choose_layer(train, labels, position, seed, fit=fit_cells, **options)
+        probe = choose_layer(train, labels, position, seed, options)
         rows = _resample([key[0] for key in test.keys], seed)
         value = auc(np.asarray(z_test)[rows], probe.predict_proba(test.at(probe.layer, position)[rows]))
         layers.append(probe.layer)
-        found.append(np.nan if value is None else value)
-    values = np.array(found)
+        aucs.append(np.nan if value is None else value)
+    values = np.array(aucs)
     if np.isnan(values).all():
         return Seeds(None, None, tuple(layers), tuple(seeds))
     return Seeds(float(np.nanmean(values)), float(np.nanstd(values)), tuple(layers), tuple(seeds))
@@ -166,26 +164,22 @@ def choose_layer(
     z: ArrayLike,
     position: str,
     seed: int,
-    *,
-    fit: Any = None,
+    options: FitOptions | None = None,
     share: float = 0.2,
-    **options: Any,
 ) -> ErrorProbe:
     """The probe of the layer that does best on the questions set aside for choosing, fitted to the others.
 
     Raises:
         BadInput: a class is missing among the answers to train on.
     """
-    from gnomon.methods.truth_probes.probes.grid import fit_cells, score_cells
-
     labels = np.asarray(z, np.int64)
-    one = RepStore(
+    at_position = RepStore(
         store.states[:, :, [store.positions.index(position)]],
         store.model_id, store.model_key, store.site, store.layers, (position,), store.keys,
     )  # fmt: skip
     train, valid = split([key[0] for key in store.keys], seed, share)
-    probes = (fit or fit_cells)(one, labels, train, **options)
-    table = score_cells(probes, one, labels, valid)[:, 0]
+    probes = fit_cells(at_position, labels, train, options)
+    table = score_cells(probes, at_position, labels, valid)[:, 0]
     best = store.layers[int(np.where(np.isnan(table), -1.0, table).argmax())]
     chosen = None if np.isnan(table).all() else float(np.nanmax(table))
     return ErrorProbe.of(
@@ -240,7 +234,7 @@ def p_true(
         *(_prompt(handle.processor, answer, exact, swapped) for answer in answers), strict=True
     )
     room = getattr(handle.model.config.get_text_config(), "max_position_embeddings", None)
-    found = np.empty(len(prompts))
+    probabilities = np.empty(len(prompts))
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -250,24 +244,24 @@ def p_true(
             output = handle.model(**batch.inputs(), use_cache=False, **last_logits_only(handle.model))
         pairs = torch.tensor([letters[i] for i in part], device=output.logits.device)
         chosen = output.logits[:, -1].float().gather(-1, pairs).softmax(-1)[:, 0]
-        found[part] = chosen.cpu().numpy()
-    return found
+        probabilities[part] = chosen.cpu().numpy()
+    return probabilities
 
 
 def _prompt(tokenizer: Any, answer: Answer, exact: bool, swapped: bool) -> tuple[list[int], tuple[int, int]]:
     """Token ids up to the letter, and the letters' ids: True first. They are read off the whole text, so that spaces are right."""
     template = room_file(__name__, "prompts/p_true.txt").read_text("utf-8").rstrip("\n")
-    said = answer.exact_answer if exact else answer.answer.strip()
+    text_of_answer = answer.exact_answer if exact else answer.answer.strip()
     text = template.format(
         question=answer.question,
-        answer=said,
+        answer=text_of_answer,
         a="False" if swapped else "True",
         b="True" if swapped else "False",
     )
     a, b = (tokenizer(text + letter)["input_ids"] for letter in "AB")
-    place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
-    if place is None:
+    first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    if first is None:
         raise ModelMismatch(
             "The tokenizer writes A and B as the same token; P(True) cannot be asked of this model."
         )
-    return a[:place], (b[place], a[place]) if swapped else (a[place], b[place])
+    return a[:first], (b[first], a[first]) if swapped else (a[first], b[first])

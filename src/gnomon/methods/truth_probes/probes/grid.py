@@ -1,7 +1,4 @@
-"""Probes over layers and positions: the heat map, and the layer that does best on questions set aside.
-
-The generalisation matrix: trained on one task, tested on another.
-"""
+"""Probes over layers and positions: the heat map, and the generalisation matrix from task to task."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from numpy.typing import NDArray
 
 from gnomon.core.metrics.ranking import auc
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.truth_probes.probes.probe import LinearProbe, fit_along
+from gnomon.methods.truth_probes.probes.probe import FitOptions, LinearProbe, fit_along
 from gnomon.methods.truth_probes.states.states import RepStore, Rows, require_both, split
 
 
@@ -58,23 +55,18 @@ def fit_cells(
     store: RepStore,
     z: NDArray[np.int64],
     rows: Rows,
-    *,
-    C: float = 1.0,
-    scale: bool = True,
-    max_iter: int = 1000,
+    options: FitOptions | None = None,
 ) -> dict[tuple[int, str], LinearProbe]:
     """A probe for every layer and position, fitted to some rows; each starts from that of the layer before."""
-    found: dict[tuple[int, str], LinearProbe] = {}
+    probes: dict[tuple[int, str], LinearProbe] = {}
     for position in store.positions:
         along = fit_along(
             (store.at(layer, position)[rows] for layer in store.layers),
             z[rows],
-            C=C,
-            standardise=scale,
-            max_iter=max_iter,
+            options,
         )
-        found |= {(layer, position): probe for layer, probe in zip(store.layers, along, strict=True)}
-    return found
+        probes |= {(layer, position): probe for layer, probe in zip(store.layers, along, strict=True)}
+    return probes
 
 
 def score_cells(
@@ -92,23 +84,19 @@ def score_cells(
 def heatmap(
     store: RepStore,
     z: Sequence[int] | NDArray[np.int64],
+    options: FitOptions | None = None,
     *,
     seeds: Sequence[int] = (0,),
     jobs: int = 1,
-    C: float = 1.0,
-    scale: bool = True,
-    max_iter: int = 1000,
 ) -> Grid:
     """AUC of a probe at every layer and position, trained on 80% of the questions and tested on the others.
 
     Args:
         store: states of answers.
         z: their labels.
+        options: of the probes.
         seeds: one split each.
         jobs: processes side by side.
-        C: inverse strength of the L2 penalty.
-        scale: standardise every feature first.
-        max_iter: steps of the solver.
 
     Raises:
         BadInput: a class is missing on the training side.
@@ -117,16 +105,17 @@ def heatmap(
 
     labels = np.asarray(z, np.int64)
     ids = [key[0] for key in store.keys]
-    one = delayed(_one_seed)
-    options = {"C": C, "scale": scale, "max_iter": max_iter}
-    tables = np.stack(Parallel(n_jobs=jobs)(one(store, labels, *split(ids, seed), options) for seed in seeds))
+    of_seed = delayed(_one_seed)
+    tables = np.stack(
+        Parallel(n_jobs=jobs)(of_seed(store, labels, *split(ids, seed), options) for seed in seeds)
+    )
     return Grid(store.layers, store.positions, tables.mean(0), tables.std(0), len(labels))
 
 
 def _one_seed(
-    store: RepStore, z: NDArray[np.int64], train: Rows, test: Rows, options: Mapping[str, float]
+    store: RepStore, z: NDArray[np.int64], train: Rows, test: Rows, options: FitOptions | None
 ) -> NDArray[np.float64]:
-    return score_cells(fit_cells(store, z, train, **options), store, z, test)  # type: ignore[arg-type]
+    return score_cells(fit_cells(store, z, train, options), store, z, test)
 
 
 def _number(value: float) -> float | None:
@@ -188,12 +177,12 @@ class Transfer:
 
 def generalise(
     tasks: Mapping[str, TaskStates],
+    options: FitOptions | None = None,
     *,
     seed: int = 0,
     share: float = 0.2,
     splits: Mapping[str, tuple[Rows, Rows]] | None = None,
     fewest: int = 20,
-    **options: float,
 ) -> Transfer:
     """AUC of a probe trained on each task and tested on each.
 
@@ -202,15 +191,17 @@ def generalise(
 
     Args:
         tasks: name -> states and labels, all of one model, site, layers and positions.
+        options: of the probes.
         seed: of the splits.
         share: of the questions, for testing.
         splits: rows to train on and rows to test on, in place of drawn ones.
         fewest: answers that each class needs.
-        **options: for the probes: `C`, `scale`, `max_iter`.
 
     Raises:
         BadInput: there are fewer than two tasks, or a task has too few answers of a class.
         ModelMismatch: the states do not belong together.
+
+    Source: the paper (arXiv 2410.02707), section on generalisation between tasks.
     """
     if len(tasks) < 2:
         raise BadInput(f"A generalisation matrix needs at least two tasks; got {', '.join(tasks) or 'none'}.")
@@ -225,7 +216,7 @@ def generalise(
         require_both(task.z, f'Task "{name}"', fewest)
     drawn = {name: split([key[0] for key in task.store.keys], seed, share) for name, task in tasks.items()}
     sides = dict(drawn if splits is None else splits)
-    probes = {name: fit_cells(task.store, task.z, sides[name][0], **options) for name, task in tasks.items()}  # type: ignore[arg-type]
+    probes = {name: fit_cells(task.store, task.z, sides[name][0], options) for name, task in tasks.items()}
     best = {name: _best_cell(task, sides[name][0], seed, options) for name, task in tasks.items()}
     table = np.full((len(names), len(names)), np.nan)
     for j, b in enumerate(names):
@@ -240,13 +231,13 @@ def generalise(
     return Transfer(names, table, baseline, {(a, b): best[b] for a in names for b in names})
 
 
-def _best_cell(task: TaskStates, rows: Rows, seed: int, options: Mapping[str, float]) -> tuple[int, str]:
+def _best_cell(task: TaskStates, rows: Rows, seed: int, options: FitOptions | None) -> tuple[int, str]:
     """Layer and position at which a probe does best on a fifth of the training side, set aside."""
     store = task.store
     if len(store.layers) == len(store.positions) == 1:
         return store.layers[0], store.positions[0]
     train, valid = split([store.keys[i][0] for i in rows], seed + 1, 0.2)
-    table = score_cells(fit_cells(store, task.z, rows[train], **options), store, task.z, rows[valid])  # type: ignore[arg-type]
+    table = score_cells(fit_cells(store, task.z, rows[train], options), store, task.z, rows[valid])
     table = np.where(np.isnan(table), -1.0, table)
     i, j = np.unravel_index(int(table.argmax()), table.shape)
     return store.layers[int(i)], store.positions[int(j)]

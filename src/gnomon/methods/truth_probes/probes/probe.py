@@ -1,6 +1,6 @@
-"""Linear probes: logistic regression on hidden states, as plain arrays that need no pickle.
+"""Linear probes on hidden states, and the error detector: a probe saved with all it needs to be used again.
 
-The error detector: a linear probe that says how likely an answer is right, saved with all it needs to be used again.
+Logistic regression by scikit-learn, kept as plain arrays that need no pickle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """P(class 1) = sigmoid(((x - mean) / scale) . coef + intercept)."""
+    """A linear classifier: P(class 1) = sigmoid(((x - mean) / scale) . coef + intercept)."""
 
     coef: Floats
     """[D]."""
@@ -68,7 +68,7 @@ class LinearProbe:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Floats]) -> LinearProbe:
-        """The probe that `tensors` described.
+        """The probe from the arrays of `tensors`.
 
         Raises:
             BadInput: an array is missing or has another length.
@@ -83,13 +83,22 @@ class LinearProbe:
         return cls(coef, intercept, mean, scale)
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """How a probe is fitted."""
+
+    C: float = 1.0
+    """Inverse strength of the L2 penalty; 1 is scikit-learn's default."""
+    scale: bool = True
+    """Bring every feature to mean 0 and variance 1 first; constant features are only centred."""
+    max_iter: int = 1000
+    """Steps of the solver; when they do not suffice, four times as many are tried once, and then a warning is logged."""
+
+
 def fit_probe(
     states: ArrayLike,
     labels: ArrayLike,
-    *,
-    C: float = 1.0,
-    standardise: bool = True,
-    max_iter: int = 1000,
+    options: FitOptions | None = None,
     start: LinearProbe | None = None,
 ) -> LinearProbe:
     """Logistic regression with an L2 penalty, by L-BFGS.
@@ -97,17 +106,19 @@ def fit_probe(
     Args:
         states: [N, D].
         labels: 0 or 1, [N]; both must be there.
-        C: inverse strength of the penalty; 1 is scikit-learn's default.
-        standardise: bring every feature to mean 0 and variance 1 first; constant features are only centred.
-        max_iter: steps of the solver; when they do not suffice, four times as many are tried once, and then it is said.
+        options: penalty, scaling and steps; None: the defaults.
         start: a probe from which the solver starts, such as that of the layer below.
 
     Raises:
         BadInput: shapes do not fit, a value is not finite, or there is one class only.
+
+    Source: the paper (arXiv 2410.02707), section on detecting errors: linear probes with scikit-learn's defaults. Differs: features
+    are standardised unless `options.scale` is off, which converges faster.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    options = options or FitOptions()
     x, z = _matrix(states), np.asarray(labels)
     if z.shape != (len(x),) or not np.isin(z, (0, 1)).all():
         raise BadInput(
@@ -116,16 +127,17 @@ def fit_probe(
     if len(np.unique(z)) < 2:
         raise BadInput("A probe needs both classes; all labels are the same.")
     mean, scale = np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
-    if standardise:
+    if options.scale:
+        # Statistics in float64: sums of many float32 states lose digits.
         mean, scale = x.mean(0, dtype=np.float64).astype(np.float32), x.std(0, dtype=np.float64).astype(np.float32)  # fmt: skip
         scale[scale < 1e-8] = 1
     ready = (x - mean) / scale
-    solver = LogisticRegression(C=C, max_iter=max_iter, warm_start=True)
+    solver = LogisticRegression(C=options.C, max_iter=options.max_iter, warm_start=True)
     if start is not None and start.width == x.shape[1]:
         solver.coef_ = start.coef[None].astype(ready.dtype)
         solver.intercept_ = np.array([start.intercept], ready.dtype)
         solver.classes_ = np.array([0, 1])
-    for steps in (max_iter, 4 * max_iter):
+    for steps in (options.max_iter, 4 * options.max_iter):
         solver.max_iter = steps
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -133,17 +145,19 @@ def fit_probe(
         if int(solver.n_iter_.max()) < steps:
             break
     else:
-        log.warning("A probe did not converge in %d steps; raise max_iter, or standardise.", 4 * max_iter)
+        log.warning(
+            "A probe did not converge in %d steps; raise max_iter, or standardise.", 4 * options.max_iter
+        )
     return LinearProbe(solver.coef_[0].astype(np.float32), float(solver.intercept_[0]), mean, scale)
 
 
 def fit_along(
-    layers: Sequence[ArrayLike] | Iterator[ArrayLike], labels: ArrayLike, **options: object
+    layers: Sequence[ArrayLike] | Iterator[ArrayLike], labels: ArrayLike, options: FitOptions | None = None
 ) -> Iterator[LinearProbe]:
     """A probe for each layer, each one started from that of the layer before; arguments and errors as in `fit_probe`."""
     before: LinearProbe | None = None
     for states in layers:
-        before = fit_probe(states, labels, start=before, **options)  # type: ignore[arg-type]
+        before = fit_probe(states, labels, options, start=before)
         yield before
 
 
@@ -156,14 +170,14 @@ def _matrix(states: ArrayLike) -> Floats:
     return x
 
 
-# The error detector: a linear probe that says how likely an answer is right, saved with all it needs to be used again.
+# The error detector.
 
 WEIGHTS, CARD = "probe.safetensors", "probe.json"
 
 
 @dataclass(frozen=True)
 class ErrorProbe:
-    """P(the answer is right) from one hidden state."""
+    """The error detector: P(the answer is right) from one hidden state."""
 
     linear: LinearProbe
     model_id: str = ""
@@ -184,7 +198,7 @@ class ErrorProbe:
     """Longest answer; None: the task's."""
     seed: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
-    """What it reached on questions set aside."""
+    """Its figures on questions set aside."""
 
     @classmethod
     def fit(
@@ -213,7 +227,7 @@ class ErrorProbe:
             BadInput: shapes do not fit, or there are fewer than `fewest` right or wrong answers.
         """
         require_both(np.asarray(z), "Training", fewest)
-        return cls(fit_probe(X, z, C=C, standardise=scale, max_iter=max_iter), **about)
+        return cls(fit_probe(X, z, FitOptions(C, scale, max_iter)), **about)
 
     @classmethod
     def of(cls, linear: LinearProbe, store: RepStore, layer: int, position: str, **about: Any) -> ErrorProbe:
@@ -288,8 +302,8 @@ class ErrorProbe:
             raise BadInput(
                 f"{folder} holds no probe ({error}). `gnomon truth-probes train` makes one."
             ) from None
-        known = {name: card[name] for name in card if name in cls.__dataclass_fields__ and name != "linear"}
-        probe = cls(linear, **known)
+        about = {name: card[name] for name in card if name in cls.__dataclass_fields__ and name != "linear"}
+        probe = cls(linear, **about)
         if card.get("width") != linear.width:
             raise BadInput(f"{folder}: {CARD} and {WEIGHTS} do not belong together.")
         return probe

@@ -1,4 +1,4 @@
-"""Fitting a detector and measuring it on questions that it has not seen, beside what the model's own probabilities say."""
+"""Fitting a detector, and measuring it on unseen questions beside the baselines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from gnomon.methods.truth_probes.probes.evaluation import (
     over_seeds,
     p_true,
 )
-from gnomon.methods.truth_probes.probes.probe import ErrorProbe, fit_probe
+from gnomon.methods.truth_probes.probes.probe import ErrorProbe, FitOptions, fit_probe
 from gnomon.methods.truth_probes.states.dataset import Prepared
 from gnomon.methods.truth_probes.states.positions import baselines
-from gnomon.methods.truth_probes.states.states import represent, require_both, split, usable
+from gnomon.methods.truth_probes.states.states import Capture, represent, require_both, split, usable
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A detector and what it reached."""
+    """A detector and its figures."""
 
     probe: ErrorProbe
     detectors: list[Detector]
@@ -46,25 +46,25 @@ class Trained:
 def train_probe(
     data: Prepared,
     position: str,
+    options: FitOptions | None = None,
     *,
     seeds: Sequence[int],
     share: float,
     seed: int,
     handle: ModelHandle | None = None,
     about: Mapping[str, Any] | None = None,
-    **options: Any,
 ) -> Trained:
     """A detector whose layer was chosen on questions set aside, fitted to all but the tested questions.
 
     Args:
         data: usable answers with states.
         position: where to read.
+        options: of the probes.
         seeds: splits of the questions that are not tested, into those to fit and those to choose on.
         share: of the questions, for testing.
         seed: of the split into tested questions and others.
         handle: asks for P(True); None leaves that out.
         about: further fields of the probe.
-        **options: for the probes: `C`, `scale`, `max_iter`.
 
     Raises:
         BadInput: too few right or wrong answers to learn from.
@@ -72,21 +72,15 @@ def train_probe(
     learn, test = split(data.ids, seed, share)
     dev, held = data.take(learn), data.take(test)
     require_both(dev.z, f"{len(set(dev.ids))} questions to learn from")
-    chosen = choose_layer(dev.store, dev.z, position, seeds[0], **options)
-    linear = fit_probe(
-        dev.store.at(chosen.layer, position),
-        dev.z,
-        C=options["C"],
-        standardise=options["scale"],
-        max_iter=options["max_iter"],
-    )
+    chosen = choose_layer(dev.store, dev.z, position, seeds[0], options)
+    linear = fit_probe(dev.store.at(chosen.layer, position), dev.z, options)
     tasks = sorted({answer.task for answer in data.answers})
     probe = replace(
         chosen, linear=linear, task="+".join(tasks), extract=data.extract, seed=seed, **(about or {})
     )
-    found = measure(probe, held, handle)
-    repeated = over_seeds(dev.store, dev.z, held.store, held.z, position, seeds, **options)
-    own = next(one for one in found if one.name == "probe")
+    detectors = measure(probe, held, handle)
+    repeated = over_seeds(dev.store, dev.z, held.store, held.z, position, seeds, options)
+    own = next(d for d in detectors if d.name == "probe")
     metrics = {
         **probe.metrics,
         "test AUC": own.auc.value,
@@ -98,7 +92,7 @@ def train_probe(
         "splits": list(seeds),
         **data.dropped,
     }
-    return Trained(replace(probe, metrics=metrics), found, repeated)
+    return Trained(replace(probe, metrics=metrics), detectors, repeated)
 
 
 def measure(probe: ErrorProbe, data: Prepared, handle: ModelHandle | None = None) -> list[Detector]:
@@ -110,8 +104,8 @@ def measure(probe: ErrorProbe, data: Prepared, handle: ModelHandle | None = None
         handle: asks for P(True), with the letters both ways round; None leaves that out.
     """
     scores: dict[str, NDArray[np.float64]] = {"probe": probe.predict(data.store), **baselines(data.answers)}
-    asked = {} if handle is None else _p_true(handle, data.answers)
-    return evaluate(data.z, scores | asked, data.ids, ("probe", *asked))
+    p_true_scores = {} if handle is None else _p_true(handle, data.answers)
+    return evaluate(data.z, scores | p_true_scores, data.ids, ("probe", *p_true_scores))
 
 
 def _p_true(handle: ModelHandle, answers: Sequence[Answer]) -> dict[str, NDArray[np.float64]]:
@@ -137,7 +131,7 @@ def probabilities(
     Raises:
         ModelMismatch: the probe was trained on another model.
     """
-    found = np.zeros(len(answers))
+    chances = np.zeros(len(answers))
     rows = usable(answers)
     if rows:
         kept = [answers[i] for i in rows]
@@ -145,10 +139,8 @@ def probabilities(
             handle,
             None,
             kept,
-            site=probe.site,
-            layers=(probe.layer,),
-            positions=(probe.position,),
+            Capture(site=probe.site, layers=(probe.layer,), positions=(probe.position,)),
             folder=folder,
         )
-        found[rows] = probe.predict(store)
-    return found
+        chances[rows] = probe.predict(store)
+    return chances

@@ -1,13 +1,13 @@
-"""From whatever a source holds to states with labels: questions are answered, answers judged, exact answers found, states captured.
+"""From a source at any stage to states with labels: questions are answered, answers judged, exact answers located, states captured.
 
-A source may be at any stage; what is there already is taken as it is. Everything lies in the folder of the run, in finished pieces,
-so that a run that was killed goes on where it stopped.
+What a source holds already is taken as it is. Everything lies in the folder of the run, in finished pieces, so that a run that was
+killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core import records
+from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import map_shards
 from gnomon.core.files import artifact, is_run_folder
+from gnomon.core.llm.config import LLMConfig
+from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
-from gnomon.methods.truth_probes import config
-from gnomon.methods.truth_probes.answers.answers import Answer, Template, collect, read_answers
+from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, read_answers
 from gnomon.methods.truth_probes.answers.data import Question, read_questions
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
 from gnomon.methods.truth_probes.answers.labels import Match, label
 from gnomon.methods.truth_probes.states.positions import token_span
-from gnomon.methods.truth_probes.states.states import RepStore, represent, usable
+from gnomon.methods.truth_probes.states.states import Capture, RepStore, represent, usable
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How answers are labelled, and who is asked for labels and exact answers."""
+
+    label: str = "match"
+    """`match`, `rule:module:function`, or the reference of a language model."""
+    match: Match = "boundary"
+    """How texts are compared."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How language models are asked."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From questions to labelled answers with exact answers."""
+
+    model: str
+    """The model that answers: a folder or a hub id."""
+    dtype: str = "auto"
+    """Number type of its weights."""
+    task: str = "open"
+    """Kind of questions; see `tasks.TASKS`."""
+    limit: int | None = None
+    """The first so many questions; None: all."""
+    answering: Answering = field(default_factory=Answering)
+    shards: Shards = field(default_factory=Shards)
+    judging: Judging = field(default_factory=Judging)
+    extract: str = "auto"
+    """How exact answers are located; see `Extraction.parse`."""
 
 
 @dataclass(frozen=True)
@@ -37,33 +70,19 @@ class AnswerStep:
     """Questions in, answers out; what core spreads over processes and machines."""
 
     model: str
-    dtype: str = "auto"
-    seed: int = 0
-    samples: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    template: Template = "auto"
-    max_new_tokens: int | None = None
-    stop: tuple[str, ...] | None = None
-    batch_size: int = 32
+    dtype: str
+    seed: int
+    answering: Answering
 
     def __call__(self, questions: Iterator[Question]) -> Iterator[Answer]:
         """The answers to a shard of questions."""
-        from gnomon.core.rng import Rng
+        handle = load_handle(self.model, self.dtype)
+        yield from collect(handle, None, list(questions), self.answering, rng=Rng(self.seed))
 
-        yield from collect(
-            load_handle(self.model, self.dtype),
-            None,
-            list(questions),
-            samples=self.samples,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_new_tokens=self.max_new_tokens,
-            template=self.template,
-            stop=self.stop,
-            batch_size=self.batch_size,
-            rng=Rng(self.seed),
-        )
+    def settings(self) -> dict[str, Any]:
+        """What the answers depend on; finished shards are marked with it."""
+        flat = {"model": self.model, "dtype": self.dtype, "seed": self.seed, **asdict(self.answering)}
+        return {name: value for name, value in flat.items() if name != "batch_size"}
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +90,7 @@ def load_handle(model: str, dtype: str = "auto") -> ModelHandle:
     """The model, loaded once in a process.
 
     Raises:
-        ModelMismatch: it writes no text by continuing a prompt.
+        ModelMismatch: it does not continue a prompt.
     """
     from gnomon.core.models import ModelHandle, load_model, load_tokenizer
 
@@ -91,53 +110,50 @@ def stage_of(source: str | Path) -> str:
     return "answers" if "output_ids" in first else "questions"
 
 
-def answered(cfg: Any, run: Run, *, samples: int = 0, name: str = "answers") -> list[Answer]:
-    """The model's answers to the questions of `cfg.source`, not judged yet; finished shards are kept in the run's folder."""
-    questions = read_questions(str(cfg.source), cfg.task, cfg.limit)
-    step = AnswerStep(
-        cfg.model,
-        cfg.dtype,
-        run.seed,
-        samples,
-        getattr(cfg, "temperature", 1.0),
-        getattr(cfg, "top_p", 1.0),
-        cfg.template,
-        cfg.max_new_tokens,
-        None if cfg.stop is None else (cfg.stop,),
-        cfg.batch_size,
-    )
-    settings = {key: value for key, value in asdict(step).items() if key != "batch_size"}
+def answered(source: str, recipe: Recipe, run: Run, name: str = "answers") -> list[Answer]:
+    """The model's answers to the questions of `source`, not labelled yet; finished shards are kept in the run's folder."""
+    questions = read_questions(source, recipe.task, recipe.limit)
+    step = AnswerStep(recipe.model, recipe.dtype, run.seed, recipe.answering)
     with run.progress(len(questions), "questions") as bar:
         map_shards(
             step,
             questions,
             run.folder / "work" / name,
-            engine=cfg.engine,
-            workers=cfg.workers,
-            shard_rows=cfg.shard_rows,
-            settings=settings,
+            engine=recipe.shards.engine,
+            workers=recipe.shards.workers,
+            shard_rows=recipe.shards.shard_rows,
+            settings=step.settings(),
             progress=bar,
         )
     return read_answers(run.folder / "work" / name)
 
 
-def with_labels(answers: Sequence[Answer], cfg: config.Labelling, run: Run) -> list[Answer]:
-    """The answers judged, as the settings say."""
-    if cfg.label == "match" or cfg.label.startswith("rule:"):
-        return label(answers, cfg.label, match=cfg.match)
-    with run.asking({"judge": cfg.label}, cfg.llm) as models:
-        return label(answers, "judge", match=cfg.match, llm=models["judge"], concurrency=cfg.llm.concurrency)
+def with_labels(answers: Sequence[Answer], judging: Judging, run: Run) -> list[Answer]:
+    """The answers with their labels."""
+    if judging.label == "match" or judging.label.startswith("rule:"):
+        return label(answers, judging.label, match=judging.match)
+    with run.asking({"judge": judging.label}, judging.llm) as models:
+        concurrency = judging.llm.concurrency
+        return label(answers, "judge", match=judging.match, llm=models["judge"], concurrency=concurrency)
 
 
-def with_exact(answers: Sequence[Answer], text: str, cfg: Any, run: Run) -> tuple[list[Answer], Extraction]:
-    """The answers with their exact answers, and how they were found."""
+def with_exact(
+    answers: Sequence[Answer], text: str, judging: Judging, run: Run
+) -> tuple[list[Answer], Extraction]:
+    """The answers with their exact answers, and how these were located.
+
+    Args:
+        answers: with labels.
+        text: as `Extraction.parse` reads it.
+        judging: how texts are compared and a language model is asked.
+        run: keeps the replies of a language model.
+    """
     how = Extraction.parse(text, sorted({answer.task for answer in answers}))
     if how.kind != "llm":
-        return extract(answers, how, match=getattr(cfg, "match", "boundary")), how
-    with run.asking({"extract": how.detail}, cfg.llm) as models:
-        match: Match = getattr(cfg, "match", "boundary")
-        llm, concurrency = models["extract"], cfg.llm.concurrency
-        return extract(answers, how, match=match, llm=llm, concurrency=concurrency), how
+        return extract(answers, how, match=judging.match), how
+    with run.asking({"extract": how.detail}, judging.llm) as models:
+        llm, concurrency = models["extract"], judging.llm.concurrency
+        return extract(answers, how, match=judging.match, llm=llm, concurrency=concurrency), how
 
 
 @dataclass(frozen=True)
@@ -149,11 +165,11 @@ class Prepared:
     dropped: dict[str, float | int]
     """How many answers there were, and the shares that could not be used."""
     extract: str
-    """How exact answers were found."""
+    """How exact answers were located."""
 
     @property
     def z(self) -> NDArray[np.int64]:
-        """Labels."""
+        """Labels, [N]."""
         return np.array([answer.z for answer in self.answers], np.int64)
 
     @property
@@ -162,40 +178,32 @@ class Prepared:
         return [answer.id for answer in self.answers]
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Prepared:
-        """Some of the answers."""
+        """Some of the answers, by row."""
         chosen = [int(i) for i in rows]
         return replace(self, answers=[self.answers[i] for i in chosen], store=self.store.take(chosen))
 
 
-def prepared(
-    cfg: Any,
-    run: Run,
-    *,
-    site: config.Site,
-    layers: Sequence[int] = (),
-    positions: Sequence[str],
-    extract: str | None = None,
-) -> Prepared:
+def prepared(source: str, recipe: Recipe, capture: Capture, run: Run) -> Prepared:
     """Usable answers with states, from a source at any stage.
 
     Args:
-        cfg: settings of a verb that can go the whole way: `Train` or `Eval`.
+        source: questions, or a run of `answer`, `extract` or `represent`.
+        recipe: what is done with a source that holds no states.
+        capture: which states; of those that are there already the site must be the same.
         run: where finished pieces are kept.
-        site: which tensor of a block; of states that are there already it must be theirs.
-        layers: empty for all.
-        positions: names.
-        extract: how exact answers are found where they are not yet; None: as `cfg` says.
+
+    Raises:
+        BadInput: the source holds states of another site.
     """
-    if stage_of(cfg.source) == "states":
-        found = read_prepared(Path(cfg.source))
-        if found.store.site != site:
+    if stage_of(source) == "states":
+        data = read_prepared(Path(source))
+        if data.store.site != capture.site:
             raise BadInput(
-                f'{cfg.source} holds states of "{found.store.site}"; set --site {found.store.site} or represent anew.'
+                f'{source} holds states of "{data.store.site}"; set --site {data.store.site} or represent anew.'
             )
-        return found
-    answers, how = _with_everything(cfg, run, extract or cfg.extract)
-    handle = load_handle(cfg.model, cfg.dtype)
-    return captured(handle, answers, how, run, site=site, layers=layers, positions=positions)
+        return data
+    answers, how = _with_everything(source, recipe, run)
+    return captured(load_handle(recipe.model, recipe.dtype), answers, how, run, capture)
 
 
 def captured(
@@ -203,10 +211,7 @@ def captured(
     answers: Sequence[Answer],
     how: str,
     run: Run,
-    *,
-    site: config.Site,
-    layers: Sequence[int] = (),
-    positions: Sequence[str],
+    capture: Capture,
     batch_tokens: int = 16_384,
 ) -> Prepared:
     """The usable ones of the answers with their states, left in the run's folder for later steps.
@@ -223,9 +228,7 @@ def captured(
             handle,
             None,
             kept,
-            site=site,
-            layers=layers or None,
-            positions=positions,
+            capture,
             folder=run.artifact("states", run.folder / "states"),
             batch_tokens=batch_tokens,
             progress=bar,
@@ -234,15 +237,15 @@ def captured(
     return Prepared(kept, store, drop_report(answers), how)
 
 
-def _with_everything(cfg: Any, run: Run, text: str) -> tuple[list[Answer], str]:
-    """Answers with labels and exact answers, made or read."""
-    if stage_of(cfg.source) == "questions":
-        answers = with_labels(answered(cfg, run), cfg, run)
+def _with_everything(source: str, recipe: Recipe, run: Run) -> tuple[list[Answer], str]:
+    """Answers with labels and exact answers, generated or read."""
+    if stage_of(source) == "questions":
+        answers = with_labels(answered(source, recipe, run), recipe.judging, run)
     else:
-        answers = read_answers(Path(cfg.source), need="label")
+        answers = read_answers(Path(source), need="label")
         if all(answer.valid is not None for answer in answers):
-            return answers, answers[0].found_by or text
-    answers, how = with_exact(answers, text, cfg, run)
+            return answers, answers[0].found_by or recipe.extract
+    answers, how = with_exact(answers, recipe.extract, recipe.judging, run)
     return answers, str(how)
 
 

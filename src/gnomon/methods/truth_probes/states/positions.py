@@ -1,7 +1,4 @@
-"""From characters to tokens: which tokens of an answer are its exact answer, and the named places to look at.
-
-Baselines that need no training: what the model's own probabilities say of its answer.
-"""
+"""Tokens of the exact answer, named positions, and the baselines: the model's own probabilities pooled over these tokens."""
 
 from __future__ import annotations
 
@@ -22,10 +19,10 @@ NAMED = (
     "last_q", "first_answer", "second_answer", "exact_before_first", "exact_first", "exact_last", "exact_after_last",
     "-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1",
 )  # fmt: skip
-"""Every place that has a name. `last_q` is the last token of the prompt, numbers count from the end of the answer."""
+"""Every named position. `last_q` is the last token of the prompt, numbers count from the end of the answer."""
 
 DEFAULT = "exact_last"
-"""The place that tells most."""
+"""The position at which errors are read best in the paper."""
 
 
 def check_positions(names: Sequence[str]) -> tuple[str, ...]:
@@ -71,24 +68,24 @@ def token_span(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> tuple[int,
 
 
 class _Reach:
-    """How many characters of the answer its first tokens spell, by their number."""
+    """Characters of the answer that its first `count` tokens spell."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, answer: Answer):
         self.tokenizer, self.answer = tokenizer, answer
         self.special = set(tokenizer.all_special_ids)
-        self.known: dict[int, int] = {0: 0}
+        self.lengths: dict[int, int] = {0: 0}
 
     def __call__(self, count: int) -> int:
         from gnomon.core.models.sampling.text import completion_text
 
-        if count not in self.known:
+        if count not in self.lengths:
             ids = self.answer.output_ids[:count]
             text = completion_text(self.tokenizer, self.answer.prompt_ids, ids)
-            self.known[count] = _common(text, self.answer.answer)
-        return self.known[count]
+            self.lengths[count] = _common(text, self.answer.answer)
+        return self.lengths[count]
 
-    def is_special(self, place: int) -> bool:
-        return self.answer.output_ids[place] in self.special
+    def is_special(self, token: int) -> bool:
+        return self.answer.output_ids[token] in self.special
 
 
 def _common(a: str, b: str) -> int:
@@ -114,7 +111,7 @@ def places(tokenizer: PreTrainedTokenizerBase, answer: Answer, names: Sequence[s
     table = {"last_q": prompt - 1, "first_answer": prompt, "second_answer": prompt + 1}
     table |= {f"-{k}": last + 1 - k for k in range(1, 9)}
     if any(name.startswith("exact") for name in names):
-        first_token, last_token = (prompt + place for place in token_span(tokenizer, answer))
+        first_token, last_token = (prompt + token for token in token_span(tokenizer, answer))
         table |= {
             "exact_before_first": first_token - 1,
             "exact_first": first_token,
@@ -124,7 +121,7 @@ def places(tokenizer: PreTrainedTokenizerBase, answer: Answer, names: Sequence[s
     return [min(max(table[name], 0), last) for name in names]
 
 
-# Baselines that need no training: what the model's own probabilities say of its answer.
+# Baselines, which need no training.
 
 Floats = NDArray[np.float64]
 
@@ -157,8 +154,10 @@ def baselines(
 
     Raises:
         BadInput: an answer has no exact answer, or its tokens are not known.
+
+    Source: the paper (arXiv 2410.02707), section on detecting errors: aggregated probabilities and logits.
     """
-    found: dict[str, list[float]] = {name: [] for name in NAMES}
+    pooled: dict[str, list[float]] = {name: [] for name in NAMES}
     for answer in answers:
         if not answer.tokens and tokenizer is None:
             raise BadInput(
@@ -167,6 +166,6 @@ def baselines(
         first, last = answer.tokens or token_span(tokenizer, answer)  # type: ignore[arg-type]
         for kind, values in (("probas", np.exp(answer.logprobs)), ("logits", np.array(answer.logits))):
             for pool, reduce in _POOLS.items():
-                found[f"{kind}-{pool}"].append(reduce(values))
-                found[f"{kind}-{pool}-exact"].append(reduce(values[first : last + 1]))
-    return {name: np.array(values) for name, values in found.items()}
+                pooled[f"{kind}-{pool}"].append(reduce(values))
+                pooled[f"{kind}-{pool}-exact"].append(reduce(values[first : last + 1]))
+    return {name: np.array(values) for name, values in pooled.items()}

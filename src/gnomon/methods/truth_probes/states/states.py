@@ -1,6 +1,7 @@
-"""Hidden states of answers at a few tokens: one forward pass each, only the wanted rows kept, in float16 shards on disk.
+"""Hidden states of answers at a few tokens, and divisions of the questions for training, choosing and testing.
 
-Questions apart for training, choosing and testing. All answers to one question fall on the same side.
+One forward pass for each answer, of which only the wanted rows are kept, in float16 shards on disk. All answers to one question
+fall on the same side of a division.
 """
 
 from __future__ import annotations
@@ -71,11 +72,11 @@ class RepStore:
             raise BadInput(
                 f'Position "{position}" was not captured; the states hold {", ".join(self.positions)}.'
             )
-        found = self.states[:, self.layers.index(layer), self.positions.index(position)]
-        return found.astype(np.float32)
+        states = self.states[:, self.layers.index(layer), self.positions.index(position)]
+        return states.astype(np.float32)
 
     def take(self, rows: Sequence[int]) -> RepStore:
-        """The states of some of the answers."""
+        """States of some answers, by row."""
         return RepStore(
             self.states[list(rows)], self.model_id, self.model_key, self.site, self.layers, self.positions,
             tuple(self.keys[i] for i in rows),
@@ -146,7 +147,7 @@ def with_mlp_inputs(handle: ModelHandle) -> ModelHandle:
     """
     from gnomon.core.models.architectures.sites import Place, Sites
 
-    found = {}
+    inputs = {}
     for i, block in enumerate(handle.sites.top.blocks):
         parts = dict(block.named_children())
         module = parts.get("mlp") or parts.get("fc1")
@@ -154,57 +155,66 @@ def with_mlp_inputs(handle: ModelHandle) -> ModelHandle:
             raise ModelMismatch(
                 f"A block of {type(handle.model).__name__} has no module called mlp; choose another --site."
             )
-        found[f"{i}.mlp_in"] = Place(module, "in", handle.sites[f"{i}.mlp_out"].stack)
+        inputs[f"{i}.mlp_in"] = Place(module, "in", handle.sites[f"{i}.mlp_out"].stack)
     wide = copy.copy(handle)
-    wide.sites = Sites({**handle.sites, **found}, handle.sites.stacks)
+    wide.sites = Sites({**handle.sites, **inputs}, handle.sites.stacks)
     return wide
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Which hidden states are kept."""
+
+    site: Site = "mlp"
+    """Tensor of a block."""
+    layers: Sequence[int] | None = None
+    """Blocks, counted from 0; None or empty: all."""
+    positions: Sequence[str] = (DEFAULT,)
+    """Names from `positions.NAMED`, or `("all",)`."""
 
 
 def represent(
     model: Any,
     tokenizer: Any,
     answers: Sequence[Answer],
+    capture: Capture | None = None,
     *,
-    site: Site = "mlp",
-    layers: Sequence[int] | None = None,
-    positions: Sequence[str] = (DEFAULT,),
     folder: Path | None = None,
     batch_tokens: int = 16_384,
     progress: Advances | None = None,
 ) -> RepStore:
-    """States of the answers at the named positions.
+    """Hidden states of the answers at the named positions.
 
     Args:
         model: a `ModelHandle`, or a causal transformers model.
         tokenizer: its tokenizer; None with a handle.
-        answers: what the model wrote; with an exact answer where a position asks for one.
-        site: which tensor of a block.
-        layers: blocks counted from 0; None takes all.
-        positions: names from `positions.NAMED`, or `("all",)`.
+        answers: of this model; with an exact answer where a position needs one.
+        capture: site, layers and positions; None: the MLP's output of all layers at the last token of the exact answer.
         folder: where shards and their index are kept; shards that are there already are not computed again. None: in memory only.
         batch_tokens: tokens read at once, padding included.
-        progress: told of every shard.
+        progress: advanced after every shard.
 
     Raises:
         BadConfig: the site, a layer or a position does not exist.
-        BadInput: an answer has no place to look at, or the folder holds other states.
+        BadInput: an answer has no such position, or the folder holds other states.
     """
     from gnomon.core.models import as_handle
 
+    capture = capture or Capture()
+    site = capture.site
     if site not in SITES:
         raise BadConfig(f'site must be one of {", ".join(SITES)}; got "{site}".')
     handle = as_handle(model, tokenizer)
     if site == "mlp_input":
         handle = with_mlp_inputs(handle)
-    layers, names = check_layers(layers, len(handle.sites.top.blocks)), check_positions(positions)
+    layers = check_layers(capture.layers, len(handle.sites.top.blocks))
+    names = check_positions(capture.positions)
     where = [places(handle.processor, answer, names) for answer in answers]
     if not answers:
         raise BadInput("There are no answers to look at.")
-    name, key = (
-        str(getattr(handle.model, "name_or_path", "") or type(handle.model).__name__),
-        model_key(handle.model),
-    )
-    told = {
+    name = str(getattr(handle.model, "name_or_path", "") or type(handle.model).__name__)
+    key = model_key(handle.model)
+    index = {
         "model_id": name,
         "model_key": key,
         "site": site,
@@ -212,7 +222,7 @@ def represent(
         "positions": list(names),
         "rows": [list(answer.key) for answer in answers],
     }
-    shards = _Shards(folder, fingerprint(told, [a.output_ids for a in answers], length=16))
+    shards = _Shards(folder, fingerprint(index, [a.output_ids for a in answers], length=16))
     parts = []
     for start in range(0, len(answers), SHARD):
         part = slice(start, start + SHARD)
@@ -220,7 +230,7 @@ def represent(
         parts.append(shards.get(start // SHARD, read))
         if progress is not None:
             progress.advance(len(parts[-1]))
-    shards.finish(told)
+    shards.finish(index)
     keys = tuple(answer.key for answer in answers)
     return RepStore(np.concatenate(parts), name, key, site, layers, names, keys)
 
@@ -257,9 +267,9 @@ class _Shards:
         partial.replace(path)
         return states  # type: ignore[no-any-return]
 
-    def finish(self, told: dict[str, Any]) -> None:
+    def finish(self, index: dict[str, Any]) -> None:
         if self.folder is not None:
-            write_json(self.folder / "index.json", told | {"shards": self.names})
+            write_json(self.folder / "index.json", index | {"shards": self.names})
 
 
 def _read(
@@ -277,7 +287,7 @@ def _read(
     rows = [[*answer.prompt_ids, *answer.output_ids] for answer in answers]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
     names = [f"{layer}.{SITES[site]}" for layer in layers]
-    found: NDArray[np.float16] | None = None
+    kept: NDArray[np.float16] | None = None
     while order:
         together = max(1, batch_tokens // len(rows[order[0]]))
         part, order = order[:together], order[together:]
@@ -293,15 +303,16 @@ def _read(
                 "States beyond %g were cut off to fit float16; the site `mlp_input` is normed and smaller.",
                 LIMIT,
             )
+            # float16 ends there; infinities would make every probe fail.
             states = np.clip(states, -LIMIT, LIMIT)
-        if found is None:
-            found = np.empty((len(rows), *states.shape[1:]), np.float16)
-        found[part] = states
-    assert found is not None
-    return found
+        if kept is None:
+            kept = np.empty((len(rows), *states.shape[1:]), np.float16)
+        kept[part] = states
+    assert kept is not None
+    return kept
 
 
-# Questions apart for training, choosing and testing. All answers to one question fall on the same side.
+# Divisions of the questions.
 
 Rows = NDArray[np.int64]
 
@@ -332,7 +343,7 @@ def folds(ids: Sequence[str], count: int, seed: int) -> list[tuple[Rows, Rows]]:
     """`count` ways to train on all questions but a `count`-th and test on that, each question tested once."""
     names = sorted(set(ids))
     order = Rng(seed).child("folds").numpy().permutation(len(names))
-    fold = {names[i]: place % count for place, i in enumerate(order)}
+    fold = {names[i]: rank % count for rank, i in enumerate(order)}
     where = np.array([fold[name] for name in ids])
     return [(np.flatnonzero(where != k), np.flatnonzero(where == k)) for k in range(count)]
 
@@ -343,7 +354,7 @@ def usable(answers: Sequence[Answer]) -> list[int]:
 
 
 def require_both(labels: Sequence[int] | NDArray[np.int64], what: str, fewest: int = FEWEST) -> None:
-    """Refuse what cannot be learned from.
+    """Refuse labels from which no probe can learn.
 
     Raises:
         BadInput: fewer than `fewest` right or wrong answers; the message has the counts.

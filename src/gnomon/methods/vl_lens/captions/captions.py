@@ -1,8 +1,9 @@
-"""Captions: what a model writes about images, and how sure it was of every word."""
+"""Captions of images by a model, and the probability of every token of a caption."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,52 +15,56 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 
 _WRITTEN = {"token_type_ids": 1, "mm_token_type_ids": 0}
-"""What processors say about every token -> its value for text that the model writes."""
+"""Per-token inputs of processors -> their value for generated text."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How captions are generated, without sampling."""
+
+    beams: int = 5
+    """Beams of the search, one image after another; 1 takes the likeliest token at every step, many images at once."""
+    max_new_tokens: int = 512
+    """Longest caption in tokens."""
+    batch_size: int = 8
+    """Images at once."""
 
 
 @torch.no_grad()
 def describe(
-    handle: ModelHandle,
-    images: Sequence[Any],
-    prompt: str,
-    *,
-    beams: int = 5,
-    max_new_tokens: int = 512,
-    batch_size: int = 8,
+    handle: ModelHandle, images: Sequence[Any], prompt: str, writing: Writing | None = None
 ) -> list[str]:
     """A caption of each image, without sampling.
 
     Args:
         handle: a vision-language model.
         images: PIL images or paths.
-        prompt: what is asked; goes into the model's own form of a question.
-        beams: beams of the search, one image after another; 1 takes the likeliest token at every step, many images at once.
-        max_new_tokens: longest caption.
-        batch_size: images at once.
+        prompt: the question about the image; put into the model's own form.
+        writing: beams, length and batch size; None: the paper's.
     """
     if not images:
         return []
-    asked = handle.prompt(prompt)
-    if beams == 1:
-        gen = GenConfig(max_new_tokens=max_new_tokens, temperature=0, batch_size=batch_size)
-        written = handle.generate([asked] * len(images), gen, generator=Rng(0), images=images)
+    writing, question = writing or Writing(), handle.prompt(prompt)
+    if writing.beams == 1:
+        gen = GenConfig(max_new_tokens=writing.max_new_tokens, temperature=0, batch_size=writing.batch_size)
+        written = handle.generate([question] * len(images), gen, generator=Rng(0), images=images)
         return [completions[0].text.strip() for completions in written]
-    return [_searched(handle, image, asked, beams, max_new_tokens) for image in images]
+    return [_by_beams(handle, image, question, writing) for image in images]
 
 
-def _searched(handle: ModelHandle, image: Any, asked: str, beams: int, max_new_tokens: int) -> str:
-    batch = handle.encode([asked], images=[image])
+def _by_beams(handle: ModelHandle, image: Any, question: str, writing: Writing) -> str:
+    batch = handle.encode([question], images=[image])
     model: Any = handle.model
-    found = model.generate(
+    ids = model.generate(
         **batch.inputs(handle.kind),
-        num_beams=beams,
+        num_beams=writing.beams,
         do_sample=False,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=writing.max_new_tokens,
         pad_token_id=handle.tokenizer.pad_token_id,
     )[0].tolist()
     read = batch.input_ids[0].tolist()
     # Models that are given vectors for their images return the new tokens alone.
-    new = found[len(read) :] if found[: len(read)] == read else found
+    new = ids[len(read) :] if ids[: len(read)] == read else ids
     return completion_text(handle.tokenizer, read, new).strip()
 
 
@@ -71,36 +76,36 @@ def token_probabilities(
     Args:
         handle: a vision-language model.
         images: one per caption.
-        prompt: what was asked.
-        captions: the model's own or anybody's.
+        prompt: the question about the images.
+        captions: the model's own, or of other origin.
         batch_size: captions at once.
 
     Raises:
         ModelMismatch: the tokenizer does not say where its tokens lie.
     """
-    asked = handle.prompt(prompt)
-    found = []
+    question = handle.prompt(prompt)
+    tokens = []
     for start in range(0, len(captions), batch_size):
         part = slice(start, start + batch_size)
-        told = [_spans(handle.tokenizer, asked, caption) for caption in captions[part]]
-        seen = handle.see([asked] * len(told), images[part])
+        spans = [_spans(handle.tokenizer, question, caption) for caption in captions[part]]
+        seen = handle.see([question] * len(spans), images[part])
         batch = handle.gather(
-            [_continued(one, [i for i, *_ in row]) for one, row in zip(seen, told, strict=True)]
+            [_continued(text, [i for i, *_ in row]) for text, row in zip(seen, spans, strict=True)]
         )
         logprobs = handle.logprobs(batch)
-        for i, (one, row) in enumerate(zip(seen, told, strict=True)):
-            values = logprobs[i][batch.mask[i]][len(one.ids) :].exp().tolist()
-            found.append([(first, behind, p) for (_, first, behind), p in zip(row, values, strict=True)])
-    return found
+        for i, (text, row) in enumerate(zip(seen, spans, strict=True)):
+            values = logprobs[i][batch.mask[i]][len(text.ids) :].exp().tolist()
+            tokens.append([(first, behind, p) for (_, first, behind), p in zip(row, values, strict=True)])
+    return tokens
 
 
-def _spans(tokenizer: Any, asked: str, caption: str) -> list[tuple[int, int, int]]:
+def _spans(tokenizer: Any, question: str, caption: str) -> list[tuple[int, int, int]]:
     """The tokens of a caption as they are written behind the question: id, first character, first character behind."""
     if not tokenizer.is_fast:
         raise ModelMismatch(
             f"{type(tokenizer).__name__} does not say where its tokens lie in a text. Load the fast tokenizer of this model."
         )
-    head = asked if asked[-1:].isspace() else f"{asked} "
+    head = question if question[-1:].isspace() else f"{question} "
     read = tokenizer(head + caption, add_special_tokens=False, return_offsets_mapping=True)
     places = zip(read["input_ids"], read["offset_mapping"], strict=True)
     return [(i, max(a - len(head), 0), b - len(head)) for i, (a, b) in places if b > len(head)]

@@ -1,7 +1,4 @@
-"""CHAIR: how often captions name objects that are not in the image.
-
-What is in an image, from COCO's own files or from a plain list.
-"""
+"""CHAIR: the share of named objects that are not in the image; and the ground truth, from COCO's files or a plain list."""
 
 from __future__ import annotations
 
@@ -48,25 +45,25 @@ def chair(
                 f"Image {image} has a caption and no list of objects. Add it to the ground truth or leave it out."
             )
         there = truth[str(image)]
-        said = vocabulary.objects(caption)
+        mentioned = vocabulary.objects(caption)
         rows.append(
             {
                 "image_id": image,
-                "mentions": said,
-                "hallucinated": [name for name in said if name not in there],
-                "found": sorted(there & set(said)),
-                "missed": sorted(there - set(said)),
+                "mentions": mentioned,
+                "hallucinated": [name for name in mentioned if name not in there],
+                "found": sorted(there & set(mentioned)),
+                "missed": sorted(there - set(mentioned)),
             }
         )
     if not rows:
         raise BadInput("There are no captions to measure. Give at least one.")
     mentions = sum(len(row["mentions"]) for row in rows)
     wrong = sum(len(row["hallucinated"]) for row in rows)
-    found = sum(len(row["found"]) for row in rows)
+    hits = sum(len(row["found"]) for row in rows)
     return {
         "chair_i": _share(wrong, mentions),
         "chair_s": _share(sum(bool(row["hallucinated"]) for row in rows), len(rows)),
-        "recall": _share(found, found + sum(len(row["missed"]) for row in rows)),
+        "recall": _share(hits, hits + sum(len(row["missed"]) for row in rows)),
         "captions": len(rows),
         "mentions": mentions,
         "hallucinated": wrong,
@@ -78,7 +75,7 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-# What is in an image, from COCO's own files or from a plain list.
+# Ground truth.
 
 Objects = dict[str, set[str]]
 """Image id, as text -> names of the objects in it."""
@@ -95,11 +92,11 @@ def read_objects(paths: Iterable[Path], vocabulary: Vocabulary) -> Objects:
     Raises:
         BadInput: a file cannot be read or is none of these.
     """
-    found: Objects = {}
+    objects: Objects = {}
     for path in paths:
         for image, names in _objects(path, vocabulary):
-            found.setdefault(image, set()).update(names)
-    return found
+            objects.setdefault(image, set()).update(names)
+    return objects
 
 
 def _objects(path: Path, vocabulary: Vocabulary) -> Iterator[tuple[str, set[str]]]:
@@ -131,7 +128,7 @@ def _from_lists(
     for image, names in content.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise BadInput(f'{path}: image "{image}" needs a list of names; got {type(names).__name__}.')
-        yield image, {known for name in names if (known := vocabulary.name(name)) is not None}
+        yield image, {word for name in names if (word := vocabulary.name(name)) is not None}
 
 
 def _load(path: Path) -> dict[str, Any]:

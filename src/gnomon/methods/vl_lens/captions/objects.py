@@ -1,4 +1,4 @@
-"""From a caption to the objects it mentions, by a closed vocabulary.
+"""Objects that a caption mentions, by a closed vocabulary.
 
 A vocabulary has one line per object: its name, then other words for it, with commas between. A caption is taken apart into
 words, each is brought to its singular if that is a word of the vocabulary, and names of several words ("hot dog") are merged
@@ -104,25 +104,25 @@ class Vocabulary:
         return self.words.get(" ".join(parts))
 
     def objects(self, caption: str) -> list[str]:
-        """What a caption mentions, in its order, as often as it does."""
+        """Objects that a caption mentions, in its order, repeated as it repeats them."""
         return [mention.object for mention in self.mentions(caption)]
 
     def mentions(self, caption: str) -> list[Mention]:
-        """Where a caption mentions what, in its order."""
-        found = list(self._mentions(caption))
-        seats = [caption[m.start : m.end].lower() in ("seat", "seats") for m in found]
-        if any(m.object == "toilet" for m in found):  # then its seat is no chair
-            found = [m for m, is_seat in zip(found, seats, strict=True) if not is_seat]
-        return found
+        """Mentions of objects in a caption, in its order."""
+        mentions = list(self._mentions(caption))
+        seats = [caption[m.start : m.end].lower() in ("seat", "seats") for m in mentions]
+        if any(m.object == "toilet" for m in mentions):  # then its seat is no chair
+            mentions = [m for m, is_seat in zip(mentions, seats, strict=True) if not is_seat]
+        return mentions
 
     def _mentions(self, caption: str) -> Iterator[Mention]:
-        places = list(_WORD.finditer(caption))
-        words = [self._singular(place[0].lower()) for place in places]
+        matches = list(_WORD.finditer(caption))
+        words = [self._singular(match[0].lower()) for match in matches]
         at = 0
         while at < len(words):
             size, word = self._longest(words, at)
             if (name := self.words.get(word)) is not None:
-                yield Mention(name, places[at].start(), places[at + size - 1].end())
+                yield Mention(name, matches[at].start(), matches[at + size - 1].end())
             at += size
 
     def _longest(self, words: Sequence[str], at: int) -> tuple[int, str]:
@@ -135,7 +135,7 @@ class Vocabulary:
 
     @cached_property
     def _phrases(self) -> dict[tuple[str, ...], str]:
-        """What is merged before single words are looked up."""
+        """Phrases that are merged before single words are looked up."""
         animals = [word for word, name in self.words.items() if name in _ANIMALS]
         young = {(age, *word.split()): word for age in _YOUNG_OR_OLD for word in animals}
         own = {tuple(word.split()): word for word in self.words if " " in word}

@@ -102,8 +102,8 @@ def erase(
         [w if isinstance(w, Tensor) else word_vectors(handle, [w], text_layer, how=how)[0] for w in some]
         for some in lists
     ]
-    for some, found in zip(lists, vectors, strict=True):
-        for word, vector in zip(some, found, strict=True):
+    for some, own_vectors in zip(lists, vectors, strict=True):
+        for word, vector in zip(some, own_vectors, strict=True):
             if not vector.any():
                 named = (
                     f'The vector of "{word}" at layer {text_layer}'
@@ -138,6 +138,7 @@ def _rows(step: StepInfo, lists: int) -> Tensor:
 def _padded(vectors: list[list[Tensor]], handle: Any) -> Float[Tensor, "B W D"]:
     """Lists of different lengths with zeros after the shorter ones."""
     width, device = handle.model.config.get_text_config().hidden_size, handle.model.device
+    # A direction of zeros changes nothing.
     whole = torch.zeros(len(vectors), max(map(len, vectors), default=0), width, device=device)
     for i, row in enumerate(vectors):
         for j, vector in enumerate(row):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.models import ModelHandle, as_handle
-from gnomon.methods.vl_lens.captions.captions import describe
+from gnomon.methods.vl_lens.captions.captions import Writing, describe
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
 from gnomon.methods.vl_lens.erasure.erase import erase
-from gnomon.methods.vl_lens.lens.detection import confidences
+from gnomon.methods.vl_lens.lens.detection import Detection, confidences
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,21 @@ def rewrite(
     prompt: str,
     words: Sequence[Sequence[Any]],
     setting: Setting,
-    *,
-    beams: int = 5,
-    max_new_tokens: int = 512,
-    batch_size: int = 8,
+    writing: Writing | None = None,
 ) -> list[str]:
     """A caption of each image, with its own words erased from its tokens.
 
     Args:
         handle: a vision-language model.
         images: PIL images or paths.
-        prompt: what is asked about the image.
+        prompt: the question about the image.
         words: one list per image, of words or of directions [D]; with none the caption is written without an edit.
         setting: where and how strongly.
-        beams: beams of the search.
-        max_new_tokens: longest caption.
-        batch_size: images at once.
+        writing: beams, length and batch size; None: the paper's.
     """
-    together = 1 if beams > 1 else len(images)
+    writing = writing or Writing()
+    # Beams go image by image, so that all rows of a call are beams of one image and share its words.
+    together = 1 if writing.beams > 1 else len(images)
     captions: list[str] = []
     for start in range(0, len(images), max(together, 1)):
         part = slice(start, start + together)
@@ -104,14 +101,7 @@ def rewrite(
                         joint=setting.joint,
                     )
                 )
-            captions += describe(
-                handle,
-                images[part],
-                prompt,
-                beams=beams,
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-            )
+            captions += describe(handle, images[part], prompt, writing)
     return captions
 
 
@@ -119,16 +109,11 @@ def mitigate(
     model: Any,
     images: Sequence[Any],
     setting: Setting,
+    how: Detection | None = None,
     *,
-    processor: Any = None,
     prompt: str = "Give a detailed description.",
-    vocabulary: Vocabulary | None = None,
-    threshold: float = 0.1,
     iterations: int = 1,
-    beams: int = 5,
-    max_new_tokens: int = 512,
-    batch_size: int = 8,
-    **reading: Any,
+    processor: Any = None,
 ) -> list[Rewritten]:
     """Captions without the objects that the image tokens do not support; no ground truth is needed.
 
@@ -139,38 +124,33 @@ def mitigate(
         model: a handle, or a transformers model with its processor beside it.
         images: PIL images or paths.
         setting: where and how strongly words are erased.
+        how: vocabulary, threshold, writing and reading; None: the defaults.
+        prompt: the question about the image.
+        iterations: looks at the newest caption, at most; it ends early when no word is left to erase.
         processor: of a plain transformers model.
-        prompt: what is asked about the image.
-        vocabulary: the words for objects; None for those of COCO.
-        threshold: internal confidence below which an object is erased.
-        iterations: how often to look at the newest caption, at most; it ends early when no word is left to erase.
-        beams: beams of the search.
-        max_new_tokens: longest caption.
-        batch_size: images at once.
-        reading: how image tokens are read; see `lens`.
+
+    Source: section 5.2 (hallucination mitigation).
     """
-    handle = as_handle(model, processor)
-    vocabulary = vocabulary or Vocabulary.read()
-    writing: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    before = describe(handle, images, prompt, **writing)
+    handle, how = as_handle(model, processor), how or Detection()
+    vocabulary, size = how.vocabulary or Vocabulary.read(), how.writing.batch_size
+    before = describe(handle, images, prompt, how.writing)
     after, erased = list(before), [list[str]() for _ in images]
     for _ in range(iterations):
-        said = [list(dict.fromkeys(vocabulary.objects(caption))) for caption in after]
-        names = list(dict.fromkeys(name for row in said for name in row))
-        sure = confidences(handle, images, prompt, names, batch_size=batch_size, **reading)
+        mentioned = [list(dict.fromkeys(vocabulary.objects(caption))) for caption in after]
+        names = list(dict.fromkeys(name for row in mentioned for name in row))
+        sure = confidences(handle, images, prompt, names, how.reading, size)
         doubtful = [
-            [name for name in row if name not in gone and sure[i][name] < threshold]
-            for i, (row, gone) in enumerate(zip(said, erased, strict=True))
+            [name for name in row if name not in gone and sure[i][name] < how.threshold]
+            for i, (row, gone) in enumerate(zip(mentioned, erased, strict=True))
         ]
         if not any(doubtful):
             break
         for gone, more in zip(erased, doubtful, strict=True):
             gone += more
-        places = [i for i, more in enumerate(doubtful) if more]
-        again = rewrite(
-            handle, [images[i] for i in places], prompt, [erased[i] for i in places], setting, **writing
-        )
-        for i, caption in zip(places, again, strict=True):
+        rows = [i for i, more in enumerate(doubtful) if more]
+        pictures, words = [images[i] for i in rows], [erased[i] for i in rows]
+        again = rewrite(handle, pictures, prompt, words, setting, how.writing)
+        for i, caption in zip(rows, again, strict=True):
             after[i] = caption
     return [
         Rewritten.of(was, now, gone, vocabulary) for was, now, gone in zip(before, after, erased, strict=True)

@@ -1,11 +1,11 @@
-"""The sweep: which setting erases most hallucinated objects and few others."""
+"""The sweep over settings: most hallucinated objects erased, few others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards, parts
@@ -13,11 +13,9 @@ from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun, Run
 from gnomon.errors import BadInput
+from gnomon.methods.vl_lens.captions.captions import Writing
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
 from gnomon.methods.vl_lens.erasure.mitigation import Setting, rewrite
-
-if TYPE_CHECKING:
-    from gnomon.core.report import Page
 
 
 @dataclass(frozen=True)
@@ -25,11 +23,11 @@ class Target:
     """One mention to erase, by itself."""
 
     image: int
-    """Which image."""
+    """Its row."""
     caption: str
-    """What was written about it."""
+    """Its caption."""
     there: frozenset[str]
-    """What is in it."""
+    """Objects in the image."""
     word: str
     """The object to erase."""
 
@@ -41,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What erasing some mentions, one at a time, did."""
+    """Effect of erasing some mentions, one at a time."""
 
     removed: float
     """Share of them that vanished from their caption."""
@@ -69,16 +67,16 @@ def targets(
     captions: Sequence[str], truth: Sequence[Collection[str]], vocabulary: Vocabulary
 ) -> tuple[list[Target], list[Target]]:
     """Every object that captions mention, hallucinated ones and correct ones apart; an object once per caption."""
-    found = [
+    mentioned = [
         Target(i, caption, frozenset(there), word)
         for i, (caption, there) in enumerate(zip(captions, truth, strict=True))
         for word in dict.fromkeys(vocabulary.objects(caption))
     ]
-    return [t for t in found if t.is_hallucinated], [t for t in found if not t.is_hallucinated]
+    return [t for t in mentioned if t.is_hallucinated], [t for t in mentioned if not t.is_hallucinated]
 
 
 def outcome(erased: Sequence[Target], captions: Sequence[str], vocabulary: Vocabulary) -> Outcome:
-    """What the captions after the edit say; shares of nothing are NaN.
+    """Effect on the captions after the edit; shares of nothing are NaN.
 
     >>> words = Vocabulary.of([["cat"], ["dog"], ["cup"]])
     >>> outcome([Target(0, "a cat and a dog", frozenset({"dog"}), "cat")], ["a dog and a cup"], words)
@@ -109,7 +107,7 @@ def halves(
     """
     wrong, right = targets(captions, truth, vocabulary)
     draw = rng.child("mentions").python()
-    found = []
+    both = []
     for half in (0, 1):
         some = [[t for t in kind if t.image % 2 == half] for kind in (wrong, right)]
         if not some[0]:
@@ -117,23 +115,23 @@ def halves(
                 f"Of {len(captions)} captions {len({t.image for t in wrong})} mention an object that is not in the image: too "
                 "few to choose a setting on one half and measure it on the other. Take more images."
             )
-        found.append(Half(*(kind if len(kind) <= most else draw.sample(kind, most) for kind in some)))
-    return found[0], found[1]
+        both.append(Half(*(kind if len(kind) <= most else draw.sample(kind, most) for kind in some)))
+    return both[0], both[1]
 
 
-def writer(handle: ModelHandle, images: Sequence[Any], prompt: str, **writing: Any) -> Write:
-    """Captions written by a model with each target's word erased from its image; `writing` as for `rewrite`."""
+def writer(handle: ModelHandle, images: Sequence[Any], prompt: str, writing: Writing | None = None) -> Write:
+    """A function that has a model write captions with each target's word erased from its image."""
 
     def write(some: Sequence[Target], setting: Setting) -> list[str]:
         return rewrite(
-            handle, [images[t.image] for t in some], prompt, [[t.word] for t in some], setting, **writing
+            handle, [images[t.image] for t in some], prompt, [[t.word] for t in some], setting, writing
         )
 
     return write
 
 
 def try_setting(half: Half, setting: Setting, write: Write, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What a setting does to both kinds of mentions of a half."""
+    """Effect of a setting on both kinds of mentions of a half."""
     wrong, right = (
         outcome(some, write(some, setting) if some else [], vocabulary)
         for some in (half.hallucinated, half.correct)
@@ -188,30 +186,6 @@ def sweep_halves(
             "measured_on": {"hallucinated": len(second.hallucinated), "correct": len(second.correct)},
         },
     }
-
-
-def page_of(page: Page, found: dict[str, Any]) -> None:
-    """A sweep as a report shows it."""
-    page.figures(
-        {
-            f"{name}, other half": found["measured"][name]
-            for name in ("removed_hallucinated", "kept", "removed_correct")
-        }
-    )
-    page.text(
-        "Each mention was erased by itself and its caption written again. The setting was chosen on every second image and "
-        "measured on the others."
-    )
-    if not found["within_bound"]:
-        page.text("**No setting keeps enough of the other objects.** The one that loses least was taken.")
-    page.table(
-        [{"half": half, **found[half]} for half in ("chosen", "measured")], caption="the chosen setting"
-    )
-    page.table(
-        found["tried"],
-        caption="every setting, on the half that chose",
-        best={"removed_hallucinated": "max", "kept": "max"},
-    )
 
 
 def choose(rows: Sequence[dict[str, Any]], bound: float = 0.05) -> dict[str, Any]:

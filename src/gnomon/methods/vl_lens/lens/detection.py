@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,17 @@ from gnomon.core.metrics.classify import average_precision
 from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle, as_handle
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.captions.captions import describe, probability_of, token_probabilities
+from gnomon.methods.vl_lens.captions.captions import Writing, describe, probability_of, token_probabilities
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
-from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 SCORES = ("confidence", "probability", "probability_mean")
-"""What can tell a hallucinated mention: lower means more likely hallucinated."""
+"""Scores of a mention: lower means more likely hallucinated."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One mention of an object, or one object that was asked for."""
+    """One mention of an object in a caption, or one object of a list."""
 
     object: str
     """Its name in the vocabulary."""
@@ -38,20 +38,29 @@ class Finding:
     """Whether the confidence reaches the threshold."""
 
 
+@dataclass(frozen=True)
+class Detection:
+    """How unsupported objects are detected."""
+
+    vocabulary: Vocabulary | None = None
+    """The words for objects; None: those of COCO."""
+    threshold: float = 0.1
+    """Internal confidence below which an object is not supported, 0..1."""
+    writing: Writing = field(default_factory=Writing)
+    """How captions are generated; its batch size holds for the lens as well."""
+    reading: Reading = field(default_factory=Reading)
+    """How image tokens are read."""
+
+
 def detect(
     model: Any,
     images: Sequence[Any],
     captions: Sequence[str] | None = None,
     objects: Sequence[str] | None = None,
+    how: Detection | None = None,
     *,
-    processor: Any = None,
     prompt: str = "Write a detailed description.",
-    vocabulary: Vocabulary | None = None,
-    threshold: float = 0.1,
-    beams: int = 5,
-    max_new_tokens: int = 512,
-    batch_size: int = 8,
-    **reading: Any,
+    processor: Any = None,
 ) -> list[list[Finding]]:
     """For each image, which of the mentioned objects its tokens support.
 
@@ -60,63 +69,64 @@ def detect(
         images: PIL images or paths.
         captions: one per image; None has the model write them.
         objects: look for these in every image instead of reading a caption.
+        how: vocabulary, threshold, writing and reading; None: the defaults.
+        prompt: the question about the image.
         processor: of a plain transformers model.
-        prompt: what is asked about the image.
-        vocabulary: the words for objects; None for those of COCO.
-        threshold: confidence below which an object is not supported.
-        beams: beams of the search where captions are to be written.
-        max_new_tokens: longest caption that is written.
-        batch_size: images at once.
-        reading: how image tokens are read; see `lens`.
 
     Returns:
-        Per image one finding per mention in the caption's order, or per object asked for.
+        Per image one finding per mention in the caption's order, or per object of `objects`.
 
     Raises:
         BadInput: not one caption per image.
+
+    Source: section 5.1 (hallucination detection).
     """
-    handle = as_handle(model, processor)
-    vocabulary = vocabulary or Vocabulary.read()
+    handle, how = as_handle(model, processor), how or Detection()
+    vocabulary, size = how.vocabulary or Vocabulary.read(), how.writing.batch_size
     if objects is not None:
         names = list(dict.fromkeys(objects))
-        confidence = confidences(handle, images, prompt, names, batch_size=batch_size, **reading)
+        confidence = confidences(handle, images, prompt, names, how.reading, size)
         return [
-            [Finding(name, name, row[name], None, None, row[name] >= threshold) for name in names]
+            [Finding(name, name, row[name], None, None, row[name] >= how.threshold) for name in names]
             for row in confidence
         ]
     if captions is None:
-        captions = describe(
-            handle, images, prompt, beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size
-        )
+        captions = describe(handle, images, prompt, how.writing)
     if len(captions) != len(images):
         raise BadInput(f"{len(images)} images need as many captions; got {len(captions)}.")
     mentions = [vocabulary.mentions(caption) for caption in captions]
     names = list(dict.fromkeys(mention.object for row in mentions for mention in row))
-    confidence = confidences(handle, images, prompt, names, batch_size=batch_size, **reading)
-    tokens = token_probabilities(handle, images, prompt, captions, batch_size=batch_size)
-    found: list[list[Finding]] = []
+    confidence = confidences(handle, images, prompt, names, how.reading, size)
+    tokens = token_probabilities(handle, images, prompt, captions, batch_size=size)
+    findings: list[list[Finding]] = []
     for i, row in enumerate(mentions):
-        found.append([])
+        findings.append([])
         for mention in row:
             first, mean = probability_of(tokens[i], mention.start, mention.end)
             sure = confidence[i][mention.object]
             word = captions[i][mention.start : mention.end]
-            found[-1].append(Finding(mention.object, word, sure, first, mean, sure >= threshold))
-    return found
+            findings[-1].append(Finding(mention.object, word, sure, first, mean, sure >= how.threshold))
+    return findings
 
 
 def confidences(
-    handle: ModelHandle, images: Sequence[Any], prompt: str, names: Sequence[str], **reading: Any
+    handle: ModelHandle,
+    images: Sequence[Any],
+    prompt: str,
+    names: Sequence[str],
+    reading: Reading | None = None,
+    batch_size: int = 8,
 ) -> list[dict[str, float]]:
     """For each image, the internal confidence of each name; no forward pass where there is no name."""
     if not names:
         return [{} for _ in images]
-    read = lens(handle, images, prompt, names, tops=0, **reading).confidence
+    reading = replace(reading or Reading(), tops=0)  # the likeliest words are not shown
+    read = lens(handle, images, prompt, names, reading, batch_size=batch_size).confidence
     return [dict(zip(names, map(float, row), strict=True)) for row in read]
 
 
 def score(findings: Sequence[Finding], is_hallucinated: Sequence[bool]) -> dict[str, dict[str, float]]:
-    """How well each score tells hallucinated mentions.
+    """Average precision and AUC of each score, on hallucinated mentions.
 
     Args:
         findings: mentions, of any number of images.
@@ -127,15 +137,15 @@ def score(findings: Sequence[Finding], is_hallucinated: Sequence[bool]) -> dict[
         kind are missing.
     """
     labels = np.asarray(is_hallucinated, int)
-    found = {}
+    figures = {}
     for name in SCORES:
         values = [-getattr(finding, name) for finding in findings]
         area = auc(labels, values)
-        found[name] = {
+        figures[name] = {
             "ap": average_precision(labels, values) if len(labels) else float("nan"),
             "auc": float("nan") if area is None else area,
         }
-    return found
+    return figures
 
 
 def truth_of(findings: Sequence[Finding], there: Collection[str]) -> list[bool]:

@@ -1,9 +1,9 @@
 """The logit lens on image tokens: how strongly, at which layer and where they carry a word.
 
 Per layer, the states of a few image tokens at a time pass the output embedding; what is kept are the probabilities of
-the pieces asked for and the likeliest words of each place. [layers, tokens, vocabulary] never exists.
+the wanted pieces and the likeliest words of each place. [layers, tokens, vocabulary] never exists.
 
-What the lens found, and where that is on the image.
+A `LensResult` maps them back onto the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gnomon.core.models.images import SeenText
 
 
-# What the lens found, and where that is on the image.
+# The result, and its maps on the image.
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class LensResult:
     """
 
     words: tuple[str, ...]
-    """What was looked for."""
+    """The words."""
     layers: tuple[int, ...]
-    """Which layers were read, 0 (embeddings) to L."""
+    """Layers that were read, 0 (embeddings) to L."""
     scores: list[Float[np.ndarray, "L n W"]]
     """Per image, the probability of each word at each layer and token, 0..1."""
     layouts: list[ImageLayout]
@@ -62,7 +62,7 @@ class LensResult:
     top_probs: list[np.ndarray]
     """Their probabilities."""
     tokenizer: Any
-    """What turns them into text."""
+    """Decodes them."""
 
     @property
     def confidence(self) -> Float[np.ndarray, "B W"]:
@@ -107,11 +107,27 @@ class LensResult:
             count += inside
         return total / np.maximum(count, 1), count > 0
 
+    def peaks(self, b: int) -> list[dict[str, Any]]:
+        """For each word: its confidence in image `b`, the layer and token where it is largest, and the maximum per layer."""
+        scores, rows = np.asarray(self.scores[b]), []
+        for w, word in enumerate(self.words):
+            layer, token = np.unravel_index(int(scores[:, :, w].argmax()), scores.shape[:2])
+            rows.append(
+                {
+                    "word": word,
+                    "confidence": float(scores[:, :, w].max()),
+                    "layer": int(self.layers[layer]),
+                    "token": int(token),
+                    "by_layer": [float(v) for v in scores[:, :, w].max(1)],
+                }
+            )
+        return rows
+
     def top_tokens(self, b: int, layer: int, i: int, k: int = 5) -> list[tuple[str, float]]:
         """The k likeliest tokens at `layer` (a number of `layers`) of image token `i` of image `b`, and their probabilities.
 
         Raises:
-            BadInput: the layer was not read, the image has no such token, or fewer were kept (`lens(..., tops=)`).
+            BadInput: the layer was not read, the image has no such token, or fewer were kept (`Reading.tops`).
         """
         if layer not in self.layers:
             raise BadInput(f"Layer {layer} was not read; the layers are {list(self.layers)}.")
@@ -123,15 +139,15 @@ class LensResult:
                 f"{ids.shape[2]} tokens of each place were kept; for {k} read again with tops={k}."
             )
         row = self.layers.index(layer)
-        found = zip(ids[row, i, :k].tolist(), probs[row, i, :k].tolist(), strict=True)
-        return [(str(self.tokenizer.decode([token])), float(prob)) for token, prob in found]
+        tops = zip(ids[row, i, :k].tolist(), probs[row, i, :k].tolist(), strict=True)
+        return [(str(self.tokenizer.decode([token])), float(prob)) for token, prob in tops]
 
     def to_parquet(self, path: str | Path, names: Sequence[str] | None = None) -> None:
         """Save a row per image, word and layer; `scores` are those of the tokens in their order.
 
         Args:
             path: ends in .parquet.
-            names: what the images are called; `None` for their numbers.
+            names: of the images; `None` for their numbers.
         """
         names = [str(b) for b in range(len(self.scores))] if names is None else names
         records.write(
@@ -165,14 +181,52 @@ def _cells(pixels: int, start: float, end: float, cells: int) -> tuple[np.ndarra
     return (middles - start) / (end - start) * cells - 0.5, (middles >= start) & (middles < end)
 
 
-# The logit lens on image tokens: how strongly, at which layer and where they carry a word.
-
-__all__ = ["LensResult", "lens"]
+# The lens.
 
 LENSES = ("raw", "norm")
 PIECES: dict[str, Any] = {"max": np.max, "mean": np.mean, "first": lambda scores, axis: scores.take(0, axis)}
 WINDOW = 8
-"""Batches of images that are looked at together to put those with equally many tokens side by side."""
+"""Batches of images that are sorted together by their number of tokens, to avoid padding."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How image tokens are read as words.
+
+    Raises:
+        BadInput: a name or a number that does not exist.
+    """
+
+    lens: str = "raw"
+    """`"raw"`: the stream goes straight into the output embedding, as in the paper; `"norm"`: through the final norm first, which
+    the last layer has passed already and never passes twice."""
+    topk: int | None = None
+    """Only so many likeliest tokens of each place count, renormalised; all others get exactly 0. None: as the preset says."""
+    preset: str = "none"
+    """`"llava-1.5"`: `topk` 50, as in the published code for that model."""
+    pieces: str = "max"
+    """Score of a word of several tokens: `"max"`, `"first"` or `"mean"` of theirs."""
+    layers: Sequence[int] | None = None
+    """Layers to read, 0 (embeddings) to L; None: all."""
+    tops: int = 5
+    """Likeliest tokens of each place that are kept for `LensResult.top_tokens`."""
+    chunk: int = 256
+    """Image tokens that pass the output embedding at once; memory is chunk times the vocabulary."""
+
+    def __post_init__(self) -> None:
+        for name, value, names in (
+            ("lens", self.lens, LENSES), ("pieces", self.pieces, PIECES), ("preset", self.preset, PRESETS),
+        ):  # fmt: skip
+            if value not in names:
+                raise BadInput(f'No {name} is called "{value}". {nearest(value, names)}')
+        for name, number in (("topk", self.topk), ("chunk", self.chunk)):
+            if number is not None and number < 1:
+                raise BadInput(f"{name} must be >= 1; got {number}.")
+
+    @property
+    def kept(self) -> int | None:
+        """Likeliest tokens of each place that count; None for all."""
+        return PRESETS[self.preset] if self.topk is None else self.topk
 
 
 def lens(
@@ -180,18 +234,12 @@ def lens(
     images: Sequence[Any],
     prompt: str,
     words: Sequence[str],
+    reading: Reading | None = None,
     *,
-    lens: str = "raw",
-    topk: int | None = None,
-    preset: str = "none",
-    pieces: str = "max",
-    layers: Sequence[int] | None = None,
     batch_size: int = 8,
-    tops: int = 5,
-    chunk: int = 256,
     processor: Any = None,
 ) -> LensResult:
-    """What the image tokens say: the probability of each word at every layer and place, from one pass over each prompt.
+    """Probability of each word at every layer and image token, from one pass over each prompt.
 
     A word is looked for as it stands and with a space in front; of an image's spellings that with the largest
     score counts, and the result names it.
@@ -199,61 +247,43 @@ def lens(
     Args:
         model: a handle, or a transformers model with its processor beside it.
         images: PIL images or paths.
-        prompt: what is asked about each; put into the model's own form.
+        prompt: the question about each image; put into the model's own form.
         words: what to look for; may be empty.
-        lens: `"raw"`, the stream straight into the output embedding, as in the paper; `"norm"`, through the final norm first
-            (the last layer has passed it already and never passes it twice).
-        topk: only so many largest logits of each place count and share its probability, all else is exactly 0; `None` for all.
-        preset: a name of `config.PRESETS` that sets `topk` where that is `None`: `"llava-1.5"` as in the published code.
-        pieces: the score of a word of several pieces: their `"max"`, the `"first"` or the `"mean"`.
-        layers: numbers in 0..L; `None` for all.
+        reading: lens, filter and layers; None: the paper's.
         batch_size: images at once.
-        tops: likeliest words of each place that are kept for `top_tokens`.
-        chunk: states whose logits exist at once.
         processor: of a plain transformers model.
 
     Raises:
-        BadInput: no image or an unreadable one, a word without a known piece, a layer that the model does not have, an
-            unknown lens, preset or way to score pieces.
-        ModelMismatch: the model sees no images.
+        BadInput: there are no images, or a layer or a word that the model does not have.
 
-    Source: section 3 and the published code.
+    Source: section 3 (logit lens on image representations) and the published code.
     """
-    handle = as_handle(model, processor)
-    _check("lens", lens, LENSES)
-    _check("pieces", pieces, PIECES)
-    _check("preset", preset, PRESETS)
-    topk = PRESETS[preset] if topk is None else topk
-    for name, value in (("topk", topk or 1), ("batch_size", batch_size), ("chunk", chunk)):
-        if value < 1:
-            raise BadInput(f"{name} must be >= 1; got {value}.")
+    handle, reading = as_handle(model, processor), reading or Reading()
+    if batch_size < 1:
+        raise BadInput(f"batch_size must be >= 1; got {batch_size}.")
     if not images:
         raise BadInput("There are no images to look at.")
-    chosen = tuple(range(len(layer_sites(handle))) if layers is None else layers)
+    chosen = tuple(range(len(layer_sites(handle))) if reading.layers is None else reading.layers)
     for layer in chosen:
         check_layer(handle, layer, "Each of layers")
     spellings = [spell(handle.tokenizer, word) for word in words]
     wanted = sorted({i for forms in spellings for form in forms for i in form.ids})
-    read = partial(
-        _read, handle, is_raw=lens == "raw", wanted=wanted, topk=topk, tops=max(tops, 0), chunk=chunk
-    )
-    found: list[Any] = [None] * len(images)
-    for places, batch in _batches(handle, images, prompt, batch_size):
-        for place, layout, part in zip(
-            places, batch.layouts, _look(handle, batch, chosen, read), strict=True
-        ):
-            scores, forms = _score(part["probs"], wanted, spellings, pieces)
-            found[place] = (scores, forms, layout[0], part["top_ids"], part["top_probs"])
-    columns = [list(column) for column in zip(*found, strict=True)]
+    read = partial(_read, handle, wanted=wanted, reading=reading)
+    images_read: list[Any] = [None] * len(images)
+    for rows, batch in _batches(handle, images, prompt, batch_size):
+        for row, layout, part in zip(rows, batch.layouts, _look(handle, batch, chosen, read), strict=True):
+            scores, forms = _score(part["probs"], wanted, spellings, reading.pieces)
+            images_read[row] = (scores, forms, layout[0], part["top_ids"], part["top_probs"])
+    columns = [list(column) for column in zip(*images_read, strict=True)]
     return LensResult(
         words=tuple(words),
         layers=chosen,
         scores=columns[0],
         spellings=columns[1],
         layouts=columns[2],
-        lens=lens,
-        topk=topk,
-        pieces=pieces,
+        lens=reading.lens,
+        topk=reading.kept,
+        pieces=reading.pieces,
         top_ids=columns[3],
         top_probs=columns[4],
         tokenizer=handle.tokenizer,
@@ -263,7 +293,7 @@ def lens(
 def _batches(
     handle: ModelHandle, images: Sequence[Any], prompt: str, batch_size: int
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Images with as many tokens as each other side by side, and their places in the order given."""
+    """Images with equally many tokens side by side, with their rows in `images`."""
     text = handle.prompt(prompt)
     for start in range(0, len(images), WINDOW * batch_size):
         part = images[start : start + WINDOW * batch_size]
@@ -271,7 +301,7 @@ def _batches(
         order = sorted(range(len(seen)), key=lambda i: len(seen[i].ids))
         for i in range(0, len(order), batch_size):
             some = order[i : i + batch_size]
-            yield [start + place for place in some], handle.gather([seen[place] for place in some])
+            yield [start + row for row in some], handle.gather([seen[row] for row in some])
 
 
 def _parted(stacked: np.ndarray, ends: Sequence[int]) -> list[np.ndarray]:
@@ -281,22 +311,22 @@ def _parted(stacked: np.ndarray, ends: Sequence[int]) -> list[np.ndarray]:
 
 @torch.no_grad()
 def _look(handle: ModelHandle, batch: Batch, layers: Sequence[int], read: Any) -> list[dict[str, np.ndarray]]:
-    """What `read` finds in each image of a batch, stacked over layers; a layer's states are gone before the next one's."""
-    sites, found = layer_sites(handle), {}
+    """Results of `read` for each image of a batch, stacked over layers; a layer's states are gone before the next one's."""
+    sites, by_layer = layer_sites(handle), {}
 
     def note(layer: int, hidden: Tensor, step: StepInfo) -> Tensor:
-        found[layer] = read(hidden[batch.image_mask.to(hidden.device)], is_normed=False)
+        by_layer[layer] = read(hidden[batch.image_mask.to(hidden.device)], is_normed=False)
         return hidden
 
     inner = {sites[layer]: partial(note, layer) for layer in layers if layer < len(sites) - 1}
     with handle.edit(inner):
         last = handle.capture(batch, [sites[-1]], where=batch.image_mask)[sites[-1]]
     if len(sites) - 1 in layers:
-        found[len(sites) - 1] = read(last, is_normed=True)
+        by_layer[len(sites) - 1] = read(last, is_normed=True)
     ends = batch.image_mask.sum(-1).cumsum(0).tolist()
     parts: list[dict[str, np.ndarray]] = [{} for _ in batch.layouts]
     for name in ("probs", "top_ids", "top_probs"):
-        stacked = np.stack([found[layer][name] for layer in layers])
+        stacked = np.stack([by_layer[layer][name] for layer in layers])
         for part, piece in zip(parts, _parted(stacked, ends), strict=True):
             part[name] = piece
     return parts
@@ -307,17 +337,15 @@ def _read(
     hidden: Float[Tensor, "N D"],
     *,
     is_normed: bool,
-    is_raw: bool,
     wanted: Sequence[int],
-    topk: int | None,
-    tops: int,
-    chunk: int,
+    reading: Reading,
 ) -> dict[str, np.ndarray]:
     """Probabilities of the wanted tokens [N, U], and the likeliest tokens of each place with theirs [N, tops]."""
     columns = torch.tensor(wanted, dtype=torch.long, device=hidden.device)
     kept: dict[str, list[Tensor]] = {"probs": [], "top_ids": [], "top_probs": []}
-    for start in range(0, len(hidden), chunk):
-        part = hidden[start : start + chunk]
+    topk, tops, is_raw = reading.kept, max(reading.tops, 0), reading.lens == "raw"
+    for start in range(0, len(hidden), reading.chunk):
+        part = hidden[start : start + reading.chunk]
         logits = handle.lens(part, normed=is_normed or is_raw).float()  # half precision underflows
         size = logits.shape[-1]
         first = torch.topk(logits, min(max(tops, topk or 0), size), dim=-1)
@@ -350,8 +378,3 @@ def _score(
         scores[..., w] = tried[top]
         best.append(forms[top].text)
     return scores, tuple(best)
-
-
-def _check(name: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise BadInput(f'No {name} is called "{value}". {nearest(value, known)}')

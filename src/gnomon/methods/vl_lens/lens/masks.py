@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.lens.lens import lens
+from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 
 def segment(
@@ -16,19 +17,21 @@ def segment(
     image: Any,
     word: str,
     threshold: str | float = "mean",
+    reading: Reading | None = None,
     *,
     prompt: str = "Write a detailed description.",
-    **reading: Any,
+    processor: Any = None,
 ) -> tuple[UInt8[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
     """Where `word` is on `image`: a mask, 1 where it is, and the map it was cut from.
 
     Args:
-        model: a handle, or a transformers model with `processor=` beside it.
+        model: a handle, or a transformers model with its processor beside it.
         image: a PIL image or a path.
-        word: what to find.
+        word: what the mask is of.
         threshold: see `cut`.
-        prompt: what is asked about the image.
-        reading: more arguments of `lens`.
+        reading: how image tokens are read; None: the paper's.
+        prompt: the question about the image.
+        processor: of a plain transformers model.
 
     Returns:
         Both of the original image's size. Parts that no token sees are 0.
@@ -37,9 +40,10 @@ def segment(
         BadInput: an image that cannot be read, an unknown word or threshold.
         ModelMismatch: the model's image tokens are no grid.
     """
-    level(np.zeros(1), threshold)  # an unknown one is told before anything is computed
-    found = lens(model, [image], prompt, [word], **{"tops": 0, **reading})
-    heat, is_seen = found.spread(0, word)
+    level(np.zeros(1), threshold)  # an unknown one is refused before anything is computed
+    reading = replace(reading or Reading(), tops=0)  # the likeliest words are not shown
+    read = lens(model, [image], prompt, [word], reading, processor=processor)
+    heat, is_seen = read.spread(0, word)
     heat = np.where(is_seen, heat, 0.0)
     mask = is_seen & (heat > level(heat[is_seen], threshold))
     return mask.astype(np.uint8), heat

@@ -1,4 +1,4 @@
-"""A word in the vocabulary of a model: the pieces it is written in, and the vector that stands for it."""
+"""Words in the vocabulary of a model: their spellings in pieces, and their vectors."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def spell(tokenizer: Any, word: str) -> tuple[Spelling, ...]:
     Raises:
         BadInput: no spelling is left.
     """
-    found: dict[tuple[int, ...], Spelling] = {}
+    spellings: dict[tuple[int, ...], Spelling] = {}
     for text in (word.strip(), " " + word.strip()):
         ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
         is_known = ids and tokenizer.unk_token_id not in ids
         if is_known and all(tokenizer.decode([i]).strip() for i in ids):
-            found.setdefault(ids, Spelling(text, ids))
-    if not found:
+            spellings.setdefault(ids, Spelling(text, ids))
+    if not spellings:
         raise _unknown(word)
-    return tuple(found.values())
+    return tuple(spellings.values())
 
 
 def layer_sites(handle: ModelHandle) -> tuple[str, ...]:
@@ -70,24 +70,24 @@ def check_layer(handle: ModelHandle, layer: int, name: str) -> None:
 
 
 @dataclass
-class _Known:
-    """What one model's words came out as."""
+class _Cached:
+    """Vectors of one model's words."""
 
     stamp: int
-    """Tells whether its weights have changed since."""
+    """Sum of the versions of its weights, which grows when they change."""
     vectors: dict[tuple[str, str], Tensor]
     """(word, how) -> one vector, or one per layer."""
 
 
-_known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[Any, _Cached] = WeakKeyDictionary()
 
 
 def word_vectors(
     model: Any, words: Sequence[str], layer: int, *, how: str = "last", tokenizer: Any = None
 ) -> Float[Tensor, "W D"]:
-    """The vectors that stand for words: H[layer] at the last piece of each, read alone after the begin-of-text token.
+    """Vectors of words: H[layer] at the last piece of each, read alone after the begin-of-text token.
 
-    The last piece has looked at the earlier ones. Every word is read once per model, however many layers are asked for,
+    The last piece has attended to the earlier ones. Every word is read once per model, however many layers are asked for,
     and again after its weights have changed.
 
     Args:
@@ -99,6 +99,8 @@ def word_vectors(
 
     Raises:
         BadInput: a layer that the model does not have, or a word that its vocabulary does not have.
+
+    Source: section 4.1 (text embeddings) and the published code. Differs: `mean_embedding` is an alternative.
     """
     handle = as_handle(model, tokenizer)
     check_layer(handle, layer, "text_layer")
@@ -108,12 +110,12 @@ def word_vectors(
     for word in words:
         if (word, how) not in vectors:
             vectors[word, how] = _mean(handle, word) if how == "mean_embedding" else _last(handle, word)
-    found = [vectors[word, how] for word in words]
-    return torch.stack(found if how == "mean_embedding" else [layers[layer] for layers in found])
+    of_words = [vectors[word, how] for word in words]
+    return torch.stack(of_words if how == "mean_embedding" else [layers[layer] for layers in of_words])
 
 
 def word_vector(model: Any, word: str, layer: int, *, how: str = "last") -> Float[Tensor, " D"]:
-    """The vector that stands for one word; see `word_vectors`."""
+    """Vector of one word; see `word_vectors`."""
     return word_vectors(model, [word], layer, how=how)[0]
 
 
@@ -125,11 +127,11 @@ def random_like(vector: Float[Tensor, " D"], rng: Rng) -> Float[Tensor, " D"]:
 
 
 def _vectors_of(handle: ModelHandle) -> dict[tuple[str, str], Tensor]:
-    """What is known of this model's words; nothing once its weights have changed."""
+    """Vectors of this model's words so far; none once its weights have changed."""
     stamp = sum(parameter._version for parameter in handle.model.parameters())
-    if handle.model not in _known or _known[handle.model].stamp != stamp:
-        _known[handle.model] = _Known(stamp, {})
-    return _known[handle.model].vectors
+    if handle.model not in _cache or _cache[handle.model].stamp != stamp:
+        _cache[handle.model] = _Cached(stamp, {})
+    return _cache[handle.model].vectors
 
 
 def _unknown(word: str) -> BadInput:
@@ -151,8 +153,8 @@ def _last(handle: ModelHandle, word: str) -> Float[Tensor, "L D"]:
     begin = handle.tokenizer.bos_token_id
     ids = ([] if begin is None else [begin]) + _pieces(handle, word)
     batch, sites = handle.pad([ids]).to(handle.model.device), layer_sites(handle)
-    found = handle.capture(batch, sites, where="last")
-    return torch.stack([found[site][0].to(found[sites[0]].device) for site in sites])
+    states = handle.capture(batch, sites, where="last")
+    return torch.stack([states[site][0].to(states[sites[0]].device) for site in sites])
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ __getattr__, __dir__ = exports(
         "new_model": "models",
         "pixels": "models",
         "train": "models",
-        "GREY": "scenes",
-        "Scene": "scenes",
-        "SceneWorld": "scenes",
-        "pairs": "scenes",
+        "GREY": "world",
+        "Scene": "world",
+        "SceneWorld": "world",
+        "pairs": "world",
     },
 )

@@ -1,4 +1,4 @@
-"""One seed of the miniature: everything that is measured on one trained model."""
+"""Measurements of one seed: detection, presence, places and erasure on one trained model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gnomon.core.metrics.ranking import auc
 from gnomon.core.models import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.methods.vl_lens.captions.captions import describe
+from gnomon.methods.vl_lens.captions.captions import Writing, describe
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
 from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, Setting, rewrite
 from gnomon.methods.vl_lens.erasure.sweep import halves, outcome, sweep_halves, writer
-from gnomon.methods.vl_lens.lens.detection import SCORES, detect, score, truth_of
+from gnomon.methods.vl_lens.lens.detection import SCORES, Detection, detect, score, truth_of
 from gnomon.methods.vl_lens.lens.lens import LensResult, lens
 from gnomon.methods.vl_lens.lens.words import random_like, word_vector
 from gnomon.methods.vl_lens.mini.models import PROMPT, Scale
-from gnomon.methods.vl_lens.mini.scenes import Scene
+from gnomon.methods.vl_lens.mini.world import Scene
 
 ALPHAS = (1.0, 2.0, 4.0, 8.0)
 """Strengths that the sweep tries."""
@@ -32,7 +32,7 @@ BOUND = 0.05
 
 @dataclass
 class Trial:
-    """What one seed brought."""
+    """Measurements on one trained model."""
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     """Arm -> metric -> value, as the claims name them."""
@@ -69,10 +69,10 @@ class Seen:
 
 
 def measure(seen: Seen, scale: Scale, part: PartOfRun) -> Trial:
-    """Everything, in order."""
+    """All measurements, in order."""
     trial = Trial()
-    writing = {"beams": 1, "max_new_tokens": 2 * scale.objects + 2, "batch_size": scale.batch_size}
-    captions = describe(seen.handle, seen.pictures, PROMPT, **writing)
+    writing = Writing(beams=1, max_new_tokens=2 * scale.objects + 2, batch_size=scale.batch_size)
+    captions = describe(seen.handle, seen.pictures, PROMPT, writing)
     _detection(trial, seen, captions, scale)
     read = lens(seen.handle, seen.pictures, PROMPT, seen.vocabulary.names, batch_size=scale.batch_size)
     _presence(trial, seen, read)
@@ -83,17 +83,18 @@ def measure(seen: Seen, scale: Scale, part: PartOfRun) -> Trial:
 
 def _detection(trial: Trial, seen: Seen, captions: Sequence[str], scale: Scale) -> None:
     """Which mentions are hallucinated: internal confidence against the output probability."""
-    found = detect(
+    by_scene = detect(
         seen.handle,
         seen.pictures,
         captions,
+        how=Detection(seen.vocabulary, writing=Writing(batch_size=scale.batch_size)),
         prompt=PROMPT,
-        vocabulary=seen.vocabulary,
-        batch_size=scale.batch_size,
     )
-    findings = [finding for row in found for finding in row]
+    findings = [finding for row in by_scene for finding in row]
     labels = [
-        label for row, scene in zip(found, seen.scenes, strict=True) for label in truth_of(row, scene.names)
+        label
+        for row, scene in zip(by_scene, seen.scenes, strict=True)
+        for label in truth_of(row, scene.names)
     ]
     trial.counts |= {"images": len(seen.scenes), "mentions": len(labels), "hallucinated": sum(labels)}
     arms = dict(
@@ -114,7 +115,7 @@ def _presence(trial: Trial, seen: Seen, read: LensResult) -> None:
     names = seen.vocabulary.names
     there = np.array([[name in scene.names for name in names] for scene in seen.scenes]).ravel()
     trial.add("internal confidence", "presence AUC", _auc(there, np.asarray(read.confidence)))
-    scores = np.stack([np.asarray(one) for one in read.scores])
+    scores = np.stack([np.asarray(of_image) for of_image in read.scores])
     for k, layer in enumerate(read.layers):
         area = _auc(there, scores[:, k].max(1))
         trial.by_layer.append({"layer": int(layer), "presence AUC": area})
@@ -158,13 +159,13 @@ def _erasing(
     captions: Sequence[str],
     scale: Scale,
     part: PartOfRun,
-    writing: dict[str, Any],
+    writing: Writing,
 ) -> None:
     """A small sweep on one half of the images; its choice, and the controls, on the other."""
     both = halves(captions, [scene.names for scene in seen.scenes], seen.vocabulary, scale.mentions, part.rng)
     layers = scale.layers
     grid = product(range(2, layers + 1), range(layers - 1), ALPHAS)
-    write = writer(seen.handle, seen.pictures, PROMPT, **writing)
+    write = writer(seen.handle, seen.pictures, PROMPT, writing)
     trial.sweep = sweep_halves(both, [Setting(*v) for v in grid], write, seen.vocabulary, BOUND, run=part)
     setting = Setting(*(trial.sweep["chosen"][name] for name in ("text_layer", "edit_layer", "alpha")))
     wrong = both[1].hallucinated
@@ -178,14 +179,14 @@ def _erasing(
         [random_like(word_vector(seen.handle, t.word, setting.text_layer), draw.child(i))]
         for i, t in enumerate(wrong)
     ]
-    beside = rewrite(seen.handle, [seen.pictures[t.image] for t in wrong], PROMPT, random, setting, **writing)
+    beside = rewrite(seen.handle, [seen.pictures[t.image] for t in wrong], PROMPT, random, setting, writing)
     control = outcome(wrong, beside, seen.vocabulary)
-    found = trial.sweep["measured"]
-    trial.add("hallucinated", "removed", found["removed_hallucinated"])
-    trial.add("hallucinated", "kept", found["kept"])
-    trial.add("hallucinated", "new", found["new"])
-    trial.add("correct", "removed", found["removed_correct"])
+    measured = trial.sweep["measured"]
+    trial.add("hallucinated", "removed", measured["removed_hallucinated"])
+    trial.add("hallucinated", "kept", measured["kept"])
+    trial.add("hallucinated", "new", measured["new"])
+    trial.add("correct", "removed", measured["removed_correct"])
     trial.add("random direction", "removed", control.removed)
     trial.add("random direction", "kept", control.kept)
-    less = found["removed_hallucinated"] - 3 * control.removed
+    less = measured["removed_hallucinated"] - 3 * control.removed
     trial.add("hallucinated", "removed less 3 x the random direction's", less)

@@ -1,8 +1,8 @@
 """The miniature's model: a small LLaVA, aligned in two stages as the large one was.
 
-The lens can read image tokens as words only where the language model learned words first and the image side learned to speak to
-it afterwards. So stage 1 trains the language model alone on what a scene's cells hold, as words, and a caption. Stage 2 freezes
-it and trains vision tower and projector by the caption alone: nobody tells them which cell holds what.
+The lens can read image tokens as words only where the language model learned words first and the image side was fitted to it
+afterwards. So stage 1 trains the language model alone on what a scene's cells hold, as words, and a caption. Stage 2 freezes
+it and trains vision tower and projector by the caption alone, without a word of which cell holds what.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 from gnomon.core.models import whole_words
 from gnomon.core.models.tiny import LlavaSizes, tiny_llava
 from gnomon.core.rng import Rng
-from gnomon.core.run import Run
+from gnomon.core.run import PartOfRun
 from gnomon.core.train import GlobalBatch, TrainConfig, causal_loss, fit
 from gnomon.core.train.losses import IGNORED
-from gnomon.methods.vl_lens.mini.scenes import Scene, SceneWorld
+from gnomon.methods.vl_lens.mini.world import Scene, SceneWorld
 
 PROMPT = "caption:"
-"""What stands between the image and its caption."""
+"""The text between the image and its caption."""
 
 BOARD = "nothing"
 """The word for a cell without an object."""
@@ -194,19 +194,19 @@ class CaptionedScenes:
         ids = torch.tensor(
             self.tokenizer([f"{before} {scene.caption} </s>" for scene in scenes])["input_ids"]
         )
-        known = self.scale.grid**2 + 2
+        question = self.scale.grid**2 + 2  # tokens before the caption
         labels = ids.clone()
-        labels[:, :known] = IGNORED
+        labels[:, :question] = IGNORED
         batch = {"input_ids": ids, "labels": labels, "pixel_values": pixels(scenes, self.processor)}
-        return GlobalBatch([batch], rows * processes * (ids.shape[1] - known))
+        return GlobalBatch([batch], rows * processes * (ids.shape[1] - question))
 
 
-def train(scale: Scale, run: Run, seed: int) -> Path:
+def train(scale: Scale, part: PartOfRun) -> Path:
     """A model trained from nothing in two stages, as a folder that loads like any other checkpoint."""
-    folder = run.folder / f"seed-{seed}" / "model"
+    folder = part.folder / "model"
     if (folder / "processor_config.json").exists():  # saved last: an interrupted run goes on behind it
         return folder
-    model, processor = new_model(scale, Rng(seed).child("weights"))
+    model, processor = new_model(scale, part.rng.child("weights"))
     model.to(scale.device)
     image_side = (model.model.vision_tower, model.model.multi_modal_projector)
     for name, learner, source, steps, lr in (
@@ -216,8 +216,7 @@ def train(scale: Scale, run: Run, seed: int) -> Path:
         model.requires_grad_(name == "language")
         for module in image_side:
             module.requires_grad_(name == "vision")
-        part = run.within(f"seed-{seed}/{name}")
-        part.rng = Rng(seed).child(name)
+        stage = part.within(name, part.rng.child(name))
         cfg = TrainConfig(
             lr=lr,
             batch_size=scale.batch_size,
@@ -225,8 +224,8 @@ def train(scale: Scale, run: Run, seed: int) -> Path:
             precision=scale.precision,
             checkpoint_every=0,
         )
-        scenes = source(processor, scale, steps, part.rng.child("scenes"))
-        fit(learner, scenes, causal_loss, cfg, run=part)
+        scenes = source(processor, scale, steps, stage.rng.child("scenes"))
+        fit(learner, scenes, causal_loss, cfg, run=stage)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

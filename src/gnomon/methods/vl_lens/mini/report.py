@@ -1,4 +1,4 @@
-"""The miniature's page: what image tokens say, how well it tells hallucinations, and what erasing does."""
+"""The miniature's page: image tokens to explore, detection, places and erasure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from gnomon.core.metrics.stats import mean_interval
 from gnomon.core.report import Page
+from gnomon.core.study import Results
 from gnomon.methods.vl_lens import report as panels
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
 from gnomon.methods.vl_lens.lens.lens import lens
@@ -20,7 +21,13 @@ EXPLORED = 3
 """Scenes of the first seed that the page lets one explore."""
 
 
-def look_inside(page: Page, seen: Seen) -> None:
+def write(page: Page, results: Results) -> None:
+    """The whole page: scenes to explore, then tables and curves over all seeds."""
+    _look_inside(page, results.shown["seen"])
+    _numbers(page, dict(zip(results.seeds, results.kept["trials"], strict=True)), results.scores())
+
+
+def _look_inside(page: Page, seen: Seen) -> None:
     """A few scenes to explore."""
     page.section("Look inside")
     page.text(
@@ -33,7 +40,7 @@ def look_inside(page: Page, seen: Seen) -> None:
         panels.explore(page, read, b, picture, name=f"scene {b} ({'; '.join(things)})", lens="raw")
 
 
-def results(page: Page, trials: Mapping[int, Trial], scores: Scores) -> None:
+def _numbers(page: Page, trials: Mapping[int, Trial], scores: Scores) -> None:
     """Tables and curves over all seeds."""
     first = next(iter(trials.values()))
     page.figures(

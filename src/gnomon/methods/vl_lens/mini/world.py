@@ -42,7 +42,7 @@ class SceneObject:
     name: str
     """Its class."""
     box: Box
-    """Where it is."""
+    """Its bounding box."""
     mask: Bool[np.ndarray, "H W"]
     """True at its pixels."""
     contrast: float
@@ -56,7 +56,7 @@ class Scene:
     image: Float[np.ndarray, "H W 3"]
     """Red, green and blue in 0..1."""
     objects: tuple[SceneObject, ...]
-    """What is on it, in the order in which the caption names them."""
+    """Its objects, in the order in which the caption names them."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from gnomon.methods.sieve.config import Selection
 from gnomon.methods.sieve.mini.trial import ALL_LABELS, Trial
 from gnomon.methods.sieve.mini.world import Corpus, Errors, docs_corpus, topic_corpus
 from gnomon.methods.sieve.students import StudentConfig, open_student
+from gnomon.methods.sieve.students.networks import new_t5, word_tokenizer
 
 MAIN_ARMS = ("random", "uncertainty", "margin-quantile", "trm", "trm, c = 1", "trm, halving", ALL_LABELS)
 FEW_ARMS = ("random", "uncertainty", "trm", "trm, halving")
@@ -41,7 +42,7 @@ class Scale:
     encoder_lr: float = 3e-3
     """Its peak learning rate in fits."""
     device: str = "cpu"
-    """Where the encoder runs."""
+    """Device of the encoder."""
 
     @property
     def budget(self) -> int:
@@ -57,13 +58,13 @@ SCALES = {
 
 
 @dataclass(frozen=True)
-class Part:
+class Comparison:
     """One comparison."""
 
     key: str
     """Name for files and metrics."""
     title: str
-    """What is special about it."""
+    """Heading of its section."""
     arms: tuple[str, ...]
     """Arms that are run."""
     batch: int | None = None
@@ -80,61 +81,65 @@ class Part:
     """Trainings for the threshold."""
 
 
-PARTS: dict[str, tuple[Part, ...]] = {
-    "topics": (Part("topics", "Generated text, hashed-linear student", MAIN_ARMS),),
+COMPARISONS: dict[str, tuple[Comparison, ...]] = {
+    "topics": (Comparison("topics", "Generated text, hashed-linear student", MAIN_ARMS),),
     "hard": (
-        Part("gamma-5", "Miscalibrated student: focal exponent 5", FEW_ARMS, gamma=5.0),
-        Part("batch-60", "60 seed labels and 60 a round", FEW_ARMS, batch=60),
-        Part("noise-15", "Judge misses 15% and passes 0.6% wrongly", FEW_ARMS, errors=Errors(0.15, 0.006)),
+        Comparison("gamma-5", "Miscalibrated student: focal exponent 5", FEW_ARMS, gamma=5.0),
+        Comparison("batch-60", "60 seed labels and 60 a round", FEW_ARMS, batch=60),
+        Comparison(
+            "noise-15", "Judge misses 15% and passes 0.6% wrongly", FEW_ARMS, errors=Errors(0.15, 0.006)
+        ),
     ),
     "batch": (
-        Part("batch-50", "50 labels a round", ("random", "trm", "trm, halving"), batch=50),
-        Part("batch-200", "200 labels a round", ("random", "trm", "trm, halving"), batch=200),
+        Comparison("batch-50", "50 labels a round", ("random", "trm", "trm, halving"), batch=50),
+        Comparison("batch-200", "200 labels a round", ("random", "trm", "trm, halving"), batch=200),
     ),
     "encoder": (
-        Part("encoder", "Generated text, T5 encoder", (*FEW_ARMS, ALL_LABELS), student="t5-encoder", folds=2),
+        Comparison(
+            "encoder", "Generated text, T5 encoder", (*FEW_ARMS, ALL_LABELS), student="t5-encoder", folds=2
+        ),
     ),
-    "docs": (Part("docs", "Documentation of this Python installation", MAIN_ARMS, corpus="docs"),),
+    "docs": (Comparison("docs", "Documentation of this Python installation", MAIN_ARMS, corpus="docs"),),
 }
 """Setting `parts` -> its comparisons."""
 
 
-def trial(part: Part, scale: Scale, rng: Rng, folder: Path) -> Trial:
+def trial(comparison: Comparison, scale: Scale, rng: Rng, folder: Path) -> Trial:
     """Corpus and adapted student of a comparison, the same for all of its arms.
 
     Args:
-        part: which comparison.
+        comparison: which one.
         scale: its size.
         rng: of the seed; comparisons of one seed share the generated corpus.
         folder: where an encoder to begin from is saved.
     """
-    corpus = _corpus(part, scale, rng)
-    config = _student_config(part, scale)
-    student = open_student(_reference(part, scale, corpus, rng, folder), config)
+    corpus = _corpus(comparison, scale, rng)
+    config = _student_config(comparison, scale)
+    student = open_student(_reference(comparison, scale, corpus, rng, folder), config)
     student.adapt([s.text for s in corpus.stream], rng.child("adapt"))
-    batch = part.batch or scale.batch
+    batch = comparison.batch or scale.batch
     # A seed round goes on until both classes are there: at one pass in 25, 50 labels can miss them.
     selection = Selection(
         budget=scale.budget,
         batch=batch,
         window=scale.window,
         max_seed_labels=max(10 * batch, 500),
-        folds=part.folds,
+        folds=comparison.folds,
     )
     return Trial(corpus, student, selection, rng.child("fit"), partial(open_student, config=config))
 
 
-def _corpus(part: Part, scale: Scale, rng: Rng) -> Corpus:
-    if part.corpus == "docs":
+def _corpus(comparison: Comparison, scale: Scale, rng: Rng) -> Corpus:
+    if comparison.corpus == "docs":
         return docs_corpus(rng.child("docs"))
-    documents = scale.encoder_documents if part.student == "t5-encoder" else scale.documents
-    return topic_corpus(documents, min(scale.tests, documents // 3), rng.child("corpus"), part.errors)
+    documents = scale.encoder_documents if comparison.student == "t5-encoder" else scale.documents
+    return topic_corpus(documents, min(scale.tests, documents // 3), rng.child("corpus"), comparison.errors)
 
 
-def _student_config(part: Part, scale: Scale) -> StudentConfig:
-    if part.student == "t5-encoder":
+def _student_config(comparison: Comparison, scale: Scale) -> StudentConfig:
+    if comparison.student == "t5-encoder":
         return StudentConfig(
-            gamma=part.gamma,
+            gamma=comparison.gamma,
             max_tokens=64,
             adapt_steps=scale.adapt_steps,
             device=scale.device,
@@ -143,19 +148,17 @@ def _student_config(part: Part, scale: Scale) -> StudentConfig:
             max_steps=scale.encoder_steps,
             held_out=0.0,  # of 100 labels four pass: too few to keep any back
         )
-    if part.corpus == "docs":  # real words are too many and too rare for a few dimensions
-        return StudentConfig(gamma=part.gamma, hash_bits=18, ngrams=2, idf=True)
+    if comparison.corpus == "docs":  # real words are too many and too rare for a few dimensions
+        return StudentConfig(gamma=comparison.gamma, hash_bits=18, ngrams=2, idf=True)
     # The penalty is the one of a sweep on seeds 10 to 12 under which all arms do well, random selection among them.
     lsa = min(48, scale.documents // 20)
-    return StudentConfig(gamma=part.gamma, hash_bits=16, ngrams=1, idf=True, lsa_dim=lsa, l2=30.0)
+    return StudentConfig(gamma=comparison.gamma, hash_bits=16, ngrams=1, idf=True, lsa_dim=lsa, l2=30.0)
 
 
-def _reference(part: Part, scale: Scale, corpus: Corpus, rng: Rng, folder: Path) -> str:
+def _reference(comparison: Comparison, scale: Scale, corpus: Corpus, rng: Rng, folder: Path) -> str:
     """What the student is opened from; for the encoder an untrained T5 of whole words, saved to `folder`."""
-    if part.student != "t5-encoder":
-        return part.student
-    from gnomon.methods.sieve.students.networks import new_t5, word_tokenizer
-
+    if comparison.student != "t5-encoder":
+        return comparison.student
     width, layers, heads = scale.encoder
     tokenizer = word_tokenizer((s.text for s in corpus.stream), 4096)
     model = new_t5(tokenizer, width, layers, heads, dropout=0.0, generator=rng.child("t5"))
