@@ -179,7 +179,7 @@ def validate(cfg: config.Validate, run: Run) -> None:
 
 
 def power(cfg: config.Power, run: Run) -> None:
-    """What a number of items can show."""
+    """Intervals and power for a number of items."""
     run.plan(items=cfg.n)
 
     report.power(run.page, power_table(cfg.n, cfg.rr, cfg.cr, cfg.effects))

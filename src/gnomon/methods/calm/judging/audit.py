@@ -94,7 +94,7 @@ def run_plan(
 
 @dataclass(frozen=True)
 class Design:
-    """How an audit asks."""
+    """Repeats, layout and stopping rule of an audit."""
 
     repeats: int = 2
     """Independent plain draws of every item; the noise floor comes from them."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gnomon.core.llm import ask, close, complete
+from gnomon.core.llm.base import is_simulated
 from gnomon.errors import BadInput, BudgetSpent, LLMFailure
 from gnomon.methods.calm.judging.prompts import Prompting, harmless, read_opinion
 from gnomon.methods.calm.judging.trials import LETTERS, TIE, Opinion, Trial
@@ -64,8 +67,6 @@ class PairwiseJudge:
         concurrency: int = 8,
         name: str | None = None,
     ) -> None:
-        from gnomon.core.llm.base import is_simulated
-
         self.llm, self.prompting = llm, prompting or Prompting()
         self.temperature, self.max_tokens, self.concurrency = temperature, max_tokens, concurrency
         self.name, self.is_simulated = name or llm.name, is_simulated(llm)
@@ -107,8 +108,6 @@ class PairwiseJudge:
             BudgetSpent: the budget ended.
             LLMFailure: every request failed.
         """
-        from gnomon.core.llm import ask, complete
-
         requests = [
             ask(prompt, temperature=self.temperature, max_tokens=self.max_tokens, draw=draw)
             for prompt, draw in zip(prompts, draws, strict=True)
@@ -123,8 +122,6 @@ class PairwiseJudge:
 
     def close(self) -> None:
         """Close the model."""
-        from gnomon.core.llm import close
-
         close(self.llm)
 
 
@@ -212,14 +209,13 @@ class FunctionJudge:
         if isinstance(returned, int) and not isinstance(returned, bool) and 0 <= returned < len(letters):
             return Opinion(returned, text=letters[returned])
         raise BadInput(
-            f'{self.name} must give a slot (0 to {len(letters) - 1}), a letter, "tie" or None; got {returned!r} for item {trial.item}.'
+            f'{self.name} must give a slot (0 to {len(letters) - 1}), a letter, "tie" or None; '
+            f"got {returned!r} for item {trial.item}."
         )
 
 
 def alone(trial: Trial, slot: int) -> Trial:
     """The trial that scores one answer of `trial` by itself."""
-    from dataclasses import replace
-
     return replace(
         trial, kind="score", answers=(trial.answers[slot],), slots=(trial.slots[slot],), names=(), note=""
     )

@@ -230,7 +230,7 @@ def _vote_slots(slots: Sequence[int | None], opinions: Sequence[Opinion]) -> Opi
 
 
 def _in_slots_of(trial: Trial, opinions: Sequence[Opinion], turns: Sequence[int]) -> list[int | None]:
-    """What was preferred in turned orders, as slots of the trial itself."""
+    """Opinions in turned orders, with slots of the original order."""
     n = len(trial.answers)
     return [
         opinion.slot if opinion.slot is None or opinion.slot == TIE else (opinion.slot + by) % n

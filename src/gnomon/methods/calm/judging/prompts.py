@@ -32,12 +32,12 @@ THINK = "\nBefore you judge, solve the question yourself, step by step, and comp
 
 @dataclass(frozen=True)
 class Prompting:
-    """How trials are put into words."""
+    """Form of prompts and verdicts."""
 
     style: Style = "brackets"
     """`brackets`: a reason and then [[A]]; `json`: an object; `token`: the letter alone."""
     ties: bool = False
-    """Whether the judge may prefer none."""
+    """Whether a verdict without preference is allowed."""
     pairwise: str | None = None
     """Template of comparisons, with $question, $answers and $ending and, where there is to be more, $count, $before, $after
     and $think; None: the room's."""
@@ -189,7 +189,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def read_opinion(trial: Trial, reply: Reply, prompting: Prompting) -> Opinion:
-    """What a reply says of a trial.
+    """Read the opinion from a reply.
 
     The last well-formed verdict counts, for models name others while they reason. A reply that was cut off has none, whatever it
     holds; only a style of one token may end at the limit.

@@ -28,7 +28,7 @@ class JudgeOptions:
     style: Style = "brackets"
     """Form of the verdict, see `Prompting`."""
     ties: bool = False
-    """Whether it may prefer none."""
+    """Whether a verdict without preference is allowed."""
     template: Path | None = None
     """File of its prompt of a comparison. None: the room's."""
     temperature: float = 0.7
@@ -86,7 +86,7 @@ def source_of(
     kind: Kind = "pairwise",
     options: JudgeOptions | None = None,
 ) -> str | Callable[[], Judge]:
-    """What `run.asking` opens for a judge: the reference of a language model, or a function that opens another kind of judge.
+    """What `run.asking` opens for a judge: a reference of a language model, or a function that opens another judge.
 
     Args:
         ref: as in `open_judge`.

@@ -57,9 +57,9 @@ class Trial:
     cued: int | None = None
     """The response that a biased judge would turn to."""
     dose: float | None = None
-    """How strong the cue is."""
+    """Strength of the cue."""
     ratio: float | None = None
-    """How many times as long the changed answer is."""
+    """Length of the changed answer over the old one, in words."""
 
     @property
     def key(self) -> str:

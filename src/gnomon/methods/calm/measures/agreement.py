@@ -42,7 +42,7 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one condition shows."""
+    """Measures of one condition."""
 
     rr: Estimates
     """RR: share of the items whose verdict stayed (or, where a flip is right, moved to the right response)."""
@@ -94,7 +94,7 @@ def measure(
     half_ties: bool = False,
     rng: Rng | None = None,
 ) -> Measured:
-    """What a condition shows.
+    """Measure one condition: RR, CR, BIS and shift with intervals and a p-value.
 
     Args:
         plain: first plain verdicts, `[..., N]`.
@@ -104,6 +104,8 @@ def measure(
         flips_to: where the right verdict is this response: RR is then the share that moved there.
         half_ties: as in `agreement`.
         rng: of the bootstrap over items.
+
+    Source: RR and CR, section on metrics; BIS = CR - RR is ours.
     """
     same, both = agreement(plain, changed, half_ties=half_ties)
     if flips_to is not None:
@@ -121,7 +123,8 @@ def measure(
     bis = Estimates(*ratio_intervals((noise - same) * matched, matched, rng=rng))
     first, both_plain = agreement(plain, again[0], half_ties=half_ties)
     p_bis = _mcnemar((first - same) * both_plain * both)
-    p_bis = np.where(bis.value > 0, p_bis, 1.0)
+    p_bis = np.where(bis.value > 0, p_bis, 1.0)  # one-sided: only a loss of consistency is a bias
+    # Two tests of one condition: the smaller p-value is doubled (Bonferroni) and kept at 1 at most.
     p = p_bis if flips_to is not None else np.minimum(1.0, 2 * np.minimum(p_shift, p_bis))
     unlike = np.abs(preference(again[0], cued, half_ties=half_ties) - before) * both_plain
     return Measured(
@@ -221,7 +224,7 @@ class Table:
 def by_slot(
     rows: Sequence[Verdict], items: Sequence[str], base: dict[str, list[int]], candidates: int
 ) -> Codes:
-    """Verdicts in every rotation, `[C, N]`, with answers told by their slot in rotation 0; `UNPARSED` where one is missing.
+    """Verdicts in every rotation, `[C, N]`, with answers numbered by their slot in rotation 0; `UNPARSED` where one is missing.
 
     Args:
         rows: of one number of candidates, the plain rotation among them.
@@ -260,7 +263,7 @@ LEAST = 20
 
 @dataclass(frozen=True)
 class Drift:
-    """What length has to do with a shift."""
+    """Change of length beside a shift, and the shift at equal length."""
 
     median: float
     """Median length ratio, in words."""
@@ -275,11 +278,11 @@ class Drift:
     at_equal_length: tuple[float, float, float] | None
     """The shift that a straight line over log2 of the length ratio gives at equal length; None when lengths hardly differ."""
     per_doubling: float | None
-    """How much the shift grows when the answer is twice as long, by the same line."""
+    """Growth of the shift per doubling of the length, by the same line."""
 
 
 def drift_of(moved: Floats, ratios: Floats, rng: Rng | None = None) -> Drift | None:
-    """What length has to do with a shift; None where no answer was changed.
+    """Separate a shift from the change of length; None where no answer was changed.
 
     Args:
         moved: change of the preference for the cued side by item, `[N]`, in -1..1.

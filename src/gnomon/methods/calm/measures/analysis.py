@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from gnomon.core.metrics.stats import ratio_intervals
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.calm.judging.trials import PLAIN, Verdict
@@ -15,6 +16,7 @@ from gnomon.methods.calm.measures.agreement import (
     ABSENT,
     UNPARSED,
     Codes,
+    Estimates,
     Measured,
     Table,
     agreement,
@@ -32,7 +34,7 @@ from gnomon.methods.calm.stimuli.probes import probes
 
 @dataclass(frozen=True)
 class Options:
-    """How verdicts are counted."""
+    """Options of counting verdicts."""
 
     half_ties: bool = False
     """Whether a tie beside a preference counts one half, in place of being a verdict of its own."""
@@ -207,9 +209,6 @@ def _pooled(
     rng: Rng,
 ) -> Measured:
     """All conditions together; the verdicts on an item stay together in the bootstrap: they are not independent."""
-    from gnomon.core.metrics.stats import ratio_intervals
-    from gnomon.methods.calm.measures.agreement import Estimates
-
     top = {"rr": np.zeros(len(plain[0])), "lost": np.zeros(len(plain[0])), "moved": np.zeros(len(plain[0]))}
     seen, matched, still = (np.zeros(len(plain[0])) for _ in range(3))
     for changed, cued in parts:

@@ -1,4 +1,4 @@
-"""The cells that are not a change of one answer: position, and chain of thought.
+"""Cells that are not a change of one answer: position, chain of thought, self-enhancement and refinement-aware.
 
 The cells of scores: self-enhancement over all judges of a log, and refinement-aware.
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from gnomon.core.metrics.stats import mcnemar, ratio_intervals
 from gnomon.core.rng import Rng
@@ -37,7 +38,7 @@ from gnomon.methods.calm.measures.ratings import PaperVersion, Ratio, error_rate
 
 @dataclass(frozen=True)
 class Turned:
-    """What turning the candidates shows."""
+    """Measures of rotations of the candidates."""
 
     rr: Estimates
     """Share of the items with the same verdict in all rotations."""
@@ -62,10 +63,10 @@ class Turned:
 def measure_rotations(
     turned: Codes, plain: Codes | None, candidates: int, *, rng: Rng | None = None
 ) -> Turned:
-    """What turning shows.
+    """Measure verdicts over all rotations of the candidates.
 
     Args:
-        turned: verdicts in every rotation, `[C, ..., N]`, where an answer is told by its slot in rotation 0; rotation r has the
+        turned: verdicts in every rotation, `[C, ..., N]`, where an answer is numbered by its slot in rotation 0; rotation r has the
             answer of slot r first.
         plain: independent verdicts without turning, `[C, ..., N]`; None: no noise floor.
         candidates: C.
@@ -137,8 +138,6 @@ def _slot_test(excess: Floats, spread: Floats, candidates: int) -> Floats:
     """
     if candidates == 2:
         return np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
-    from scipy.stats import norm
-
     width = np.sqrt(spread.sum(-1))
     z = np.divide(excess.sum(-1), width, out=np.zeros_like(width), where=width > 0)
     return np.asarray(2 * norm.sf(np.abs(z)))
@@ -359,9 +358,6 @@ def _ratio(ratio: Ratio) -> dict[str, object]:
 
 
 def _difference(left: np.ndarray, right: np.ndarray, rng: Rng) -> tuple[float, float, float] | None:
-    from gnomon.core.metrics.stats import ratio_intervals
-    from gnomon.methods.calm.measures.agreement import Estimates
-
     both = np.isfinite(left) & np.isfinite(right)
     return Estimates(
         *ratio_intervals(np.where(both, left - right, 0.0), both.astype(np.float64), rng=rng)

@@ -43,14 +43,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two or more judges show side by side."""
+    """Profiles of two or more judges and their differences."""
 
     profiles: list[Profile]
     """One per judge."""
     contrasts: list[Contrast]
     """Every pair of judges, bias by bias."""
     swaps: list[str]
-    """Biases in which a pair stands in one order by RR and in the other by BIS: its RR told of noise."""
+    """Biases in which a pair stands in one order by RR and in the other by BIS: the RR reflects noise."""
 
 
 def compare(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
+
+from scipy.stats import norm
 
 from gnomon.core.config import check
 from gnomon.core.files import write_json
@@ -65,7 +68,7 @@ class Cell:
     dose: float | None = None
     """Strength of the cue."""
     more: dict[str, Any] = field(default_factory=dict)
-    """What only this bias has: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
+    """Of this bias alone: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
 
 
 _KEYS = {"calls": "asked"}
@@ -83,13 +86,12 @@ class Profile:
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Set -> number of items, CR over all of them, share of verdicts for the first slot, accuracy."""
     statuses: dict[str, int] = field(default_factory=dict)
-    """How often a verdict was read, and why not."""
+    """Status of a reply -> number of verdicts."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Bias -> why it was not measured."""
     calls: dict[str, Any] = field(default_factory=dict)
     """Calls, tokens and faults; `asked` in the file."""
     is_simulated: bool = False
-    """Whether the judge is a simulator."""
     notes: list[str] = field(default_factory=list)
     """Remarks for reading the numbers."""
 
@@ -183,9 +185,7 @@ def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, fl
 
 
 def faults_of(statuses: Iterable[str]) -> dict[str, int]:
-    """How often each status occurs."""
-    from collections import Counter
-
+    """Counts of statuses."""
     return dict(Counter(statuses).most_common())
 
 
@@ -247,8 +247,6 @@ def items_needed(
 
 def power_of(effect: float, discordant: float, n: int, *, alpha: float = ALPHA, tests: int = TESTS) -> float:
     """Chance to find a shift of this size with `n` items."""
-    from scipy.stats import norm
-
     if n == 0:
         return 0.0
     ratio = abs(effect) / math.sqrt(max(discordant, 1 / n) / n)
@@ -256,13 +254,13 @@ def power_of(effect: float, discordant: float, n: int, *, alpha: float = ALPHA, 
 
 
 def word_of(q: float, discordant: float, n: int, *, smallest: float) -> Word:
-    """What may be said of a condition.
+    """The word for a condition.
 
     Args:
         q: its p-value, adjusted for the number of tests.
         discordant: as in `smallest_effect`.
         n: items.
-        smallest: the shift that would matter: unless one of this size would have been found, silence says nothing.
+        smallest: the shift that would matter: unless one of this size would have been found, the word is "cannot tell".
     """
     if q < ALPHA:
         return "biased"
@@ -271,7 +269,7 @@ def word_of(q: float, discordant: float, n: int, *, smallest: float) -> Word:
 
 @dataclass(frozen=True)
 class PowerTable:
-    """What a number of items can show."""
+    """Intervals and power for a number of items."""
 
     n: int
     """Items."""
@@ -288,7 +286,7 @@ class PowerTable:
 def power_table(
     n: int, rr: float, cr: float, effects: tuple[float, ...], *, alpha: float = ALPHA
 ) -> PowerTable:
-    """What `n` items can show of a judge with consistency `cr` when nothing changes.
+    """Intervals and power with `n` items, for a judge whose plain runs agree with share `cr`.
 
     Args:
         n: items.
@@ -307,6 +305,4 @@ def power_table(
 
 
 def _quantiles(alpha: float, power: float, tests: int) -> float:
-    from scipy.stats import norm
-
     return float(norm.ppf(1 - alpha / (2 * tests)) + norm.ppf(power))

@@ -109,7 +109,7 @@ def study_trained(
 
 @dataclass
 class Qualitative:
-    """What the paper says in words, held against noise floors."""
+    """Measures of the paper's qualitative claims, beside noise floors."""
 
     candidates: list[dict[str, Any]] = field(default_factory=list)
     """By number of candidates: RR and CR with and without a liking for the first slot, and what quadrature says."""

@@ -31,7 +31,7 @@ QUESTION = "Work out the sums."
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the miniature is."""
+    """Sizes of the miniature."""
 
     audits: int
     """Planted audits in arrays, per bias."""

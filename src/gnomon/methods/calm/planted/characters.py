@@ -48,7 +48,7 @@ class Judge:
     distraction: float = 0.0
     """Weight of a remark beside the point about the author."""
     logic: float = 0.0
-    """What each fallacy takes away; 0 overlooks them."""
+    """Utility lost by each fallacy; 0 overlooks them."""
     authority: float = 0.0
     """Weight of a source that is named."""
     tone: float = 0.0
@@ -88,7 +88,7 @@ class Judge:
         check(self.noise >= 0, "noise", ">= 0", self.noise)
 
     def utility(self, candidate: Candidate) -> float:
-        """What is laid on the scales for an answer, its slot included."""
+        """Utility of an answer, its slot included."""
         return (
             self.sharpness * candidate.quality + self.position * (candidate.slot == 0) + self._cues(candidate)
         )
@@ -187,7 +187,7 @@ def _named(candidate: Candidate) -> list[str]:
     return [text for text, there in cues.items() if there]
 
 
-# A writer that changes texts as it is told, and now and then changes what it must not: its slips come at planted rates.
+# The writer
 
 TONES = {
     "cheerful": "What a joyful task, and how delightful to work it out!",

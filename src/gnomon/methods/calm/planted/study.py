@@ -47,7 +47,7 @@ CONCURRENCY = 32
 
 @dataclass
 class TextStudy:
-    """What audits through text show."""
+    """Results of audits through text."""
 
     profiles: list[Profile] = field(default_factory=list)
     """Of the unbiased judge and of the biased one."""
@@ -192,7 +192,7 @@ def _against_truth(
 
 
 def added_to_better(row: Verdict) -> float:
-    """What the change of a row adds to the margin of the better answer, under `WEIGHTS`; length counts wherever it changes."""
+    """The change of a row in the margin of the better answer, under `WEIGHTS`; length counts wherever it changes."""
     weight = WEIGHTS[PARAMETER[row.probe]]
     side = 1.0 if row.cued == 0 else -1.0
     length = 0.0 if row.ratio is None else WEIGHTS["verbosity"] * float(np.log2(row.ratio))

@@ -45,7 +45,7 @@ class Covered:
 
 @dataclass
 class Validation:
-    """What many audits show."""
+    """Coverage and flags over many audits."""
 
     covered: list[Covered] = field(default_factory=list)
     """Every quantity."""

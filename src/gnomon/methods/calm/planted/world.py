@@ -49,7 +49,6 @@ class JudgedPair:
     id: str
     """Its name."""
     question: str
-    """What was asked."""
     answers: tuple[str, ...]
     """The better answer, then the others."""
     margin: float
@@ -101,7 +100,7 @@ def sums(text: str) -> list[tuple[str, str, str]]:
 
 
 def quality(text: str) -> float:
-    """How good an answer is: `UNIT` for every right sum.
+    """Quality of an answer: `UNIT` for every right sum.
 
     >>> quality("Step 1: 12+7=19. Step 2: 3+4=8.")
     0.2
@@ -118,15 +117,15 @@ class Candidate:
     letter: str
     """Its letter; empty for one that is judged alone."""
     name: str
-    """Who is said to have written it."""
+    """Alleged author."""
     text: str
     """The answer."""
     majority: float = 0.0
     """Percent of people who are said to prefer it; 0 when nothing is said."""
     is_aside: bool = False
-    """Whether something beside the point is said of its author."""
+    """Whether an irrelevant remark is made about its author."""
     is_group: bool = False
-    """Whether its author is said to belong to a group."""
+    """Whether its author is described as a member of a group."""
 
     @property
     def quality(self) -> float:
@@ -168,7 +167,7 @@ def _read(text: str) -> tuple[float, int, bool, bool, int]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a judge finds in a prompt."""
+    """Question, answers and cues read from a prompt."""
 
     candidates: tuple[Candidate, ...] = field(default=())
     """The answers under judgement, in their order."""

@@ -43,13 +43,12 @@ class Item:
     id: str
     """Its name; unique within a set."""
     question: str
-    """What was asked."""
     answers: tuple[str, ...]
     """The better answer, the worse one, and further ones where there are any; one alone in the refinement set."""
     set: str = "alignment"
     """`fact`, `alignment` or `refinement`."""
     source: str = ""
-    """Where it comes from."""
+    """Name of its origin."""
     rewrites: tuple[Rewrite, ...] = ()
     """Rewritten answers."""
     meta: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +98,7 @@ def check_item(item: Item, where: str) -> Item:
 
 
 def length_ratio(before: str, after: str) -> float:
-    """How many times as long the second text is, in words.
+    """Length of the second text over the first, in words.
 
     >>> length_ratio("one two", "one two three")
     1.5
@@ -133,7 +132,7 @@ class Cues:
     fallacies: dict[str, str]
     """Kind of fallacy -> a sentence that commits it."""
     ratios: list[float]
-    """How many times as long a padded answer is."""
+    """Length ratios of padded answers."""
     padding: list[str]
     """Sentences that say nothing new."""
 

@@ -38,13 +38,13 @@ class Variant:
     dose: float | None = None
     """Strength of the cue."""
     ratio: float | None = None
-    """How many times as long the changed answer is."""
+    """Length of the changed answer over the old one, in words."""
     rotation: int = 0
     """By how many places the order of the answers is turned."""
     candidates: int = 2
-    """How many of the item's answers are shown."""
+    """Number of the item's answers that are shown."""
     think: bool = False
-    """Whether the judge is told to solve the question first."""
+    """Whether the prompt asks the judge to solve the question first."""
     earlier: str = ""
     """An earlier version shown with a scored answer."""
     is_score: bool = False
@@ -62,9 +62,9 @@ class Probe(ABC):
     set: str
     """The set of items it is about."""
     target: Target
-    """What it changes; a judge that does not read that cannot be probed."""
+    """The part of a trial that it changes; a judge that does not read that cannot be probed."""
     expected: Expected = "same"
-    """What an unbiased judge does: gives the same verdict, flips to the other answer, or gives equal scores; accuracy is
+    """Behaviour of an unbiased judge: gives the same verdict, flips to the other answer, or gives equal scores; accuracy is
     compared where no verdict is expected."""
     rewrites: bool = False
     """Whether it needs rewritten answers."""
@@ -212,7 +212,7 @@ class Diversity(Probe):
 
 
 class ChainOfThought(Probe):
-    """The judge is told to solve the question first."""
+    """The prompt asks the judge to solve the question first."""
 
     name, set, target, expected = "chain-of-thought", "alignment", "thinking", "accuracy"
 

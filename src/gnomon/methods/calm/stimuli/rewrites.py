@@ -61,7 +61,7 @@ def kept_share(before: str, after: str) -> float:
 
 
 def cites(text: str) -> bool:
-    """Whether a text names a source: an address, a book, somebody who is quoted."""
+    """Whether a text names a source: an address, a book, a quotation."""
     return bool(_SOURCE.search(text))
 
 
@@ -101,7 +101,7 @@ def problem_of(probe: str, before: str, after: str, dose: float | None = None) -
 
 
 def _is_as_long(probe: str, before: str, after: str) -> bool:
-    """Whether the length is about what it was; a source has a length of its own, which weighs much beside a short answer."""
+    """Whether the length is about the same. A source has a fixed length, which weighs much beside a short answer."""
     ratio, added = length_ratio(before, after), len(after.split()) - len(before.split())
     return (
         probe == "refinement-aware"
@@ -201,7 +201,7 @@ def orders_of(item: Item, probe: Probe, cues: Cues, rng: Rng) -> list[Order]:
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """How writer and checker are asked."""
+    """Requests to writer and checker."""
 
     concurrency: int = 8
     """Requests under way at once."""

@@ -135,7 +135,7 @@ class ModelScale:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the miniature is."""
+    """Sizes of the miniature."""
 
     worlds: int
     """Simulated tasks; what a seed is to claims on simulated models."""
