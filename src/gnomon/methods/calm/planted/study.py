@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.llm.roles import Models, Recording, asking
+from gnomon.core.llm.roles import Models, Recording, Role, asking
 from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.report import Page
 from gnomon.core.rng import Rng
@@ -113,7 +113,7 @@ def world_items(
 
 
 def planted_judges(
-    refs: Mapping[str, str], run: Recording | None, *, concurrency: int = CONCURRENCY
+    refs: Mapping[str, str | Role], run: Recording | None, *, concurrency: int = CONCURRENCY
 ) -> Models:
     """Judges behind references by role, open while the block lasts and asked with no memory.
 
@@ -227,7 +227,10 @@ def _over_http(items: Sequence[Item], cues: Cues, rng: Rng, run: Recording | Non
     probes, runs = chosen_probes(["position", "authority", "bandwagon"]), []
     with (
         serving(ref) as endpoint,
-        planted_judges({"in process": ref, "over HTTP": endpoint}, run, concurrency=4) as models,
+        # Named without the server's port, which is another one in every run.
+        planted_judges(
+            {"in process": ref, "over HTTP": Role(endpoint, name=f"{ref} over HTTP")}, run, concurrency=4
+        ) as models,
     ):
         for role in models:
             judge = planted_judge(models, role, concurrency=4)
