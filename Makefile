@@ -1,5 +1,6 @@
 # make demo   set up and walk through gnomon on this machine's own Python code (under six minutes)
 # make test   set up and run everything that CI runs
+# make test-processors  the tests with the kernels of other processors: default, AVX2 and, where this one has it, AVX-512
 # make check  formatting, lint, types, and the bill of lines per room
 # make mini   the miniature replications, three seeds (slow)
 # make bench  the benchmarks; each writes docs/results/bench-*.json
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check mini bench docs clean
+.PHONY: demo test test-processors check mini bench docs clean
 
 demo: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/tour.sh
@@ -18,6 +19,13 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev check
 	$(BIN)/python scripts/papers.py --check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What a training of seconds gives depends on the kernels; nothing that is asserted may. Torch takes the name of a kernel on trust,
+# so those that this processor lacks are left out here.
+test-processors: $(VENV)/.installed-dev
+	for kernels in $$($(BIN)/python scripts/processors.py); do \
+	  echo "== $$kernels"; ATEN_CPU_CAPABILITY=$$kernels $(BIN)/python -m pytest -n 2 --dist worksteal || exit 1; \
+	done
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -27,6 +27,11 @@ def _loopback_only(self: socket.socket, address: object) -> None:
     _connect(self, address)  # type: ignore[arg-type]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trainings of minutes come first, so that no worker is left with one when the others are done."""
+    items.sort(key=lambda item: "replication" not in item.keywords)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_network():
     socket.socket.connect = _loopback_only

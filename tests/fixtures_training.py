@@ -64,7 +64,7 @@ def small_examples(n=20):
     return [Example(row, [-100] * (len(row) // 3) + row[len(row) // 3 :]) for row in rows]
 
 
-def small_model(dropout=0.0):
+def small_model(dropout=0.0, dtype=torch.float32):
     """A GPT-2 of 7,000 parameters: tied weights, biases, norms and, if wanted, dropout."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -72,7 +72,7 @@ def small_model(dropout=0.0):
     sizes = {"vocab_size": 40, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return GPT2LMHeadModel(GPT2Config(**sizes, **rates, bos_token_id=0, eos_token_id=1))
+        return GPT2LMHeadModel(GPT2Config(**sizes, **rates, bos_token_id=0, eos_token_id=1)).to(dtype)
 
 
 def small_batches(cfg, n=20):
@@ -88,12 +88,12 @@ def small_batches(cfg, n=20):
     )
 
 
-def train_small(folder, cfg, *, dropout=0.0, is_main=True, **more):
+def train_small(folder, cfg, *, dropout=0.0, dtype=torch.float32, is_main=True, **more):
     """Train the small model; returns it, its history and its run."""
     from gnomon.core.train import causal_loss, fit
 
     run = SmallRun(folder, is_main=is_main)
-    model = small_model(dropout)
+    model = small_model(dropout, dtype)
     history = fit(model, small_batches(cfg), causal_loss, cfg, run=run, **more)
     return model, history, run
 
@@ -111,11 +111,12 @@ def main():
         if step.step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    dropout = settings.pop("dropout", 0.0)
+    of_model = {
+        "dropout": settings.pop("dropout", 0.0),
+        "dtype": getattr(torch, settings.pop("dtype", "float32")),
+    }
     is_main = os.environ.get("RANK", "0") == "0"
-    model, _, _ = train_small(
-        folder, TrainConfig(**settings), dropout=dropout, is_main=is_main, on_step=[die]
-    )
+    model, _, _ = train_small(folder, TrainConfig(**settings), **of_model, is_main=is_main, on_step=[die])
     if is_main:
         save_model(model, str(folder / "weights.safetensors"))
     if torch.distributed.is_initialized():

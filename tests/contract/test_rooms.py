@@ -5,7 +5,6 @@ import inspect
 import itertools
 import json
 import os
-import subprocess
 import sys
 import textwrap
 import typing
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import fixtures_process
 from gnomon import cli, registry, verbs
 from gnomon.core.claims import Claim
 from gnomon.core.config import RunOptions, to_plain, tokens
@@ -135,36 +135,26 @@ class TestRoom:
         for name in dir(module):
             assert not inspect.ismodule(getattr(module, name)), f"{name} is shadowed by a module of that name"
 
-    def test_mini_smoke_runs_repeats_and_dry_run_spends_nothing(self, method, tmp_path):
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    def test_mini_smoke_runs_repeats_and_dry_run_spends_nothing(self, method, tmp_path, monkeypatch, capsys):
+        """A dry run and a run in this process, and the same run in a fresh one, whose strings hash otherwise."""
+        monkeypatch.chdir(tmp_path)
+        words = [method.slug, "mini", "--scale", "smoke", "--seeds", "1", "--json"]
 
-        def gnomon(*words):
-            command = [
-                sys.executable,
-                "-m",
-                "gnomon",
-                method.slug,
-                "mini",
-                "--scale",
-                "smoke",
-                "--seeds",
-                "1",
-                *words,
-            ]
-            return subprocess.run(
-                command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-            )
+        def here(*more):
+            status = cli.main([*words, *more])
+            out, err = capsys.readouterr()
+            assert status == 0, err
+            return json.loads(out)
 
-        dry = gnomon("--dry-run", "--json")
-        assert dry.returncode == 0, dry.stderr
-        assert json.loads(dry.stdout)["plan"]
+        assert here("--dry-run")["plan"]
         assert not list(tmp_path.iterdir())
-        reports = []
-        for folder in ("a", "b"):
-            done = gnomon("--json", "--out", folder)
-            assert done.returncode == 0, done.stderr
-            assert json.loads(done.stdout)["status"] == "done"
-            reports.append(json.loads((tmp_path / folder / "report.json").read_text()))
+        assert here("--out", "a")["status"] == "done"
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        command = [sys.executable, "-m", "gnomon", *words, "--out", "b"]
+        done = fixtures_process.run(command, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["status"] == "done"
+        reports = [json.loads((tmp_path / folder / "report.json").read_text()) for folder in ("a", "b")]
         for name in ("figures", "tables", "verdicts"):
             assert reports[0][name] == reports[1][name], f"the same seed gave another {name}"
 

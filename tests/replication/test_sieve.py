@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gnomon.core.rng import Rng
-from gnomon.methods.sieve.mini import COMPARISONS, SCALES, labels_to_reach, trial
+from gnomon.methods.sieve.mini import COMPARISONS, SCALES, labels_to_reach, prepare
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -15,7 +15,7 @@ def measured(tmp_path_factory):
     comparison, found = COMPARISONS["topics"][0], {"random": [], "trm": [], "trm, halving": []}
     for seed in (30, 31, 32):
         folder = tmp_path_factory.mktemp(str(seed))
-        shared = trial(comparison, SCALES["mini"], Rng(seed).child("sieve"), folder / "model")
+        shared = prepare(comparison, SCALES["mini"], Rng(seed).child("sieve"), folder / "model")
         for arm, rows in found.items():
             rows.append(shared.run(arm, folder / "scratch"))
     return found

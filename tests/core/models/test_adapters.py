@@ -1,9 +1,9 @@
-import subprocess
 import sys
 
 import pytest
 import torch
 
+import fixtures_process
 from fixtures_models import FAMILIES
 from gnomon.core.models import (
     GenConfig,
@@ -116,5 +116,5 @@ model = AutoPeftModelForCausalLM.from_pretrained({str(tmp_path / "adapter")!r}).
 with torch.no_grad():
     assert torch.equal(model(expected["ids"]).logits, expected["logits"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = fixtures_process.run([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr

@@ -1,13 +1,13 @@
 """What docs/models.md promises is run or checked here."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import fixtures_process
 from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.tiny import FAMILIES as TINY
 
@@ -18,8 +18,7 @@ PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")
 @pytest.mark.slow
 def test_the_example_runs_and_prints_what_it_says():
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          env={"PYTHONPATH": str(ROOT / "src")})  # fmt: skip
+    done = fixtures_process.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "src")})
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "{'0.resid_post': (2, 32), '1.mlp_out': (2, 32)}",

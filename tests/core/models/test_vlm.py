@@ -1,6 +1,5 @@
 """Images into batches: prompts, files, errors; loading what sees; describing what is not known."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import fixtures_process
 from fixtures_vlm import (
     LLAMA,
     MAKERS,
@@ -190,9 +190,8 @@ def test_a_saved_handle_says_the_same_in_a_fresh_process(tmp_path):
         f"torch.save(h.logits(h.encode(['<image> a'], images=[{str(tmp_path / 'a.png')!r}])), {str(tmp_path / 'l')!r})"
     )
     environment = {"PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, timeout=120
-    )
+    done = fixtures_process.run([sys.executable, "-c", code], env=environment)
+    assert done.returncode == 0, done.stderr
     torch.testing.assert_close(torch.load(tmp_path / "l"), logits)
 
 

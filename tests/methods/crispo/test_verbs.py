@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import fixtures_process
 import gnomon
 from fixtures_crispo import CRITIC, DEFAULT, OPTIMIZER, WRITER, house_files
 from fixtures_llm import calls_of
@@ -159,7 +160,7 @@ run_verb(method("crispo"), sys.argv[1], sys.argv[2:])
 
 def job(*words):
     env = os.environ | {"PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, words), "--quiet"], env=env)
+    return fixtures_process.start([sys.executable, "-c", CHILD, *words, "--quiet"], env=env)
 
 
 @pytest.mark.slow

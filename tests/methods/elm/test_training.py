@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import fixtures_elm
+import fixtures_process
 from fixtures_elm import DESIGN, FLUENT, erase_small, small_model, small_texts, small_tokenizer
 from fixtures_training import SmallRun, free_port
 from gnomon.core.rng import Rng
@@ -242,7 +242,7 @@ def start(launcher, folder, *more, **settings):
     source = os.pathsep.join([str(Path(gnomon.__file__).parents[1]), str(SCRIPT.parent)])
     env = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [*launcher, str(SCRIPT), str(folder), json.dumps(settings), *more]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    return fixtures_process.run(command, env=env)
 
 
 @pytest.mark.scale

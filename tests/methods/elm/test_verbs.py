@@ -1,13 +1,13 @@
 """The verbs as a user types them."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import fixtures_process
 from fixtures_elm import small_model, small_texts, small_tokenizer
 from gnomon.core import records
 from gnomon.core.models import load_model
@@ -79,7 +79,7 @@ def test_train_leaves_an_adapter_that_peft_loads_alone(erased, data):
         "with torch.no_grad(): print(model(torch.tensor([[5, 6, 7]])).logits[0, -1].tolist())\n"
         "assert not any(name.startswith('gnomon') for name in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    done = fixtures_process.run([sys.executable, "-c", script])
     assert done.returncode == 0, done.stderr
     told = torch.tensor(json.loads(done.stdout.strip().splitlines()[-1]))
     with torch.no_grad():

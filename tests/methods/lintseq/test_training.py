@@ -1,13 +1,13 @@
 import json
 import os
 import random
-import subprocess
 import sys
 
 import pytest
 import torch
 from transformers import AddedToken
 
+import fixtures_process
 from fixtures_models import FAMILIES
 from gnomon import cli
 from gnomon.core.models import add_token, load_model, load_tokenizer
@@ -276,7 +276,7 @@ def tuned(checkpoint, tmp_path_factory):
     models = [str(folder / family / "model") for family in FAMILIES]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", RELOAD, TEXT, *models]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = fixtures_process.run(command, env=env)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     return {family: (folder / family, told[model]) for family, model in zip(FAMILIES, models, strict=True)}

@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import fixtures_process
 import gnomon
 from fixtures_training import free_port
 from gnomon import cli
@@ -269,10 +269,7 @@ def parts_of(folder):
 
 def start(*words, launcher=("-m", "gnomon"), **env):
     env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", **env}
-    return subprocess.Popen(
-        [sys.executable, *launcher, "lintseq", *map(str, words), "--quiet"],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return fixtures_process.start([sys.executable, *launcher, "lintseq", *words, "--quiet"], env=env)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+import fixtures_process
 import gnomon
 from fixtures_training import free_port
 from gnomon.core import records
@@ -58,22 +58,14 @@ def environment():
 
 @pytest.fixture(scope="module")
 def alone(world):
-    done = subprocess.run(
-        command(world, world / "one"), env=environment(), capture_output=True, text=True, timeout=300
-    )
+    done = fixtures_process.run(command(world, world / "one"), env=environment())
     assert done.returncode == 0, done.stderr
     return load_file(world / "one" / "model" / "extension.safetensors")
 
 
 def test_two_processes_train_what_one_trains(world, alone):
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
-    done = subprocess.run(
-        command(world, world / "two", *launcher),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = fixtures_process.run(command(world, world / "two", *launcher), env=environment())
     assert done.returncode == 0, done.stderr
     found = load_file(world / "two" / "model" / "extension.safetensors")
     assert found.keys() == alone.keys()
@@ -83,13 +75,9 @@ def test_two_processes_train_what_one_trains(world, alone):
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(world):
-    whole = subprocess.run(
-        command(world, world / "whole", steps=200), env=environment(), capture_output=True, timeout=300
-    )
+    whole = fixtures_process.run(command(world, world / "whole", steps=200), env=environment())
     assert whole.returncode == 0
-    process = subprocess.Popen(
-        command(world, world / "cut", steps=200), env=environment(), stderr=subprocess.DEVNULL
-    )
+    process = fixtures_process.start(command(world, world / "cut", steps=200), env=environment())
     checkpoints = world / "cut" / "checkpoints"
     while not list(checkpoints.glob("step-*")):
         assert process.poll() is None
@@ -97,9 +85,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(world):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (world / "cut" / "report.json").exists()
-    again = subprocess.run(
-        command(world, world / "cut", steps=200), env=environment(), capture_output=True, timeout=300
-    )
+    again = fixtures_process.run(command(world, world / "cut", steps=200), env=environment())
     assert again.returncode == 0
     first, second = (load_file(world / name / "model" / "extension.safetensors") for name in ("whole", "cut"))
     assert all(bool((first[name] == second[name]).all()) for name in first)

@@ -1,13 +1,13 @@
 """Saving, loading in a fresh process, other backbones, merging where it is exact and refusing where it is not."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import fixtures_process
 from gnomon.core.models import load_model
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
@@ -57,9 +57,8 @@ def test_a_fresh_process_computes_the_same(checkpoint, tmp_path):
         "from gnomon.methods.neutral_residues import open_extended\n"
         f"save_file({{'x': open_extended(sys.argv[1])(torch.tensor({IDS})).logits.detach()}}, sys.argv[2])\n"
     )
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "ext"), str(tmp_path / "x")], check=True, timeout=120
-    )
+    done = fixtures_process.run([sys.executable, "-c", code, tmp_path / "ext", tmp_path / "x"])
+    assert done.returncode == 0, done.stderr
     assert torch.equal(load_file(tmp_path / "x")["x"], logits(extended))
 
 

@@ -1,7 +1,6 @@
 """The T5 encoder with one logit: pooling against a plain computation, loading, saving."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from transformers import T5EncoderModel, T5ForConditionalGeneration
 
+import fixtures_process
 from fixtures_sieve_students import save_t5
 from gnomon.methods.sieve.students import T5EncoderClassifier, load_classifier
 
@@ -98,9 +98,8 @@ def test_it_comes_back_in_a_fresh_process(model, tmp_path):
         "with torch.no_grad():\n    print(json.dumps(model(ids, mask).logits[:, 0].tolist()))"
     )
     given = json.dumps([ids.tolist(), mask.tolist()])
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path, given], capture_output=True, text=True, check=True
-    )
+    done = fixtures_process.run([sys.executable, "-c", script, tmp_path, given])
+    assert done.returncode == 0, done.stderr
     with torch.no_grad():
         wanted = model(ids, mask).logits[:, 0].numpy()
     np.testing.assert_allclose(json.loads(done.stdout), wanted, atol=1e-6)

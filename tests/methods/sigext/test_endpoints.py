@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import fixtures_process
 import fixtures_sigext
 import gnomon
 from fixtures_llm import calls_of
@@ -145,7 +146,7 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
     words = [str(data), "--llm", endpoint, "--arms", "none", "oracle", "--asking.concurrency", "2", "--quiet"]
     command = [sys.executable, "-c", code, *words, "--out", str(tmp_path / "run")]
     env = os.environ | {"PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
-    job = subprocess.Popen(command, env=env)
+    job = fixtures_process.start(command, env=env)
     while sum(llm.seen.values()) < 6:
         assert job.poll() is None
         time.sleep(0.02)
@@ -153,7 +154,7 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
     job.wait()
     assert not (tmp_path / "run" / "report.json").exists()
     paid = sum(llm.seen.values())
-    assert subprocess.run(command, env=env).returncode == 0
+    assert fixtures_process.run(command, env=env).returncode == 0
     assert asked(tmp_path / "run")["cached"] >= 4
     # Only what was under way when it died, two requests at a time, may have been asked twice.
     assert sum(n - 1 for n in llm.seen.values()) <= 3 and paid >= 6 and len(llm.seen) == 24

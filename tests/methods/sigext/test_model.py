@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification
 
+import fixtures_process
 import fixtures_sigext
 import gnomon
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
@@ -83,10 +83,8 @@ def test_a_fresh_process_and_plain_transformers_give_the_same(trained, extractor
         "scored = SigExtModel.from_pretrained(folder, device='cpu').score([text])[0]\n"
         "print('@' + json.dumps([plain, [[s.phrase.text, s.score] for s in scored]]))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(trained[0] / "model"), DOCUMENTS[0]],
-        capture_output=True,
-        text=True,
+    done = fixtures_process.run(
+        [sys.executable, "-c", code, trained[0] / "model", DOCUMENTS[0]],
         env={
             "PYTHONPATH": str(Path(gnomon.__file__).parents[1]),
             "OMP_NUM_THREADS": "1",

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
+import fixtures_process
 import fixtures_sigext
 import gnomon
 from fixtures_training import free_port
@@ -150,10 +150,10 @@ def test_a_killed_training_goes_on_to_the_same_extractor(trained, base, tmp_path
         "PYTHONPATH": os.pathsep.join([str(Path(gnomon.__file__).parents[1]), str(Path(__file__).parents[2])])
     }
     command = [sys.executable, fixtures_sigext.__file__, str(tmp_path), str(base)]
-    died = subprocess.run([*command, "--die-at", "8"], env=environment, capture_output=True)
+    died = fixtures_process.run([*command, "--die-at", "8"], env=environment)
     assert died.returncode == -9, died.stderr  # behind an evaluation, and between two checkpoints
     assert not (tmp_path / "model").exists()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = fixtures_process.run(command, env=environment)
     assert done.returncode == 0, done.stderr
     whole = trained[0] / "model"
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, tmp_path / "model"))
@@ -195,7 +195,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     for launcher, name in ([], "one"), (torchrun, "two"):
         command = [sys.executable, *launcher, "-m", "gnomon", *map(str, words), str(tmp_path / name)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = fixtures_process.run(command, env=environment)
         assert done.returncode == 0, done.stderr
     one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
     before = load_file(base / "model.safetensors")

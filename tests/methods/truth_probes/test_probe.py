@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
+import fixtures_process
 from fixtures_truth_probes import made, spanned, store_of
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe, baselines, evaluate, heatmap
@@ -40,9 +40,7 @@ def test_save_and_load_in_another_process(world, tmp_path):
         "p = ErrorProbe.load(Path(sys.argv[1]))\n"
         "print(repr(p.predict_proba(np.load(sys.argv[2])).tolist())); print(p.layer, p.task, p.metrics)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "probe", tmp_path / "x.npy"], capture_output=True, text=True
-    )
+    done = fixtures_process.run([sys.executable, "-c", code, tmp_path / "probe", tmp_path / "x.npy"])
     first, second = done.stdout.splitlines()
     assert json.loads(first) == probe.predict_proba(store.at(1)).tolist()
     assert second == "1 open {'AUC': 0.9}"

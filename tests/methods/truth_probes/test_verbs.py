@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fixtures_process
 from gnomon.errors import BadConfig, BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe
 from gnomon.registry import method
@@ -280,9 +279,7 @@ def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_qu
         "import sys; from gnomon.verbs import run_verb; from gnomon.registry import method\n"
         "sys.exit(run_verb(method('truth-probes'), sys.argv[1], sys.argv[2:]))"
     )
-    started = subprocess.Popen(
-        [sys.executable, "-c", code, *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    started = fixtures_process.start([sys.executable, "-c", code, *words])
     done = tmp_path / "run" / "work" / "answers" / "_done"
     deadline = time.monotonic() + 120
     while len(list(done.glob("part-*.json"))) < 2 and started.poll() is None and time.monotonic() < deadline:

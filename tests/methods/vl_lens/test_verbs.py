@@ -1,9 +1,7 @@
 """The verbs as a user types them."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fixtures_process
 from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
 from gnomon.errors import UserError
 from gnomon.methods.vl_lens import Writing
@@ -167,7 +166,7 @@ def test_a_killed_run_goes_on_and_gives_what_an_uninterrupted_one_gives(world, t
     code += "sys.exit(vl_lens(*sys.argv[1:]))"
     out = tmp_path / "killed"
     command = [sys.executable, "-c", code, *words, "--out", str(out)]
-    job = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    job = fixtures_process.start(command)
     marks = out / "_parts" / "captions" / "_done"
     while not list(marks.glob("part-*.json")):
         assert job.poll() is None, "it ended before it was killed"
@@ -175,7 +174,7 @@ def test_a_killed_run_goes_on_and_gives_what_an_uninterrupted_one_gives(world, t
     job.send_signal(signal.SIGKILL)
     job.wait()
     finished = {path: path.stat().st_mtime_ns for path in marks.glob("part-*.json")}
-    assert subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode == 0
+    assert fixtures_process.run(command).returncode == 0
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
     run("caption", world, tmp_path / "whole", *WORDS, "--batch-size", 1)
     assert rows_of(out / "captions.jsonl") == rows_of(tmp_path / "whole" / "captions.jsonl")

@@ -76,33 +76,35 @@ def stdlib_functions(min_lines: int = 5, max_lines: int = 40) -> Iterator[Python
 def stdlib_code() -> Iterator[Documentation]:
     """Every module of the standard library as bare code, by path: no comment and no documentation string is left.
 
-    Like the documentation it is read once in a process.
+    Like the documentation, a file is read once in a process, when it is asked for.
     """
-    yield from _code()
+    for path in _paths():
+        piece = _code(path)
+        if piece is not None:
+            yield piece
 
 
 @cache
-def _code() -> tuple[Documentation, ...]:
-    functions = []
-    for path, _, tree in _parsed_files():
-        text = ast.unparse(ast.fix_missing_locations(_WithoutDocstrings().visit(tree)))
-        if text.strip():
-            functions.append(Documentation(_module_name(path), path, text))
-    return tuple(functions)
+def _code(path: str) -> Documentation | None:
+    read = _read(path)
+    if read is None:
+        return None
+    _, tree = read
+    _drop_docstrings(tree)
+    text = ast.unparse(tree)
+    return Documentation(_module_name(path), path, text) if text.strip() else None
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Takes documentation strings out; a body of nothing else becomes `pass`."""
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        """The node without the documentation string of it and of all below."""
-        self.generic_visit(node)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
-            if not node.body and not isinstance(node, ast.Module):
-                node.body = [ast.Pass()]
-        return node
+def _drop_docstrings(node: ast.AST) -> None:
+    """Take the documentation strings of `node` and of all below out; a body of nothing else becomes `pass`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # expressions hold none
+            _drop_docstrings(child)
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+        if not node.body and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]
 
 
 @dataclass(frozen=True)
@@ -120,19 +122,22 @@ class Documentation:
 def stdlib_documentation() -> Iterator[Documentation]:
     """The topics of `pydoc`, then every documentation string of the standard library, by path and position.
 
-    The files are read once in a process; the few megabytes of text are kept.
+    A file is read once in a process, when it is asked for; the few megabytes of text are kept.
     """
-    yield from _documentation()
+    from pydoc_data.topics import topics
+
+    for name in sorted(topics):
+        yield Documentation(f"topic:{name}", f"topic:{name}", topics[name])
+    for path in _paths():
+        yield from _documentation(path)
 
 
 @cache
-def _documentation() -> tuple[Documentation, ...]:
-    from pydoc_data.topics import topics
-
-    pages = [Documentation(f"topic:{name}", f"topic:{name}", topics[name]) for name in sorted(topics)]
-    for path, _, tree in _parsed_files():
-        pages += [Documentation(name, path, text) for name, text in _docstrings(tree, _module_name(path))]
-    return tuple(pages)
+def _documentation(path: str) -> tuple[Documentation, ...]:
+    read = _read(path)
+    if read is None:
+        return ()
+    return tuple(Documentation(name, path, text) for name, text in _docstrings(read[1], _module_name(path)))
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
@@ -170,20 +175,32 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDe
 
 def _parsed_files() -> Iterator[tuple[str, str, ast.Module]]:
     """Relative path, text with line feeds, and tree of every file that parses, sorted by path."""
+    for path in _paths():
+        read = _read(path)
+        if read is not None:
+            yield path, *read
+
+
+@cache
+def _paths() -> tuple[str, ...]:
+    """The files, relative to the standard library's folder, with forward slashes."""
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
         paths += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
-    for path in sorted(paths):
-        try:
-            with tokenize.open(root / path) as file:
-                text = file.read().lstrip("\ufeff")
-        except (OSError, SyntaxError, UnicodeDecodeError):
-            continue
-        tree = _parse(text)
-        if tree is not None:
-            yield path.as_posix(), text, tree
+    return tuple(path.as_posix() for path in sorted(paths))
+
+
+def _read(path: str) -> tuple[str, ast.Module] | None:
+    """Text with line feeds and tree of a file; None where it does not parse."""
+    try:
+        with tokenize.open(Path(sysconfig.get_paths()["stdlib"]) / path) as file:
+            text = file.read().lstrip("\ufeff")
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return None
+    tree = _parse(text)
+    return None if tree is None else (text, tree)
 
 
 def _parse(text: str) -> ast.Module | None:

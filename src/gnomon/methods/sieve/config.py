@@ -112,7 +112,7 @@ class Label(Text):
     temperature: float = 0.0
     """Sampling temperature of the judge; repeats need one above 0 to differ."""
     llm: LLMConfig = field(default_factory=LLMConfig)
-    """How the judge is asked."""
+    """Requests to a language model as the judge: concurrency, attempts, prices, limits."""
 
     def __post_init__(self) -> None:
         Text.__post_init__(self)
@@ -143,7 +143,7 @@ class Fit(Text):
     student: StudentConfig = field(default_factory=StudentConfig)
     """How the student is trained."""
     llm: LLMConfig = field(default_factory=LLMConfig)
-    """How the judge is asked."""
+    """Requests to a language model as the judge: concurrency, attempts, prices, limits."""
 
     def __post_init__(self) -> None:
         Text.__post_init__(self)

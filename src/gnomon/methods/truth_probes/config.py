@@ -70,7 +70,7 @@ class Labelling:
     match: Literal["boundary", "substring"] = "boundary"
     """boundary: whole words and numbers; substring: anywhere, as the paper compares."""
     llm: LLMConfig = field(default_factory=LLMConfig)
-    """How a language model is asked."""
+    """Requests to a language model: concurrency, attempts, prices, limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ class Generalise(Probing):
     tasks: tuple[Path, ...] = ()
     """Runs of `represent`, one per task, of one model."""
     baseline: str = "logits-min-exact"
-    """What is taken off the AUC: one of the model's own scores."""
+    """The model's own score whose AUC is subtracted."""
     test: float = 0.2
     """Share of each task's questions that is tested on."""
 
@@ -280,7 +280,7 @@ class Score(Reference):
     max_new_tokens: int | None = None
     """Longest answer in tokens. None: as for the task of the probe."""
     llm: LLMConfig = field(default_factory=LLMConfig)
-    """How a language model is asked, where one finds the exact answer."""
+    """Requests to the language model that finds the exact answer, where one does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def cells(layout: ImageLayout) -> list[dict[str, Any]]:
     without a place stand in a row of their own: their `left` is None.
     """
     width, height = layout.size
-    taken = np.zeros((32, 32), bool)
+    taken = np.zeros((32, 32), bool)  # a grid is fine enough to see which tiles overlap
     chosen = []
     for tile in sorted(layout.tiles, key=_cell_area):
         covered = _covered(tile, width, height)

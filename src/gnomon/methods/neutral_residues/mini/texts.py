@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gnomon.core.data.corpora import stdlib_code, stdlib_documentation
+from gnomon.core.data.corpora import Documentation, stdlib_code, stdlib_documentation
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.methods.neutral_residues.training.data import share_of
@@ -127,20 +127,21 @@ class Texts:
     """Text of it that no training has seen."""
 
 
-def source(held_bytes: int, *, tuning: bool = False) -> Texts:
+def source(held_bytes: int, *, files: int | None = None, tuning: bool = False) -> Texts:
     """Documentation and code of the standard library, split by file; the topics of `help` stand for the documentation.
 
     Args:
         held_bytes: bytes of each domain to measure on.
+        files: only so many of the first files are read; None for all.
         tuning: measure on the files that are there for choosing settings.
     """
     documentation, topics = [], []
-    for text in stdlib_documentation():
+    for text in _of_first(files, stdlib_documentation()):
         if text.group.startswith("topic:"):
             topics.append(text.text)
         else:
             documentation.append((text.group, _without_examples(text.text)))
-    code = [(text.group, text.text) for text in stdlib_code()]
+    code = [(text.group, text.text) for text in _of_first(files, stdlib_code())]
     return Texts(
         "A byte-level model has read the documentation strings of the standard library and learns its source code, with one "
         "training sequence in ten from the topics of `help`. What it forgets is measured on documentation of files that no "
@@ -221,6 +222,17 @@ def samples(
         _part(code, "train"),
         _until(_part(code, share), held_bytes),
     )
+
+
+def _of_first(files: int | None, texts: Iterator[Documentation]) -> Iterator[Documentation]:
+    """The topics, and the texts of the first files."""
+    read: set[str] = set()
+    for text in texts:
+        if not text.group.startswith("topic:"):
+            read.add(text.group)
+        if files is not None and len(read) > files:
+            return
+        yield text
 
 
 def _part(texts: Sequence[tuple[str, str]], name: str) -> list[str]:

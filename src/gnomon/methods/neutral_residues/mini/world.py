@@ -40,6 +40,8 @@ class Scale:
     """Peak learning rates by arm."""
     documents: int = 0
     """Documents of each made-up language, or samples of a checkpoint."""
+    files: int | None = None
+    """Files of the standard library; None for all."""
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["no", "bf16"] = "no"
 
@@ -54,7 +56,7 @@ _RATES = {
 
 _SMOKE = Scale(
     32, 2, 2, 32, 259, 6, 3e-3, 4, 4, 3_000, 1.0, dict.fromkeys(_RATES, (1e-3, 4e-3)) | {"full": (1e-3,)},
-    documents=120,
+    documents=120, files=60,
 )  # fmt: skip
 _SOURCE = Scale(128, 4, 4, 128, 259, 300, 3e-3, 100, 16, 73_000, 1.0, _RATES)
 _GPU = Scale(
@@ -112,7 +114,7 @@ def world(
         texts = mini_texts.samples(model, tokenizer, *sizes, part.rng, tuning=tuning)
         return _packed(model, tokenizer, texts)
     make: dict[str, Callable[[], Texts]] = {
-        "source": lambda: mini_texts.source(scale.held_bytes, tuning=tuning),
+        "source": lambda: mini_texts.source(scale.held_bytes, files=scale.files, tuning=tuning),
         "languages": lambda: mini_texts.languages(scale.documents, scale.held_bytes, part.rng, tuning=tuning),
     }
     texts = make[pair]()

@@ -133,7 +133,7 @@ def estimate(scores: ArrayLike, labels: ArrayLike, inside: Interval) -> float:
     return low if math.isinf(high) else (low + high) / 2
 
 
-# How likely each snippet was to be labelled: what turns chosen labels back into a picture of the whole stream.
+# Chances to be labelled.
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""One round of choosing what to label. It knows neither the judge nor the student: scored snippets go in, picks come out.
+"""One round of selection: scored snippets in, picks for the judge out. It depends on neither judge nor student.
 
 picks, taken = round.look(snippets, scores, most=10)     # as the stream passes; `taken` of them were looked at
 round.learn(picks, labels)                               # verdicts narrow the interval

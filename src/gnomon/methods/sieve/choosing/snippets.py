@@ -1,6 +1,6 @@
 """Snippets: pieces of documents, small enough for the student to read whole.
 
-Text is cut before the judge sees it, so that judge and student read the same words (pitfall 10), and a saved model cuts by the
+Text is cut before the judge sees it, so that judge and student read the same words, and a saved model cuts by the
 same rule as its training did.
 """
 

@@ -1,6 +1,6 @@
-"""Which snippets of a round are worth a label: the strategies, as plans that one round driver follows.
+"""Strategies of selection, as plans that one round driver follows, and ranks of scores among recent snippets.
 
-Ranks of scores among recent snippets: what selection works on, because it does not change when scores are bent monotonically.
+Selection works on ranks because a monotone change of the scores does not change them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gnomon.errors import BadConfig, nearest
 from gnomon.methods.sieve.choosing.intervals import Shrink, bernstein, halving
 
-# Ranks of scores among recent snippets: what selection works on, because it does not change when scores are bent monotonically.
+# Ranks of scores.
 
 Scores = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ class Reservoir:
         return float(np.quantile(self._sorted, min(max(rank, 0.0), 1.0)))
 
 
-# Which snippets of a round are worth a label: the strategies, as plans that one round driver follows.
+# Strategies.
 
 Distance = Callable[[NDArray[np.float64], Reservoir, float], NDArray[np.float64]]
 """Scores, the reservoir and the target -> how far each score is from the target."""

@@ -1,6 +1,6 @@
 """The stream of snippets that labels are chosen from: pass after pass in a seeded order, without duplicates.
 
-The stream as a fit reads it: on and on, pass after pass, without what has a label already, from where the last round stopped.
+A `Feed` reads it for a fit: pass after pass, without snippets that have a label, from where the last round stopped.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _groups(pieces: Sequence[Piece]) -> list[str]:
     return [root(piece.doc_id) for piece in pieces]
 
 
-# The stream as a fit reads it: on and on, pass after pass, without what has a label already, from where the last round stopped.
+# The feed of a fit.
 
 
 class Passes(Protocol):

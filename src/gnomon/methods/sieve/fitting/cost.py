@@ -1,6 +1,6 @@
 """What filtering costs, with the student and with the judge alone, and from which size on the student pays.
 
-What a finished fit has measured of its own cost.
+Numbers that a finished fit has measured take the place of assumptions.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Cost:
         return {name: getattr(self, name) for name in names}
 
 
-# What a finished fit has measured of its own cost.
+# Numbers measured by a fit.
 
 
 def measured(run: Path) -> dict[str, float]:

@@ -117,7 +117,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-# A trained filter as one object: load it, score with it, or hand it to a data library as it is.
+# The filter.
 
 SCORE, PASS, VERSION = "sieve_score", "sieve_pass", "sieve_version"
 """Columns that applying a model adds."""

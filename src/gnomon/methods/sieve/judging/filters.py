@@ -189,7 +189,7 @@ def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
     """Label and problem of a reply: 1 for pass, 0 for fail; None with a reason where it holds no verdict.
 
     The verdict is what follows the last "verdict" in the answer, else the last verdict word of its last line: "pass" in the middle
-    of the reasoning is none, and neither is the last word of reasoning that was cut off (pitfalls 7 and 8).
+    of the reasoning is none, and neither is the last word of reasoning that was cut off.
     """
     if reply.error is not None:
         return None, reply.error

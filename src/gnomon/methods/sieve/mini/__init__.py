@@ -8,6 +8,6 @@ __getattr__, __dir__ = exports(
         "COMPARISONS": "comparisons",
         "SCALES": "comparisons",
         "labels_to_reach": "report",
-        "trial": "comparisons",
+        "prepare": "comparisons",
     },
 )

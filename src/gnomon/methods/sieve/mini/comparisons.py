@@ -104,7 +104,7 @@ COMPARISONS: dict[str, tuple[Comparison, ...]] = {
 """Setting `parts` -> its comparisons."""
 
 
-def trial(comparison: Comparison, scale: Scale, rng: Rng, folder: Path) -> Trial:
+def prepare(comparison: Comparison, scale: Scale, rng: Rng, folder: Path) -> Trial:
     """Corpus and adapted student of a comparison, the same for all of its arms.
 
     Args:

@@ -13,7 +13,7 @@ from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.methods.sieve.config import CLAIMS, Mini
 from gnomon.methods.sieve.mini import report
-from gnomon.methods.sieve.mini.comparisons import COMPARISONS, SCALES, Comparison, Scale, trial
+from gnomon.methods.sieve.mini.comparisons import COMPARISONS, SCALES, Comparison, Scale, prepare
 from gnomon.methods.sieve.mini.trial import ALL_LABELS, Trial
 
 SHOWN = (100, 500, 800)
@@ -55,7 +55,7 @@ def _group(scale: Scale, seed: int, part: PartOfRun, out: Out, *, comparisons: S
 def _compare(comparison: Comparison, scale: Scale, part: PartOfRun, out: Out) -> None:
     """All arms of one comparison. A finished arm is read back."""
     # The corpus is a function of the seed; it is made once, by the first arm that is not done.
-    shared = cache(lambda: trial(comparison, scale, part.rng, part.folder / "model"))
+    shared = cache(lambda: prepare(comparison, scale, part.rng, part.folder / "model"))
     with part.progress(len(comparison.arms), "arms") as bar:
         for arm in comparison.arms:
             slug = arm.replace(", ", "-").replace(" = ", "").replace(" ", "-")

@@ -1,9 +1,7 @@
 """The miniature's corpus: documents that mix topics, a filter that is a rule about the mixture, a judge of known error rates.
 
-Real text that every machine has: the documentation in this Python installation, and a rule whose words are hidden.
-
-The rule looks for words about networks. They are deleted from the snippet before anybody but the rule reads it, so that the student
-has to learn from what stands around them.
+The second corpus is real text that every machine has: the documentation in this Python installation. Its judge is a rule about
+words of networks, which are deleted from the snippets so that the student has to learn from the words around them.
 """
 
 from __future__ import annotations
@@ -111,7 +109,7 @@ def _texts(
         yield from (" ".join(row) for row in names[chosen])
 
 
-# Real text that every machine has: the documentation in this Python installation, and a rule whose words are hidden.
+# Real text.
 
 TRIGGERS = re.compile(
     r"\b(sockets?|connect(?:s|ed|ing|ions?)?|servers?|clients?|hosts?|hostnames?|https?|urls?|ports?|networks?|networking|tcp|udp|ip|"

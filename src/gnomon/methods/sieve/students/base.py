@@ -1,8 +1,6 @@
-"""What a student is: a light classifier that learns the judge's verdicts and then scores millions of snippets.
+"""The protocol of students: light classifiers that learn the judge's verdicts and then score millions of snippets.
 
-What a student is given to learn from, checked before anything is spent on it.
-
-The description beside a saved student's weights: what it is and how it was set.
+With it the checks of what a student learns from, and the description beside a saved student's weights.
 """
 
 from __future__ import annotations
@@ -84,7 +82,7 @@ class Student(Protocol):
         ...
 
 
-# What a student is given to learn from, checked before anything is spent on it.
+# Checks of labels.
 
 
 def check_labels(
@@ -153,7 +151,7 @@ def split_held_out(
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
-# The description beside a saved student's weights: what it is and how it was set.
+# The description of a saved student.
 
 DESCRIPTION = "student.json"
 FORMAT = 1

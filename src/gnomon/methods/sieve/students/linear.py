@@ -1,8 +1,7 @@
 """`hashed-linear`: hashed word n-grams under logistic regression, for corpora of billions of words on a laptop.
 
-Logistic regression with the focal loss: one deterministic minimum, no step size and no random order.
-
-Latent semantic analysis: a few dimensions along which unlabelled text varies, for students with few labels.
+The focal loss has one deterministic minimum here, without step size or random order. Latent semantic analysis gives students with
+few labels a few dimensions along which unlabelled text varies.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from gnomon.methods.sieve.students.config import StudentConfig
 from gnomon.methods.sieve.students.losses import focal_parts
 from gnomon.methods.sieve.students.ngrams import count_ngrams
 
-# Logistic regression with the focal loss: one deterministic minimum, no step size and no random order.
+# The minimum.
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +93,7 @@ def solve(
     return Solution(optimum.x[:-1], float(optimum.x[-1]), int(optimum.nit))
 
 
-# Latent semantic analysis: a few dimensions along which unlabelled text varies, for students with few labels.
+# Latent semantic analysis.
 
 Array = NDArray[np.float32]
 

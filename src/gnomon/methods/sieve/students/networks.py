@@ -1,8 +1,6 @@
 """Classifiers from a model folder or a hub id: safetensors only, and never code from the checkpoint.
 
-The encoder half of T5 with one logit on top, as an ordinary transformers model.
-
-A T5 of a few hundred thousand weights and a tokenizer of whole words, for miniatures and tests.
+Among them the encoder half of T5 with one logit on top, and a small untrained T5 for miniatures and tests.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
 
-# The encoder half of T5 with one logit on top, as an ordinary transformers model.
+# The T5 encoder with one logit.
 
 
 class T5EncoderClassifierConfig(T5Config):  # type: ignore[no-untyped-call]
@@ -76,7 +74,7 @@ class T5EncoderClassifier(T5PreTrainedModel):  # type: ignore[no-untyped-call]
             nn.init.zeros_(module.bias)
 
 
-# Classifiers from a model folder or a hub id: safetensors only, and never code from the checkpoint.
+# Checkpoints.
 
 T5, SEQUENCE = "t5-encoder", "sequence-classifier"
 NEW_WEIGHTS = Rng(0).child("sieve", "new weights")  # of heads and decoders that a checkpoint does not have
@@ -198,7 +196,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-# A T5 of a few hundred thousand weights and a tokenizer of whole words, for miniatures and tests.
+# A small T5 for miniatures and tests.
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))

@@ -1,7 +1,4 @@
-"""Texts as token ids, rows as padded batches.
-
-Fast scoring with a transformer: tokenised in bulk, batched by length, back in order.
-"""
+"""Texts as token ids, rows as padded batches, and scores of many texts: batched by length, back in order."""
 
 from __future__ import annotations
 
@@ -96,7 +93,7 @@ def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-# Fast scoring with a transformer: tokenised in bulk, batched by length, back in order.
+# Scores of many texts.
 
 CPU_BUDGET, BUDGETS = 2048, {"cuda": 32_768}  # tokens of a batch
 WINDOW = 4096  # texts tokenised and sorted together

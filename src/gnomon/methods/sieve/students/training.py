@@ -1,8 +1,7 @@
 """Training a transformer on a few labels: focal loss, early stopping, the same weights from the same generator.
 
-The optimiser's steps, without a global seed: what a step draws is a function of its generator alone.
-
-Span corruption, T5's objective on unlabelled text: spans are cut out and the model writes them.
+No global seed: what a step draws is a function of its generator alone. Before the labels a T5 may learn from unlabelled text by
+span corruption, its own objective, in which spans are cut out and the model writes them:
 
     thank you for inviting me to your party last week
     input:  thank you <0> me to your party <1> week     target:  <0> for inviting <1> last
@@ -30,7 +29,7 @@ from gnomon.methods.sieve.students.config import StudentConfig
 from gnomon.methods.sieve.students.losses import focal_loss, focal_parts
 from gnomon.methods.sieve.students.tokens import Ids, Tokens, arithmetic, pass_logits, score_rows
 
-# The optimiser's steps, without a global seed: what a step draws is a function of its generator alone.
+# Steps of the optimiser.
 
 WARMUP = 0.1  # share of the steps
 GRAD_CLIP = 1.0  # longest gradient norm
@@ -84,7 +83,7 @@ def optimise(
         yield step + 1, value
 
 
-# Training a transformer on a few labels: focal loss, early stopping, the same weights from the same generator.
+# Training on labels.
 
 SORTED_TOGETHER = 16  # batches whose rows are sorted by length together
 
@@ -185,7 +184,7 @@ def epoch_batches(lengths: Sequence[int], rows: Indices, batch_size: int, rng: R
         epoch += 1
 
 
-# Span corruption, T5's objective on unlabelled text: spans are cut out and the model writes them.
+# Span corruption.
 
 NOISE = 0.15
 MEAN_SPAN = 3.0

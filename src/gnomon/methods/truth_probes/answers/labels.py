@@ -123,7 +123,7 @@ def ask_until(
     from gnomon.core.llm import ask, complete
 
     values: dict[int, T] = {}
-    for draw in range(TRIES):
+    for draw in range(TRIES):  # the first at its own temperature; a repeat at 0 would give the same reply
         waiting = [i for i in prompts if i not in values]
         temperature = 1.0 if draw else first_temperature
         requests = [ask(prompts[i], temperature=temperature, draw=draw, **options) for i in waiting]

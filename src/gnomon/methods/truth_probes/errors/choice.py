@@ -84,7 +84,9 @@ def choose(
         valid = [i for i in mine if samples[i].is_usable]
         best = max(mine, key=lambda i: probabilities[i] if samples[i].is_usable else 0.0)
         right["greedy"].append(first[question.id])
+        # The mean over valid samples, in place of one draw.
         right["random"].append(float(np.mean([samples[i].z for i in valid])) if valid else 0.0)
+        # Ties count as wrong, as in the paper: the right group must be the larger one.
         right["majority"].append(float(question.counts.correct > question.counts.largest))
         right["probe"].append(samples[best].z)
         right["oracle"].append(float(question.counts.correct > 0))

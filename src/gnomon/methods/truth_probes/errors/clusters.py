@@ -84,11 +84,12 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
     (('B1',), ('C2', 'D'))
     """
     K, c, m, u = counts.samples, counts.correct, counts.largest, counts.distinct
-    half, third, sixth = K // 2, K // 3, K // 6
+    half, third, sixth = K // 2, K // 3, K // 6  # whole numbers, as in the published code at K = 30
     types = []
     if rule == "code":
         refuses = 0 < counts.refusals == m and m > c
         two = abs(c - m) <= sixth and c > sixth and m > sixth
+        # One wrong answer less for E2: the right answer is one of the many. u > 0 matters below K = 6.
         many = (u >= third and c == 0, u >= third - 1 and u > 0 and c > 0)
     else:
         refuses = counts.refusals > 0 and 2 * counts.refusals >= K

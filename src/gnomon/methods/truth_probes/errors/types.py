@@ -120,5 +120,6 @@ def _held_out(
         mine, others = np.intersect1d(train, rows), np.intersect1d(test, rows)
         if len(others) and len(np.unique(z[mine])) == 2:
             scores[others] = fit_probe(X[mine], z[mine], options).predict(X[others])
+    # Folds whose training side held one class scored nothing and are left out.
     scored = rows[~np.isnan(scores[rows])]
     return auc_interval(z[scored], scores[scored]) if len(scored) else None

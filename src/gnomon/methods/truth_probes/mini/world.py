@@ -172,7 +172,7 @@ def as_batch(rows: Sequence[Sequence[int]], pad_id: int, processes: int = 1) -> 
     return GlobalBatch([micro], sum(len(row) - 1 for row in rows) * processes)
 
 
-# The miniature's scales and its trained models.
+# Scales and trained models.
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def over_seeds(
         layers.append(probe.layer)
         aucs.append(np.nan if value is None else value)
     values = np.array(aucs)
+    # A resample may hold one class only; it is left out of mean and deviation.
     if np.isnan(values).all():
         return Seeds(None, None, tuple(layers), tuple(seeds))
     return Seeds(float(np.nanmean(values)), float(np.nanstd(values)), tuple(layers), tuple(seeds))
@@ -180,6 +181,7 @@ def choose_layer(
     train, valid = split([key[0] for key in store.keys], seed, share)
     probes = fit_cells(at_position, labels, train, options)
     table = score_cells(probes, at_position, labels, valid)[:, 0]
+    # An undefined AUC counts as the worst; of equals the lowest layer is taken.
     best = store.layers[int(np.where(np.isnan(table), -1.0, table).argmax())]
     chosen = None if np.isnan(table).all() else float(np.nanmax(table))
     return ErrorProbe.of(
@@ -197,7 +199,7 @@ def _resample(ids: Sequence[str], seed: int) -> NDArray[np.int64]:
     return np.array([row for i in draw for row in rows[names[i]]])
 
 
-# P(True): the model is asked about its own answer, and the two letters' logits are compared.
+# P(True).
 
 
 def p_true(
@@ -238,6 +240,7 @@ def p_true(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
+        # A prompt that is too long loses its beginning: the question with its two letters stands at the end.
         rows = [prompts[i] if room is None else prompts[i][-room:] for i in part]
         batch = pad(rows, padding_id(handle.processor)).to(handle.model.device)
         with torch.no_grad():

@@ -122,7 +122,7 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-# The generalisation matrix: trained on one task, tested on another.
+# The generalisation matrix.
 
 Matrix = NDArray[np.float64]
 
@@ -227,6 +227,7 @@ def generalise(
             value = auc(tasks[b].z[test], probes[a][layer, position].logits(states))
             table[i, j] = np.nan if value is None else value
     own_scores = [auc(tasks[b].z[sides[b][1]], tasks[b].baseline[sides[b][1]]) for b in names]
+    # The same tested questions as the probes, or the gain would compare two sets.
     baseline = np.array([np.nan if value is None else value for value in own_scores])
     return Transfer(names, table, baseline, {(a, b): best[b] for a in names for b in names})
 
@@ -236,6 +237,7 @@ def _best_cell(task: TaskStates, rows: Rows, seed: int, options: FitOptions | No
     store = task.store
     if len(store.layers) == len(store.positions) == 1:
         return store.layers[0], store.positions[0]
+    # Another seed than that of the split into training side and tested questions.
     train, valid = split([store.keys[i][0] for i in rows], seed + 1, 0.2)
     table = score_cells(fit_cells(store, task.z, rows[train], options), store, task.z, rows[valid])
     table = np.where(np.isnan(table), -1.0, table)

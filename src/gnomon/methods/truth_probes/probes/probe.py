@@ -130,9 +130,10 @@ def fit_probe(
     if options.scale:
         # Statistics in float64: sums of many float32 states lose digits.
         mean, scale = x.mean(0, dtype=np.float64).astype(np.float32), x.std(0, dtype=np.float64).astype(np.float32)  # fmt: skip
-        scale[scale < 1e-8] = 1
+        scale[scale < 1e-8] = 1  # constant features are only centred
     ready = (x - mean) / scale
     solver = LogisticRegression(C=options.C, max_iter=options.max_iter, warm_start=True)
+    # Neighbouring layers are alike: from the last solution the solver needs a fraction of the steps.
     if start is not None and start.width == x.shape[1]:
         solver.coef_ = start.coef[None].astype(ready.dtype)
         solver.intercept_ = np.array([start.intercept], ready.dtype)

@@ -73,6 +73,7 @@ def train_probe(
     dev, held = data.take(learn), data.take(test)
     require_both(dev.z, f"{len(set(dev.ids))} questions to learn from")
     chosen = choose_layer(dev.store, dev.z, position, seeds[0], options)
+    # With its layer chosen the probe is fitted anew to all answers that are not tested.
     linear = fit_probe(dev.store.at(chosen.layer, position), dev.z, options)
     tasks = sorted({answer.task for answer in data.answers})
     probe = replace(

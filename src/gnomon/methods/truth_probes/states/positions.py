@@ -59,9 +59,11 @@ def token_span(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> tuple[int,
         raise BadInput(
             f'The tokens of the answer to question "{answer.id}" do not spell it. Was it written with another tokenizer?'
         )
+    # Decoded length grows with the number of tokens: two bisections, and few decodings.
     places = range(count + 1)
     first = max(bisect_right(places, start, key=reach) - 1, 0)
     last = max(bisect_left(places, end, key=reach) - 1, first)
+    # Tokens that are part of a character only make the text no longer; those at the start belong to it.
     while first and reach(first - 1) == reach(first) and not reach.is_special(first - 1):
         first -= 1
     return first, last

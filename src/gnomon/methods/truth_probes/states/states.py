@@ -264,7 +264,7 @@ class _Shards:
         states = make()
         partial = path.with_suffix(".partial")
         save_file({"states": states}, partial)
-        partial.replace(path)
+        partial.replace(path)  # a killed run leaves no half a shard under the final name
         return states  # type: ignore[no-any-return]
 
     def finish(self, index: dict[str, Any]) -> None:
@@ -285,6 +285,7 @@ def _read(
     from gnomon.core.models.sampling.text import padding_id
 
     rows = [[*answer.prompt_ids, *answer.output_ids] for answer in answers]
+    # The longest first: if memory does not suffice, that shows at once.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
     names = [f"{layer}.{SITES[site]}" for layer in layers]
     kept: NDArray[np.float16] | None = None
@@ -316,9 +317,6 @@ def _read(
 
 Rows = NDArray[np.int64]
 
-PAPER_SEEDS = (0, 5, 26, 42, 63)
-"""Seeds of the paper's splits."""
-
 FEWEST = 20
 """Answers of a class below which nothing is trained."""
 
@@ -333,6 +331,7 @@ def split(ids: Sequence[str], seed: int, share: float = 0.2) -> tuple[Rows, Rows
     True
     """
     names = sorted(set(ids))
+    # Drawn over sorted names, so that the order of the rows has no effect.
     order = Rng(seed).child("split").numpy().permutation(len(names))
     few = {names[i] for i in order[: max(1, round(share * len(names)))]}
     inside = np.array([name in few for name in ids])

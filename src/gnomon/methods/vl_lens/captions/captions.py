@@ -113,6 +113,7 @@ def _spans(tokenizer: Any, question: str, caption: str) -> list[tuple[int, int, 
 
 def _continued(seen: SeenText, ids: list[int]) -> SeenText:
     """A question that was processed with its image, and more tokens that are text."""
+    # Per-token inputs grow with the text; pixels and the like stay as they are.
     pixels = {
         name: torch.nn.functional.pad(value, (0, len(ids)), value=_WRITTEN[name])
         if name in _WRITTEN

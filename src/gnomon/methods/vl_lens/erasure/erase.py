@@ -43,6 +43,7 @@ def project_away(
         k = k - alpha * _in_span(k, t)
     for i in range(0 if joint else t.shape[-2]):
         share = (k * t[..., i, :]).sum(-1) / squares[..., i].clamp(min=torch.finfo(k.dtype).tiny)
+        # States that point away from the direction are left as they are.
         k = k - alpha * share.clamp(min=0)[..., None] * t[..., i, :]
     return k.to(states.dtype)
 
@@ -131,7 +132,7 @@ def _rows(step: StepInfo, lists: int) -> Tensor:
         beams, rest = divmod(len(rows), lists)
         if rest:
             raise BadInput(f"erase has word lists for {lists} texts; the batch has {len(rows)} rows.")
-        rows = rows // beams
+        rows = rows // beams  # all beams of a text share its list
     return rows
 
 

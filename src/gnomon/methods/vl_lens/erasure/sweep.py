@@ -109,6 +109,7 @@ def halves(
     draw = rng.child("mentions").python()
     both = []
     for half in (0, 1):
+        # By image, so that no image chooses a setting and measures it as well.
         some = [[t for t in kind if t.image % 2 == half] for kind in (wrong, right)]
         if not some[0]:
             raise BadInput(
@@ -193,7 +194,7 @@ def choose(rows: Sequence[dict[str, Any]], bound: float = 0.05) -> dict[str, Any
 
     Where every setting loses more, the one that loses least. Among equals the one that keeps more, then the first.
     """
-    within = [row for row in rows if _loss(row) <= bound + 1e-12]
+    within = [row for row in rows if _loss(row) <= bound + 1e-12]  # 1 - 0.95 is a little more than 0.05
     if within:
         return max(within, key=lambda row: (row["removed_hallucinated"], -_loss(row)))
     return min(rows, key=_loss)

@@ -321,6 +321,7 @@ def _look(handle: ModelHandle, batch: Batch, layers: Sequence[int], read: Any) -
     inner = {sites[layer]: partial(note, layer) for layer in layers if layer < len(sites) - 1}
     with handle.edit(inner):
         last = handle.capture(batch, [sites[-1]], where=batch.image_mask)[sites[-1]]
+    # The last site has passed the final norm already: the lens must not apply it twice.
     if len(sites) - 1 in layers:
         by_layer[len(sites) - 1] = read(last, is_normed=True)
     ends = batch.image_mask.sum(-1).cumsum(0).tolist()
@@ -352,7 +353,7 @@ def _read(
         all_of = logits if topk is None else first.values[:, :topk]
         mass = all_of.logsumexp(-1, keepdim=True)
         probs = (logits[:, columns] - mass).exp()
-        if topk is not None:
+        if topk is not None:  # as in the published code: outside of the likeliest a word gets exactly 0
             probs = probs.where(logits[:, columns] >= all_of[:, -1:], 0.0)
         kept["probs"].append(probs)
         kept["top_ids"].append(first.indices[:, :tops])
@@ -374,6 +375,7 @@ def _score(
     best = []
     for w, forms in enumerate(spellings):
         tried = [PIECES[pieces](probs[..., [column[i] for i in form.ids]], axis=-1) for form in forms]
+        # Of the spellings with and without a space the one with the largest score anywhere counts.
         top = max(range(len(forms)), key=lambda i: tried[i].max(initial=0.0))
         scores[..., w] = tried[top]
         best.append(forms[top].text)

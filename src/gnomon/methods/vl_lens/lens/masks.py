@@ -93,5 +93,6 @@ def otsu(values: Float[np.ndarray, " N"]) -> float:
         return float(ordered[-1])
     sums = ordered.cumsum()
     low, high = sums[:-1] / below, (sums[-1] - sums[:-1]) / (len(ordered) - below)
+    # Variance between the two groups, up to a constant factor.
     between = below * (len(ordered) - below) * (high - low) ** 2
     return float(ordered[:-1][np.where(is_cut, between, -1.0).argmax()])

@@ -128,6 +128,7 @@ def random_like(vector: Float[Tensor, " D"], rng: Rng) -> Float[Tensor, " D"]:
 
 def _vectors_of(handle: ModelHandle) -> dict[tuple[str, str], Tensor]:
     """Vectors of this model's words so far; none once its weights have changed."""
+    # torch counts in-place changes of every parameter.
     stamp = sum(parameter._version for parameter in handle.model.parameters())
     if handle.model not in _cache or _cache[handle.model].stamp != stamp:
         _cache[handle.model] = _Cached(stamp, {})

@@ -188,5 +188,6 @@ def _erasing(
     trial.add("correct", "removed", measured["removed_correct"])
     trial.add("random direction", "removed", control.removed)
     trial.add("random direction", "kept", control.kept)
+    # A difference and not a ratio: a random direction often removes nothing.
     less = measured["removed_hallucinated"] - 3 * control.removed
     trial.add("hallucinated", "removed less 3 x the random direction's", less)
