@@ -16,10 +16,8 @@ for number in range(50):
 labels = [row.labels for row in rows]
 for arm in ("random", "tf-idf", "textrank", "rake", "oracle"):
     ranked = rank_phrases(arm, rows)
-    scores = [
-        [-float(r.index(p)) if p in r else -99.0 for p in row.phrases]
-        for row, r in zip(rows, ranked, strict=True)
-    ]
+    pairs = zip(rows, ranked, strict=True)
+    scores = [[-float(order.index(p)) if p in order else -99.0 for p in row.phrases] for row, order in pairs]
     print(f"{arm:10} recall@5 {measure(labels, scores, ks=(5,)).recall[5]:.2f}")
 if len(sys.argv) > 1:
     print(

@@ -6,7 +6,7 @@ from gnomon.core import records
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo import Example, LLMs, SearchConfig, Task, metric_of, optimize
-from gnomon.methods.crispo.house import draw_documents
+from gnomon.methods.crispo.house import ASPECTS, LENGTH, ORDER, choose, draw_documents, ordered, same_order
 from gnomon.methods.crispo.mini import PROMPT, as_example, style_metric
 
 STYLE, DEFAULT = (1, 1, 2, 3, 0, 1, 2, 3), "00112233"
@@ -126,3 +126,48 @@ def counted(llms=None, *, task=None, metrics=None, rows=6, **cfg):
         metrics or [as_number()],
         settings,
     )
+
+
+# The score that a prompt must get: the truth that measured scores are held against
+
+
+def expected_score(requests, default, target, follow, document):
+    """The mean of `style_score` over all a writer may do with one document.
+
+    Args:
+        requests: aspect -> level that the prompt asks for.
+        default: the writer's own style.
+        target: the house's style, which the document's reference has.
+        follow: the chance that a request is followed, each by itself.
+        document: the document; nothing hints at its salient facts.
+
+    Every aspect but the order agrees with the chance that its level is the house's. Two orders may agree by chance in the facts
+    that both texts tell, which depend on the length: the chance is summed over lengths and orders.
+    """
+    total = 0.0
+    for aspect in range(len(ASPECTS)):
+        if aspect == ORDER:
+            total += _order(requests, default, target, follow, document)
+        else:
+            total += _chances(requests, default, follow, aspect).get(target[aspect], 0.0)
+    return total / len(ASPECTS)
+
+
+def _chances(requests, default, follow, aspect):
+    """Level -> chance."""
+    own, requested = default[aspect], requests.get(aspect)
+    if requested is None or requested == own:
+        return {own: 1.0}
+    return {requested: follow, own: 1 - follow}
+
+
+def _order(requests, default, target, follow, document):
+    wanted = ordered(choose(document.facts, target, document.salient), target[ORDER])
+    names = [fact.thing for fact in wanted]
+    total = 0.0
+    for length, p in _chances(requests, default, follow, LENGTH).items():
+        style = (length, *default[1:])
+        chosen = choose(document.facts, style)
+        for order, q in _chances(requests, default, follow, ORDER).items():
+            total += p * q * same_order([fact.thing for fact in ordered(chosen, order)], names)
+    return total

@@ -310,3 +310,13 @@ def test_replies_are_those_of_the_bare_model(tmp_path, new_run):
     with new_run(tmp_path).asking({"judge": SIMULATED}) as models:
         assert [r.text for r in complete(models["judge"], texts)] == [r.text for r in complete(bare, texts)]
     close(bare)
+
+
+def test_the_table_names_a_role_and_leaves_out_the_folder_of_the_run(new_run, tmp_path):
+    """So that a repeated run, in another folder or with a server at another port, has the same table."""
+    run = new_run(tmp_path / "run")
+    trained = Script(lambda request: "rain", f"hf:{run.folder}/seed-0/writer")
+    with run.asking({"writer": trained, "server": Role(SIMULATED, name="over HTTP")}) as models:
+        complete(models["writer"], prompts("a"))
+    names = {row["role"]: row["model"] for row in run.books.rows()}
+    assert names == {"writer": "hf:seed-0/writer", "server": "over HTTP"}

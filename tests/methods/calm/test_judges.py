@@ -12,6 +12,7 @@ from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.calm import (
     FunctionJudge,
+    JudgeOptions,
     LogitJudge,
     PairwiseJudge,
     PointwiseJudge,
@@ -105,7 +106,7 @@ def test_judges_by_reference():
         with pytest.raises(ModelMismatch, match=f"an endpoint gives no {what}"):
             open_judge("http://localhost:1/v1#m", kind)
     with pytest.raises(BadConfig, match="style must be one of"):
-        open_judge("sim:judge", style="xml")
+        open_judge("sim:judge", options=JudgeOptions(style="xml"))
     with pytest.raises(BadInput):
         open_judge("hf:no/such/folder/anywhere", "logit")
 

@@ -8,7 +8,7 @@ from fixtures_calm import made_items
 from gnomon.core.llm import Script, open_llm
 from gnomon.core.rng import Rng
 from gnomon.errors import LLMFailure
-from gnomon.methods.calm import Item, chosen_probes, load_cues, write
+from gnomon.methods.calm import Item, WriterOptions, chosen_probes, load_cues, write
 from gnomon.methods.calm.planted import sums
 from gnomon.methods.calm.stimuli import TRIES, cites, kept_share, length_ratio, problem_of
 
@@ -57,7 +57,7 @@ def by_rule(probe, n=5, sets=("fact", "alignment")):
 def test_rules_change_what_they_should_and_nothing_else():
     for probe in ("verbosity", "authority", "sentiment", "fallacy-oversight"):
         done = by_rule(probe)
-        assert done.made and not done.dropped, probe
+        assert done.written and not done.dropped, probe
         for item in done.items:
             for one in item.rewrites:
                 before = item.answers[one.response]
@@ -83,7 +83,15 @@ def test_no_rule_refines_and_short_answers_may_be_dropped_with_a_reason():
 def rewritten(query, *, checker=None, n=12, probes=("sentiment", "authority")):
     items = made_items(n, sets=("fact", "alignment"))
     llm = open_llm(f"sim:rewriter?{query}" if query else "sim:rewriter")
-    return write(items, chosen_probes(probes), CUES, Rng(0), llm=llm, checker=checker, concurrency=16)
+    return write(
+        items,
+        chosen_probes(probes),
+        CUES,
+        Rng(0),
+        llm=llm,
+        checker=checker,
+        options=WriterOptions(concurrency=16),
+    )
 
 
 def test_a_flawless_writer_is_never_sent_back():
@@ -107,16 +115,16 @@ def test_planted_slips_are_caught_tried_again_and_counted():
 
 def test_a_writer_that_always_slips_is_dropped_after_four_attempts():
     done = rewritten("meaning_breaks=1", n=2, probes=("sentiment",))
-    assert done.made == 0 and len(done.dropped) == 16 and sum(done.rejected.values()) == 16 * TRIES
+    assert done.written == 0 and len(done.dropped) == 16 and sum(done.rejected.values()) == 16 * TRIES
     assert all("meaning" in row["reason"] for row in done.dropped)
 
 
 def test_a_checker_has_its_say():
     strict = Script(lambda request: "DIFFERENT", "strict")
     done = rewritten("", checker=strict, n=2, probes=("authority",))
-    assert done.made == 0 and set(done.rejected) == {"meaning"}
+    assert done.written == 0 and set(done.rejected) == {"meaning"}
     fair = rewritten("", checker=open_llm("sim:rewriter"), n=2, probes=("authority",))
-    assert fair.made == 12
+    assert fair.written == 12
 
 
 def test_a_writer_that_does_not_answer_stops_the_work():
@@ -134,4 +142,4 @@ def test_answers_may_hold_braces_and_dollars():
 def test_what_is_there_is_not_written_again():
     done = by_rule("authority", n=2)
     again = write(done.items, chosen_probes(["authority", "fallacy-oversight"]), CUES, Rng(9))
-    assert again.made == 2  # a fallacy for each item of the fact set
+    assert again.written == 2  # a fallacy for each item of the fact set

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures_crispo import expected_score
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
 from gnomon.methods.crispo.house import (
@@ -15,7 +16,6 @@ from gnomon.methods.crispo.house import (
     choose,
     draw_documents,
     draw_facts,
-    expected_score,
     last_notes,
     levels_of_order,
     notes,

@@ -11,6 +11,7 @@ from fixtures_crispo import (
     as_number,
     counted,
     counting_llms,
+    expected_score,
     house,
     numbered,
     searched,
@@ -31,7 +32,7 @@ from gnomon.methods.crispo import (
     optimize,
     tune_suffix,
 )
-from gnomon.methods.crispo.house import draw_documents, expected_score, parse_style, read_requests
+from gnomon.methods.crispo.house import draw_documents, parse_style, read_requests
 
 
 @pytest.mark.parametrize("select", ["rank", "zsum", "pareto"])

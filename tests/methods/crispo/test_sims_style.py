@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import pytest
 
+from fixtures_crispo import expected_score
 from gnomon.core.llm import ask, complete, open_llm, tagged
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig
@@ -15,7 +16,6 @@ from gnomon.methods.crispo.house import (
     LENGTH,
     ORDER,
     draw_documents,
-    expected_score,
     read_forbidden,
     read_requests,
     read_summary,

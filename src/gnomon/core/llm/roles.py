@@ -45,6 +45,8 @@ class Role:
     """For `hf:` and `serve:`; "auto" takes a GPU when there is one."""
     batch_size: int | None = None
     """For `hf:`, prompts side by side; None: the default of `Local`."""
+    name: str | None = None
+    """As the report's table shows it; None: the model's own name."""
 
 
 Source: TypeAlias = "str | LLM | Role | Callable[[], Any] | Any | None"
@@ -230,7 +232,7 @@ class Models(Mapping[str, Any]):
 
     def _enter(self, role: str, model: Any, meter: Meter | None) -> None:
         if self._run is not None:
-            name = str(getattr(model, "name", type(model).__name__))
+            name = self._roles[role].name or str(getattr(model, "name", type(model).__name__))
             self._run.books.add(_Entry(role, name, meter, is_simulated(model)))
 
     def _folder_of(self, role: str, source: Role) -> Path | None:

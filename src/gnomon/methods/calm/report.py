@@ -1,4 +1,4 @@
-"""The report: profiles as dots with intervals, direction beside every rate, length beside every shift, every fault counted."""
+"""Report pages: profiles with intervals, shifts beside rates, length beside shifts, and all faults."""
 
 from __future__ import annotations
 
@@ -21,39 +21,42 @@ been found; **cannot tell** otherwise.
 
 
 def title_of(text: str, is_simulated: bool) -> str:
-    """The title of a page; a simulated judge is told first."""
+    """The title of a page, marked where a judge is simulated."""
     return f"SIMULATED: {text}" if is_simulated else text
 
 
-def profiles(page: Page, found: Sequence[Profile], *, what: str = "Bias profile") -> None:
-    """Everything about the judges of an audit or a log."""
-    simulated = any(one.is_simulated for one in found)
+def profiles(page: Page, judged: Sequence[Profile], *, what: str = "Bias profile") -> None:
+    """The profiles of an audit or a log, side by side and one by one."""
+    simulated = any(profile.is_simulated for profile in judged)
     page.simulated |= simulated
-    names = ", ".join(one.judge for one in found)
+    names = ", ".join(profile.judge for profile in judged)
     page.title = title_of(
-        f"{what} of {names}" if len(names) < 90 else f"{what} of {len(found)} judges", simulated
+        f"{what} of {names}" if len(names) < 90 else f"{what} of {len(judged)} judges", simulated
     )
-    for one in found:
-        for name, value in one.averages().items():
-            page.figures({f"BIS, {name}" if len(found) == 1 else f"{one.judge}: BIS, {name}": value})
+    for profile in judged:
+        for name, value in profile.averages().items():
+            page.figures({f"BIS, {name}" if len(judged) == 1 else f"{profile.judge}: BIS, {name}": value})
     page.text(HOW_TO_READ)
-    overview(page, found)
-    for one in found:
-        page.section(one.judge)
-        _judge(page, one)
+    overview(page, judged)
+    for profile in judged:
+        page.section(profile.judge)
+        _judge(page, profile)
 
 
-def overview(page: Page, found: Sequence[Profile]) -> None:
+def overview(page: Page, judged: Sequence[Profile]) -> None:
     """The profiles side by side: BIS, and shift."""
     page.section("Bias profile")
-    bis = {one.judge: {name: cell.bis for name, cell in one.headline().items() if cell.bis} for one in found}
+    bis = {
+        profile.judge: {name: cell.bis for name, cell in profile.headline().items() if cell.bis}
+        for profile in judged
+    }
     shift = {
-        one.judge: {
+        profile.judge: {
             name: cell.shift
-            for name, cell in one.headline().items()
+            for name, cell in profile.headline().items()
             if cell.shift and not cell.more.get("error rate")
         }
-        for one in found
+        for profile in judged
     }
     if any(bis.values()):
         page.dots(
@@ -65,9 +68,11 @@ def overview(page: Page, found: Sequence[Profile]) -> None:
             x_label="shift towards the cued answer (position: towards the first slot)",
             caption="which way each bias sways the judge",
         )
-    page.table([headline_row(one) for one in found], caption="RR by bias, CR by set and mean BIS by set")
     page.table(
-        [{"judge": one.judge, **one.words()} for one in found],
+        [headline_row(profile) for profile in judged], caption="RR by bias, CR by set and mean BIS by set"
+    )
+    page.table(
+        [{"judge": profile.judge, **profile.words()} for profile in judged],
         caption="what may be said, after correction for all tests",
     )
 
@@ -85,10 +90,10 @@ def headline_row(profile: Profile) -> dict[str, Any]:
     return row | {f"BIS, {name}": value for name, value in profile.averages().items()}
 
 
-def _judge(page: Page, one: Profile) -> None:
+def _judge(page: Page, profile: Profile) -> None:
     cells = [
         cell
-        for cell in one.cells
+        for cell in profile.cells
         if cell.rr is not None and cell.probe not in ("position", "chain-of-thought")
     ]
     if cells:
@@ -96,22 +101,24 @@ def _judge(page: Page, one: Profile) -> None:
         _doses(page, cells)
         _lengths(page, cells)
         _reasons(page, cells)
-    _position(page, [cell for cell in one.cells if cell.probe == "position"])
-    _thinking(page, [cell for cell in one.cells if cell.probe == "chain-of-thought"])
-    _scores(page, [cell for cell in one.cells if "error rate" in cell.more])
-    if one.sets:
-        page.table([{"set": name, **about} for name, about in one.sets.items()], caption="the plain verdicts")
+    _position(page, [cell for cell in profile.cells if cell.probe == "position"])
+    _thinking(page, [cell for cell in profile.cells if cell.probe == "chain-of-thought"])
+    _scores(page, [cell for cell in profile.cells if "error rate" in cell.more])
+    if profile.sets:
+        page.table(
+            [{"set": name, **about} for name, about in profile.sets.items()], caption="the plain verdicts"
+        )
     page.table(
-        [one.statuses],
+        [profile.statuses],
         caption="replies by what could be read; those without a verdict are counted, never guessed",
     )
-    if one.skipped:
+    if profile.skipped:
         page.table(
-            [{"bias": name, "reason": reason} for name, reason in one.skipped.items()],
+            [{"bias": name, "reason": reason} for name, reason in profile.skipped.items()],
             caption="what was not measured",
         )
-    if one.notes:
-        page.text("\n".join(f"- {note}" for note in one.notes))
+    if profile.notes:
+        page.text("\n".join(f"- {note}" for note in profile.notes))
 
 
 def _row(cell: Cell) -> dict[str, Any]:
@@ -226,9 +233,9 @@ def _position(page: Page, cells: Sequence[Cell]) -> None:
 
 def _thinking(page: Page, cells: Sequence[Cell]) -> None:
     for cell in cells:
-        told = {name: _tuple(value) for name, value in cell.more.items()}
+        numbers = {name: _tuple(value) for name, value in cell.more.items()}
         page.table(
-            [{"n": cell.n, **told, "difference": cell.shift, "q": cell.q, "word": cell.word}],
+            [{"n": cell.n, **numbers, "difference": cell.shift, "q": cell.q, "word": cell.word}],
             caption="chain of thought: how often the better answer is preferred, without and with solving the question first",
         )
 
@@ -236,13 +243,13 @@ def _thinking(page: Page, cells: Sequence[Cell]) -> None:
 def _scores(page: Page, cells: Sequence[Cell]) -> None:
     rows = []
     for cell in cells:
-        told = {name: _tuple(value) for name, value in cell.more.items() if name != "Z-scores"}
+        numbers = {name: _tuple(value) for name, value in cell.more.items() if name != "Z-scores"}
         rows.append(
             {
                 "bias": cell.probe,
                 "condition": cell.condition,
                 "n": cell.n,
-                **told,
+                **numbers,
                 "points": cell.shift,
                 "q": cell.q,
                 "word": cell.word,
@@ -265,41 +272,43 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def comparison(page: Page, found: Comparison) -> None:
+def comparison(page: Page, compared: Comparison) -> None:
     """Judges side by side."""
-    simulated = any(one.is_simulated for one in found.profiles)
+    simulated = any(contrast.is_simulated for contrast in compared.profiles)
     page.simulated |= simulated
-    page.title = title_of(f"{len(found.profiles)} judges side by side", simulated)
+    page.title = title_of(f"{len(compared.profiles)} judges side by side", simulated)
     page.text(HOW_TO_READ)
-    overview(page, found.profiles)
+    overview(page, compared.profiles)
     page.section("Differences")
     page.table(
         [
             {
-                "left": one.left, "right": one.right, "bias": one.probe, "verdicts": one.n, "RR": one.rr, "BIS": one.bis,
-                "shift": one.shift, "q": one.q,
+                "left": contrast.left, "right": contrast.right, "bias": contrast.probe, "verdicts": contrast.n,
+                "RR": contrast.rr, "BIS": contrast.bis,
+                "shift": contrast.shift, "q": contrast.q,
             }
-            for one in found.contrasts
+            for contrast in compared.contrasts
         ],
         caption="left less right, over items that both judged, an item's conditions kept together",
     )  # fmt: skip
-    if found.swaps:
+    if compared.swaps:
         page.text(
-            "RR and BIS put these the other way round:\n\n" + "\n".join(f"- {line}" for line in found.swaps)
+            "RR and BIS put these the other way round:\n\n"
+            + "\n".join(f"- {line}" for line in compared.swaps)
         )
 
 
 def written(
     page: Page,
-    made: int,
+    count: int,
     items: int,
     rejected: Mapping[str, int],
     dropped: Sequence[Mapping[str, Any]],
     examples: Sequence[Any],
 ) -> None:
-    """What was rewritten, what the check caught, and examples to look at."""
-    page.title = f"{made:,} rewrites of {items:,} items"
-    page.figures({"rewrites": made, "rejected attempts": sum(rejected.values()), "dropped": len(dropped)})
+    """Counts of rewrites, reasons of rejection, and examples."""
+    page.title = f"{count:,} rewrites of {items:,} items"
+    page.figures({"rewrites": count, "rejected attempts": sum(rejected.values()), "dropped": len(dropped)})
     page.table(
         [{"reason": name, "attempts": n} for name, n in sorted(rejected.items())],
         caption="what the check caught",
@@ -314,44 +323,44 @@ def written(
         )
 
 
-def validation(page: Page, found: Validation, audits: int, n: int) -> None:
+def validation(page: Page, result: Validation, audits: int, n: int) -> None:
     """Coverage and flags of planted biases."""
     page.title = title_of(f"Planted biases, {audits:,} audits of {n:,} items each", True)
     page.simulated = True
     page.figures(
         {
-            "smallest coverage": found.smallest_coverage,
-            "flags without a bias": found.flagged_null,
-            "audits with any flag": found.any_flagged_null,
+            "smallest coverage": result.smallest_coverage,
+            "flags without a bias": result.flagged_null,
+            "audits with any flag": result.any_flagged_null,
         }
     )
     page.table(
-        found.rows(),
+        result.rows(),
         caption="what was planted, the mean estimate, and how often the 95% interval covers the truth",
     )
     page.table(
         [
             {
                 "bias": name,
-                "its own flag": found.flagged_own[name],
-                "flags of others": found.flagged_other[name],
+                "its own flag": result.flagged_own[name],
+                "flags of others": result.flagged_other[name],
             }
-            for name in found.flagged_own
+            for name in result.flagged_own
         ],
         caption="share of audits flagged, after the correction, when this cue is planted",
     )
 
 
-def power(page: Page, found: PowerTable) -> None:
-    """What a number of items can show."""
-    page.title = f"What {found.n:,} items can show"
+def power(page: Page, table: PowerTable) -> None:
+    """Power and interval widths for a number of items."""
+    page.title = f"What {table.n:,} items can show"
     page.figures(
-        {"RR": found.rr[0], "from": found.rr[1], "to": found.rr[2], "smallest shift seen": found.smallest}
+        {"RR": table.rr[0], "from": table.rr[1], "to": table.rr[2], "smallest shift seen": table.smallest}
     )
     page.table(
         [
             {"shift": effect, "power": chance, "items for power 0.8": needed}
-            for effect, chance, needed in found.rows
+            for effect, chance, needed in table.rows
         ],
-        caption=f"two tests of a condition at 5%, when {found.discordant:.0%} of the items differ between two plain runs",
+        caption=f"two tests of a condition at 5%, when {table.discordant:.0%} of the items differ between two plain runs",
     )

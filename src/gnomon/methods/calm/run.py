@@ -2,84 +2,89 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
-from gnomon.methods.calm import config
+from gnomon.methods.calm import config, report
+from gnomon.methods.calm.judging.arms import Judges, Materials, audit_arms, complete_profiles, read_verdicts
+from gnomon.methods.calm.judging.audit import Design
+from gnomon.methods.calm.judging.formats import import_log, write_inspect, write_lm_eval
+from gnomon.methods.calm.judging.references import JudgeOptions
+from gnomon.methods.calm.measures.analysis import Options
+from gnomon.methods.calm.measures.analysis import analyze as measure
+from gnomon.methods.calm.measures.comparison import compare as side_by_side
+from gnomon.methods.calm.measures.profile import Profile, power_table
+from gnomon.methods.calm.planted import study as planted
+from gnomon.methods.calm.planted.validation import validate as audit_planted
+from gnomon.methods.calm.stimuli.data import read_items
+from gnomon.methods.calm.stimuli.items import Item, load_cues
+from gnomon.methods.calm.stimuli.probes import chosen_probes
+from gnomon.methods.calm.stimuli.rewrites import TRIES, WriterOptions, orders_of, write
 
 
 def perturb(cfg: config.Perturb, run: Run) -> None:
     """Rewritten answers for the biases that need them, each checked."""
-    from gnomon.methods.calm.judging.arms import asked
-    from gnomon.methods.calm.stimuli.rewrites import TRIES, orders_of, write
-
-    given = asked(cfg)
+    materials = _materials(cfg)
     rng = run.rng.child("perturb")
     orders = sum(
-        len(orders_of(item, probe, given.cues, rng.child(probe.name, item.id)))
-        for item in given.items
-        for probe in given.probes
+        len(orders_of(item, probe, materials.cues, rng.child(probe.name, item.id)))
+        for item in materials.items
+        for probe in materials.probes
     )
     tries = TRIES if cfg.writer else 1
     run.plan(
-        items=len(given.items),
+        items=len(materials.items),
         rewrites=orders,
         writer_calls_at_most=orders * tries if cfg.writer else 0,
         checker_calls_at_most=orders * tries if cfg.checker else 0,
     )
-    from gnomon.methods.calm import report
 
     roles = {"writer": cfg.writer or None, "checker": cfg.checker or None}
     with (
         run.asking(roles, cfg.llm, folder=run.folder) as models,
         run.progress(orders, "rewrites") as bar,
     ):
-        found = write(
-            given.items,
-            given.probes,
-            given.cues,
+        done = write(
+            materials.items,
+            materials.probes,
+            materials.cues,
             rng,
             llm=models["writer"],
             checker=models["checker"],
-            concurrency=cfg.llm.concurrency,
-            temperature=cfg.temperature,
+            options=WriterOptions(cfg.llm.concurrency, cfg.temperature),
             on_progress=bar.advance,
         )
-    records.write(run.artifact("records", run.folder / "items.jsonl"), found.items)
-    records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), found.dropped)
-    examples = {one.probe: (item, one) for item in reversed(found.items) for one in item.rewrites}
+    records.write(run.artifact("records", run.folder / "items.jsonl"), done.items)
+    records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), done.dropped)
+    examples = {rewrite.probe: (item, rewrite) for item in reversed(done.items) for rewrite in item.rewrites}
     report.written(
-        run.page, found.made, len(found.items), found.rejected, found.dropped, list(examples.values())
+        run.page, done.written, len(done.items), done.rejected, done.dropped, list(examples.values())
     )
-    if given.notes:
-        run.page.text("\n".join(f"- {note}" for note in given.notes))
+    if materials.notes:
+        run.page.text("\n".join(f"- {note}" for note in materials.notes))
     if cfg.export:
-        _export(run, found.items, given)
+        _export(run, done.items, materials)
     run.log(
-        rewrites=found.made,
-        dropped=len(found.dropped),
-        **{f"rejected: {k}": n for k, n in found.rejected.items()},
+        rewrites=done.written,
+        dropped=len(done.dropped),
+        **{f"rejected: {k}": n for k, n in done.rejected.items()},
     )
 
 
 def audit(cfg: config.Audit, run: Run) -> None:
     """The biases of one judge or several, measured."""
-    from gnomon.methods.calm.judging.arms import (
-        arms_of,
-        asked,
-        audited,
-        complete_profiles,
-        judges_of,
-        plan_of,
-    )
-
-    given = asked(cfg)
+    materials = _materials(cfg)
     judges = max(1, len(cfg.judge))
-    plan = plan_of(cfg, given, run)
+    design = Design(cfg.repeats, cfg.note == "after", cfg.stop_width)
+    options = JudgeOptions(cfg.style, cfg.ties, cfg.template, cfg.temperature, cfg.max_tokens)
+    refs = Judges(cfg.judge, cfg.kind, options, cfg.mitigate, cfg.llm.concurrency)
+    plan = materials.plan(design, run)
     run.plan(
         items=plan.items,
         skipped=plan.skipped,
@@ -91,24 +96,18 @@ def audit(cfg: config.Audit, run: Run) -> None:
             sum(map(len, trial.answers)) + len(trial.question) for trial in plan.trials
         ),
     )
-    with run.asking(judges_of(cfg), cfg.llm, folder=run.folder) as models:
-        arms = arms_of(cfg, models)
-        verdicts, skipped = audited(cfg, given, arms, run)
-    from gnomon.methods.calm import report
-    from gnomon.methods.calm.measures.analysis import analyze
-
-    found = analyze(verdicts, _options(cfg), run.rng.child("intervals"))
-    complete_profiles(found, arms, models, given, skipped)
+    with run.asking(refs.sources(), cfg.llm, folder=run.folder) as models:
+        arms = refs.arms(models)
+        verdicts, skipped = audit_arms(arms, materials, design, run)
+    profiles = measure(verdicts, _options(cfg), run.rng.child("intervals"))
+    complete_profiles(profiles, arms, models, materials, skipped)
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
-    _save(run, found)
-    report.profiles(run.page, found)
+    _save(run, profiles)
+    report.profiles(run.page, profiles)
 
 
 def import_(cfg: config.Import, run: Run) -> None:
     """A log of another tool as verdicts, or the released data as items."""
-    from gnomon.methods.calm.judging.formats import import_log
-    from gnomon.methods.calm.stimuli.data import read_items
-
     if cfg.format == "calm":
         items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
         run.plan(items=len(items))
@@ -116,8 +115,8 @@ def import_(cfg: config.Import, run: Run) -> None:
         run.page.title = f"{len(items):,} items of the released layout"
         counts: dict[tuple[str, str, str], int] = {}
         for item in items:
-            for one in item.rewrites:
-                key = (item.set, one.probe, one.condition)
+            for rewrite in item.rewrites:
+                key = (item.set, rewrite.probe, rewrite.condition)
                 counts[key] = counts.get(key, 0) + 1
         rows = [
             {"set": a, "bias": b, "condition": c, "rows that have it": n}
@@ -141,93 +140,100 @@ def import_(cfg: config.Import, run: Run) -> None:
 
 def analyze(cfg: config.Analyze, run: Run) -> None:
     """Profiles from verdicts that are there already."""
-    from gnomon.methods.calm.judging.arms import read_verdicts
-
     verdicts = read_verdicts([cfg.source])
     run.plan(verdicts=len(verdicts))
-    from gnomon.methods.calm import report
-    from gnomon.methods.calm.measures.analysis import analyze as measure
 
-    found = measure(verdicts, _options(cfg), run.rng.child("intervals"))
-    _mark_simulated(found)
-    _save(run, found)
-    report.profiles(run.page, found)
+    profiles = measure(verdicts, _options(cfg), run.rng.child("intervals"))
+    _mark_simulated(profiles)
+    _save(run, profiles)
+    report.profiles(run.page, profiles)
 
 
 def compare(cfg: config.Compare, run: Run) -> None:
     """Judges side by side, on the items that both judged."""
-    from gnomon.methods.calm.judging.arms import read_verdicts
-
     verdicts = read_verdicts([cfg.left, cfg.right, *cfg.more])
     run.plan(verdicts=len(verdicts), judges=len({row.judge for row in verdicts}))
-    from gnomon.methods.calm import report
-    from gnomon.methods.calm.measures.comparison import compare as side_by_side
 
-    found = side_by_side(verdicts, _options(cfg), run.rng.child("intervals"))
-    _mark_simulated(found.profiles)
+    compared = side_by_side(verdicts, _options(cfg), run.rng.child("intervals"))
+    _mark_simulated(compared.profiles)
     write_json(
         run.artifact("comparison", run.folder / "comparison.json"),
-        {"contrasts": [vars(one) for one in found.contrasts], "swaps": found.swaps},
+        {"contrasts": [vars(contrast) for contrast in compared.contrasts], "swaps": compared.swaps},
     )
-    _save(run, found.profiles)
-    report.comparison(run.page, found)
+    _save(run, compared.profiles)
+    report.comparison(run.page, compared)
 
 
 def validate(cfg: config.Validate, run: Run) -> None:
     """Planted biases, found again or not."""
     run.plan(audits=cfg.audits, items=cfg.n, calls=cfg.through_text and 20 * cfg.through_text)
-    from gnomon.methods.calm import report
-    from gnomon.methods.calm.planted import study as planted
-    from gnomon.methods.calm.planted.validation import validate as many
 
-    found = many(cfg.audits, cfg.n, run.rng.child("validate"))
-    report.validation(run.page, found, cfg.audits, cfg.n)
-    told: dict[str, Any] = {"audits": vars(found) | {"covered": found.rows()}}
+    audits = audit_planted(cfg.audits, cfg.n, run.rng.child("validate"))
+    report.validation(run.page, audits, cfg.audits, cfg.n)
+    numbers: dict[str, Any] = {"audits": vars(audits) | {"covered": audits.rows()}}
     if cfg.through_text:
         study = planted.through_text(cfg.through_text, run.rng.child("text"), run)
         planted.show(run.page, study)
-        told["through text"] = study.summary()
-    write_json(run.artifact("validation", run.folder / "validation.json"), told)
+        numbers["through text"] = study.summary()
+    write_json(run.artifact("validation", run.folder / "validation.json"), numbers)
 
 
 def power(cfg: config.Power, run: Run) -> None:
-    """What a number of items can show."""
+    """Intervals and power for a number of items."""
     run.plan(items=cfg.n)
-    from gnomon.methods.calm import report
-    from gnomon.methods.calm.measures.profile import power_table
 
     report.power(run.page, power_table(cfg.n, cfg.rr, cfg.cr, cfg.effects))
 
 
-def _options(cfg: config.Counting) -> Any:
-    from gnomon.methods.calm.measures.analysis import Options
+def _options(cfg: config.Counting) -> Options:
 
     return Options(cfg.half_ties, cfg.paper_version, cfg.smallest)
 
 
-def _save(run: Run, found: Sequence[Any]) -> None:
+def _materials(cfg: config.Items) -> Materials:
+    """Items, probes and cues of the settings."""
+    probes, cues = chosen_probes(cfg.bias), load_cues(cfg.cues)
+    items, dropped = read_items(
+        cfg.source, set=cfg.set, keep_nsfw=cfg.keep_nsfw, keep_duplicates=cfg.keep_duplicates
+    )
+    if cfg.limit is not None:
+        counts: Counter[str] = Counter()
+        kept = []
+        for item in items:
+            counts[item.set] += 1
+            if counts[item.set] <= cfg.limit:
+                kept.append(item)
+        items = kept
+    notes = []
+    if dropped.duplicates:
+        notes.append(f"{dropped.duplicates} rows repeat a question and were left out (--keep-duplicates).")
+    if dropped.explicit:
+        notes.append(f"{dropped.explicit} rows of sexual content were left out (--keep-nsfw).")
+    named = {part.strip() for name in cfg.bias for part in name.split(",")} - {"all"}
+    return Materials(items, probes, cues, frozenset(named), notes)
+
+
+def _save(run: Run, profiles: Sequence[Profile]) -> None:
     """One file a judge; the first is `profile.json`."""
-    for i, one in enumerate(found, 1):
+    for i, profile in enumerate(profiles, 1):
         name = "profile" if i == 1 else f"profile-{i}"
-        one.save(run.artifact(name, run.folder / f"{name}.json"))
-        for cell in one.cells:
+        profile.save(run.artifact(name, run.folder / f"{name}.json"))
+        for cell in profile.cells:
             run.log(
-                judge=one.judge, bias=cell.probe, condition=cell.condition, n=cell.n, rr=cell.rr, bis=cell.bis, shift=cell.shift,
-                q=cell.q, word=cell.word,
+                judge=profile.judge, bias=cell.probe, condition=cell.condition, n=cell.n, rr=cell.rr, bis=cell.bis,
+                shift=cell.shift, q=cell.q, word=cell.word,
             )  # fmt: skip
 
 
-def _mark_simulated(found: Sequence[Any]) -> None:
-    """A log tells by the judge's name that it is a simulator's."""
-    for one in found:
-        one.is_simulated |= "sim:" in one.judge
+def _mark_simulated(profiles: Sequence[Profile]) -> None:
+    """In a log the judge's name is all that shows a simulator."""
+    for profile in profiles:
+        profile.is_simulated |= "sim:" in profile.judge
 
 
-def _export(run: Run, items: Sequence[Any], given: Any) -> None:
-    from gnomon.methods.calm.judging.formats import write_inspect, write_lm_eval
-    from gnomon.methods.calm.judging.plan import plan_audit
-
-    plan = plan_audit(items, given.probes, given.cues, run.rng.child("audit"))
+def _export(run: Run, items: list[Item], materials: Materials) -> None:
+    """Write the prompts of an audit for other harnesses."""
+    plan = replace(materials, items=items).plan(Design(), run)
     write_inspect(run.artifact("inspect", run.folder / "inspect.jsonl"), plan.trials)
     folder: Path = run.folder / "lm_eval"
     write_lm_eval(folder, plan.trials)

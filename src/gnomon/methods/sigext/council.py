@@ -71,7 +71,7 @@ class Fact:
     kind: str
     """One of `KINDS`."""
     thing: str
-    """What it was about, e.g. "amber ferry 40"."""
+    """Name with a number, e.g. "amber ferry 40"."""
 
     @property
     def summarised(self) -> str:

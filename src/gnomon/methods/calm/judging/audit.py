@@ -1,11 +1,9 @@
-"""An audit: the plan put to a judge, verdicts kept as they come, and stopped early where the intervals are narrow enough.
-
-Self-enhancement: every judge answers the questions, and every judge scores every answer without being told whose it is.
-"""
+"""An audit: the plan put to a judge, verdicts stored as they come, conditions stopped early where intervals are narrow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gnomon.core.metrics.stats import wilson
@@ -28,33 +26,33 @@ def run_trials(
     journal: Journal | None = None,
     on_verdict: Callable[[int], None] | None = None,
 ) -> list[Verdict]:
-    """The verdict on each trial, in order; what the journal knows is not asked.
+    """The verdict on each trial, in order; those in the journal are not asked again.
 
     Args:
-        judge: who judges.
-        trials: what is asked.
-        journal: keeps every verdict as it comes.
-        on_verdict: called with the number of verdicts that have come, 1 each time.
+        judge: the judge.
+        trials: to be judged.
+        journal: stores every verdict as it comes.
+        on_verdict: called with 1 for every verdict.
 
     Raises:
-        BudgetSpent: the budget ended; what was said is in the journal.
+        BudgetSpent: the budget ended; verdicts until then are in the journal.
         LLMFailure: the judge answers nothing.
     """
-    known = journal.known if journal is not None else {}
-    asked = [trial for trial in trials if trial.key not in known or known[trial.key].status == "failed"]
-    found: dict[str, Verdict] = {}
+    stored = journal.known if journal is not None else {}
+    missing = [trial for trial in trials if trial.key not in stored or stored[trial.key].status == "failed"]
+    verdicts: dict[str, Verdict] = {}
 
     def keep(i: int, opinion: Opinion) -> None:
-        trial = asked[i]
-        found[trial.key] = (
+        trial = missing[i]
+        verdicts[trial.key] = (
             journal.add(trial, opinion) if journal is not None else verdict_of(judge.name, trial, opinion)
         )
         if on_verdict is not None:
             on_verdict(1)
 
-    if asked:
-        judge.judge(asked, keep)
-    return [found.get(trial.key) or known[trial.key] for trial in trials]
+    if missing:
+        judge.judge(missing, keep)
+    return [verdicts.get(trial.key) or stored[trial.key] for trial in trials]
 
 
 def run_plan(
@@ -68,8 +66,8 @@ def run_plan(
     """The verdicts of a plan.
 
     Args:
-        judge: who judges.
-        plan: what is asked.
+        judge: the judge.
+        plan: its trials.
         journal: as in `run_trials`.
         stop_width: when given, a condition is not asked further once the 95% interval of its consistency reaches no further than
             this to either side. The rule looks at the width alone, never at the effect.
@@ -94,6 +92,18 @@ def run_plan(
     return verdicts
 
 
+@dataclass(frozen=True)
+class Design:
+    """Repeats, layout and stopping rule of an audit."""
+
+    repeats: int = 2
+    """Independent plain draws of every item; the noise floor comes from them."""
+    note_after: bool = True
+    """Whether remarks stand after the answers, else in the instruction."""
+    stop_width: float | None = None
+    """Stop a condition once its consistency is known to within this on either side. None: ask all items."""
+
+
 def audit(
     judge: Judge,
     items: Sequence[Item],
@@ -101,30 +111,29 @@ def audit(
     *,
     cues: Cues | None = None,
     rng: Rng | None = None,
-    repeats: int = 2,
-    note_after: bool = True,
-    stop_width: float | None = None,
+    design: Design | None = None,
     journal: Path | None = None,
 ) -> list[Verdict]:
-    """All verdicts of one judge on the items under the probes: what `analyze` takes.
+    """All verdicts of one judge on the items under the probes, as `analyze` takes them.
 
     Args:
-        judge: who is audited.
-        items: what it is asked about.
+        judge: the judge that is audited.
+        items: the items, of any sets.
         probes: the biases, from `chosen_probes` or your own.
         cues: the stimuli; None: the room's.
-        rng: names the random choices.
-        repeats: independent plain draws.
-        note_after: where remarks stand.
-        stop_width: as in `run_plan`.
-        journal: file of what has been said so far.
+        rng: slots, cues and draws.
+        design: repeats and stopping; None takes the defaults.
+        journal: file of the verdicts so far, for an audit that may be stopped.
     """
     cues = cues or load_cues()
     rng = rng or Rng(0)
-    plan = plan_audit(items, probes, cues, rng, repeats=repeats, reads=judge.reads, note_after=note_after)
+    design = design or Design()
+    plan = plan_audit(
+        items, probes, cues, rng, repeats=design.repeats, reads=judge.reads, note_after=design.note_after
+    )
     kept = None if journal is None else Journal(journal, judge.name)
     try:
-        return run_plan(judge, plan, journal=kept, stop_width=stop_width)
+        return run_plan(judge, plan, journal=kept, stop_width=design.stop_width)
     finally:
         if kept is not None:
             kept.close()
@@ -135,7 +144,7 @@ def _cell(row: Trial | Verdict) -> tuple[str, str, str]:
 
 
 def _narrow(verdicts: Sequence[Verdict], width: float) -> set[tuple[str, str, str]]:
-    """Conditions whose consistency is known to within `width`."""
+    """Conditions whose consistency has an interval of at most `width` to either side."""
     plain = {
         (row.set, row.item): row.choice
         for row in verdicts
@@ -153,15 +162,15 @@ def _narrow(verdicts: Sequence[Verdict], width: float) -> set[tuple[str, str, st
         ):
             continue
         counts.setdefault(_cell(row), []).append(row.choice == before)
-    found = set()
+    cells = set()
     for cell, same in counts.items():
         low, high = wilson(sum(same), len(same))
         if len(same) >= BLOCK and (high - low) / 2 < width:
-            found.add(cell)
-    return found
+            cells.add(cell)
+    return cells
 
 
-# Self-enhancement: every judge answers the questions, and every judge scores every answer without being told whose it is.
+# Self-enhancement: every judge scores the answers of every judge, without their authors
 
 
 def scoring_trials(
@@ -169,22 +178,22 @@ def scoring_trials(
 ) -> tuple[list[Trial], dict[str, int]]:
     """The trials that every judge is given, and the items left out: two authors gave the same answer, or one gave none.
 
-    The better answer of the item is shown as a reference. Nothing tells who wrote the answer that is scored.
+    The better answer of the item is shown as a reference; the author of the scored answer is not shown.
 
     Args:
-        items: what was asked.
+        items: items with the questions.
         answers: author -> answer to each item, in the order of `items`.
     """
     trials, dropped = [], {"same answer": 0, "no answer": 0}
     for i, item in enumerate(items):
-        given = {author: texts[i] for author, texts in answers.items()}
-        if any(text is None for text in given.values()):
+        by_author = {author: texts[i] for author, texts in answers.items()}
+        if any(text is None for text in by_author.values()):
             dropped["no answer"] += 1
             continue
-        if len({(text or "").strip() for text in given.values()}) < len(given):
+        if len({(text or "").strip() for text in by_author.values()}) < len(by_author):
             dropped["same answer"] += 1
             continue
-        trials += [_trial(item, author, text or "") for author, text in given.items()]
+        trials += [_trial(item, author, text or "") for author, text in by_author.items()]
     return trials, dropped
 
 

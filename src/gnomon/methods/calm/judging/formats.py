@@ -1,7 +1,4 @@
-"""Logs of other tools as verdicts: JudgeBench's output, and FastChat's pairs.
-
-An audit's prompts for other harnesses, as files they read, and the scorer they need. Nothing of theirs is imported.
-"""
+"""Formats of other tools: logs of JudgeBench and FastChat as verdicts, and prompts for inspect_ai and lm-eval-harness."""
 
 from __future__ import annotations
 
@@ -67,10 +64,10 @@ def _judgebench(raw: Mapping[str, Any], where: str) -> Iterator[Verdict]:
         first = better if not swapped else 1 - better
         slots = [first, 1 - first]
         slot = None if decision is None else _DECISIONS[decision]
-        told = judgment.get("judgment")
-        told = told if isinstance(told, dict) else {}
-        judge = str(told.get("judge_model") or raw.get("judge_name") or "judge")
-        yield _verdict(judge, item, swapped, slots, slot, str(told.get("response", "")))
+        reply = judgment.get("judgment")
+        reply = reply if isinstance(reply, dict) else {}
+        judge = str(reply.get("judge_model") or raw.get("judge_name") or "judge")
+        yield _verdict(judge, item, swapped, slots, slot, str(reply.get("response", "")))
 
 
 def _mtbench(raw: Mapping[str, Any], where: str) -> Iterator[Verdict]:

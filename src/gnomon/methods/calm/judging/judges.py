@@ -1,10 +1,13 @@
-"""Judges that are asked in words, and functions as judges."""
+"""Judges that are language models with a prompt, and functions as judges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gnomon.core.llm import ask, close, complete
+from gnomon.core.llm.base import is_simulated
 from gnomon.errors import BadInput, BudgetSpent, LLMFailure
 from gnomon.methods.calm.judging.prompts import Prompting, harmless, read_opinion
 from gnomon.methods.calm.judging.trials import LETTERS, TIE, Opinion, Trial
@@ -22,21 +25,20 @@ ANSWERING = "Answer the question below.\n\n[Question]\n{question}"
 
 
 class Judge(Protocol):
-    """Somebody who judges trials."""
+    """A judge of trials."""
 
     name: str
-    """What it is called in reports."""
+    """As reports show it."""
     reads: frozenset[str]
-    """What of a trial reaches it, out of `READS_ALL`."""
+    """Parts of a trial that it reads, out of `READS_ALL`."""
     is_simulated: bool
-    """Whether it is a simulator."""
 
     def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
         """An opinion on each trial, in order.
 
         Raises:
             BudgetSpent: the budget ended; opinions until then have been handed to `on_opinion`.
-            LLMFailure: nothing at all could be had.
+            LLMFailure: no trial was answered.
         """
         ...
 
@@ -65,8 +67,6 @@ class PairwiseJudge:
         concurrency: int = 8,
         name: str | None = None,
     ) -> None:
-        from gnomon.core.llm.base import is_simulated
-
         self.llm, self.prompting = llm, prompting or Prompting()
         self.temperature, self.max_tokens, self.concurrency = temperature, max_tokens, concurrency
         self.name, self.is_simulated = name or llm.name, is_simulated(llm)
@@ -74,16 +74,16 @@ class PairwiseJudge:
     def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
         """An opinion on each trial; as in `Judge`."""
         prompts = [self.prompting.prompt(trial) for trial in trials]
-        found: dict[int, Opinion] = {}
+        opinions: dict[int, Opinion] = {}
 
         def read(i: int, reply: Reply) -> None:
             if reply.finish != "budget":
-                found[i] = read_opinion(trials[i], reply, self.prompting)
+                opinions[i] = read_opinion(trials[i], reply, self.prompting)
                 if on_opinion is not None:
-                    on_opinion(i, found[i])
+                    on_opinion(i, opinions[i])
 
         self.ask(prompts, [trial.draw for trial in trials], on_reply=read)
-        return [found[i] for i in range(len(trials))]
+        return [opinions[i] for i in range(len(trials))]
 
     def answer(self, questions: Sequence[str], draw: int = 0) -> list[str | None]:
         """Its own answer to each question; None where it gave none."""
@@ -108,8 +108,6 @@ class PairwiseJudge:
             BudgetSpent: the budget ended.
             LLMFailure: every request failed.
         """
-        from gnomon.core.llm import ask, complete
-
         requests = [
             ask(prompt, temperature=self.temperature, max_tokens=self.max_tokens, draw=draw)
             for prompt, draw in zip(prompts, draws, strict=True)
@@ -124,8 +122,6 @@ class PairwiseJudge:
 
     def close(self) -> None:
         """Close the model."""
-        from gnomon.core.llm import close
-
         close(self.llm)
 
 
@@ -196,29 +192,30 @@ class FunctionJudge:
                 on_opinion(i, opinions[-1])
         return opinions
 
-    def _read(self, trial: Trial, said: Any) -> Opinion:
-        if said is None:
+    def _read(self, trial: Trial, returned: Any) -> Opinion:
+        if returned is None:
             return Opinion(status="unparsed")
         if trial.kind == "score":
-            if isinstance(said, (int, float)) and not isinstance(said, bool):
-                return Opinion(score=float(said), text=str(said))
-            raise BadInput(f"{self.name} must give a number for a score; got {said!r} for item {trial.item}.")
+            if isinstance(returned, (int, float)) and not isinstance(returned, bool):
+                return Opinion(score=float(returned), text=str(returned))
+            raise BadInput(
+                f"{self.name} must give a number for a score; got {returned!r} for item {trial.item}."
+            )
         letters = LETTERS[: len(trial.answers)]
-        if said == "tie":
+        if returned == "tie":
             return Opinion(TIE, text="tie")
-        if isinstance(said, str) and len(said) == 1 and said in letters:
-            return Opinion(letters.index(said), text=said)
-        if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < len(letters):
-            return Opinion(said, text=letters[said])
+        if isinstance(returned, str) and len(returned) == 1 and returned in letters:
+            return Opinion(letters.index(returned), text=returned)
+        if isinstance(returned, int) and not isinstance(returned, bool) and 0 <= returned < len(letters):
+            return Opinion(returned, text=letters[returned])
         raise BadInput(
-            f'{self.name} must give a slot (0 to {len(letters) - 1}), a letter, "tie" or None; got {said!r} for item {trial.item}.'
+            f'{self.name} must give a slot (0 to {len(letters) - 1}), a letter, "tie" or None; '
+            f"got {returned!r} for item {trial.item}."
         )
 
 
 def alone(trial: Trial, slot: int) -> Trial:
     """The trial that scores one answer of `trial` by itself."""
-    from dataclasses import replace
-
     return replace(
         trial, kind="score", answers=(trial.answers[slot],), slots=(trial.slots[slot],), names=(), note=""
     )
@@ -230,16 +227,16 @@ def _answers(trial: Trial) -> int:
 
 def _of_scores(trial: Trial, scored: Sequence[Opinion]) -> Opinion:
     """The comparison that scores make; without a verdict when one score is missing."""
-    told = {
-        "text": "\n---\n".join(one.text for one in scored),
-        "tokens_in": sum(one.tokens_in for one in scored),
-        "tokens_out": sum(one.tokens_out for one in scored),
+    shared = {
+        "text": "\n---\n".join(opinion.text for opinion in scored),
+        "tokens_in": sum(opinion.tokens_in for opinion in scored),
+        "tokens_out": sum(opinion.tokens_out for opinion in scored),
     }
-    missing = next((one for one in scored if one.score is None), None)
+    missing = next((opinion for opinion in scored if opinion.score is None), None)
     if missing is not None:
-        return Opinion(None, None, missing.status, **told)  # type: ignore[arg-type]
+        return Opinion(None, None, missing.status, **shared)  # type: ignore[arg-type]
     if trial.kind == "score":
         return scored[0]
-    values = [float(one.score) for one in scored if one.score is not None]
+    values = [float(opinion.score) for opinion in scored if opinion.score is not None]
     best = [slot for slot, value in enumerate(values) if value == max(values)]
-    return Opinion(best[0] if len(best) == 1 else TIE, None, "ok", **told)  # type: ignore[arg-type]
+    return Opinion(best[0] if len(best) == 1 else TIE, None, "ok", **shared)  # type: ignore[arg-type]

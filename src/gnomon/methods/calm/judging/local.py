@@ -80,19 +80,19 @@ class LogitJudge:
                 raise BadInput(
                     f"{self.name}: the prompt of item {trial.item} has {len(prompt)} tokens and the model {positions} positions."
                 )
-        found: dict[int, Opinion] = {}
+        opinions: dict[int, Opinion] = {}
         order = sorted(range(len(trials)), key=lambda i: (trials[i].kind, len(prompts[i])))
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
             uniforms = {i: self._uniform(request_key(requests[i]), trials[i].draw) for i in part}
             scores = [i for i in part if trials[i].kind == "score"]
             pairs = [i for i in part if trials[i].kind == "pair"]
-            found |= self._scored(scores, prompts)
-            found |= self._chosen(pairs, prompts, trials, uniforms)
+            opinions |= self._scored(scores, prompts)
+            opinions |= self._chosen(pairs, prompts, trials, uniforms)
             if on_opinion is not None:
                 for i in part:
-                    on_opinion(i, found[i])
-        return [found[i] for i in range(len(trials))]
+                    on_opinion(i, opinions[i])
+        return [opinions[i] for i in range(len(trials))]
 
     def _chosen(
         self, rows: list[int], prompts: list[list[int]], trials: Sequence[Trial], uniforms: dict[int, float]
@@ -102,16 +102,16 @@ class LogitJudge:
         batch = pad([prompts[i] for i in rows], padding_id(self.tokenizer)).to(self.model.device)
         logits = self.model(**batch.inputs(), use_cache=False, logits_to_keep=1).logits[:, -1]  # [B, V]
         logprobs = torch.log_softmax(logits.float(), -1).cpu()
-        found = {}
+        opinions = {}
         for row, i in zip(logprobs, rows, strict=True):
             words = list(self.prompting.letters(trials[i]))
             if (tie := self.prompting.tie(trials[i])) is not None:
                 words.append(tie)
             values = [float(row[token]) for token in self._tokens(words)]
             at = pick(values, self.temperature, uniforms[i])
-            told = ", ".join(f"{word} {value:.3f}" for word, value in zip(words, values, strict=True))
-            found[i] = Opinion(TIE if words[at] == tie else at, None, "ok", told, len(prompts[i]), 1)
-        return found
+            listed = ", ".join(f"{word} {value:.3f}" for word, value in zip(words, values, strict=True))
+            opinions[i] = Opinion(TIE if words[at] == tie else at, None, "ok", listed, len(prompts[i]), 1)
+        return opinions
 
     def _scored(self, rows: list[int], prompts: list[list[int]]) -> dict[int, Opinion]:
         """The expected score, over the scale."""
@@ -120,12 +120,12 @@ class LogitJudge:
         values, _ = score_choices(
             self.model, self.tokenizer, [prompts[i] for i in rows], [str(n) for n in SCORES]
         )
-        found = {}
+        opinions = {}
         for i, logprobs in zip(rows, values, strict=True):
             weights = [math.exp(value - max(logprobs)) for value in logprobs]
             score = sum(n * weight for n, weight in zip(SCORES, weights, strict=True)) / sum(weights)
-            found[i] = Opinion(None, score, "ok", f"{score:.3f}", len(prompts[i]), 1)
-        return found
+            opinions[i] = Opinion(None, score, "ok", f"{score:.3f}", len(prompts[i]), 1)
+        return opinions
 
     def _tokens(self, words: Sequence[str]) -> list[int]:
         tokens = [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
@@ -217,8 +217,8 @@ class RewardModelJudge:
             mine = rewards[at : at + len(trial.answers)]
             at += len(trial.answers)
             best = [slot for slot, value in enumerate(mine) if value == max(mine)]
-            told = ", ".join(f"{letter} {value:.3f}" for letter, value in zip(LETTERS, mine, strict=False))
-            opinions.append(Opinion(best[0] if len(best) == 1 else TIE, None, "ok", told))
+            listed = ", ".join(f"{letter} {value:.3f}" for letter, value in zip(LETTERS, mine, strict=False))
+            opinions.append(Opinion(best[0] if len(best) == 1 else TIE, None, "ok", listed))
             if on_opinion is not None:
                 on_opinion(i, opinions[-1])
         return opinions

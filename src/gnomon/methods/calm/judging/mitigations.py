@@ -1,4 +1,4 @@
-"""Mitigations as judges around a judge, so that an audit measures what each of them buys."""
+"""Mitigations as judges around a judge, so that an audit measures the effect of each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Merge = Callable[[Trial, Sequence[Opinion]], Opinion]
 
 
 class Around:
-    """A judge that asks another one something else, and makes one opinion of what it says.
+    """A judge that puts changed trials to another judge and merges its opinions.
 
     Args:
-        judge: who is asked.
-        name: what is done, for the name in reports.
-        spread: the trials that are asked in the place of one.
-        merge: the opinion that is made of theirs.
+        judge: the inner judge.
+        name: of the mitigation, for reports.
+        spread: one trial -> the trials that replace it.
+        merge: their opinions -> one.
     """
 
     def __init__(self, judge: Judge, name: str, spread: Spread, merge: Merge) -> None:
@@ -35,12 +35,12 @@ class Around:
 
     def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
         """An opinion on each trial; as in `Judge`."""
-        asked = [self.spread(trial) if trial.kind == "pair" else [trial] for trial in trials]
-        found = iter(self.inner.judge([one for group in asked for one in group]))
+        groups = [self.spread(trial) if trial.kind == "pair" else [trial] for trial in trials]
+        answers = iter(self.inner.judge([changed for group in groups for changed in group]))
         opinions = []
-        for i, (trial, group) in enumerate(zip(trials, asked, strict=True)):
-            said = [next(found) for _ in group]
-            opinions.append(said[0] if trial.kind == "score" else self.merge(trial, said))
+        for i, (trial, group) in enumerate(zip(trials, groups, strict=True)):
+            of_group = [next(answers) for _ in group]
+            opinions.append(of_group[0] if trial.kind == "score" else self.merge(trial, of_group))
             if on_opinion is not None:
                 on_opinion(i, opinions[-1])
         return opinions
@@ -136,12 +136,14 @@ class Panel:
 
     def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
         """An opinion on each trial; as in `Judge`."""
-        said = [judge.judge(trials) for judge in self.judges]
+        by_judge = [judge.judge(trials) for judge in self.judges]
         opinions = []
         for i, trial in enumerate(trials):
-            mine = [row[i] for row in said]
+            mine = [row[i] for row in by_judge]
             opinions.append(
-                _mean(mine) if trial.kind == "score" else _vote_slots([one.slot for one in mine], mine)
+                _mean(mine)
+                if trial.kind == "score"
+                else _vote_slots([opinion.slot for opinion in mine], mine)
             )
             if on_opinion is not None:
                 on_opinion(i, opinions[-1])
@@ -204,49 +206,49 @@ def _cut(text: str, most: int) -> str:
     return kept.rstrip()
 
 
-def _only(trial: Trial, said: Sequence[Opinion]) -> Opinion:
-    return said[0]
+def _only(trial: Trial, opinions: Sequence[Opinion]) -> Opinion:
+    return opinions[0]
 
 
-def _agree(trial: Trial, said: Sequence[Opinion]) -> Opinion:
-    slots = _in_slots_of(trial, said, [0, 1])
+def _agree(trial: Trial, opinions: Sequence[Opinion]) -> Opinion:
+    slots = _in_slots_of(trial, opinions, [0, 1])
     if any(slot is None for slot in slots):
-        return _told(None, said)
-    return _told(slots[0] if slots[0] == slots[1] else TIE, said)
+        return _opinion(None, opinions)
+    return _opinion(slots[0] if slots[0] == slots[1] else TIE, opinions)
 
 
-def _vote(trial: Trial, said: Sequence[Opinion]) -> Opinion:
-    return _vote_slots(_in_slots_of(trial, said, list(range(len(said)))), said)
+def _vote(trial: Trial, opinions: Sequence[Opinion]) -> Opinion:
+    return _vote_slots(_in_slots_of(trial, opinions, list(range(len(opinions)))), opinions)
 
 
-def _vote_slots(slots: Sequence[int | None], said: Sequence[Opinion]) -> Opinion:
+def _vote_slots(slots: Sequence[int | None], opinions: Sequence[Opinion]) -> Opinion:
     votes = Counter(slot for slot in slots if slot is not None)
     if not votes:
-        return _told(None, said)
+        return _opinion(None, opinions)
     (first, most), *rest = votes.most_common(2)
-    return _told(TIE if rest and rest[0][1] == most else first, said)
+    return _opinion(TIE if rest and rest[0][1] == most else first, opinions)
 
 
-def _in_slots_of(trial: Trial, said: Sequence[Opinion], turns: Sequence[int]) -> list[int | None]:
-    """What was preferred in turned orders, as slots of the trial itself."""
+def _in_slots_of(trial: Trial, opinions: Sequence[Opinion], turns: Sequence[int]) -> list[int | None]:
+    """Opinions in turned orders, with slots of the original order."""
     n = len(trial.answers)
     return [
-        one.slot if one.slot is None or one.slot == TIE else (one.slot + by) % n
-        for one, by in zip(said, turns, strict=True)
+        opinion.slot if opinion.slot is None or opinion.slot == TIE else (opinion.slot + by) % n
+        for opinion, by in zip(opinions, turns, strict=True)
     ]
 
 
-def _mean(said: Sequence[Opinion]) -> Opinion:
-    scores = [one.score for one in said if one.score is not None]
+def _mean(opinions: Sequence[Opinion]) -> Opinion:
+    scores = [opinion.score for opinion in opinions if opinion.score is not None]
     return (
-        replace(_told(None, said), score=sum(scores) / len(scores), status="ok")
+        replace(_opinion(None, opinions), score=sum(scores) / len(scores), status="ok")
         if scores
-        else _told(None, said)
+        else _opinion(None, opinions)
     )
 
 
-def _told(slot: int | None, said: Sequence[Opinion]) -> Opinion:
-    missing: Status = next((one.status for one in said if one.status != "ok"), "unparsed")
-    texts = "\n---\n".join(one.text for one in said)
-    tokens = sum(one.tokens_in for one in said), sum(one.tokens_out for one in said)
+def _opinion(slot: int | None, opinions: Sequence[Opinion]) -> Opinion:
+    missing: Status = next((opinion.status for opinion in opinions if opinion.status != "ok"), "unparsed")
+    texts = "\n---\n".join(opinion.text for opinion in opinions)
+    tokens = sum(opinion.tokens_in for opinion in opinions), sum(opinion.tokens_out for opinion in opinions)
     return Opinion(slot, None, missing if slot is None else "ok", texts, *tokens)

@@ -16,12 +16,12 @@ CHANGED_DRAW = 1000
 
 @dataclass
 class Plan:
-    """What an audit asks of one judge."""
+    """The trials of an audit for one judge."""
 
     trials: list[Trial] = field(default_factory=list)
-    """All trials; those of an item stand together."""
+    """Those of an item stand together."""
     items: dict[str, int] = field(default_factory=dict)
-    """Set -> items asked about."""
+    """Set -> number of items."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Probe -> why it is left out."""
 
@@ -86,46 +86,46 @@ def _of_item(
     note_after: bool,
 ) -> list[Trial]:
     variants = [
-        (probe, one)
+        (probe, variant)
         for probe in probes
-        for one in probe.make(item, cues, rng.child("cue", probe.name, item.id))
+        for variant in probe.make(item, cues, rng.child("cue", probe.name, item.id))
     ]
     trials = []
-    counts = sorted({one.candidates for _, one in variants if not one.is_score})
+    counts = sorted({variant.candidates for _, variant in variants if not variant.is_score})
     for count in counts:
         slots = order + tuple(range(2, count))
         condition = "" if count == 2 else f"{count} candidates"
         for draw in range(max(repeats, count)) if count > 2 else range(repeats):
             trials.append(_trial(item, slots, PLAIN, Variant(condition), draw, note_after))
-    for probe, one in variants:
-        slots = (0,) if one.is_score else order + tuple(range(2, one.candidates))
-        slots = slots[one.rotation :] + slots[: one.rotation]
-        trials.append(_trial(item, slots, probe.name, one, CHANGED_DRAW, note_after))
+    for probe, variant in variants:
+        slots = (0,) if variant.is_score else order + tuple(range(2, variant.candidates))
+        slots = slots[variant.rotation :] + slots[: variant.rotation]
+        trials.append(_trial(item, slots, probe.name, variant, CHANGED_DRAW, note_after))
     return trials
 
 
 def _trial(
-    item: Item, slots: tuple[int, ...], probe: str, one: Variant, draw: int, note_after: bool
+    item: Item, slots: tuple[int, ...], probe: str, variant: Variant, draw: int, note_after: bool
 ) -> Trial:
-    answers = one.answers if one.answers is not None else item.answers
+    answers = variant.answers if variant.answers is not None else item.answers
     return Trial(
         item=item.id,
         set=item.set,
         probe=probe,
-        condition=one.condition,
+        condition=variant.condition,
         draw=draw,
         slots=slots,
         question=item.question,
         answers=tuple(answers[response] for response in slots),
-        kind="score" if one.is_score else "pair",
-        names=tuple(one.names[response] for response in slots) if one.names else (),
-        note=one.note,
+        kind="score" if variant.is_score else "pair",
+        names=tuple(variant.names[response] for response in slots) if variant.names else (),
+        note=variant.note,
         is_after=note_after,
-        think=one.think,
-        earlier=one.earlier,
-        cued=one.cued,
-        dose=one.dose,
-        ratio=one.ratio,
+        think=variant.think,
+        earlier=variant.earlier,
+        cued=variant.cued,
+        dose=variant.dose,
+        ratio=variant.ratio,
     )
 
 
@@ -133,7 +133,7 @@ def _first_slots(items: Sequence[Item], rng: Rng) -> dict[str, tuple[int, ...]]:
     """Item -> order of its first two responses: half of the items either way."""
     pairs = [item.id for item in items if len(item.answers) >= 2]
     rng.python().shuffle(pairs)
-    return {name: (0, 1) if place % 2 == 0 else (1, 0) for place, name in enumerate(pairs)}
+    return {name: (0, 1) if rank % 2 == 0 else (1, 0) for rank, name in enumerate(pairs)}
 
 
 def _why_not(probe: Probe, by_set: dict[str, list[Item]], reads: frozenset[str] | None) -> str | None:

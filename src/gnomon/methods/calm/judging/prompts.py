@@ -1,6 +1,6 @@
-"""What a judge is told: a trial put into the words of a template, with the answers fenced so that none can speak as the judge.
+"""Prompts of trials, and verdicts and scores read from replies.
 
-Verdicts and scores read out of replies. A reply without one is data: it is counted, and never guessed at.
+Answers are fenced, so that none can close its fence or hold a verdict. A reply without a verdict is counted and never guessed at.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ THINK = "\nBefore you judge, solve the question yourself, step by step, and comp
 
 @dataclass(frozen=True)
 class Prompting:
-    """How trials are put into words."""
+    """Form of prompts and verdicts."""
 
     style: Style = "brackets"
     """`brackets`: a reason and then [[A]]; `json`: an object; `token`: the letter alone."""
     ties: bool = False
-    """Whether the judge may prefer none."""
+    """Whether a verdict without preference is allowed."""
     pairwise: str | None = None
     """Template of comparisons, with $question, $answers and $ending and, where there is to be more, $count, $before, $after
     and $think; None: the room's."""
@@ -129,16 +129,16 @@ def check_template(text: str) -> None:
         BadConfig: the message names the placeholder.
     """
     template = Template(text)
-    known = {"question", "answers", "ending", "count", "before", "after", "think"}
-    found = set(template.get_identifiers())
+    allowed = {"question", "answers", "ending", "count", "before", "after", "think"}
+    names = set(template.get_identifiers())
     for name in ("question", "answers", "ending"):
-        if name not in found:
+        if name not in names:
             raise BadConfig(
-                f"The template needs ${name}; it has {', '.join(sorted(found)) or 'no placeholders'}."
+                f"The template needs ${name}; it has {', '.join(sorted(names)) or 'no placeholders'}."
             )
-    if not template.is_valid() or found - known:
+    if not template.is_valid() or names - allowed:
         raise BadConfig(
-            f"The template's placeholders are {', '.join(sorted(known))}; write $$ for a dollar sign."
+            f"The template's placeholders are {', '.join(sorted(allowed))}; write $$ for a dollar sign."
         )
 
 
@@ -160,12 +160,13 @@ def _ending(style: Style, letters: tuple[str, ...], tie: str | None) -> str:
     ways = [f"{mark.format(letter)} if answer {letter} is {best}" for letter in letters]
     if tie is not None:
         ways.append(f"{mark.format(tie)} if they are equally good")
-    told = ", ".join(ways)
+    choices = ", ".join(ways)
     if style == "json":
-        return f'Answer with one JSON object and nothing else: {{"reason": "...", "verdict": "..."}}, where the verdict is {told}.'
+        form = '{"reason": "...", "verdict": "..."}'
+        return f"Answer with one JSON object and nothing else: {form}, where the verdict is {choices}."
     if style == "token":
-        return f"Say nothing but {told}. Verdict:"
-    return f"Say in a few sentences why, and end with your verdict in exactly this form: {told}."
+        return f"Say nothing but {choices}. Verdict:"
+    return f"Say in a few sentences why, and end with your verdict in exactly this form: {choices}."
 
 
 def _score_ending(style: Style) -> str:
@@ -188,15 +189,15 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def read_opinion(trial: Trial, reply: Reply, prompting: Prompting) -> Opinion:
-    """What a reply says of a trial.
+    """Read the opinion from a reply.
 
     The last well-formed verdict counts, for models name others while they reason. A reply that was cut off has none, whatever it
     holds; only a style of one token may end at the limit.
     """
-    told = {"text": reply.text, "tokens_in": reply.usage.tokens_in, "tokens_out": reply.usage.tokens_out}
+    shared = {"text": reply.text, "tokens_in": reply.usage.tokens_in, "tokens_out": reply.usage.tokens_out}
 
     def without(status: Status) -> Opinion:
-        return Opinion(None, None, status, **told)  # type: ignore[arg-type]
+        return Opinion(None, None, status, **shared)  # type: ignore[arg-type]
 
     if reply.error is not None:
         return Opinion(None, None, "failed", reply.error)
@@ -206,12 +207,12 @@ def read_opinion(trial: Trial, reply: Reply, prompting: Prompting) -> Opinion:
         return without("truncated")
     if trial.kind == "score":
         score = read_score(reply.text, prompting.style)
-        return without("unparsed") if score is None else Opinion(None, score, "ok", **told)  # type: ignore[arg-type]
+        return without("unparsed") if score is None else Opinion(None, score, "ok", **shared)  # type: ignore[arg-type]
     letters, tie = prompting.letters(trial), prompting.tie(trial)
     word = read_letter(reply.text, letters if tie is None else (*letters, tie), prompting.style)
     if word is None:
         return without("unparsed")
-    return Opinion(TIE if word == tie else letters.index(word), None, "ok", **told)  # type: ignore[arg-type]
+    return Opinion(TIE if word == tie else letters.index(word), None, "ok", **shared)  # type: ignore[arg-type]
 
 
 def read_letter(text: str, words: tuple[str, ...], style: Style) -> str | None:
@@ -223,11 +224,11 @@ def read_letter(text: str, words: tuple[str, ...], style: Style) -> str | None:
     'B'
     """
     if style == "brackets":
-        found = [word for word in _BRACKETS.findall(text) if word in words]
-        return found[-1] if found else None
+        letters = [word for word in _BRACKETS.findall(text) if word in words]
+        return letters[-1] if letters else None
     if style == "json":
-        said = (json_object(text) or {}).get("verdict")
-        return choice(said, words) if isinstance(said, str) else None
+        verdict = (json_object(text) or {}).get("verdict")
+        return choice(verdict, words) if isinstance(verdict, str) else None
     return choice(text, words)
 
 
@@ -238,13 +239,13 @@ def read_score(text: str, style: Style) -> float | None:
     (7.0, None, None)
     """
     if style == "brackets":
-        found = _BRACKETS.findall(text)
-        said = found[-1] if found else ""
+        marks = _BRACKETS.findall(text)
+        digits = marks[-1] if marks else ""
     elif style == "json":
         value = (json_object(text) or {}).get("score")
-        said = "" if isinstance(value, bool) else str(value)
+        digits = "" if isinstance(value, bool) else str(value)
     else:
-        said = text.strip().rstrip(".")
-    if not _NUMBER.fullmatch(said):
+        digits = text.strip().rstrip(".")
+    if not _NUMBER.fullmatch(digits):
         return None
-    return float(said) if SCORES[0] <= float(said) <= SCORES[-1] else None
+    return float(digits) if SCORES[0] <= float(digits) <= SCORES[-1] else None

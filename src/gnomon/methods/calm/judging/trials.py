@@ -1,7 +1,4 @@
-"""What a judge is asked (a trial), what it says (an opinion), and what is written down of both (a verdict).
-
-What a judge has said so far, line by line, so that a killed audit asks nothing twice.
-"""
+"""Trials (a question to a judge), opinions (its answer), verdicts (the row of both), and the journal that stores verdicts."""
 
 from __future__ import annotations
 
@@ -40,19 +37,19 @@ class Trial:
     slots: tuple[int, ...]
     """Slot -> response that stands there; response 0 is the better answer."""
     question: str
-    """What was asked."""
+    """The item's question."""
     answers: tuple[str, ...]
-    """The answers, by slot."""
+    """By slot."""
     kind: Literal["pair", "score"] = "pair"
     """Whether answers are compared or one is scored."""
     names: tuple[str, ...] = ()
-    """Who is said to have written the answers, by slot; empty: Assistant A, Assistant B ..."""
+    """Alleged authors of the answers, by slot; empty: Assistant A, Assistant B ..."""
     note: str = ""
-    """What is said beside the answers."""
+    """A remark beside the answers."""
     is_after: bool = True
     """Whether the note stands after the answers, else in the instruction."""
     think: bool = False
-    """Whether the judge is told to solve the question first."""
+    """Whether the prompt asks the judge to solve the question first."""
     earlier: str = ""
     """An earlier version of a scored answer, shown with it."""
     reference: str = ""
@@ -60,20 +57,20 @@ class Trial:
     cued: int | None = None
     """The response that a biased judge would turn to."""
     dose: float | None = None
-    """How strong the cue is."""
+    """Strength of the cue."""
     ratio: float | None = None
-    """How many times as long the changed answer is."""
+    """Length of the changed answer over the old one, in words."""
 
     @property
     def key(self) -> str:
-        """What tells it from every other trial of an audit."""
+        """Unique name within an audit."""
         order = "-".join(map(str, self.slots))
         return "|".join((self.set, self.item, self.probe, self.condition, str(self.draw), order))
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What a judge said of a trial."""
+    """A judge's answer to a trial."""
 
     slot: int | None = None
     """The slot it prefers, `TIE`, or None where no verdict could be read."""
@@ -82,7 +79,7 @@ class Opinion:
     status: Status = "ok"
     """Why there is no verdict, or `ok`."""
     text: str = ""
-    """What it said."""
+    """The reply."""
     tokens_in: int = 0
     """Tokens of the prompt."""
     tokens_out: int = 0
@@ -94,7 +91,6 @@ class Verdict:
     """A row of `verdicts.jsonl`."""
 
     judge: str
-    """Who judged."""
     set: str
     """The set of the item."""
     item: str
@@ -122,7 +118,7 @@ class Verdict:
     ratio: float | None = None
     """As in `Trial`."""
     text: str = ""
-    """What the judge said."""
+    """The judge's reply."""
     tokens_in: int = 0
     """Tokens of the prompt."""
     tokens_out: int = 0
@@ -141,8 +137,12 @@ def verdict_of(judge: str, trial: Trial, opinion: Opinion) -> Verdict:
         name: getattr(trial, name)
         for name in ("set", "item", "probe", "condition", "draw", "kind", "cued", "dose", "ratio")
     }
-    told = {name: getattr(opinion, name) for name in ("score", "status", "text", "tokens_in", "tokens_out")}
-    return Verdict(judge=judge, slots=list(trial.slots), choice=_choice(trial, opinion), **copied, **told)
+    of_opinion = {
+        name: getattr(opinion, name) for name in ("score", "status", "text", "tokens_in", "tokens_out")
+    }
+    return Verdict(
+        judge=judge, slots=list(trial.slots), choice=_choice(trial, opinion), **copied, **of_opinion
+    )
 
 
 def _choice(trial: Trial, opinion: Opinion) -> str | None:
@@ -151,15 +151,15 @@ def _choice(trial: Trial, opinion: Opinion) -> str | None:
     return "tie" if opinion.slot == TIE else f"R{trial.slots[opinion.slot] + 1}"
 
 
-# What a judge has said so far, line by line, so that a killed audit asks nothing twice.
+# The journal
 
 
 class Journal:
-    """An append-only file of verdicts.
+    """An append-only file of verdicts, so that a resumed audit asks no trial twice.
 
     Args:
         path: the file; made on the first verdict. A last line that a kill cut off is forgotten.
-        judge: whose verdicts are kept in it.
+        judge: name of the judge.
     """
 
     def __init__(self, path: Path, judge: str) -> None:
@@ -178,7 +178,7 @@ class Journal:
         self._stream = path.open("a", encoding="utf-8", buffering=1)
 
     def add(self, trial: Trial, opinion: Opinion) -> Verdict:
-        """Write down one opinion. One that failed is not kept: it is asked again."""
+        """Store one opinion. A failed one is not stored, so that it is asked again."""
         row = verdict_of(self.judge, trial, opinion)
         self.known[row.key] = row
         if row.status != "failed":

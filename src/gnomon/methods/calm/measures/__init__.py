@@ -1,4 +1,4 @@
-"""From verdicts to numbers: agreement, ratings, cells, profiles, comparisons."""
+"""Measures of verdicts: agreement, ratings, cells, profiles, comparisons."""
 
 from gnomon.lazy import exports
 

@@ -1,11 +1,7 @@
-"""Rates, noise floors, direction and tests from verdicts in arrays: of one condition, or of the same one in many audits at once.
+"""Agreement of verdicts in arrays: rates, noise floors, shifts and tests, of one condition in one audit or in many at once.
 
 Verdicts are integers: a response (0 is the better answer), `TIE`, or `UNPARSED`. Arrays are `[..., N]`: items are last and audits
-in front.
-
-Verdicts of one judge as arrays, aligned on the items of each set.
-
-Length beside every bias: how much longer the changed answers are, and what is left of a shift when length is held equal.
+in front. `Table` aligns the verdicts of one judge on the items of each set; `drift_of` separates a shift from a change of length.
 """
 
 from __future__ import annotations
@@ -46,7 +42,7 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one condition shows."""
+    """Measures of one condition."""
 
     rr: Estimates
     """RR: share of the items whose verdict stayed (or, where a flip is right, moved to the right response)."""
@@ -98,7 +94,7 @@ def measure(
     half_ties: bool = False,
     rng: Rng | None = None,
 ) -> Measured:
-    """What a condition shows.
+    """Measure one condition: RR, CR, BIS and shift with intervals and a p-value.
 
     Args:
         plain: first plain verdicts, `[..., N]`.
@@ -108,6 +104,8 @@ def measure(
         flips_to: where the right verdict is this response: RR is then the share that moved there.
         half_ties: as in `agreement`.
         rng: of the bootstrap over items.
+
+    Source: RR and CR, section on metrics; BIS = CR - RR is ours.
     """
     same, both = agreement(plain, changed, half_ties=half_ties)
     if flips_to is not None:
@@ -123,18 +121,19 @@ def measure(
     noise, seen = _mean_agreement(plain, again, half_ties)
     matched = both * seen
     bis = Estimates(*ratio_intervals((noise - same) * matched, matched, rng=rng))
-    first, one = agreement(plain, again[0], half_ties=half_ties)
-    p_bis = _mcnemar((first - same) * one * both)
-    p_bis = np.where(bis.value > 0, p_bis, 1.0)
+    first, both_plain = agreement(plain, again[0], half_ties=half_ties)
+    p_bis = _mcnemar((first - same) * both_plain * both)
+    p_bis = np.where(bis.value > 0, p_bis, 1.0)  # one-sided: only a loss of consistency is a bias
+    # Two tests of one condition: the smaller p-value is doubled (Bonferroni) and kept at 1 at most.
     p = p_bis if flips_to is not None else np.minimum(1.0, 2 * np.minimum(p_shift, p_bis))
-    unlike = np.abs(preference(again[0], cued, half_ties=half_ties) - before) * one
+    unlike = np.abs(preference(again[0], cued, half_ties=half_ties) - before) * both_plain
     return Measured(
         rr,
         proportion(noise * matched, matched),
         bis,
         shift,
         p,
-        _mean(unlike, one),
+        _mean(unlike, both_plain),
         both.sum(-1).astype(np.int64),
     )
 
@@ -210,12 +209,12 @@ class Table:
         """Plain verdicts on these items, one array `[N]` per draw; `ABSENT` where an item has none."""
         rows = self.rows.get((set, PLAIN, condition), [])
         draws = sorted({row.draw for row in rows})
-        place = {item: i for i, item in enumerate(items)}
-        found = {draw: np.full(len(items), ABSENT, dtype=np.int64) for draw in draws}
+        index = {item: i for i, item in enumerate(items)}
+        by_draw = {draw: np.full(len(items), ABSENT, dtype=np.int64) for draw in draws}
         for row in rows:
-            if row.item in place:
-                found[row.draw][place[row.item]] = code_of(row)
-        return [found[draw] for draw in draws]
+            if row.item in index:
+                by_draw[row.draw][index[row.item]] = code_of(row)
+        return [by_draw[draw] for draw in draws]
 
     def items(self, key: tuple[str, str, str]) -> list[str]:
         """The items of a condition, in the order of the rows."""
@@ -225,7 +224,7 @@ class Table:
 def by_slot(
     rows: Sequence[Verdict], items: Sequence[str], base: dict[str, list[int]], candidates: int
 ) -> Codes:
-    """Verdicts in every rotation, `[C, N]`, with answers told by their slot in rotation 0; `UNPARSED` where one is missing.
+    """Verdicts in every rotation, `[C, N]`, with answers numbered by their slot in rotation 0; `UNPARSED` where one is missing.
 
     Args:
         rows: of one number of candidates, the plain rotation among them.
@@ -233,24 +232,24 @@ def by_slot(
         base: item -> slots of rotation 0.
         candidates: C.
     """
-    place = {item: i for i, item in enumerate(items)}
-    found = np.full((candidates, len(items)), UNPARSED, dtype=np.int64)
+    index = {item: i for i, item in enumerate(items)}
+    codes = np.full((candidates, len(items)), UNPARSED, dtype=np.int64)
     for row in rows:
         order = base[row.item]
         rotation = order.index(row.slots[0])
         code = code_of(row)
-        found[rotation, place[row.item]] = order.index(code) if code >= 0 else code
-    return found
+        codes[rotation, index[row.item]] = order.index(code) if code >= 0 else code
+    return codes
 
 
 def scores_of(rows: Sequence[Verdict], items: Sequence[str]) -> Floats:
     """Scores by item, `[N]`; NaN where there is none."""
-    place = {item: i for i, item in enumerate(items)}
-    found = np.full(len(items), np.nan)
+    index = {item: i for i, item in enumerate(items)}
+    scores = np.full(len(items), np.nan)
     for row in rows:
-        if row.item in place and row.score is not None:
-            found[place[row.item]] = row.score
-    return found
+        if row.item in index and row.score is not None:
+            scores[index[row.item]] = row.score
+    return scores
 
 
 # Length beside every bias: how much longer the changed answers are, and what is left of a shift when length is held equal.
@@ -264,7 +263,7 @@ LEAST = 20
 
 @dataclass(frozen=True)
 class Drift:
-    """What length has to do with a shift."""
+    """Change of length beside a shift, and the shift at equal length."""
 
     median: float
     """Median length ratio, in words."""
@@ -279,21 +278,21 @@ class Drift:
     at_equal_length: tuple[float, float, float] | None
     """The shift that a straight line over log2 of the length ratio gives at equal length; None when lengths hardly differ."""
     per_doubling: float | None
-    """How much the shift grows when the answer is twice as long, by the same line."""
+    """Growth of the shift per doubling of the length, by the same line."""
 
 
 def drift_of(moved: Floats, ratios: Floats, rng: Rng | None = None) -> Drift | None:
-    """What length has to do with a shift; None where no answer was changed.
+    """Separate a shift from the change of length; None where no answer was changed.
 
     Args:
         moved: change of the preference for the cued side by item, `[N]`, in -1..1.
         ratios: length ratio by item, `[N]`; NaN where no answer was changed.
         rng: of the bootstrap over items.
     """
-    known = np.isfinite(ratios)
-    if not known.any():
+    has_ratio = np.isfinite(ratios)
+    if not has_ratio.any():
         return None
-    moved, ratios = moved[known], ratios[known]
+    moved, ratios = moved[has_ratio], ratios[has_ratio]
     low, middle, high = (float(value) for value in np.quantile(ratios, [0.25, 0.5, 0.75]))
     x = np.log2(ratios)
     near = np.abs(x) <= np.log2(MATCHED)

@@ -1,4 +1,4 @@
-"""Verdicts in, profiles out: every measure of every condition, for each judge of a log."""
+"""Profiles from verdicts: every measure of every condition, for each judge of a log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from gnomon.core.metrics.stats import ratio_intervals
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.calm.judging.trials import PLAIN, Verdict
@@ -15,6 +16,7 @@ from gnomon.methods.calm.measures.agreement import (
     ABSENT,
     UNPARSED,
     Codes,
+    Estimates,
     Measured,
     Table,
     agreement,
@@ -32,7 +34,7 @@ from gnomon.methods.calm.stimuli.probes import probes
 
 @dataclass(frozen=True)
 class Options:
-    """How verdicts are counted."""
+    """Options of counting verdicts."""
 
     half_ties: bool = False
     """Whether a tie beside a preference counts one half, in place of being a verdict of its own."""
@@ -86,14 +88,14 @@ def _profile(
             for key in keys:
                 add(*position_cell(table, key, rng))
         elif name == "self-enhancement":
-            found, share = self_cell(judge, by_judge, options.version, rng)
-            if found is None:
+            own_cell, share = self_cell(judge, by_judge, options.version, rng)
+            if own_cell is None:
                 profile.skipped[name] = str(share)
             else:
-                add(found, float(share))
+                add(own_cell, float(share))
         elif name == "refinement-aware":
-            for cell, one in refinement_cells(table, keys, options.version, rng):
-                add(cell, one)
+            for cell, tested_share in refinement_cells(table, keys, options.version, rng):
+                add(cell, tested_share)
         elif name == "chain-of-thought":
             add(*accuracy_cell(table, keys[0], options.version, rng))
         else:
@@ -114,8 +116,8 @@ def _profile(
 
 
 def _in_order(names: set[str]) -> list[str]:
-    known = list(probes())
-    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+    order = list(probes())
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def _about_set(table: Table, name: str, options: Options) -> dict[str, object]:
@@ -153,30 +155,32 @@ def _pair_cell(
     flips_to = 1 if probe is not None and probe.expected == "flips" else None
     if len(parts) == 1 or _are_apart(table, keys):
         changed, cued = (np.max(side, axis=0) for side in zip(*parts, strict=True))
-        found = measure(
+        measured = measure(
             plain[0], plain[1:], changed, cued, flips_to=flips_to, half_ties=options.half_ties, rng=rng
         )
     else:
-        found = _pooled(plain, parts, flips_to, options, rng)
+        measured = _pooled(plain, parts, flips_to, options, rng)
     rows = [row for key in keys for row in table.rows[key]]
-    asked = sum(int((changed > ABSENT).sum()) for changed, _ in parts)
+    trials = sum(int((changed > ABSENT).sum()) for changed, _ in parts)
     cell = Cell(
         name,
         condition,
         set_name,
-        n=int(found.n),
-        unparsed=asked - int(found.n),
-        rr=found.rr.one(),
-        rr_with_unparsed=float(np.nan_to_num(found.rr.value) * int(found.n) / asked) if asked else None,
+        n=int(measured.n),
+        unparsed=trials - int(measured.n),
+        rr=measured.rr.one(),
+        rr_with_unparsed=float(np.nan_to_num(measured.rr.value) * int(measured.n) / trials)
+        if trials
+        else None,
         flips=_flips(plain[0], parts),
-        cr=None if found.cr is None else found.cr.one(),
-        bis=None if found.bis is None else found.bis.one(),
-        shift=found.shift.one(),
-        p=float(found.p),
+        cr=None if measured.cr is None else measured.cr.one(),
+        bis=None if measured.bis is None else measured.bis.one(),
+        shift=measured.shift.one(),
+        p=float(measured.p),
         dose=rows[0].dose if len(keys) == 1 else None,
         more=_more(rows, plain[0], parts, items, probe.mention if probe is not None else "", rng),
     )
-    return cell, float(np.nan_to_num(found.discordant))
+    return cell, float(np.nan_to_num(measured.discordant))
 
 
 def _are_apart(table: Table, keys: Sequence[tuple[str, str, str]]) -> bool:
@@ -188,12 +192,12 @@ def _are_apart(table: Table, keys: Sequence[tuple[str, str, str]]) -> bool:
 
 def _arrays(table: Table, key: tuple[str, str, str], items: Sequence[str]) -> tuple[Codes, Codes]:
     """Verdicts and cued responses of a condition, aligned on `items`."""
-    place = {item: i for i, item in enumerate(items)}
+    index = {item: i for i, item in enumerate(items)}
     changed = np.full(len(items), ABSENT, dtype=np.int64)
     cued = np.full(len(items), ABSENT, dtype=np.int64)
     for row in table.rows[key]:
-        changed[place[row.item]] = code_of(row)
-        cued[place[row.item]] = 0 if row.cued is None else row.cued
+        changed[index[row.item]] = code_of(row)
+        cued[index[row.item]] = 0 if row.cued is None else row.cued
     return changed, cued
 
 
@@ -205,9 +209,6 @@ def _pooled(
     rng: Rng,
 ) -> Measured:
     """All conditions together; the verdicts on an item stay together in the bootstrap: they are not independent."""
-    from gnomon.core.metrics.stats import ratio_intervals
-    from gnomon.methods.calm.measures.agreement import Estimates
-
     top = {"rr": np.zeros(len(plain[0])), "lost": np.zeros(len(plain[0])), "moved": np.zeros(len(plain[0]))}
     seen, matched, still = (np.zeros(len(plain[0])) for _ in range(3))
     for changed, cued in parts:
@@ -221,10 +222,10 @@ def _pooled(
         top["moved"] += (after - before) * both
         seen += both
         if len(plain) > 1:
-            noise, one = agreement(plain[0], plain[1], half_ties=options.half_ties)
-            matched += both * one
-            still += noise * both * one
-            top["lost"] += (noise - same) * both * one
+            noise, both_plain = agreement(plain[0], plain[1], half_ties=options.half_ties)
+            matched += both * both_plain
+            still += noise * both * both_plain
+            top["lost"] += (noise - same) * both * both_plain
     has_floor = len(plain) > 1
     return Measured(
         rr=Estimates(*ratio_intervals(top["rr"], seen, rng=rng)),
@@ -252,27 +253,27 @@ def _more(
     rng: Rng,
 ) -> dict[str, object]:
     """Length beside the shift, and how many of the flipped verdicts name the cue in their reason."""
-    found: dict[str, object] = {}
-    place = {item: i for i, item in enumerate(items)}
+    more: dict[str, object] = {}
+    index = {item: i for i, item in enumerate(items)}
     if len(parts) == 1 and any(row.ratio is not None for row in rows):
         changed, cued = parts[0]
         ratios = np.full(len(items), np.nan)
         for row in rows:
             if row.ratio is not None and row.ratio > 0:
-                ratios[place[row.item]] = row.ratio
+                ratios[index[row.item]] = row.ratio
         both = (plain > UNPARSED) & (changed > UNPARSED)
         drift = drift_of((preference(changed, cued) - preference(plain, cued))[both], ratios[both], rng)
         if drift is not None:
-            found["length"] = asdict(drift)
+            more["length"] = asdict(drift)
     flipped = [
         row
         for row in rows
         if row.text
         and row.choice is not None
-        and plain[place[row.item]] > UNPARSED
-        and code_of(row) != plain[place[row.item]]
+        and plain[index[row.item]] > UNPARSED
+        and code_of(row) != plain[index[row.item]]
     ]
     if mention and flipped:
         named = sum(bool(re.search(mention, row.text, re.IGNORECASE)) for row in flipped)
-        found["flipped"], found["cue named"] = len(flipped), named / len(flipped)
-    return found
+        more["flipped"], more["cue named"] = len(flipped), named / len(flipped)
+    return more

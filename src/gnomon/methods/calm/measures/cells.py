@@ -1,4 +1,4 @@
-"""The cells that are not a change of one answer: position, and chain of thought.
+"""Cells that are not a change of one answer: position, chain of thought, self-enhancement and refinement-aware.
 
 The cells of scores: self-enhancement over all judges of a log, and refinement-aware.
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from gnomon.core.metrics.stats import mcnemar, ratio_intervals
 from gnomon.core.rng import Rng
@@ -37,7 +38,7 @@ from gnomon.methods.calm.measures.ratings import PaperVersion, Ratio, error_rate
 
 @dataclass(frozen=True)
 class Turned:
-    """What turning the candidates shows."""
+    """Measures of rotations of the candidates."""
 
     rr: Estimates
     """Share of the items with the same verdict in all rotations."""
@@ -62,10 +63,10 @@ class Turned:
 def measure_rotations(
     turned: Codes, plain: Codes | None, candidates: int, *, rng: Rng | None = None
 ) -> Turned:
-    """What turning shows.
+    """Measure verdicts over all rotations of the candidates.
 
     Args:
-        turned: verdicts in every rotation, `[C, ..., N]`, where an answer is told by its slot in rotation 0; rotation r has the
+        turned: verdicts in every rotation, `[C, ..., N]`, where an answer is numbered by its slot in rotation 0; rotation r has the
             answer of slot r first.
         plain: independent verdicts without turning, `[C, ..., N]`; None: no noise floor.
         candidates: C.
@@ -84,7 +85,7 @@ def measure_rotations(
     pairwise = Estimates(*ratio_intervals(*_pairs(turned), rng=rng))
     first = Estimates(*ratio_intervals(counts, decisive, rng=rng))
     discordant = spread.sum(-1) / np.maximum(complete.sum(-1), 1) / candidates**2
-    told = {
+    shared = {
         "pairwise": pairwise,
         "first": first,
         "effect": slot_effect(counts, complete, candidates),
@@ -93,14 +94,14 @@ def measure_rotations(
     }
     rr = proportion(same, read)
     if plain is None:
-        return Turned(rr=rr, cr=None, bis=None, p=p_slot, **told)
+        return Turned(rr=rr, cr=None, bis=None, p=p_slot, **shared)
     still, seen = _unanimous(plain)
     both = read * seen
     bis = Estimates(*ratio_intervals((still - same) * both, both, rng=rng))
     lost = (still - same) * both
     p_bis = np.where(bis.value > 0, mcnemar((lost < 0).sum(-1), (lost > 0).sum(-1)), 1.0)
     p = np.minimum(1.0, 2 * np.minimum(p_slot, p_bis))
-    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, **told)
+    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, **shared)
 
 
 def slot_effect(counts: Floats, complete: Floats, candidates: int) -> Floats:
@@ -137,8 +138,6 @@ def _slot_test(excess: Floats, spread: Floats, candidates: int) -> Floats:
     """
     if candidates == 2:
         return np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
-    from scipy.stats import norm
-
     width = np.sqrt(spread.sum(-1))
     z = np.divide(excess.sum(-1), width, out=np.zeros_like(width), where=width > 0)
     return np.asarray(2 * norm.sf(np.abs(z)))
@@ -184,36 +183,36 @@ def position_cell(table: Table, key: tuple[str, str, str], rng: Rng) -> tuple[Ce
     turned = by_slot(rows, items, base, candidates)
     draws = table.plain(set_name, items, "" if candidates == 2 else condition)
     plain = np.stack(draws[:candidates]) if len(draws) >= candidates else None
-    found = measure_rotations(turned, plain, candidates, rng=rng)
+    measured = measure_rotations(turned, plain, candidates, rng=rng)
     chosen = np.array([code_of(unturned[item]) for item in items])
-    n = int(found.n)
-    first = found.first.one()
+    n = int(measured.n)
+    first = measured.first.one()
     cell = Cell(
         "position",
         condition,
         set_name,
         n=n,
         unparsed=len(items) - n,
-        rr=found.rr.one(),
-        rr_with_unparsed=float(np.nan_to_num(found.rr.value)) * n / len(items),
-        flips=None if n == 0 else 1 - float(found.rr.value),
-        cr=None if found.cr is None else found.cr.one(),
-        bis=None if found.bis is None else found.bis.one(),
+        rr=measured.rr.one(),
+        rr_with_unparsed=float(np.nan_to_num(measured.rr.value)) * n / len(items),
+        flips=None if n == 0 else 1 - float(measured.rr.value),
+        cr=None if measured.cr is None else measured.cr.one(),
+        bis=None if measured.bis is None else measured.bis.one(),
         shift=None
         if first is None
         else (first[0] - 1 / candidates, first[1] - 1 / candidates, first[2] - 1 / candidates),
-        p=float(found.p),
+        p=float(measured.p),
         more={
             "candidates": candidates,
             "first slot": first,
-            "slot effect (log-odds)": float(found.effect),
-            "two rotations agree": found.pairwise.one(),
+            "slot effect (log-odds)": float(measured.effect),
+            "two rotations agree": measured.pairwise.one(),
             "better answer preferred": proportion(
                 (chosen == 0).astype(np.float64), (chosen > UNPARSED).astype(np.float64)
             ).one(),
         },
     )
-    return cell, float(found.discordant)
+    return cell, float(measured.discordant)
 
 
 def accuracy_cell(
@@ -225,10 +224,10 @@ def accuracy_cell(
     draws = table.plain(set_name, items)
     if not draws:
         raise BadInput(f'Chain of thought in the set "{set_name}" has no plain verdicts to be held against.')
-    place = {item: i for i, item in enumerate(items)}
+    index = {item: i for i, item in enumerate(items)}
     changed = np.full(len(items), UNPARSED, dtype=np.int64)
     for row in table.rows[key]:
-        changed[place[row.item]] = code_of(row)
+        changed[index[row.item]] = code_of(row)
     same, both = agreement(draws[0], changed)
     before, after = ((codes == 0) * both for codes in (draws[0], changed))
     moves = after - before
@@ -264,8 +263,8 @@ def self_cell(
     judge: str, by_judge: Mapping[str, Sequence[Verdict]], version: PaperVersion, rng: Rng
 ) -> tuple[Cell | None, float | str]:
     """The cell of a judge's own answers, or None with the reason: with one judge it cannot be measured."""
-    rows = {name: [row for row in given if row.probe == SELF] for name, given in by_judge.items()}
-    rows = {name: given for name, given in rows.items() if given}
+    rows = {name: [row for row in verdicts if row.probe == SELF] for name, verdicts in by_judge.items()}
+    rows = {name: verdicts for name, verdicts in rows.items() if verdicts}
     others = [name for name in rows if name != judge]
     if not others:
         return (
@@ -276,19 +275,22 @@ def self_cell(
     if not items:
         return None, f"{judge} has no answers of its own in the log"
     own = scores_of([row for row in rows[judge] if row.condition == judge], items)
-    given = np.stack(
+    by_others = np.stack(
         [scores_of([row for row in rows[name] if row.condition == judge], items) for name in others]
     )
     with np.errstate(invalid="ignore"):
-        known = np.isfinite(given).any(0)
+        is_scored = np.isfinite(by_others).any(0)
         mean = np.divide(
-            np.nansum(given, 0), np.isfinite(given).sum(0), out=np.full(len(items), np.nan), where=known
+            np.nansum(by_others, 0),
+            np.isfinite(by_others).sum(0),
+            out=np.full(len(items), np.nan),
+            where=is_scored,
         )
-    found = error_rate(own, mean, version=version, rng=rng)
+    rate = error_rate(own, mean, version=version, rng=rng)
     scores = table_of(rows, items)
-    more = _ratio(found) | {
-        "own score": float(found.left),
-        "others' score": float(found.right),
+    more = _ratio(rate) | {
+        "own score": float(rate.left),
+        "others' score": float(rate.right),
         "effect of being one's own, over all judges": self_effect(scores, rng=rng).one(),
         "Z-scores": {"judges": list(rows), "map": z_scores(scores).tolist()},
     }
@@ -296,10 +298,10 @@ def self_cell(
         SELF,
         "own answers",
         "alignment",
-        n=found.n,
-        unparsed=len(items) - found.n,
+        n=rate.n,
+        unparsed=len(items) - rate.n,
         shift=_difference(own, mean, rng),
-        p=float(found.p),
+        p=float(rate.p),
         more=more,
     )
     return cell, relative_variance(own, mean)
@@ -308,11 +310,11 @@ def self_cell(
 def table_of(rows: Mapping[str, Sequence[Verdict]], items: Sequence[str]) -> np.ndarray:
     """Scores `[N, J, J]`: item, who judges, who wrote."""
     judges = list(rows)
-    found = np.full((len(items), len(judges), len(judges)), np.nan)
+    table = np.full((len(items), len(judges), len(judges)), np.nan)
     for j, name in enumerate(judges):
         for a, author in enumerate(judges):
-            found[:, j, a] = scores_of([row for row in rows[name] if row.condition == author], items)
-    return found
+            table[:, j, a] = scores_of([row for row in rows[name] if row.condition == author], items)
+    return table
 
 
 def refinement_cells(
@@ -328,17 +330,17 @@ def refinement_cells(
         if condition not in by_condition:
             continue
         shown = scores_of(table.rows[by_condition[condition]], items)
-        found = error_rate(shown, alone, version=version, rng=rng)
+        rate = error_rate(shown, alone, version=version, rng=rng)
         cell = Cell(
             "refinement-aware",
             condition,
             by_condition[condition][0],
-            n=found.n,
-            unparsed=len(items) - found.n,
+            n=rate.n,
+            unparsed=len(items) - rate.n,
             shift=_difference(shown, alone, rng),
-            p=float(found.p) if is_tested else 1.0,
-            more=_ratio(found)
-            | {"score": float(found.left), "score of the refined answer alone": float(found.right)},
+            p=float(rate.p) if is_tested else 1.0,
+            more=_ratio(rate)
+            | {"score": float(rate.left), "score of the refined answer alone": float(rate.right)},
         )
         yield cell, relative_variance(shown, alone) if is_tested else None
 
@@ -351,14 +353,11 @@ def relative_variance(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.var(left[both] - right[both], ddof=1) / np.mean(right[both]) ** 2)
 
 
-def _ratio(found: Ratio) -> dict[str, object]:
-    return {"error rate": found.rate.one()}
+def _ratio(ratio: Ratio) -> dict[str, object]:
+    return {"error rate": ratio.rate.one()}
 
 
 def _difference(left: np.ndarray, right: np.ndarray, rng: Rng) -> tuple[float, float, float] | None:
-    from gnomon.core.metrics.stats import ratio_intervals
-    from gnomon.methods.calm.measures.agreement import Estimates
-
     both = np.isfinite(left) & np.isfinite(right)
     return Estimates(
         *ratio_intervals(np.where(both, left - right, 0.0), both.astype(np.float64), rng=rng)

@@ -43,14 +43,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two or more judges show side by side."""
+    """Profiles of two or more judges and their differences."""
 
     profiles: list[Profile]
     """One per judge."""
     contrasts: list[Contrast]
     """Every pair of judges, bias by bias."""
     swaps: list[str]
-    """Biases in which a pair stands in one order by RR and in the other by BIS: its RR told of noise."""
+    """Biases in which a pair stands in one order by RR and in the other by BIS: the RR reflects noise."""
 
 
 def compare(
@@ -75,36 +75,37 @@ def compare(
     }
     judges = list(tables)
     contrasts = [
-        found
+        contrast
         for i, left in enumerate(judges)
         for right in judges[i + 1 :]
-        for found in _contrasts(left, right, tables, options, rng)
+        for contrast in _contrasts(left, right, tables, options, rng)
     ]
     if contrasts:
-        q_values = benjamini_hochberg([one.p for one in contrasts])
+        q_values = benjamini_hochberg([contrast.p for contrast in contrasts])
         contrasts = [
-            Contrast(**{**vars(one), "q": float(q)}) for one, q in zip(contrasts, q_values, strict=True)
+            Contrast(**{**vars(contrast), "q": float(q)})
+            for contrast, q in zip(contrasts, q_values, strict=True)
         ]
-    return Comparison(profiles, contrasts, [line for one in contrasts if (line := _swap(one))])
+    return Comparison(profiles, contrasts, [line for contrast in contrasts if (line := _swap(contrast))])
 
 
-def _swap(one: Contrast) -> str | None:
-    if one.rr is None or one.bis is None or one.rr[0] * one.bis[0] <= 0:
+def _swap(contrast: Contrast) -> str | None:
+    if contrast.rr is None or contrast.bis is None or contrast.rr[0] * contrast.bis[0] <= 0:
         return None
     # A higher RR looks better and a higher BIS is worse: with equal signs the two disagree.
-    seems, less = (one.left, one.right) if one.rr[0] > 0 else (one.right, one.left)
-    return f"{one.probe}: {seems} has the higher RR, and {less} the lower BIS"
+    seems, less = (contrast.left, contrast.right) if contrast.rr[0] > 0 else (contrast.right, contrast.left)
+    return f"{contrast.probe}: {seems} has the higher RR, and {less} the lower BIS"
 
 
 def _contrasts(left: str, right: str, tables: dict[str, Table], options: Options, rng: Rng) -> list[Contrast]:
     shared = [key for key in tables[left].conditions() if key in tables[right].rows]
-    found = []
+    contrasts = []
     for name in dict.fromkeys(key[1] for key in shared):
         keys = [key for key in shared if key[1] == name and tables[left].rows[key][0].kind == "pair"]
         keys = [key for key in keys if len(tables[left].rows[key][0].slots) == 2]
         if keys:
-            found.append(_contrast(left, right, name, keys, tables, options, rng))
-    return found
+            contrasts.append(_contrast(left, right, name, keys, tables, options, rng))
+    return contrasts
 
 
 def _contrast(
@@ -152,15 +153,15 @@ def _sides(
 ) -> dict[str, Floats]:
     """By condition and item `[K, N]`: verdict stayed, preference moved, consistency lost, and whether each is known."""
     parts: dict[str, list[Floats]] = {name: [] for name in ("same", "seen", "moved", "lost", "floor")}
-    place = {item: i for i, item in enumerate(items)}
+    index = {item: i for i, item in enumerate(items)}
     for key in keys:
         plain = table.plain(key[0], items)
         changed = np.full(len(items), -9, dtype=np.int64)
         cued = np.zeros(len(items), dtype=np.int64)
         for row in table.rows[key]:
-            if row.item in place:
-                changed[place[row.item]] = code_of(row)
-                cued[place[row.item]] = row.cued or 0
+            if row.item in index:
+                changed[index[row.item]] = code_of(row)
+                cued[index[row.item]] = row.cued or 0
         same, seen = agreement(plain[0], changed, half_ties=options.half_ties)
         probe = probes().get(key[1])
         if probe is not None and probe.expected == "flips":

@@ -1,21 +1,21 @@
-"""A judge's bias profile: a cell per bias and condition, averages per set, and all that must stand beside them.
-
-What an audit can see: the smallest effect it would find, and the items it takes to find one.
-"""
+"""Bias profiles: a cell per bias and condition, averages per set; and the power of an audit."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from scipy.stats import norm
+
 from gnomon.core.config import check
 from gnomon.core.files import write_json
-from gnomon.core.metrics.stats import wilson
+from gnomon.core.metrics.stats import benjamini_hochberg, wilson
 from gnomon.errors import BadInput
 
 Interval = tuple[float, float, float]
@@ -66,50 +66,53 @@ class Cell:
     word: str = ""
     """`biased`, `no bias seen` or `cannot tell`."""
     dose: float | None = None
-    """How strong the cue was."""
+    """Strength of the cue."""
     more: dict[str, Any] = field(default_factory=dict)
-    """What only this bias has: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
+    """Of this bias alone: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
+
+
+_KEYS = {"calls": "asked"}
+"""Attribute of a profile -> its key in files, where the two differ."""
 
 
 @dataclass
 class Profile:
-    """What an audit found about one judge."""
+    """The measured biases of one judge."""
 
     judge: str
-    """Who was judged."""
+    """Its name."""
     cells: list[Cell] = field(default_factory=list)
     """All cells, conditions before the sum of them."""
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Set -> number of items, CR over all of them, share of verdicts for the first slot, accuracy."""
     statuses: dict[str, int] = field(default_factory=dict)
-    """How often a verdict was read, and why not."""
+    """Status of a reply -> number of verdicts."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Bias -> why it was not measured."""
-    asked: dict[str, Any] = field(default_factory=dict)
-    """Calls, tokens and faults."""
+    calls: dict[str, Any] = field(default_factory=dict)
+    """Calls, tokens and faults; `asked` in the file."""
     is_simulated: bool = False
-    """Whether the judge is a simulator."""
     notes: list[str] = field(default_factory=list)
-    """What must be known to read the numbers."""
+    """Remarks for reading the numbers."""
 
     def headline(self) -> dict[str, Cell]:
         """Bias -> its cell over all conditions, or its only one; of position, the one with two candidates."""
-        found: dict[str, Cell] = {}
+        by_bias: dict[str, Cell] = {}
         for cell in self.cells:
-            is_first = cell.probe not in found
+            is_first = cell.probe not in by_bias
             if is_first or cell.condition == ALL:
-                found[cell.probe] = cell
-        return found
+                by_bias[cell.probe] = cell
+        return by_bias
 
     def words(self) -> dict[str, str]:
         """Bias -> the gravest word of its conditions: biased, else cannot tell, else no bias seen."""
         order = ("biased", "cannot tell", "no bias seen")
-        found: dict[str, str] = {}
+        by_bias: dict[str, str] = {}
         for cell in self.cells:
             if cell.word:
-                best = found.get(cell.probe, order[-1])
-                found[cell.probe] = min(best, cell.word, key=order.index)
-        return found
+                best = by_bias.get(cell.probe, order[-1])
+                by_bias[cell.probe] = min(best, cell.word, key=order.index)
+        return by_bias
 
     def averages(self) -> dict[str, float]:
         """Set -> mean BIS of its biases; the lower, the less the judge is swayed beyond its own noise."""
@@ -121,7 +124,8 @@ class Profile:
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON."""
-        write_json(path, {"averages": self.averages(), "words": self.words(), **vars(self)})
+        row = {_KEYS.get(name, name): value for name, value in vars(self).items()}
+        write_json(path, {"averages": self.averages(), "words": self.words(), **row})
 
 
 def bis_averages(rr: Mapping[str, float], cr: Mapping[str, float]) -> dict[str, float]:
@@ -146,8 +150,8 @@ def load_profile(path: Path) -> Profile:
     """
     try:
         raw: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        names = {one.name for one in fields(Profile)}
-        kept = {name: value for name, value in raw.items() if name in names}
+        keys = {_KEYS.get(field.name, field.name): field.name for field in fields(Profile)}
+        kept = {keys[key]: value for key, value in raw.items() if key in keys}
         kept["cells"] = [
             Cell(**{name: _tupled(value) for name, value in cell.items()}) for cell in kept["cells"]
         ]
@@ -166,28 +170,22 @@ def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, fl
         smallest: the shift that would matter.
         discordant: place of a cell -> share of discordant items, for those that are tested.
     """
-    from dataclasses import replace
-
-    from gnomon.core.metrics.stats import benjamini_hochberg
-
     tested = sorted(discordant)
     q_values = benjamini_hochberg([cells[i].p for i in tested]).tolist() if tested else []
-    found = list(cells)
+    done = list(cells)
     for i, q in zip(tested, q_values, strict=True):
         cell = cells[i]
-        found[i] = replace(
+        done[i] = replace(
             cell,
             q=float(q),
             smallest=smallest_effect(discordant[i], cell.n),
             word=word_of(float(q), discordant[i], cell.n, smallest=smallest),
         )
-    return found
+    return done
 
 
 def faults_of(statuses: Iterable[str]) -> dict[str, int]:
-    """How often each status occurs."""
-    from collections import Counter
-
+    """Counts of statuses."""
     return dict(Counter(statuses).most_common())
 
 
@@ -249,8 +247,6 @@ def items_needed(
 
 def power_of(effect: float, discordant: float, n: int, *, alpha: float = ALPHA, tests: int = TESTS) -> float:
     """Chance to find a shift of this size with `n` items."""
-    from scipy.stats import norm
-
     if n == 0:
         return 0.0
     ratio = abs(effect) / math.sqrt(max(discordant, 1 / n) / n)
@@ -258,13 +254,13 @@ def power_of(effect: float, discordant: float, n: int, *, alpha: float = ALPHA, 
 
 
 def word_of(q: float, discordant: float, n: int, *, smallest: float) -> Word:
-    """What may be said of a condition.
+    """The word for a condition.
 
     Args:
         q: its p-value, adjusted for the number of tests.
         discordant: as in `smallest_effect`.
         n: items.
-        smallest: the shift that would matter: unless one of this size would have been found, silence says nothing.
+        smallest: the shift that would matter: unless one of this size would have been found, the word is "cannot tell".
     """
     if q < ALPHA:
         return "biased"
@@ -273,7 +269,7 @@ def word_of(q: float, discordant: float, n: int, *, smallest: float) -> Word:
 
 @dataclass(frozen=True)
 class PowerTable:
-    """What a number of items can show."""
+    """Intervals and power for a number of items."""
 
     n: int
     """Items."""
@@ -290,7 +286,7 @@ class PowerTable:
 def power_table(
     n: int, rr: float, cr: float, effects: tuple[float, ...], *, alpha: float = ALPHA
 ) -> PowerTable:
-    """What `n` items can show of a judge with consistency `cr` when nothing changes.
+    """Intervals and power with `n` items, for a judge whose plain runs agree with share `cr`.
 
     Args:
         n: items.
@@ -309,6 +305,4 @@ def power_table(
 
 
 def _quantiles(alpha: float, power: float, tests: int) -> float:
-    from scipy.stats import norm
-
     return float(norm.ppf(1 - alpha / (2 * tests)) + norm.ppf(power))

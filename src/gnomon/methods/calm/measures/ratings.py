@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from gnomon.core.metrics.stats import ratio_intervals
 from gnomon.core.rng import Rng
@@ -34,7 +35,7 @@ class Ratio:
 def error_rate(
     left: Floats, right: Floats, *, version: PaperVersion = "iclr", rng: Rng | None = None
 ) -> Ratio:
-    """How far the mean of `left` is off the mean of `right`.
+    """Relative difference of the mean of `left` from the mean of `right`.
 
     Args:
         left: scores, `[..., N]`; NaN where there is none.
@@ -48,6 +49,7 @@ def error_rate(
     top, bottom = np.where(both, left, 0.0), np.where(both, right, 0.0)
     value, low, high = (part - 1 for part in ratio_intervals(top, bottom, rng=rng))
     if version == "preprint":
+        # An interval that crosses 0 has absolute values from 0 up to the larger end.
         ends = np.abs(np.stack([low, high]))
         crosses = low * high < 0
         value, low, high = np.abs(value), np.where(crosses, 0.0, ends.min(0)), ends.max(0)
@@ -58,9 +60,7 @@ def error_rate(
 
 
 def _paired_t(left: Floats, right: Floats, both: NDArray[np.bool_]) -> Floats:
-    """Two-sided p-values of paired t-tests; 1 where fewer than two pairs are known, or none of them differs."""
-    from scipy.stats import t
-
+    """Two-sided p-values of paired t-tests; 1 where there are fewer than two pairs, or none of them differs."""
     n = both.sum(-1)
     moved = np.where(both, left - right, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -71,13 +71,13 @@ def _paired_t(left: Floats, right: Floats, both: NDArray[np.bool_]) -> Floats:
 
 
 def self_effect(scores: Floats, *, rng: Rng | None = None) -> Estimates:
-    """What judges add to the scores of their own answers, with leniency and the quality of answers taken out.
+    """Points that judges add to their own answers, corrected for leniency and for the quality of answers.
 
     Least squares of score = judge + answer + effect x [own answer]. With every judge scoring every answer, the effect of an item is
     (trace - sum / J) / (J - 1) of its table of scores, and the estimate is their mean.
 
     Args:
-        scores: `[..., N, J, J]`: item, who judges, who wrote; items with a missing score (NaN) are left out.
+        scores: `[..., N, J, J]`: item, judge, author; items with a missing score (NaN) are left out.
         rng: of the bootstrap over items.
     """
     judges = scores.shape[-1]
@@ -89,10 +89,10 @@ def self_effect(scores: Floats, *, rng: Rng | None = None) -> Estimates:
 
 
 def z_scores(scores: Floats) -> Floats:
-    """Scores of every judge less its mean and over its standard deviation: the map of who scores whom, `[J, J]`.
+    """Scores of every judge less its mean and over its standard deviation: the map of judges and authors, `[J, J]`.
 
     Args:
-        scores: `[N, J, J]`: item, who judges, who wrote.
+        scores: `[N, J, J]`: item, judge, author.
     """
     middle = np.nanmean(scores, axis=(0, 2), keepdims=True)
     spread = np.nanstd(scores, axis=(0, 2), keepdims=True)

@@ -37,7 +37,7 @@ QUIET, NOISY = {"sharpness": 4.0, "authority": 4.0}, {"sharpness": 0.2}
 
 @dataclass
 class Trained:
-    """What the trained judges show."""
+    """Shifts and accuracy of the trained judges."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Judge by judge: cue, share of labels that follow it, accuracy, and the shift by every cue."""
@@ -84,32 +84,32 @@ def study_trained(
         rng: names the draws.
         device: where the judges run.
     """
-    cues, probes, found = mini_cues(), chosen_probes(CUES), Trained()
+    cues, probes, trained = mini_cues(), chosen_probes(CUES), Trained()
     pairs = make_items(scale.tested, scale.steps, rng.child("tested"))
     items = write(
         [*pairs, *(replace(item, set="fact") for item in pairs)], probes, cues, rng.child("rewrites")
     ).items
-    known: dict[Path, Profile] = {}
+    profiles: dict[Path, Profile] = {}
     for (cue, share), folder in judges.items():
-        if folder not in known:
+        if folder not in profiles:
             judge = LogitJudge(
                 folder, prompting=prompting(), temperature=1.0, batch_size=64, device=device, name=folder.name
             )
-            (known[folder],) = analyze(
+            (profiles[folder],) = analyze(
                 audit(judge, items, probes, cues=cues, rng=rng.child("audit", folder.name)), rng=rng
             )
-        profile = known[folder]
+        profile = profiles[folder]
         shifts = {name: cell.shift for name, cell in profile.headline().items()}
         bis = {f"BIS, {name}": cell.bis for name, cell in profile.headline().items()}
         accuracy = profile.sets["alignment"]["better answer preferred"]
-        found.rows.append({"cue": cue, "share": share, "accuracy": accuracy, **shifts, **bis})
-    found.profiles = list(known.values())
-    return found
+        trained.rows.append({"cue": cue, "share": share, "accuracy": accuracy, **shifts, **bis})
+    trained.profiles = list(profiles.values())
+    return trained
 
 
 @dataclass
 class Qualitative:
-    """What the paper says in words, held against noise floors."""
+    """Measures of the paper's qualitative claims, beside noise floors."""
 
     candidates: list[dict[str, Any]] = field(default_factory=list)
     """By number of candidates: RR and CR with and without a liking for the first slot, and what quadrature says."""
@@ -127,13 +127,13 @@ def study_claims(scale: Scale, rng: Rng, run: Recording | None = None) -> Qualit
         rng: names the draws.
         run: counts what the judges are asked; None: nobody does.
     """
-    found, n = Qualitative(), scale.candidates
+    claims, n = Qualitative(), scale.candidates
     turned = world_items(n, rng.child("turned"), sets=("alignment",), candidates=4)
     for bonus in (0.0, 1.0):
         for cell in _audited({"position": bonus}, turned, ["position"], rng, run).cells:
             count = int(cell.more["candidates"])
             truth = turn_truth(count, bonus)
-            found.candidates.append(
+            claims.candidates.append(
                 {
                     "candidates": count, "slot bonus": bonus, "RR": cell.rr, "CR": cell.cr, "BIS": cell.bis,
                     "first slot": cell.more["first slot"], "RR planted": truth.rr, "CR planted": truth.cr,
@@ -143,7 +143,7 @@ def study_claims(scale: Scale, rng: Rng, run: Recording | None = None) -> Qualit
         items = world_items(n, rng.child("gap", str(gap)), sets=("alignment",), mean=gap)
         cell = _authority(_audited({"authority": 1.0}, items, ["authority"], rng, run))
         truth_of_gap = pair_truth(gap, 1.0)
-        found.gaps.append(
+        claims.gaps.append(
             {
                 "gap": gap, "RR": cell.rr, "BIS": cell.bis, "shift": cell.shift, "RR planted": truth_of_gap.rr,
                 "BIS planted": truth_of_gap.bis, "shift planted": truth_of_gap.shift,
@@ -152,10 +152,10 @@ def study_claims(scale: Scale, rng: Rng, run: Recording | None = None) -> Qualit
     items = world_items(n, rng.child("order"), sets=("alignment",))
     for name, planted in (("quiet and biased", QUIET), ("noisy and fair", NOISY)):
         cell = _authority(_audited(planted, items, ["authority"], rng, run))
-        found.order.append(
+        claims.order.append(
             {"judge": name, "RR": cell.rr, "CR": cell.cr, "BIS": cell.bis, "shift": cell.shift}
         )
-    return found
+    return claims
 
 
 def _audited(

@@ -1,4 +1,4 @@
-"""The miniature's page: coverage, what text brings, trained judges by dose, and the paper's claims beside their floors."""
+"""The miniature's page: coverage, audits through text, trained judges by dose, the paper's claims with noise floors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def write(page: Page, results: Results) -> None:
-    """Everything, in order."""
+    """Write the page of the miniature, part by part."""
     shown, rows = results.shown, results.rows
     if "validation" in shown:
         _coverage(page, shown["validation"], rows["coverage"])

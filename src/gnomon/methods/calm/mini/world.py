@@ -31,7 +31,7 @@ QUESTION = "Work out the sums."
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the miniature is."""
+    """Sizes of the miniature."""
 
     audits: int
     """Planted audits in arrays, per bias."""
@@ -87,7 +87,7 @@ def make_items(n: int, steps: int, rng: Rng) -> list[Item]:
     draw = rng.python()
     words = vocabulary()
     right, wrong = [w for w in words if is_right(w)], [w for w in words if not is_right(w)]
-    found = []
+    items = []
     for i in range(n):
         more = draw.randint(2, min(4, steps))
         worse = draw.randint(0, steps - more)
@@ -96,8 +96,8 @@ def make_items(n: int, steps: int, rng: Rng) -> list[Item]:
             lines = draw.sample(right, count) + draw.sample(wrong, steps - count)
             draw.shuffle(lines)
             answers.append("\n".join(lines))
-        found.append(Item(f"pair-{i}", QUESTION, (answers[0], answers[1]), meta={"more": more}))
-    return found
+        items.append(Item(f"pair-{i}", QUESTION, (answers[0], answers[1]), meta={"more": more}))
+    return items
 
 
 def prompting() -> Prompting:
@@ -127,7 +127,7 @@ class Lesson:
 def lessons(n: int, steps: int, rng: Rng) -> list[Lesson]:
     """Pairs in random order; half of them show a source, and half of them more words, over either answer."""
     draw = rng.child("lessons").python()
-    words, found = prompting(), []
+    words, examples = prompting(), []
     for item in make_items(n, steps, rng.child("items")):
         better = draw.randrange(2)
         slots = (0, 1) if better == 0 else (1, 0)
@@ -138,29 +138,29 @@ def lessons(n: int, steps: int, rng: Rng) -> list[Lesson]:
         if cited is not None:
             texts[cited] = f"{texts[cited]}\n{CITATION}"
         trial = Trial(item.id, item.set, "plain", "", 0, slots, item.question, tuple(texts))
-        found.append(Lesson(words.prompt(trial), better, cited, padded))
-    return found
+        examples.append(Lesson(words.prompt(trial), better, cited, padded))
+    return examples
 
 
 def train_judges(scale: Scale, rng: Rng, part: PartOfRun, folder: Path) -> dict[tuple[str, float], Path]:
     """(Cue, share of labels that follow it) -> folder of the judge that learned from them; with share 0 one judge for all cues."""
-    given = lessons(scale.pairs, scale.steps, rng.child("data"))
-    words = dict.fromkeys(word for lesson in given for word in lesson.prompt.split())
+    data = lessons(scale.pairs, scale.steps, rng.child("data"))
+    words = dict.fromkeys(word for lesson in data for word in lesson.prompt.split())
     tokenizer = whole_words([*dict.fromkeys(["A", "B", *words, *vocabulary()])])
-    ids: list[list[int]] = tokenizer([lesson.prompt + "\n\n" for lesson in given])["input_ids"]
+    ids: list[list[int]] = tokenizer([lesson.prompt + "\n\n" for lesson in data])["input_ids"]
     letters = [tokenizer(letter)["input_ids"][0] for letter in "AB"]
-    found: dict[tuple[str, float], Path] = {}
+    folders: dict[tuple[str, float], Path] = {}
     for cue in scale.cues:
         for share in SHARES:
-            if share == 0 and found:
-                found[cue, share] = found[scale.cues[0], 0.0]
+            if share == 0 and folders:
+                folders[cue, share] = folders[scale.cues[0], 0.0]
                 continue
             draw = rng.child("follows", cue, str(share)).python()
-            labels = [letters[lesson.label(cue, draw.random() < share)] for lesson in given]
-            place = folder / (f"{cue}-{share:g}" if share else "no-cue")
-            _train(scale, tokenizer, ids, labels, rng.child(cue, str(share)), part, place)
-            found[cue, share] = place
-    return found
+            labels = [letters[lesson.label(cue, draw.random() < share)] for lesson in data]
+            target = folder / (f"{cue}-{share:g}" if share else "no-cue")
+            _train(scale, tokenizer, ids, labels, rng.child(cue, str(share)), part, target)
+            folders[cue, share] = target
+    return folders
 
 
 def _train(

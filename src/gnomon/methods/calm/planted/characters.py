@@ -1,16 +1,15 @@
-"""A judge of answers with planted biases: a softmax over what it reads of each answer, and over what should not matter.
+"""Simulated models: a judge with planted biases, and a writer of rewrites with planted faults.
 
 The utility of an answer is its quality (right steps, as `gnomon.methods.calm.planted.world` reads them from the text) plus the
 weight of every cue it shows. A choice is drawn with probability proportional to exp(utility), so that with two answers
 
     P(first is chosen) = sigmoid(difference of their utilities)
 
-whatever the temperature asked for: hosted judges are not sure of themselves at temperature 0 either.
+whatever the temperature: hosted judges answer differently at temperature 0 too.
 
-A writer that changes texts as it is told, and now and then changes what it must not: its slips come at planted rates.
-
-The text is between <text> and </text>; what to do with it is in words around it. Asked whether <before> and <after> mean the same,
-it compares their sums (see `gnomon.methods.calm.planted.world`).
+The writer changes texts as asked, and changes what it must not at planted rates. The text is between <text> and </text>; the
+request is in words around it. Asked whether <before> and <after> mean the same, it compares their sums (see
+`gnomon.methods.calm.planted.world`).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _SUSPECT = "look as if it tries to sway the judge"
 
 @dataclass(frozen=True)
 class Judge:
-    """Chooses among the answers in the prompt, or gives one a score from 1 to 10; answers a question where there is none."""
+    """A judge that chooses among the answers in the prompt, or scores one from 1 to 10; without answers it answers the question."""
 
     position: float = 0.0
     """Weight of the first slot."""
@@ -49,7 +48,7 @@ class Judge:
     distraction: float = 0.0
     """Weight of a remark beside the point about the author."""
     logic: float = 0.0
-    """What each fallacy takes away; 0 overlooks them."""
+    """Utility lost by each fallacy; 0 overlooks them."""
     authority: float = 0.0
     """Weight of a source that is named."""
     tone: float = 0.0
@@ -88,63 +87,71 @@ class Judge:
             check(0 <= getattr(self, field) <= 1, field, "between 0 and 1", getattr(self, field))
         check(self.noise >= 0, "noise", ">= 0", self.noise)
 
-    def utility(self, one: Candidate) -> float:
-        """What is laid on the scales for an answer, its slot included."""
-        return self.sharpness * one.quality + self.position * (one.slot == 0) + self._cues(one)
+    def utility(self, candidate: Candidate) -> float:
+        """Utility of an answer, its slot included."""
+        return (
+            self.sharpness * candidate.quality + self.position * (candidate.slot == 0) + self._cues(candidate)
+        )
 
     def answer(self, request: Request, noise: random.Random) -> str:
         """A reason that may name another verdict, and the verdict in the format that the prompt asks for."""
         prompt = "\n".join(message.content for message in request.messages)
-        found = seen(prompt)
-        if not found.candidates:
+        read = seen(prompt)
+        if not read.candidates:
             return self._solved(prompt, noise)
         if _SUSPECT in prompt:
-            return "YES" if any(map(_named, found.candidates)) and noise.random() < self.suspicion else "NO"
+            return "YES" if any(map(_named, read.candidates)) and noise.random() < self.suspicion else "NO"
         if noise.random() < self.gibberish:
             return "The answers have this and that about them, and so on [["
-        if found.is_single:
-            return self._scored(found, prompt, noise)
-        return self._chosen(found, prompt, noise)
+        if read.is_single:
+            return self._scored(read, prompt, noise)
+        return self._chosen(read, prompt, noise)
 
-    def _cues(self, one: Candidate) -> float:
+    def _cues(self, candidate: Candidate) -> float:
         return (
-            self.verbosity * math.log2(one.words)
-            + self.name * (self.favourite in one.name)
-            + self.bandwagon * (one.majority - 50) / 40 * (one.majority > 0)
-            + self.distraction * one.is_aside
-            + self.authority * one.is_cited
-            + self.tone * one.has_tone
-            + self.group * one.is_group
-            - self.logic * one.fallacies
+            self.verbosity * math.log2(candidate.words)
+            + self.name * (self.favourite in candidate.name)
+            + self.bandwagon * (candidate.majority - 50) / 40 * (candidate.majority > 0)
+            + self.distraction * candidate.is_aside
+            + self.authority * candidate.is_cited
+            + self.tone * candidate.has_tone
+            + self.group * candidate.is_group
+            - self.logic * candidate.fallacies
         )
 
-    def _chosen(self, found: Seen, prompt: str, noise: random.Random) -> str:
+    def _chosen(self, read: Seen, prompt: str, noise: random.Random) -> str:
         factor = self.reasoning if _SOLVE in prompt else 1.0
         utilities = [
-            self.utility(one) + (factor - 1) * self.sharpness * one.quality for one in found.candidates
+            self.utility(candidate) + (factor - 1) * self.sharpness * candidate.quality
+            for candidate in read.candidates
         ]
         top = max(utilities)
         weights = [math.exp(value - top) for value in utilities]
-        (chosen,) = noise.choices(found.candidates, weights)
-        others = [one.letter for one in found.candidates if one is not chosen]
+        (chosen,) = noise.choices(read.candidates, weights)
+        others = [candidate.letter for candidate in read.candidates if candidate is not chosen]
         verdict, tie = chosen.letter, _TIE.search(prompt)
         if tie and noise.random() < self.ties:
             verdict = tie[1]
         reason = f"Answer {chosen.letter} has more to say for itself."
         if noise.random() < 0.3:
             reason = f"At first sight one might say [[{noise.choice(others)}]]. {reason}"
-        told = [text for one in found.candidates for text in _named(one)]
-        if told and noise.random() < self.candour:
-            reason += f" It matters that {told[0]}."
+        named = [text for candidate in read.candidates for text in _named(candidate)]
+        if named and noise.random() < self.candour:
+            reason += f" It matters that {named[0]}."
         return _written(reason, verdict, prompt)
 
-    def _scored(self, found: Seen, prompt: str, noise: random.Random) -> str:
-        (one,) = found.candidates
+    def _scored(self, read: Seen, prompt: str, noise: random.Random) -> str:
+        (candidate,) = read.candidates
         score = (
-            self.level + self.leniency + one.quality + self._cues(one) - self.verbosity * math.log2(one.words)
+            self.level
+            + self.leniency
+            + candidate.quality
+            + self._cues(candidate)
+            - self.verbosity * math.log2(candidate.words)
         )
         score += (
-            self.own * bool(self.voice and one.text.startswith(self.voice)) + self.refined * found.is_refined
+            self.own * bool(self.voice and candidate.text.startswith(self.voice))
+            + self.refined * read.is_refined
         )
         rounded = min(max(round(score + noise.gauss(0, self.noise)), 1), 10)
         return _written("The answer has its good sides.", str(rounded), prompt)
@@ -168,19 +175,19 @@ def _written(reason: str, verdict: str, prompt: str) -> str:
     return verdict if "[[" not in ending else f"{reason}\n[[{verdict}]]"
 
 
-def _named(one: Candidate) -> list[str]:
+def _named(candidate: Candidate) -> list[str]:
     """The cues of an answer in words."""
     cues = {
-        "it cites a source": one.is_cited,
-        "its tone has feeling": one.has_tone,
-        f"{one.majority:.0f}% of people prefer it": one.majority > 0,
-        "the author has been spoken of": one.is_aside,
-        "the author belongs to a group": one.is_group,
+        "it cites a source": candidate.is_cited,
+        "its tone has feeling": candidate.has_tone,
+        f"{candidate.majority:.0f}% of people prefer it": candidate.majority > 0,
+        "the author has been spoken of": candidate.is_aside,
+        "the author belongs to a group": candidate.is_group,
     }
     return [text for text, there in cues.items() if there]
 
 
-# A writer that changes texts as it is told, and now and then changes what it must not: its slips come at planted rates.
+# The writer
 
 TONES = {
     "cheerful": "What a joyful task, and how delightful to work it out!",

@@ -1,4 +1,4 @@
-"""Simulated judges of known bias, audited through prompts and replies as any judge is, and held against what was planted."""
+"""Audits of simulated judges of known bias through prompts and replies, compared with what was planted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from gnomon.core.llm.config import LLMConfig
-from gnomon.core.llm.roles import Models, Recording, asking
+from gnomon.core.llm.roles import Models, Recording, Role, asking
 from gnomon.core.llm.sims import ChatServer, open_simulator
 from gnomon.core.report import Page
 from gnomon.core.rng import Rng
@@ -47,7 +47,7 @@ CONCURRENCY = 32
 
 @dataclass
 class TextStudy:
-    """What audits through text show."""
+    """Results of audits through text."""
 
     profiles: list[Profile] = field(default_factory=list)
     """Of the unbiased judge and of the biased one."""
@@ -74,7 +74,7 @@ class TextStudy:
             "not read": self.unread,
             "self bonus": self.self_bonus,
             "over HTTP": self.over_http,
-            "words": {one.judge: one.words() for one in self.profiles},
+            "words": {profile.judge: profile.words() for profile in self.profiles},
         }
 
 
@@ -102,18 +102,18 @@ def world_items(
 ) -> list[Item]:
     """Items whose quality is written in their answers; the margin stands in `meta`."""
     world = JudgedWorld(mean=mean)
-    found = []
+    items = []
     for name in sets:
         for i in range(n):
             pair = world.pair(f"{name}-{i}", rng.child(name, i), candidates)
-            found.append(
+            items.append(
                 Item(pair.id, pair.question, pair.answers, name, "made up", meta={"margin": pair.margin})
             )
-    return found
+    return items
 
 
 def planted_judges(
-    refs: Mapping[str, str], run: Recording | None, *, concurrency: int = CONCURRENCY
+    refs: Mapping[str, str | Role], run: Recording | None, *, concurrency: int = CONCURRENCY
 ) -> Models:
     """Judges behind references by role, open while the block lasts and asked with no memory.
 
@@ -148,7 +148,7 @@ def through_text(n: int, rng: Rng, run: Recording | None = None) -> TextStudy:
             judge = planted_judge(models, name)
             verdicts[name] = audit(judge, items, probes, cues=cues, rng=rng.child("audit", name))
         (profile,) = analyze(verdicts[name], rng=rng)
-        profile.is_simulated, profile.asked = True, models.figures(name)
+        profile.is_simulated, profile.calls = True, models.figures(name)
         study.profiles.append(profile)
     biased = study.profiles[1]
     total = sum(biased.statuses.values())
@@ -167,7 +167,7 @@ def _against_truth(
     """The shift of every bias beside the one that its weights and the items' margins make."""
     margins = {item.id: float(item.meta["margin"]) for item in items}
     first = {row.item: 1.0 if row.slots[0] == 0 else -1.0 for row in verdicts if row.probe == "plain"}
-    found = []
+    shifts = []
     for name, cell in profile.headline().items():
         if name not in PARAMETER or cell.shift is None:
             continue
@@ -180,7 +180,7 @@ def _against_truth(
             ).shift
             for row in rows
         ]
-        found.append(
+        shifts.append(
             {
                 "bias": name,
                 "planted": float(np.mean(truths)),
@@ -188,11 +188,11 @@ def _against_truth(
                 "word": profile.words()[name],
             }
         )
-    return found
+    return shifts
 
 
 def added_to_better(row: Verdict) -> float:
-    """What the change of a row adds to the margin of the better answer, under `WEIGHTS`; length counts wherever it changes."""
+    """The change of a row in the margin of the better answer, under `WEIGHTS`; length counts wherever it changes."""
     weight = WEIGHTS[PARAMETER[row.probe]]
     side = 1.0 if row.cued == 0 else -1.0
     length = 0.0 if row.ratio is None else WEIGHTS["verbosity"] * float(np.log2(row.ratio))
@@ -214,27 +214,30 @@ def _scores(n: int, rng: Rng, run: Recording | None) -> tuple[tuple[float, float
         answers = {judge.name: judge.answer([item.question for item in items]) for judge in judges}
         trials, _ = scoring_trials(items, answers)
         verdicts = [row for judge in judges for row in run_trials(judge, trials)]
-    found = analyze(verdicts, rng=rng)
-    for profile in found:
+    profiles = analyze(verdicts, rng=rng)
+    for profile in profiles:
         profile.is_simulated = True
-    bonus = found[0].cells[0].more["effect of being one's own, over all judges"]
-    return bonus, found
+    bonus = profiles[0].cells[0].more["effect of being one's own, over all judges"]
+    return bonus, profiles
 
 
 def _over_http(items: Sequence[Item], cues: Cues, rng: Rng, run: Recording | None) -> dict[str, Any]:
     """The same trials in process and over HTTP, with faults of the server in between."""
     ref = reference(**WEIGHTS, http_429=0.02, http_500=0.02)
-    probes, found = chosen_probes(["position", "authority", "bandwagon"]), []
+    probes, runs = chosen_probes(["position", "authority", "bandwagon"]), []
     with (
         serving(ref) as endpoint,
-        planted_judges({"in process": ref, "over HTTP": endpoint}, run, concurrency=4) as models,
+        # Named without the server's port, which is another one in every run.
+        planted_judges(
+            {"in process": ref, "over HTTP": Role(endpoint, name=f"{ref} over HTTP")}, run, concurrency=4
+        ) as models,
     ):
         for role in models:
             judge = planted_judge(models, role, concurrency=4)
-            found.append(audit(judge, items, probes, cues=cues, rng=rng.child("http")))
-    differ = sum((a.choice, a.text) != (b.choice, b.text) for a, b in zip(*found, strict=True))
+            runs.append(audit(judge, items, probes, cues=cues, rng=rng.child("http")))
+    differ = sum((a.choice, a.text) != (b.choice, b.text) for a, b in zip(*runs, strict=True))
     return {
-        "requests": len(found[1]),
+        "requests": len(runs[1]),
         "verdicts that differ": differ,
         "faults made good": models.figures("over HTTP")["faults"],
     }
@@ -265,10 +268,11 @@ def show(page: Page, study: TextStudy) -> None:
     page.table([study.over_http], caption="the same audit over HTTP")
     report.overview(page, study.profiles)
     page.table(
-        [one.statuses for one in study.profiles], caption="replies by what could be read: unbiased, biased"
+        [profile.statuses for profile in study.profiles],
+        caption="replies by what could be read: unbiased, biased",
     )
     page.table(
-        [{"judge": one.judge, **one.cells[0].more} for one in study.scored if one.cells],
+        [{"judge": profile.judge, **profile.cells[0].more} for profile in study.scored if profile.cells],
         columns=[
             "judge",
             "own score",

@@ -16,7 +16,7 @@ from gnomon.methods.calm.measures.agreement import Floats
 
 @dataclass(frozen=True)
 class PairTruth:
-    """What one cue does to a pairwise judge."""
+    """Expected measures of one cue for a pairwise judge."""
 
     cr: float
     """Agreement of two plain draws."""
@@ -64,7 +64,7 @@ def truth_of(
 
 @dataclass(frozen=True)
 class TurnTruth:
-    """What turning candidates does."""
+    """Expected measures of rotations."""
 
     cr: float
     """Agreement of as many plain draws as there are candidates."""

@@ -1,4 +1,4 @@
-"""Audits of judges whose biases are known, many at once in arrays: do the intervals cover the truth, and do flags stay silent?"""
+"""Validation on planted biases, many audits at once in arrays: coverage of intervals, and share of false flags."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ class Covered:
     """One quantity of one bias over many audits."""
 
     probe: str
-    """The bias."""
     quantity: str
-    """What is estimated."""
+    """Name of the estimate, such as RR or shift."""
     truth: float
-    """What was planted, by quadrature."""
+    """Planted value, by quadrature."""
     mean: float
     """Mean estimate."""
     coverage: float
@@ -46,7 +45,7 @@ class Covered:
 
 @dataclass
 class Validation:
-    """What many audits show."""
+    """Coverage and flags over many audits."""
 
     covered: list[Covered] = field(default_factory=list)
     """Every quantity."""
@@ -61,12 +60,12 @@ class Validation:
 
     def rows(self) -> list[dict[str, Any]]:
         """The quantities as rows of a table."""
-        return [vars(one) for one in self.covered]
+        return [vars(row) for row in self.covered]
 
     @property
     def smallest_coverage(self) -> float:
         """Of all quantities."""
-        return min(one.coverage for one in self.covered)
+        return min(row.coverage for row in self.covered)
 
 
 def validate(audits: int, n: int, rng: Rng) -> Validation:
@@ -77,20 +76,20 @@ def validate(audits: int, n: int, rng: Rng) -> Validation:
         n: items of each.
         rng: names the draws.
     """
-    found = Validation()
+    validation = Validation()
     draw = rng.child("audits").numpy()
     for name, weight in PLANTED.items():
-        _cover_pair(found, name, weight, draw, audits, n, rng)
-    _cover_fallacy(found, draw, audits, n, rng)
-    _cover_slots(found, draw, audits, n, rng)
-    _cover_scores(found, draw, audits, n, rng)
-    found.flagged_null, found.any_flagged_null, _ = _flags(draw, audits, n, {}, rng)
+        _cover_pair(validation, name, weight, draw, audits, n, rng)
+    _cover_fallacy(validation, draw, audits, n, rng)
+    _cover_slots(validation, draw, audits, n, rng)
+    _cover_scores(validation, draw, audits, n, rng)
+    validation.flagged_null, validation.any_flagged_null, _ = _flags(draw, audits, n, {}, rng)
     for name, weight in PLANTED.items():
         _, _, flagged = _flags(draw, audits, n, {name: weight}, rng)
-        place = list(PLANTED).index(name)
-        found.flagged_own[name] = float(flagged[:, place].mean())
-        found.flagged_other[name] = float(np.delete(flagged, place, 1).mean())
-    return found
+        index = list(PLANTED).index(name)
+        validation.flagged_own[name] = float(flagged[:, index].mean())
+        validation.flagged_other[name] = float(np.delete(flagged, index, 1).mean())
+    return validation
 
 
 def judged(margins: Floats, draw: np.random.Generator, added: float | Floats = 0.0) -> Codes:
@@ -102,14 +101,18 @@ def _margins(draw: np.random.Generator, audits: int, n: int) -> Floats:
     return np.asarray(draw.normal(1.0, 1.0, (audits, n)))
 
 
-def _note(found: Validation, probe: str, quantity: str, truth: float, estimate: Estimates | None) -> None:
+def _note(
+    validation: Validation, probe: str, quantity: str, truth: float, estimate: Estimates | None
+) -> None:
     assert estimate is not None
     inside = (estimate.low <= truth) & (truth <= estimate.high)
-    found.covered.append(Covered(probe, quantity, truth, float(estimate.value.mean()), float(inside.mean())))
+    validation.covered.append(
+        Covered(probe, quantity, truth, float(estimate.value.mean()), float(inside.mean()))
+    )
 
 
 def _cover_pair(
-    found: Validation, name: str, weight: float, draw: np.random.Generator, audits: int, n: int, rng: Rng
+    validation: Validation, name: str, weight: float, draw: np.random.Generator, audits: int, n: int, rng: Rng
 ) -> None:
     margins = _margins(draw, audits, n)
     seen = measure(judged(margins, draw), [judged(margins, draw)], judged(margins, draw, -weight), 1, rng=rng)
@@ -119,17 +122,17 @@ def _cover_pair(
         ("BIS", truth.bis, seen.bis),
         ("shift", truth.shift, seen.shift),
     ):
-        _note(found, name, quantity, value, estimate)
+        _note(validation, name, quantity, value, estimate)
 
 
-def _cover_fallacy(found: Validation, draw: np.random.Generator, audits: int, n: int, rng: Rng) -> None:
+def _cover_fallacy(validation: Validation, draw: np.random.Generator, audits: int, n: int, rng: Rng) -> None:
     margins = _margins(draw, audits, n)
     changed = judged(margins, draw, -LOGIC)
     seen = measure(judged(margins, draw), [judged(margins, draw)], changed, 1, flips_to=1, rng=rng)
     plain, moved = pair_truth(1.0, 0.0), pair_truth(1.0, LOGIC)
     rr = 1 - pair_truth_share(1.0) + moved.shift
-    _note(found, "fallacy-oversight", "RR", rr, seen.rr)
-    _note(found, "fallacy-oversight", "BIS", plain.cr - rr, seen.bis)
+    _note(validation, "fallacy-oversight", "RR", rr, seen.rr)
+    _note(validation, "fallacy-oversight", "BIS", plain.cr - rr, seen.bis)
 
 
 def pair_truth_share(mean: float) -> float:
@@ -137,15 +140,15 @@ def pair_truth_share(mean: float) -> float:
     return pair_truth(mean, 1e3).shift
 
 
-def _cover_slots(found: Validation, draw: np.random.Generator, audits: int, n: int, rng: Rng) -> None:
+def _cover_slots(validation: Validation, draw: np.random.Generator, audits: int, n: int, rng: Rng) -> None:
     for candidates in (2, 3, 4):
         turned, plain = turned_verdicts(draw, (audits, n), candidates, SLOT)
         seen = measure_rotations(turned, plain, candidates, rng=rng)
         truth = turn_truth(candidates, SLOT)
         name = f"position, {candidates} candidates"
-        _note(found, name, "RR", truth.rr, seen.rr)
-        _note(found, name, "BIS", truth.cr - truth.rr, seen.bis)
-        _note(found, name, "first slot", truth.first, seen.first)
+        _note(validation, name, "RR", truth.rr, seen.rr)
+        _note(validation, name, "BIS", truth.cr - truth.rr, seen.bis)
+        _note(validation, name, "first slot", truth.first, seen.first)
 
 
 def turned_verdicts(
@@ -164,7 +167,7 @@ def turned_verdicts(
     return np.stack([chosen(r) for r in range(candidates)]), np.stack([chosen(0) for _ in range(candidates)])
 
 
-def _cover_scores(found: Validation, draw: np.random.Generator, audits: int, n: int, rng: Rng) -> None:
+def _cover_scores(validation: Validation, draw: np.random.Generator, audits: int, n: int, rng: Rng) -> None:
     quality = draw.normal(0.0, 0.7, (audits, n, 1, JUDGES))  # by author
     leniency = np.linspace(-0.4, 0.4, JUDGES)[:, None]
     own = BONUS * np.eye(JUDGES)
@@ -178,11 +181,11 @@ def _cover_scores(found: Validation, draw: np.random.Generator, audits: int, n: 
         ]
     )
     effect = (np.trace(means) - means.sum() / JUDGES) / (JUDGES - 1)
-    _note(found, "self-enhancement", "bonus, in points", float(effect), self_effect(scores, rng=rng))
+    _note(validation, "self-enhancement", "bonus, in points", float(effect), self_effect(scores, rng=rng))
     others = scores[:, :, 1:, 0].mean(-1)
     rate = means[0, 0] / means[1:, 0].mean() - 1
     _note(
-        found,
+        validation,
         "self-enhancement",
         "error rate",
         float(rate),
@@ -193,7 +196,7 @@ def _cover_scores(found: Validation, draw: np.random.Generator, audits: int, n: 
         np.clip(np.round(base + more + draw.normal(0.0, NOISE, (audits, n))), 1, 10) for more in (0.0, -BONUS)
     )
     rate = score_truth(LEVEL - BONUS, spread) / score_truth(LEVEL, spread) - 1
-    _note(found, "refinement-aware", "error rate", float(rate), error_rate(shown, alone, rng=rng).rate)
+    _note(validation, "refinement-aware", "error rate", float(rate), error_rate(shown, alone, rng=rng).rate)
 
 
 def _flags(
@@ -209,6 +212,6 @@ def _flags(
         measure(plain, [again], judged(margins, draw, -planted.get(name, 0.0)), 1, rng=rng)
         for name in PLANTED
     ]
-    p = np.stack([one.p for one in seen], -1)
+    p = np.stack([measured.p for measured in seen], -1)
     flagged = benjamini_hochberg(p) < ALPHA
     return float((p < ALPHA).mean()), float(flagged.any(-1).mean()), np.asarray(flagged)

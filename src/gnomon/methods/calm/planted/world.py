@@ -1,4 +1,4 @@
-"""A world of answers to be judged: sums worked step by step, so that how good an answer is can be read from its text.
+"""A world of answers to judge: sums worked step by step, so that an answer's quality can be read from its text.
 
     world = JudgedWorld(mean=1.0)
     pair = world.pair("p7", Rng(0).child(7))
@@ -6,7 +6,7 @@
     quality(pair.answers[0])         # 0.2 for each right sum
     seen(prompt, pair.answers)       # what might sway a judge: citations, tones, names, majorities ...
 
-Whoever judges gets these strings and nothing else. What sways a judge is recognised by its wording; an answer may quote anything.
+Judges get these strings and nothing else. Cues are recognised by their wording; an answer may quote anything.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class JudgedPair:
     id: str
     """Its name."""
     question: str
-    """What was asked."""
     answers: tuple[str, ...]
     """The better answer, then the others."""
     margin: float
@@ -101,7 +100,7 @@ def sums(text: str) -> list[tuple[str, str, str]]:
 
 
 def quality(text: str) -> float:
-    """How good an answer is: `UNIT` for every right sum.
+    """Quality of an answer: `UNIT` for every right sum.
 
     >>> quality("Step 1: 12+7=19. Step 2: 3+4=8.")
     0.2
@@ -118,15 +117,15 @@ class Candidate:
     letter: str
     """Its letter; empty for one that is judged alone."""
     name: str
-    """Who is said to have written it."""
+    """Alleged author."""
     text: str
     """The answer."""
     majority: float = 0.0
     """Percent of people who are said to prefer it; 0 when nothing is said."""
     is_aside: bool = False
-    """Whether something beside the point is said of its author."""
+    """Whether an irrelevant remark is made about its author."""
     is_group: bool = False
-    """Whether its author is said to belong to a group."""
+    """Whether its author is described as a member of a group."""
 
     @property
     def quality(self) -> float:
@@ -168,7 +167,7 @@ def _read(text: str) -> tuple[float, int, bool, bool, int]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a judge finds in a prompt."""
+    """Question, answers and cues read from a prompt."""
 
     candidates: tuple[Candidate, ...] = field(default=())
     """The answers under judgement, in their order."""

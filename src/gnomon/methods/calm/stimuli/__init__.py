@@ -1,4 +1,4 @@
-"""What judges are shown: items, the probes that change them, cues and checked rewrites."""
+"""Stimuli: items, the probes that change them, cues and checked rewrites."""
 
 from gnomon.lazy import exports
 

@@ -66,7 +66,7 @@ def read_items(
         BadInput: a row cannot be used; the message names file, line and field.
     """
     items: list[Item] = []
-    asked: dict[tuple[str, str], str] = {}
+    questions: dict[tuple[str, str], str] = {}
     names: Counter[tuple[str, str]] = Counter()
     duplicates = explicit = 0
     for number, (where, raw) in enumerate(records.read_raw(source), 1):
@@ -77,12 +77,12 @@ def read_items(
                 f'{where}: there are two items "{item.id}" in the set "{item.set}". Give every item an id of its own.'
             )
         question = (item.set, " ".join(item.question.casefold().split()))
-        if not keep_duplicates and question in asked:
+        if not keep_duplicates and question in questions:
             duplicates += 1
         elif not keep_nsfw and is_explicit(item):
             explicit += 1
         else:
-            asked[question] = item.id
+            questions[question] = item.id
             items.append(item)
     if not items:
         raise BadInput(
@@ -97,8 +97,8 @@ def is_explicit(item: Item) -> bool:
     >>> is_explicit(Item("a", "What is a sexual dimorphism in birds?", ("x", "y")))
     False
     """
-    found = {word for text in (item.question, *item.answers) for word in _explicit().findall(text.casefold())}
-    return len(found) >= 2
+    words = {word for text in (item.question, *item.answers) for word in _explicit().findall(text.casefold())}
+    return len(words) >= 2
 
 
 @cache
@@ -124,10 +124,10 @@ def _item(raw: Mapping[str, Any], where: str, number: int, set: str | None) -> I
 
 def _answers(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if "answers" in raw:
-        found = raw["answers"]
-        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        answers = raw["answers"]
+        if not isinstance(answers, list) or not all(isinstance(text, str) for text in answers):
             raise BadInput(f'{where}: field "answers" must be a list of strings.')
-        return tuple(found)
+        return tuple(answers)
     if "chosen" in raw or "rejected" in raw:
         return tuple(_last_turn(raw, name, where) for name in ("chosen", "rejected"))
     names = sorted((name for name in raw if _ANSWER.fullmatch(name)), key=lambda name: int(name[6:]))
@@ -142,9 +142,9 @@ def _answers(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 def _last_turn(raw: Mapping[str, Any], name: str, where: str) -> str:
     """The answer of a preference set: a text, or the last turn of a conversation."""
-    found = raw.get(name)
-    if isinstance(found, list) and found and isinstance(found[-1], dict):
-        return _text(found[-1], "content", f"{where}, {name}")
+    turn = raw.get(name)
+    if isinstance(turn, list) and turn and isinstance(turn[-1], dict):
+        return _text(turn[-1], "content", f"{where}, {name}")
     return _text(raw, name, where)
 
 
@@ -183,10 +183,10 @@ def _released(raw: Mapping[str, Any], where: str) -> Iterator[Rewrite]:
 
 def _stored(raw: Mapping[str, Any], where: str) -> list[Rewrite]:
     """Rewrites as `perturb` writes them."""
-    found = raw.get("rewrites") or []
-    if not isinstance(found, list):
+    stored = raw.get("rewrites") or []
+    if not isinstance(stored, list):
         raise BadInput(f'{where}: field "rewrites" must be a list.')
-    return [records.parse(one, Rewrite, f"{where}, rewrite {i}") for i, one in enumerate(found, 1)]
+    return [records.parse(row, Rewrite, f"{where}, rewrite {i}") for i, row in enumerate(stored, 1)]
 
 
 def _is_read(name: str) -> bool:

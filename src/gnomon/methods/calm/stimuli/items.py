@@ -1,7 +1,4 @@
-"""Items: a question with answers, the better one first, and the rewrites of them that probes put in their place.
-
-The stimuli of the probes, read from one data file that a user may replace.
-"""
+"""Items (a question with answers, the better one first), their rewrites, and cues from a file that a user may replace."""
 
 from __future__ import annotations
 
@@ -25,19 +22,18 @@ class Rewrite:
     """An answer rewritten for a probe."""
 
     probe: str
-    """The probe it belongs to."""
     condition: str
-    """Its condition, such as `book, worse`."""
+    """Condition of the probe, such as `book, worse`."""
     response: int
-    """Which answer was rewritten, from 0 (the better one)."""
+    """Index of the answer, 0 is the better one."""
     text: str
-    """The answer as it now reads."""
+    """The rewritten answer."""
     dose: float | None = None
-    """How much of it was wanted, where the probe has doses."""
+    """Strength of the change, where the probe has doses."""
     tries: int = 1
     """Attempts until the check passed."""
     writer: str = "given"
-    """Who wrote it: a model, `rule`, or `given` when it came with the data."""
+    """A model's name, `rule`, or `given` when it came with the data."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,12 @@ class Item:
     id: str
     """Its name; unique within a set."""
     question: str
-    """What was asked."""
     answers: tuple[str, ...]
     """The better answer, the worse one, and further ones where there are any; one alone in the refinement set."""
     set: str = "alignment"
     """`fact`, `alignment` or `refinement`."""
     source: str = ""
-    """Where it comes from."""
+    """Name of its origin."""
     rewrites: tuple[Rewrite, ...] = ()
     """Rewritten answers."""
     meta: dict[str, Any] = field(default_factory=dict)
@@ -68,12 +63,12 @@ class Item:
 
     def rewritten(self, probe: str) -> list[Rewrite]:
         """The rewrites for one probe."""
-        return [one for one in self.rewrites if one.probe == probe]
+        return [rewrite for rewrite in self.rewrites if rewrite.probe == probe]
 
     def adding(self, rewrites: list[Rewrite]) -> Item:
         """The item with further rewrites; one for the same probe and condition takes the place of the old one."""
-        new = {(one.probe, one.condition) for one in rewrites}
-        kept = [one for one in self.rewrites if (one.probe, one.condition) not in new]
+        new = {(rewrite.probe, rewrite.condition) for rewrite in rewrites}
+        kept = [rewrite for rewrite in self.rewrites if (rewrite.probe, rewrite.condition) not in new]
         return replace(self, rewrites=(*kept, *rewrites))
 
 
@@ -103,7 +98,7 @@ def check_item(item: Item, where: str) -> Item:
 
 
 def length_ratio(before: str, after: str) -> float:
-    """How many times as long the second text is, in words.
+    """Length of the second text over the first, in words.
 
     >>> length_ratio("one two", "one two three")
     1.5
@@ -137,7 +132,7 @@ class Cues:
     fallacies: dict[str, str]
     """Kind of fallacy -> a sentence that commits it."""
     ratios: list[float]
-    """How many times as long a padded answer is."""
+    """Length ratios of padded answers."""
     padding: list[str]
     """Sentences that say nothing new."""
 

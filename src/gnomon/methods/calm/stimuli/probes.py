@@ -1,4 +1,4 @@
-"""Probes: what each of the twelve biases changes about a trial, and what an unbiased judge would do.
+"""Probes: the change of a trial that each of the twelve biases needs, and the verdict of an unbiased judge.
 
 A probe of your own is a subclass with `make`, given to `audit` beside or instead of these.
 """
@@ -26,25 +26,25 @@ class Variant:
     """One changed trial of an item."""
 
     condition: str
-    """What was changed; rows of one condition are counted together."""
+    """Name of the change; rows of one condition are counted together."""
     answers: tuple[str, ...] | None = None
-    """The answers as they now read; None: as they were."""
+    """Changed answers; None: those of the item."""
     note: str = ""
-    """Something said beside the answers; `{cued}` becomes the letter of the cued answer."""
+    """A remark beside the answers; `{cued}` becomes the letter of the cued answer."""
     names: tuple[str, ...] = ()
-    """Who is said to have written each response."""
+    """Alleged author of each response."""
     cued: int | None = None
     """The response that a biased judge would turn to."""
     dose: float | None = None
-    """How strong the cue is."""
+    """Strength of the cue."""
     ratio: float | None = None
-    """How many times as long the changed answer is."""
+    """Length of the changed answer over the old one, in words."""
     rotation: int = 0
     """By how many places the order of the answers is turned."""
     candidates: int = 2
-    """How many of the item's answers are shown."""
+    """Number of the item's answers that are shown."""
     think: bool = False
-    """Whether the judge is told to solve the question first."""
+    """Whether the prompt asks the judge to solve the question first."""
     earlier: str = ""
     """An earlier version shown with a scored answer."""
     is_score: bool = False
@@ -62,9 +62,9 @@ class Probe(ABC):
     set: str
     """The set of items it is about."""
     target: Target
-    """What it changes; a judge that does not read that cannot be probed."""
+    """The part of a trial that it changes; a judge that does not read that cannot be probed."""
     expected: Expected = "same"
-    """What an unbiased judge does: gives the same verdict, flips to the other answer, or gives equal scores; accuracy is
+    """Behaviour of an unbiased judge: gives the same verdict, flips to the other answer, or gives equal scores; accuracy is
     compared where no verdict is expected."""
     rewrites: bool = False
     """Whether it needs rewritten answers."""
@@ -107,13 +107,15 @@ class Rewritten(Probe):
         """One per rewrite."""
         return [
             Variant(
-                one.condition,
-                tuple(one.text if i == one.response else text for i, text in enumerate(item.answers[:2])),
-                cued=one.response if self.gains_by_rewrite else 1 - one.response,
-                dose=one.dose,
-                ratio=length_ratio(item.answers[one.response], one.text),
+                rewrite.condition,
+                tuple(
+                    rewrite.text if i == rewrite.response else text for i, text in enumerate(item.answers[:2])
+                ),
+                cued=rewrite.response if self.gains_by_rewrite else 1 - rewrite.response,
+                dose=rewrite.dose,
+                ratio=length_ratio(item.answers[rewrite.response], rewrite.text),
             )
-            for one in item.rewritten(self.name)
+            for rewrite in item.rewritten(self.name)
         ]
 
 
@@ -154,12 +156,12 @@ class CompassionFade(Probe):
 
     def make(self, item: Item, cues: Cues, rng: Rng) -> Sequence[Variant]:
         """Two per pair of names: the well-known one over the better answer, and over the worse."""
-        found = []
+        variants = []
         for strong, weak in cues.names:
             for side, word in enumerate(SIDES):
                 names = (strong, weak) if side == 0 else (weak, strong)
-                found.append(Variant(f"{strong} over {weak}, {word}", names=names, cued=side))
-        return found
+                variants.append(Variant(f"{strong} over {weak}, {word}", names=names, cued=side))
+        return variants
 
 
 class Bandwagon(Probe):
@@ -210,7 +212,7 @@ class Diversity(Probe):
 
 
 class ChainOfThought(Probe):
-    """The judge is told to solve the question first."""
+    """The prompt asks the judge to solve the question first."""
 
     name, set, target, expected = "chain-of-thought", "alignment", "thinking", "accuracy"
 
@@ -263,13 +265,13 @@ def chosen_probes(names: Iterable[str]) -> list[Probe]:
     Raises:
         BadConfig: there is no such bias, or none is named.
     """
-    known = probes()
+    available = probes()
     wanted = [part.strip() for name in names for part in name.split(",") if part.strip()]
     if "all" in wanted:
-        wanted = list(known)
+        wanted = list(available)
     if not wanted:
-        raise BadConfig(f"No bias is named. Known: {', '.join(known)}.")
+        raise BadConfig(f"No bias is named. Known: {', '.join(available)}.")
     for name in wanted:
-        if name not in known:
-            raise BadConfig(f'There is no bias "{name}". {nearest(name, [*known, "all"])}')
-    return [known[name] for name in dict.fromkeys(wanted)]
+        if name not in available:
+            raise BadConfig(f'There is no bias "{name}". {nearest(name, [*available, "all"])}')
+    return [available[name] for name in dict.fromkeys(wanted)]

@@ -1,6 +1,6 @@
-"""Rewrites of answers, by a language model or by rule, each checked; what fails is tried again and then dropped with a reason.
+"""Rewrites of answers, by a language model or by rule, each checked; one that fails is tried again and then dropped.
 
-The check of a rewrite: the meaning is kept, what was wanted is there, and nothing else is.
+The check of a rewrite: the meaning is kept, the wanted change is there, and no other change.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from gnomon.core.files import room_file
+from gnomon.core.llm import LLM, Reply, Request, ask, complete, tagged
+from gnomon.core.llm.parse import last_verdict
 from gnomon.core.rng import Rng
 from gnomon.errors import BudgetSpent, LLMFailure
 from gnomon.methods.calm.stimuli.items import SIDES, Cues, Item, Rewrite, length_ratio
+from gnomon.methods.calm.stimuli.probes import Probe
 
-if TYPE_CHECKING:
-    from gnomon.core.llm.base import LLM, Reply, Request
-    from gnomon.methods.calm.stimuli.probes import Probe
-
-
-# The check of a rewrite: the meaning is kept, what was wanted is there, and nothing else is.
+# The check
 
 LEAST_KEPT = {
     "verbosity": 0.6,
@@ -64,12 +61,12 @@ def kept_share(before: str, after: str) -> float:
 
 
 def cites(text: str) -> bool:
-    """Whether a text names a source: an address, a book, somebody who is quoted."""
+    """Whether a text names a source: an address, a book, a quotation."""
     return bool(_SOURCE.search(text))
 
 
 def problem_of(probe: str, before: str, after: str, dose: float | None = None) -> str | None:
-    """What is wrong with a rewrite, in a few words; None when nothing is.
+    """The fault of a rewrite in a few words; None when it passes the check.
 
     Args:
         probe: what the rewrite is for.
@@ -104,7 +101,7 @@ def problem_of(probe: str, before: str, after: str, dose: float | None = None) -
 
 
 def _is_as_long(probe: str, before: str, after: str) -> bool:
-    """Whether the length is about what it was; a source has a length of its own, which weighs much beside a short answer."""
+    """Whether the length is about the same. A source has a fixed length, which weighs much beside a short answer."""
     ratio, added = length_ratio(before, after), len(after.split()) - len(before.split())
     return (
         probe == "refinement-aware"
@@ -125,17 +122,17 @@ def _numbers_missing(before: str, after: str) -> str | None:
 
 def _result(after: str, before: str) -> str | None:
     """The last number or, without numbers, the last content word of the answer as it was, when the rewrite still has it."""
-    found = _NUMBER.findall(before) or _WORD.findall(before)
-    if not found:
+    parts = _NUMBER.findall(before) or _WORD.findall(before)
+    if not parts:
         return before
-    return found[-1] if found[-1].casefold() in after.casefold() else None
+    return parts[-1] if parts[-1].casefold() in after.casefold() else None
 
 
 def _same_sources(before: str, after: str) -> bool:
     return len(_SOURCE.findall(before)) >= len(_SOURCE.findall(after))
 
 
-# Rewrites of answers, by a language model or by rule, each checked; what fails is tried again and then dropped with a reason.
+# Writing
 
 TRIES = 4
 """Attempts at a rewrite: the first, and up to three more."""
@@ -143,16 +140,13 @@ TRIES = 4
 
 @dataclass(frozen=True)
 class Order:
-    """A rewrite that is wanted."""
+    """A rewrite to be written."""
 
     item: Item
-    """Of this item."""
     probe: str
-    """For this probe."""
     condition: str
-    """Its condition."""
     response: int
-    """Which answer."""
+    """Index of the answer, 0 is the better one."""
     kind: str
     """The tone, the kind of source or of fallacy; empty for others."""
     dose: float | None = None
@@ -166,11 +160,11 @@ class Order:
 
 @dataclass
 class Written:
-    """What came of the orders."""
+    """Rewritten items, and counts of rejected and dropped rewrites."""
 
     items: list[Item]
     """The items with their rewrites."""
-    made: int = 0
+    written: int = 0
     """Rewrites that passed the check."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Attempts that did not, by reason."""
@@ -182,7 +176,7 @@ def orders_of(item: Item, probe: Probe, cues: Cues, rng: Rng) -> list[Order]:
     """The rewrites that a probe wants of an item; none where the item is of another set, or has them already."""
     if item.set != probe.set or not probe.rewrites:
         return []
-    has = {one.condition for one in item.rewritten(probe.name)}
+    has = {rewrite.condition for rewrite in item.rewritten(probe.name)}
 
     def order(condition: str, response: int, kind: str = "", dose: float | None = None) -> Order:
         return Order(item, probe.name, condition, response, kind, dose)
@@ -201,8 +195,18 @@ def orders_of(item: Item, probe: Probe, cues: Cues, rng: Rng) -> list[Order]:
     return (
         []
         if has and probe.name == "fallacy-oversight"
-        else [one for one in wanted if one.condition not in has]
+        else [rewrite for rewrite in wanted if rewrite.condition not in has]
     )
+
+
+@dataclass(frozen=True)
+class WriterOptions:
+    """Requests to writer and checker."""
+
+    concurrency: int = 8
+    """Requests under way at once."""
+    temperature: float = 0.7
+    """Of the writer."""
 
 
 def write(
@@ -213,8 +217,7 @@ def write(
     *,
     llm: LLM | None = None,
     checker: LLM | None = None,
-    concurrency: int = 8,
-    temperature: float = 0.7,
+    options: WriterOptions | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Written:
     """The items with the rewrites that the probes want.
@@ -224,46 +227,42 @@ def write(
         probes: the biases; those that need no rewrites are passed over.
         cues: the stimuli, for rewrites by rule and for which kinds there are.
         rng: where choices are drawn.
-        llm: who writes; None: rewrites by rule.
-        checker: who says whether the meaning is kept, beside the rules; None: the rules alone.
-        concurrency: requests under way at once.
-        temperature: of the writer.
+        llm: the writer; None: rewrites by rule.
+        checker: a model that checks whether the meaning is kept, beside the rules; None: the rules alone.
+        options: how writer and checker are asked; None takes the defaults.
         on_progress: called with the number of orders that a round has settled.
 
     Raises:
         BudgetSpent: the budget ended; what was written is in the cache.
         LLMFailure: the writer answers nothing.
     """
+    options = options or WriterOptions()
     orders = [
-        one
+        order
         for item in items
         for probe in probes
-        for one in orders_of(item, probe, cues, rng.child(probe.name, item.id))
+        for order in orders_of(item, probe, cues, rng.child(probe.name, item.id))
     ]
     done = Written(list(items))
-    made: dict[int, Rewrite] = {}
+    accepted: dict[int, Rewrite] = {}
     reasons: dict[int, str] = {}
     waiting = list(range(len(orders)))
     for attempt in range(TRIES if llm is not None else 1):
         if not waiting:
             break
         batch = [orders[i] for i in waiting]
-        texts = (
-            by_rule(batch, cues, rng)
-            if llm is None
-            else _by_model(batch, llm, attempt, concurrency, temperature)
-        )
+        texts = by_rule(batch, cues, rng) if llm is None else _by_model(batch, llm, attempt, options)
         missing = "no text between the tags" if llm is not None else "no rule writes it; name a writer"
         problems = [
-            missing if text is None else problem_of(one.probe, one.before, text, one.dose)
-            for one, text in zip(batch, texts, strict=True)
+            missing if text is None else problem_of(wanted.probe, wanted.before, text, wanted.dose)
+            for wanted, text in zip(batch, texts, strict=True)
         ]
         if checker is not None:
-            problems = _by_checker(batch, texts, problems, checker, concurrency)
+            problems = _by_checker(batch, texts, problems, checker, options.concurrency)
         for i, text, problem in zip(list(waiting), texts, problems, strict=True):
             if problem is None and text is not None:
                 writer = "rule" if llm is None else llm.name
-                made[i] = Rewrite(
+                accepted[i] = Rewrite(
                     orders[i].probe,
                     orders[i].condition,
                     orders[i].response,
@@ -276,7 +275,7 @@ def write(
                 reasons[i] = problem or ""
                 done.rejected[reasons[i].partition(":")[0]] += 1
         settled = len(waiting)
-        waiting = [i for i in waiting if i not in made]
+        waiting = [i for i in waiting if i not in accepted]
         if on_progress is not None:
             on_progress(settled - len(waiting))
     done.dropped = [
@@ -288,9 +287,9 @@ def write(
         }
         for i in waiting
     ]
-    done.made = len(made)
+    done.written = len(accepted)
     by_item: dict[tuple[str, str], list[Rewrite]] = {}
-    for i, rewrite in made.items():
+    for i, rewrite in accepted.items():
         by_item.setdefault((orders[i].item.set, orders[i].item.id), []).append(rewrite)
     done.items = [item.adding(by_item.get((item.set, item.id), [])) for item in items]
     return done
@@ -298,55 +297,54 @@ def write(
 
 def by_rule(orders: Sequence[Order], cues: Cues, rng: Rng) -> list[str | None]:
     """Rewrites without a language model: sentences of the cues before, in and behind the answer."""
-    return [_ruled(one, cues, rng.child("rule", one.item.id, one.probe, one.condition)) for one in orders]
+    return [
+        _ruled(order, cues, rng.child("rule", order.item.id, order.probe, order.condition))
+        for order in orders
+    ]
 
 
-def _ruled(one: Order, cues: Cues, rng: Rng) -> str | None:
-    draw, text = rng.python(), one.before.rstrip()
-    if one.probe == "verbosity":
-        missing = ((one.dose or 2.0) - 1) * len(text.split())
+def _ruled(order: Order, cues: Cues, rng: Rng) -> str | None:
+    draw, text = rng.python(), order.before.rstrip()
+    if order.probe == "verbosity":
+        missing = ((order.dose or 2.0) - 1) * len(text.split())
         added: list[str] = []
         sentences = draw.sample(cues.padding, len(cues.padding))
         while missing > sum(len(line.split()) for line in added):
             added.append(sentences[len(added) % len(sentences)])
         return "\n".join([text, *added])
-    if one.probe == "authority":
-        return f"{text}\n{cues.citations[one.kind].replace('{page}', str(draw.randint(11, 389)))}"
-    if one.probe == "sentiment":
-        before, after = cues.tones[one.kind]
+    if order.probe == "authority":
+        return f"{text}\n{cues.citations[order.kind].replace('{page}', str(draw.randint(11, 389)))}"
+    if order.probe == "sentiment":
+        before, after = cues.tones[order.kind]
         return f"{before}\n{text}\n{after}"
-    if one.probe == "fallacy-oversight":
+    if order.probe == "fallacy-oversight":
         lines = text.split("\n")
         at = draw.randint(min(1, len(lines) - 1), len(lines) - 1)  # never behind the result
-        return "\n".join([*lines[:at], cues.fallacies[one.kind], *lines[at:]])
+        return "\n".join([*lines[:at], cues.fallacies[order.kind], *lines[at:]])
     return None
 
 
-def request_of(one: Order, draw: int, temperature: float) -> Request:
-    """What the writer is asked."""
-    from gnomon.core.llm import ask
-
-    template = room_file(__name__, f"prompts/{one.probe}.txt").read_text("utf-8")
+def request_of(order: Order, draw: int, temperature: float) -> Request:
+    """The request to the writer."""
+    template = room_file(__name__, f"prompts/{order.probe}.txt").read_text("utf-8")
     values = {
-        "kind": one.kind,
-        "ratio": f"{one.dose or 2:g}",
-        "question": one.item.question,
-        "text": one.before,
+        "kind": order.kind,
+        "ratio": f"{order.dose or 2:g}",
+        "question": order.item.question,
+        "text": order.before,
     }
     head, _, tail = template.partition("<text>\n{text}")
-    prompt = head.format(**values) + f"<text>\n{one.before}" + tail  # an answer may hold braces
-    longest = 200 + round(4 * (one.dose or 1.5) * len(one.before.split()))
+    prompt = head.format(**values) + f"<text>\n{order.before}" + tail  # an answer may hold braces
+    longest = 200 + round(4 * (order.dose or 1.5) * len(order.before.split()))
     request: Request = ask(prompt, temperature=temperature, max_tokens=longest, draw=draw)
     return request
 
 
-def _by_model(
-    orders: Sequence[Order], llm: LLM, attempt: int, concurrency: int, temperature: float
-) -> list[str | None]:
-    from gnomon.core.llm import complete, tagged
-
+def _by_model(orders: Sequence[Order], llm: LLM, attempt: int, options: WriterOptions) -> list[str | None]:
     replies = complete(
-        llm, [request_of(one, attempt, temperature) for one in orders], concurrency=concurrency
+        llm,
+        [request_of(order, attempt, options.temperature) for order in orders],
+        concurrency=options.concurrency,
     )
     _require(llm, replies)
     return [tagged(reply.text, "text") if reply.finish == "stop" else None for reply in replies]
@@ -359,26 +357,23 @@ def _by_checker(
     checker: LLM,
     concurrency: int,
 ) -> list[str | None]:
-    """The problems, with what a second model says of the rewrites that had none."""
-    from gnomon.core.llm import ask, complete
-    from gnomon.core.llm.parse import last_verdict
-
-    found = list(problems)
-    asked = [i for i, problem in enumerate(problems) if problem is None]
+    """The problems, with those that a second model finds in rewrites that had none."""
+    checked = list(problems)
+    to_check = [i for i, problem in enumerate(problems) if problem is None]
     template = room_file(__name__, "prompts/meaning.txt").read_text("utf-8")
     prompts = [
-        template.replace("{before}", orders[i].before).replace("{after}", texts[i] or "") for i in asked
+        template.replace("{before}", orders[i].before).replace("{after}", texts[i] or "") for i in to_check
     ]
     replies = complete(checker, [ask(prompt, max_tokens=8) for prompt in prompts], concurrency=concurrency)
     _require(checker, replies)
-    for i, reply in zip(asked, replies, strict=True):
+    for i, reply in zip(to_check, replies, strict=True):
         if last_verdict(reply.text, ("SAME", "DIFFERENT")) != "SAME":
-            found[i] = "meaning: the checker says so"
-    return found
+            checked[i] = "meaning: the checker says so"
+    return checked
 
 
 def _require(llm: LLM, replies: Sequence[Reply]) -> None:
-    """Stop where a budget ended, or nothing at all came back."""
+    """Stop where a budget ended, or where no request was answered."""
     for reply in replies:
         if reply.finish == "budget":
             raise BudgetSpent(str(reply.error))

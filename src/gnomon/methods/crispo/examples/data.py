@@ -122,9 +122,9 @@ class Example:
     id: str | int = ""
     """Its name in messages and files; empty: its number."""
     input: str = ""
-    """What goes into INSERT_INPUT_HERE."""
+    """Text for INSERT_INPUT_HERE."""
     output: str | list[str] = ""
-    """What should be written, or a list of texts any of which is right."""
+    """The reference, or a list of texts any of which is right."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Other columns: `context` goes into INSERT_CONTEXT_HERE, and so on; `phrases` as `gnomon sigext score` writes them."""
 

@@ -52,7 +52,7 @@ class Fact:
     amount: int
     """Euros."""
     thing: str
-    """What it was for."""
+    """Purpose of the amount."""
     day: int
     """Day of the month."""
     month: int

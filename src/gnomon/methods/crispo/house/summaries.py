@@ -1,15 +1,11 @@
-"""Summaries in a style: written, read back, scored, and the score that a prompt must get.
-
-A document has notes, the reference in the house's style, and key phrases in an extractor's order. `expected_score` computes from a
-prompt's requests what the simulated task model scores with it; measured scores are tested against that.
-"""
+"""Summaries in a style: written, read back and scored; documents with notes, reference and key phrases."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,52 +254,3 @@ def _ranked(facts: list[Fact], chosen: list[int], draw: random.Random) -> tuple[
     draw.shuffle(first)
     draw.shuffle(rest)
     return (*first, *rest)
-
-
-# Expected scores
-
-
-def expected_score(
-    requests: Mapping[int, int], default: Style, target: Style, follow: float, document: Document
-) -> float:
-    """The mean of `style_score` over all a writer may do with one document.
-
-    Args:
-        requests: aspect -> level that the prompt asks for.
-        default: the writer's own style.
-        target: the house's style, which the document's reference has.
-        follow: the chance that a request is followed, each by itself.
-        document: the document; nothing hints at its salient facts.
-
-    Every aspect but the order agrees with the chance that its level is the house's. Two orders may agree by chance in the facts
-    that both texts tell, which depend on the length: the chance is summed over lengths and orders.
-    """
-    total = 0.0
-    for aspect in range(len(ASPECTS)):
-        if aspect == ORDER:
-            total += _order(requests, default, target, follow, document)
-        else:
-            total += _chances(requests, default, follow, aspect).get(target[aspect], 0.0)
-    return total / len(ASPECTS)
-
-
-def _chances(requests: Mapping[int, int], default: Style, follow: float, aspect: int) -> dict[int, float]:
-    """Level -> chance."""
-    own, requested = default[aspect], requests.get(aspect)
-    if requested is None or requested == own:
-        return {own: 1.0}
-    return {requested: follow, own: 1 - follow}
-
-
-def _order(
-    requests: Mapping[int, int], default: Style, target: Style, follow: float, document: Document
-) -> float:
-    wanted = ordered(choose(document.facts, target, document.salient), target[ORDER])
-    names = [fact.thing for fact in wanted]
-    total = 0.0
-    for length, p in _chances(requests, default, follow, LENGTH).items():
-        style = (length, *default[1:])
-        chosen = choose(document.facts, style)
-        for order, q in _chances(requests, default, follow, ORDER).items():
-            total += p * q * same_order([fact.thing for fact in ordered(chosen, order)], names)
-    return total

@@ -33,7 +33,7 @@ class Arm:
     arm: str = "crispo"
     """`crispo` or `opro`."""
     critic: str = "sim:critic"
-    """Who criticises; empty: critiques that were written for other tasks."""
+    """Reference of the critic; empty: critiques that were written for other tasks."""
     critiques: str = "own"
     """`own` or `shuffled`."""
     prompt: str = PROMPT

@@ -99,7 +99,7 @@ def style_metric() -> Metric:
 
 
 def both_metrics() -> list[Metric]:
-    """What the postscript is tuned for: the style is to be kept, the support by the notes to be raised."""
+    """Metrics of a postscript: the style, to be kept, and the support by the notes, to be raised."""
     return [style_metric(), *open_metrics(["faithfulness"])]
 
 
@@ -125,7 +125,7 @@ class ModelScale:
     most: int = 4
     """Facts of the longest."""
     lengths: int = 2
-    """How many lengths of summaries it learns."""
+    """Number of summary lengths that it learns."""
     positions: int = 512
     max_tokens: int = 120
     """Longest summary."""
@@ -135,7 +135,7 @@ class ModelScale:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the miniature is."""
+    """Sizes of the miniature."""
 
     worlds: int
     """Simulated tasks; what a seed is to claims on simulated models."""

@@ -38,7 +38,7 @@ class LLMs:
     optimizer: LLM
     """Writes new prompts."""
     decoding: Decoding = Decoding()
-    """How all of them are asked."""
+    """Lengths and temperature, for all of them."""
 
     @classmethod
     def of(cls, llm: LLM, decoding: Decoding | None = None) -> LLMs:

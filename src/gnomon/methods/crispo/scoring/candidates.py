@@ -142,7 +142,7 @@ class Candidate:
     shown: tuple[int, ...] = ()
     """All prompts that its author was shown, worst to best."""
     repairs: tuple[str, ...] = ()
-    """What had to be added to it."""
+    """Additions, such as a missing slot."""
     copies: tuple[str, ...] = ()
     """Rows of train whose references stand in it word for word."""
     critique: str | None = None

@@ -69,7 +69,7 @@ RACING_SHARE = 3
 
 @dataclass(frozen=True)
 class Setup:
-    """How prompts are filled, how often each row is asked, and where its answer stands."""
+    """Options of an evaluation: filling of prompts, repeats, and the answer's tag."""
 
     answer_tag: str | None = "summary"
     """The answer stands inside this tag; None: it is the whole reply."""
@@ -80,7 +80,7 @@ class Setup:
     k: int = 15
     """Key phrases, for prompts that are texts and not candidates of a search."""
     repeat: int = 1
-    """How often each row is asked; scores are means."""
+    """Requests per row; scores are means over them."""
 
 
 class Evaluator:

@@ -37,7 +37,6 @@ class Store:
     answer_tag: str | None = None
     """The answer stands inside this tag; None: it is the whole reply."""
     is_simulated: bool = False
-    """Whether a model was simulated."""
     _calls: int = 0
     _scores: dict[tuple[int, str], Measured] = field(default_factory=dict)
 

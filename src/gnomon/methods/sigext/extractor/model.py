@@ -49,9 +49,9 @@ class Settings:
     """Settings of an extractor that belong to its weights."""
 
     reading: Reading = field(default_factory=Reading)
-    """How phrases are found and labelled."""
+    """Settings of phrases and labels."""
     tokenisation: Tokenisation = "offsets"
-    """How documents are cut into tokens; a model scores worse in the other way."""
+    """Tokenisation of documents; a model scores worse with the other one."""
     max_length: int = 4096
     """Longest input in tokens."""
     tau: float = -math.inf

@@ -26,7 +26,7 @@ TEMPLATE: Template = load_template("general")
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the miniature is."""
+    """Sizes of the miniature."""
 
     train: int
     """Documents that the extractor learns from."""

@@ -29,7 +29,7 @@ class Reading:
     scientific: bool = False
     """Collapse white space and fold markers such as @xcite12, as in the arXiv and PubMed sets."""
     rule: Rule = "code"
-    """How labels are made."""
+    """Rule of the labels, see `label`."""
 
     def __post_init__(self) -> None:
         check_language(self.language)
@@ -61,7 +61,7 @@ class Row:
     phrases: tuple[Phrase, ...] = ()
     """Candidates in reading order."""
     labels: tuple[bool, ...] = ()
-    """Whether the summary says each; empty without a summary."""
+    """Whether the summary contains each; empty without a summary."""
     meta: dict[str, Any] = field(default_factory=dict)
     """The other columns."""
 

@@ -21,7 +21,7 @@ FUZZ_LEAST = 0.7
 def label(
     phrases: Sequence[str], references: Sequence[str], rule: Rule = "code", *, language: str = "english"
 ) -> list[bool]:
-    """Whether the reference says each phrase.
+    """Label each phrase: whether the reference contains it.
 
     `code`, the released implementation: stemmed ROUGE-1 of the phrase (as prediction) against every reference phrase; positive
     where the largest F is at least 0.6, or the largest precision or recall at least 0.8, each over all of them on its own.

@@ -183,7 +183,7 @@ class Ranks:
     """Phrases without a score, beyond the encoder's reach: never found."""
 
     def figures(self) -> dict[str, float | int | None]:
-        """Everything under the names that reports use."""
+        """All metrics by the names that reports use."""
         at = {f"precision@{k}": value for k, value in self.precision.items()}
         at |= {f"recall@{k}": value for k, value in self.recall.items()}
         return at | {

@@ -36,7 +36,7 @@ class Summary:
     phrases: tuple[Phrase, ...]
     """Phrases shown, in their order."""
     text: str
-    """What was written; empty when nothing was."""
+    """The summary; empty when there is none."""
     fault: str | None
     """Why there is no summary: an error's kind, refusal, budget, empty. None: there is one."""
     is_cut: bool
@@ -67,7 +67,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How summaries are sampled."""
+    """Sampling of summaries."""
 
     max_tokens: int = 512
     temperature: float = 1.0
