@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gnomon.core.models import whole_words
-from gnomon.core.rng import Rng, seeded
+from gnomon.core.models import new_llama, train_tiny, whole_words
+from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import Batches, Example, TrainConfig, causal_loss, fit
+from gnomon.core.train import Batches, Example, TrainConfig
 from gnomon.methods.calm.judging.prompts import Prompting
 from gnomon.methods.calm.judging.trials import Trial
 from gnomon.methods.calm.planted.world import sums
@@ -172,23 +172,16 @@ def _train(
     part: PartOfRun,
     folder: Path,
 ) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    longest = max(map(len, prompts)) + 1
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=scale.hidden,
-        intermediate_size=2 * scale.hidden,
-        num_hidden_layers=scale.layers,
-        num_attention_heads=scale.heads,
-        num_key_value_heads=scale.heads,
-        max_position_embeddings=2 * longest,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    model = new_llama(
+        tokenizer,
+        scale.hidden,
+        scale.layers,
+        scale.heads,
+        2 * (max(map(len, prompts)) + 1),
+        rng.child("weights"),
+        intermediate=2 * scale.hidden,
+        is_tied=False,
     )
-    with seeded(rng.child("weights")):
-        model = LlamaForCausalLM(config)
     examples = [
         Example([*prompt, label], [-100] * len(prompt) + [label])
         for prompt, label in zip(prompts, labels, strict=True)
@@ -202,10 +195,8 @@ def _train(
         precision=scale.precision,
         checkpoint_every=0,
     )
-    trained: Any = model
-    fit(trained.to(scale.device), batches, causal_loss, cfg, run=_Named(part, folder.name))
-    trained.eval().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    run = _Named(part, folder.name)
+    train_tiny(model, batches, cfg, run, device=scale.device, tokenizer=tokenizer, folder=folder)
 
 
 class _Named:
