@@ -28,7 +28,6 @@ from gnomon.methods.elm.texts.personas import concept_text, read_personas, start
 from gnomon.methods.elm.texts.questions import ask, encode_questions, read_questions
 
 if TYPE_CHECKING:
-    from gnomon.methods.elm.evaluation.measures import Exam
     from gnomon.methods.elm.texts.questions import Question, Style
 
 SHOWN = 5

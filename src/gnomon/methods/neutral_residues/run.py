@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gnomon.core.config import narrow
+from gnomon.core.config import check, narrow
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.run import Run
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.neutral_residues import config, report
 from gnomon.methods.neutral_residues.evaluation import activity, by_layer, gates_along
 from gnomon.methods.neutral_residues.extension.design import Design
 from gnomon.methods.neutral_residues.extension.extension import Extended
 from gnomon.methods.neutral_residues.extension.store import merge, open_trained, save, save_extension
-from gnomon.methods.neutral_residues.training.data import pack, packed
+from gnomon.methods.neutral_residues.training.data import Corpus, corpus, pack
 from gnomon.methods.neutral_residues.training.study import Study, compared
-
-if TYPE_CHECKING:
-    from gnomon.methods.neutral_residues.training.study import Study
 
 SHOWN = 200
 """Tokens of a coloured text."""
@@ -67,12 +64,38 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
     model = load_model(cfg.model, device=cfg.device, asked_by="neutral-residues train")
 
     def study(folder: Path | None) -> Study:
-        new, old = packed(cfg, tokenizer, folder)
+        new, old = _packed(cfg, tokenizer, folder)
         return Study(model, tokenizer, new, old, p=cfg.p, length=cfg.train.max_length)
 
     run.plan(arms=arms, work=lambda: study(None).costs(narrow(Design, cfg), cfg.train, arms))
     with PartialState(cpu=model.device.type == "cpu").main_process_first():
         return study(run.folder / "data")
+
+
+def _packed(cfg: config.Domains, tokenizer: Any, folder: Path | None) -> tuple[Corpus, Corpus]:
+    """The new domain and the old one, as settings name them.
+
+    Raises:
+        BadConfig: no text of the old domain is named, to train on unless p is 0 and to measure on.
+    """
+    check(
+        cfg.p == 0 or cfg.original is not None,
+        "original",
+        "text of the old domain unless p is 0",
+        cfg.original,
+    )
+    old = cfg.original or cfg.original_held
+    if old is None:
+        raise BadConfig(
+            "Forgetting needs text of the old domain to measure on. Name some with --original-held."
+        )
+    new, original = (
+        corpus(
+            source, tokenizer, folder, name, measure=held, held_out=cfg.held_out, text_field=cfg.text_field
+        )
+        for name, source, held in (("new", cfg.new, cfg.new_held), ("original", old, cfg.original_held))
+    )
+    return new, original
 
 
 def eval(cfg: config.Eval, run: Run) -> None:

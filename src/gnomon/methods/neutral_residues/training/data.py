@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomon.core.config import check
 from gnomon.core.data.documents import Document, read_documents
-from gnomon.errors import BadConfig, BadInput
+from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from gnomon.methods.neutral_residues.config import Domains
 
 
 # Texts packed into one stream of token ids on disk, a separator before each: written once, read through a memory map.
@@ -147,32 +144,6 @@ def corpus(
         return Corpus(train, pack(texts(True), tokenizer, file("-held"), name=f"{message} in {source}"))
     others = (document.text for document in read_documents(measure, text_field=text_field))
     return Corpus(train, pack(others, tokenizer, file("-held"), name=f"{message} in {measure}"))
-
-
-def packed(cfg: Domains, tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> tuple[Corpus, Corpus]:
-    """The new domain and the old one, as settings name them.
-
-    Raises:
-        BadConfig: no text of the old domain is named, to train on unless p is 0 and to measure on.
-    """
-    check(
-        cfg.p == 0 or cfg.original is not None,
-        "original",
-        "text of the old domain unless p is 0",
-        cfg.original,
-    )
-    old = cfg.original or cfg.original_held
-    if old is None:
-        raise BadConfig(
-            "Forgetting needs text of the old domain to measure on. Name some with --original-held."
-        )
-    new, original = (
-        corpus(
-            source, tokenizer, folder, name, measure=held, held_out=cfg.held_out, text_field=cfg.text_field
-        )
-        for name, source, held in (("new", cfg.new, cfg.new_held), ("original", old, cfg.original_held))
-    )
-    return new, original
 
 
 def is_held_out(document: Document, share: float) -> bool:
