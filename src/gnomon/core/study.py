@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gnomon.core.report import Page
     from gnomon.core.run import PartOfRun, Run
 
-__all__ = ["Miniature", "Out", "Part", "Results", "Study", "check_parts", "means", "write_summary"]
+__all__ = ["Miniature", "Out", "Part", "Results", "Study", "_write_summary", "check_parts", "means"]
 
 ScaleName = Literal["smoke", "mini", "gpu"]
 SCALE_NAMES = ("smoke", "mini", "gpu")
@@ -158,7 +158,7 @@ class Study:
         run.page.verdicts(verdicts)
         self._say_left_out(parts, run)
         self.page(run.page, results)
-        write_summary(run, cfg, scale, verdicts, dict(self.summary(results)), *_words(cfg), *self.options)
+        _write_summary(run, cfg, scale, verdicts, dict(self.summary(results)), *_words(cfg), *self.options)
 
     def _chosen(self, cfg: Any) -> dict[str, Part]:
         """The parts that the settings name and that run at their scale."""
@@ -269,7 +269,7 @@ def _words(cfg: Any) -> list[str]:
     return [] if names is None else ["--parts", *([names] if isinstance(names, str) else names)]
 
 
-def write_summary(
+def _write_summary(
     run: Run, cfg: Miniature, scale: Any, verdicts: Sequence[Verdict], numbers: Mapping[str, Any], *options: str
 ) -> None:  # fmt: skip
     """The run in one JSON file, `summary.json`: what was run with what, and what came out, per seed.
