@@ -46,7 +46,10 @@ class Bound:
 
 
 def paper_b_u(vocab: int, width: int) -> float:
-    """B_U as the paper takes it: T sqrt(r), every row of the unembedding with entries up to 1."""
+    """B_U as the paper takes it: T sqrt(r), every row of the unembedding with entries up to 1.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), bound on the unembedding in the assumptions.
+    """
     check(vocab >= 1, "vocab", ">= 1", vocab)
     check(width >= 1, "width", ">= 1", width)
     return vocab * math.sqrt(width)
@@ -66,6 +69,8 @@ def b_bar(
 
     Raises:
         BadConfig: a number is out of range.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), constant of the generalisation bounds.
     """
     check(vocab >= 2, "vocab", ">= 2", vocab)
     check(b_u >= 0, "B_U", ">= 0", b_u)
@@ -87,6 +92,8 @@ def pretraining(b: float, n_train: float, *, delta: float = 0.05, empirical: flo
 
     Raises:
         BadConfig: a number is out of range.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), pre-training bound.
     """
     _check_sample(n_train, delta)
     gap = b * math.sqrt(math.log(2 / delta) / n_train)
@@ -94,12 +101,18 @@ def pretraining(b: float, n_train: float, *, delta: float = 0.05, empirical: flo
 
 
 def l1_error(b: float, n_train: float, *, delta: float = 0.05) -> float:
-    """E = 2 B_bar / sqrt(N) sqrt(log(2 / delta)): expected L1 error (at most 2) of a perfectly pre-trained model."""
+    """E = 2 B_bar / sqrt(N) sqrt(log(2 / delta)): expected L1 error (at most 2) of a perfectly pre-trained model.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), pre-training bound, solved for the error.
+    """
     return 2 * pretraining(b, n_train, delta=delta).gap
 
 
 def sample_size(b: float, error: float, *, delta: float = 0.05) -> int:
-    """N* = ceil(4 B_bar^2 / e^2 log(2 / delta)), tokens for an expected L1 error of at most `error`."""
+    """N* = ceil(4 B_bar^2 / e^2 log(2 / delta)), tokens for an expected L1 error of at most `error`.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), sample size of perfect pre-training.
+    """
     check(0 < error <= 2, "error", "above 0 and at most 2", error)
     _check_sample(1, delta)
     return math.ceil(4 * b * b / error**2 * math.log(2 / delta))
@@ -140,6 +153,8 @@ def icl(
 
     Raises:
         BadConfig: a number is out of range.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), in-context bound.
     """
     _check_sample(length, delta)
     t_min, p_min = constants.t_min, constants.p_min

@@ -116,6 +116,8 @@ def drift(
         rows: token ids, `[N, T]`.
         reference: the backbone, where all its weights were trained; None: the model with its additions off.
         batch_size: rows at once.
+
+    Source: Neutral Residues (arXiv 2410.02744): drift of the predictions from the backbone's.
     """
     total = 0.0
     for ids in _batches(rows, batch_size):

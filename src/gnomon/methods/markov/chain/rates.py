@@ -112,6 +112,8 @@ def mixing_time(matrix: Floats, pi: Floats, distance: float = 0.25, *, most: int
 
     Raises:
         BadConfig: `distance` is out of range.
+
+    Source: Levin and Peres, "Markov Chains and Mixing Times", section 4.5.
     """
     if not 0 < distance < 1:
         raise BadConfig(f"distance must be within (0, 1); got {distance}.")
@@ -146,6 +148,8 @@ def t_min(matrix: Floats, pi: Floats, *, most: int = 10**7) -> float:
 
     Raises:
         BadInput: the chain does not converge, as a periodic one does not.
+
+    Source: LLMs as Markov chains (arXiv 2410.02724), mixing constant of the in-context bound (after Paulin, 2015).
     """
     every = len(matrix) <= 64
     here, n, best = np.asarray(matrix, dtype=np.float64), 1, math.inf
@@ -174,7 +178,10 @@ def worst_tv(rows: Floats, pi: Floats) -> float:
 
 
 def relaxation_time(second: float) -> float:
-    """1 / (1 - |lambda_2|) in tokens; infinite when the second eigenvalue is 1."""
+    """1 / (1 - |lambda_2|) in tokens; infinite when the second eigenvalue is 1.
+
+    Source: Levin and Peres, "Markov Chains and Mixing Times", chapter 12.
+    """
     return 1 / (1 - second) if second < 1 else math.inf
 
 

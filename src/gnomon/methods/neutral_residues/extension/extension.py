@@ -153,7 +153,10 @@ class Extended(nn.Module):
         self._seen[layer] = (rho, g)
 
     def _local(self, norms: list[Tensor], real: Tensor, flags: Tensor) -> tuple[Tensor, int]:
-        """The local loss, summed over its tokens and averaged over layers, and how many tokens that is."""
+        """The local loss, summed over its tokens and averaged over layers, and how many tokens that is.
+
+        Source: Neutral Residues (arXiv 2410.02744), local loss: the L1 length of residues on the old domain.
+        """
         is_old = real & (flags == 0)
         if self.design.local == "ce":
             gates = [g.float() for _, g in self._seen.values() if g is not None]
