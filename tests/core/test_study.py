@@ -14,7 +14,7 @@ from gnomon import cli, registry, verbs
 from gnomon.core.claims import Claim, decide
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run, Start
-from gnomon.core.study import Miniature, Part, Study, check_parts, means, write_summary
+from gnomon.core.study import Miniature, Part, Study, _write_summary, check_parts, means
 from gnomon.errors import BadConfig, UserError
 
 
@@ -77,7 +77,7 @@ def run_study(declared, folder, *, seed=0, **settings):
 def test_a_summary_says_how_to_run_it_again_and_what_came_out(tmp_path):
     verdict = decide({"a": {"m": [1.0, 1.0, 1.0]}}, Claim("text", "source", "m: a == 1"))
     run = Run(tmp_path / "run", method="some-room", verb="mini", seed=4, quiet=True)
-    write_summary(
+    _write_summary(
         run, Miniature(scale="smoke", seeds=2), Scale(), [verdict], {"rows": [1]}, "--parts", "x", "y"
     )
     report = run.finish()
