@@ -54,6 +54,7 @@ def test_every_row_is_answered_or_reported_in_order_and_no_file_holds_the_key(tm
         retries=1,
         timeout_s=8,  # an answer of a busy machine comes within it, one without end does not
         api_key_env=("MY_KEY",),
+        cache=str(tmp_path / "cache"),
         record=tmp_path / "a.tape",
         budget_calls=N + 20,  # some answers break off and are paid for all the same
         max_failed=1.0,
