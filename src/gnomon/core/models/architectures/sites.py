@@ -157,9 +157,10 @@ def traced_sites(model: Any) -> Sites:
         inputs["decoder_input_ids"] = ids[:, 1:]
     if model.get_output_embeddings() is not None:
         inputs["use_cache"] = False
+    lengths = [N_TOKENS, N_TOKENS - 1] if encodes else [N_TOKENS]
     model.eval()
     try:
-        columns = trace(model, 2 if encodes else 1, lambda: model(**inputs, return_dict=True))
+        columns = trace(model, lengths, lambda: model(**inputs, return_dict=True))
     except (NotTraced, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         raise ModelMismatch(f"{_unknown(model)} A traced pass did not find them: {error}.") from error
     finally:
