@@ -25,7 +25,7 @@ class Counting:
     half_ties: bool = False
     """A tie beside a preference counts one half; else a tie is a verdict of its own."""
     smallest: float = 0.1
-    """The shift that would matter: where one of this size would have been missed, the word is "cannot tell"."""
+    """The shift that would matter: where one of this size would have been missed, the word is "undecided"."""
 
     def __post_init__(self) -> None:
         check(0 < self.smallest <= 1, "smallest", "above 0 and at most 1", self.smallest)

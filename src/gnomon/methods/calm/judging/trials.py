@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +123,10 @@ class Verdict:
     """Tokens of the prompt."""
     tokens_out: int = 0
     """Tokens of the answer."""
+    words: list[int] = field(default_factory=list)
+    """Words of the compared answers, by slot; empty where a log does not say."""
+    characters: list[int] = field(default_factory=list)
+    """Their characters."""
 
     @property
     def key(self) -> str:
@@ -140,8 +144,15 @@ def verdict_of(judge: str, trial: Trial, opinion: Opinion) -> Verdict:
     of_opinion = {
         name: getattr(opinion, name) for name in ("score", "status", "text", "tokens_in", "tokens_out")
     }
+    lengths = trial.answers if trial.kind == "pair" else ()
     return Verdict(
-        judge=judge, slots=list(trial.slots), choice=_choice(trial, opinion), **copied, **of_opinion
+        judge=judge,
+        slots=list(trial.slots),
+        choice=_choice(trial, opinion),
+        words=[len(text.split()) for text in lengths],
+        characters=[len(text) for text in lengths],
+        **copied,
+        **of_opinion,
     )
 
 
