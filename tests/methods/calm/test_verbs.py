@@ -280,7 +280,8 @@ def test_the_released_layout_becomes_items_that_can_be_audited(tmp_path):
              "data_resource": "x"} for i in range(6)]  # fmt: skip
     (tmp_path / "fact.json").write_text(json.dumps([*rows, rows[0]]))
     assert calm("import", tmp_path / "fact.json", "--format", "calm", "--out", tmp_path / "items") == 0
-    assert report(tmp_path / "items")["figures"] == {"items": 6, "duplicates": 1, "explicit": 0}
+    figures = {"items": 6, "duplicates": 1, "explicit": 0, "merged": 0, "skipped": 0}
+    assert report(tmp_path / "items")["figures"] == figures
     words = ["--bias", "verbosity", "--judge", "sim:judge", "--out", tmp_path / "run"]
     assert calm("audit", tmp_path / "items", *words) == 0
     (cell,) = json.loads((tmp_path / "run" / "profile.json").read_text())["cells"]

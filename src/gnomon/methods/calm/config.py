@@ -36,8 +36,8 @@ class Items:
     """Which items and which biases."""
 
     source: Positional[str]
-    """Items: a file or folder of rows with question, answer1 (the better) and answer2; a preference set with chosen and
-    rejected; the released layout; a run of `perturb`; or hf://name."""
+    """Items: a file (JSON, JSONL, CSV, Parquet) or a folder with sub-folders of rows with question, answer1 (the better) and
+    answer2; a preference set with chosen and rejected; the released data; another table of pairs; a run of `perturb`; or hf://name."""
     bias: tuple[str, ...] = ("all",)
     """Biases: position, verbosity, compassion-fade, bandwagon, distraction, fallacy-oversight, authority, sentiment, diversity,
     chain-of-thought, self-enhancement, refinement-aware; or all."""
@@ -46,7 +46,7 @@ class Items:
     limit: int | None = None
     """Only so many items of each set. None: all."""
     keep_nsfw: bool = False
-    """Keep rows of sexual content."""
+    """Keep rows whose source names explicit content."""
     keep_duplicates: bool = False
     """Keep rows whose question another row of the set asks."""
     cues: Path | None = None
@@ -132,7 +132,7 @@ class Import:
     format: Literal["judgebench", "mtbench-pair", "calm"] = "judgebench"
     """judgebench: its output rows; mtbench-pair: FastChat's model_judgment pairs; calm: the released data, which become items."""
     keep_nsfw: bool = False
-    """Keep rows of sexual content (calm)."""
+    """Keep rows whose source names explicit content (calm)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from gnomon.methods.calm.measures.comparison import compare as side_by_side
 from gnomon.methods.calm.measures.profile import Profile, power_table
 from gnomon.methods.calm.planted import study as planted
 from gnomon.methods.calm.planted.validation import validate as audit_planted
-from gnomon.methods.calm.stimuli.data import read_items
+from gnomon.methods.calm.stimuli.data import Dropped, read_items
 from gnomon.methods.calm.stimuli.items import Item, load_cues
 from gnomon.methods.calm.stimuli.probes import chosen_probes
 from gnomon.methods.calm.stimuli.rewrites import TRIES, WriterOptions, orders_of, write
@@ -62,6 +62,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         )
     records.write(run.artifact("records", run.folder / "items.jsonl"), done.items)
     records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), done.dropped)
+    _write_skipped(run, materials.dropped)
     examples = {rewrite.probe: (item, rewrite) for item in reversed(done.items) for rewrite in item.rewrites}
     report.written(
         run.page, done.written, len(done.items), done.rejected, done.dropped, list(examples.values())
@@ -102,6 +103,7 @@ def audit(cfg: config.Audit, run: Run) -> None:
     profiles = measure(verdicts, _options(cfg), run.rng.child("intervals"))
     complete_profiles(profiles, arms, models, materials, skipped)
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
+    _write_skipped(run, materials.dropped)
     _save(run, profiles)
     report.profiles(run.page, profiles)
 
@@ -109,24 +111,7 @@ def audit(cfg: config.Audit, run: Run) -> None:
 def import_(cfg: config.Import, run: Run) -> None:
     """A log of another tool as verdicts, or the released data as items."""
     if cfg.format == "calm":
-        items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
-        run.plan(items=len(items))
-        records.write(run.artifact("records", run.folder / "items.jsonl"), items)
-        run.page.title = f"{len(items):,} items of the released layout"
-        counts: dict[tuple[str, str, str], int] = {}
-        for item in items:
-            for rewrite in item.rewrites:
-                key = (item.set, rewrite.probe, rewrite.condition)
-                counts[key] = counts.get(key, 0) + 1
-        rows = [
-            {"set": a, "bias": b, "condition": c, "rows that have it": n}
-            for (a, b, c), n in sorted(counts.items())
-        ]
-        run.page.table(rows, caption="rewrites in the data; a condition is measured on the rows that have it")
-        run.page.table([vars(dropped)], caption="rows left out")
-        run.page.figures(
-            {"items": len(items), "duplicates": dropped.duplicates, "explicit": dropped.explicit}
-        )
+        _import_items(cfg, run)
         return
     verdicts = import_log(cfg.source, cfg.format)
     run.plan(verdicts=len(verdicts))
@@ -136,6 +121,25 @@ def import_(cfg: config.Import, run: Run) -> None:
     missing = sum(row.choice is None for row in verdicts)
     run.page.figures({"verdicts": len(verdicts), "judges": len(judges), "not read": missing})
     run.page.text(f"Judges: {', '.join(judges)}. Go on with `gnomon calm analyze {run.folder.name}`.")
+
+
+def _import_items(cfg: config.Import, run: Run) -> None:
+    """Items of the released layout, or of any that `audit` reads."""
+    items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
+    run.plan(items=len(items))
+    records.write(run.artifact("records", run.folder / "items.jsonl"), items)
+    run.page.title = f"{len(items):,} items"
+    counts = Counter(
+        (item.set, rewrite.probe, rewrite.condition) for item in items for rewrite in item.rewrites
+    )
+    rows = [
+        {"set": a, "bias": b, "condition": c, "rows that have it": n}
+        for (a, b, c), n in sorted(counts.items())
+    ]
+    run.page.table(rows, caption="rewrites in the data; a condition is measured on the rows that have it")
+    run.page.table([dropped.counts], caption="rows that became no item of their own")
+    run.page.figures({"items": len(items), **dropped.counts})
+    _write_skipped(run, dropped)
 
 
 def analyze(cfg: config.Analyze, run: Run) -> None:
@@ -208,9 +212,22 @@ def _materials(cfg: config.Items) -> Materials:
     if dropped.duplicates:
         notes.append(f"{dropped.duplicates} rows repeat a question and were left out (--keep-duplicates).")
     if dropped.explicit:
-        notes.append(f"{dropped.explicit} rows of sexual content were left out (--keep-nsfw).")
+        notes.append(
+            f"{dropped.explicit} rows whose source names explicit content were left out (--keep-nsfw)."
+        )
+    if dropped.skipped:
+        notes.append(
+            f"{len(dropped.skipped)} rows or files could not be used and were left out (skipped.jsonl): "
+            f"{dropped.skipped[0].reason}"
+        )
     named = {part.strip() for name in cfg.bias for part in name.split(",")} - {"all"}
-    return Materials(items, probes, cues, frozenset(named), notes)
+    return Materials(items, probes, cues, frozenset(named), notes, dropped)
+
+
+def _write_skipped(run: Run, dropped: Dropped) -> None:
+    """The rows and files that could not be used, each with its name and the reason."""
+    if dropped.skipped:
+        records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), dropped.skipped)
 
 
 def _save(run: Run, profiles: Sequence[Profile]) -> None:

@@ -19,6 +19,7 @@ from gnomon.methods.calm.judging.references import JudgeOptions, judge_of, sourc
 from gnomon.methods.calm.judging.trials import Journal, Verdict
 from gnomon.methods.calm.measures.cells import SELF
 from gnomon.methods.calm.measures.profile import Profile
+from gnomon.methods.calm.stimuli.data import Dropped
 from gnomon.methods.calm.stimuli.items import Cues, Item
 from gnomon.methods.calm.stimuli.probes import Probe
 
@@ -38,6 +39,8 @@ class Materials:
     """Biases that the user named: one that cannot be measured is an error."""
     notes: list[str] = field(default_factory=list)
     """Notes for the report, such as rows that were left out."""
+    dropped: Dropped = field(default_factory=Dropped)
+    """Rows that became no items."""
 
     def plan(self, design: Design, run: Run, reads: frozenset[str] | None = None) -> Plan:
         """The plan of the audit, the same for every judge with the same `reads`."""
