@@ -1,5 +1,6 @@
 """From rows to profiles: cells, length, scores, words, other tools' logs, and judges side by side."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from gnomon.methods.calm import (
     load_cues,
     load_profile,
     power_table,
+    read_items,
     write,
 )
 from gnomon.methods.calm.judging import scoring_trials
@@ -357,7 +359,7 @@ def test_judgebench_golden_file(shared_data):
     path = shared_data / "judge" / "judgebench_claude-3-haiku.jsonl"
     if not path.is_file():
         pytest.skip("no JudgeBench log beside the repository")
-    cell = only(import_log(path, "judgebench"), "position")
+    cell = only(import_log(path, "judgebench")[0], "position")
     assert (cell.n, cell.n + cell.unparsed) == (257, 270)
     assert cell.rr[0] == pytest.approx(135 / 257) and cell.rr[0] == pytest.approx(0.525, abs=5e-4)
     assert cell.rr_with_unparsed == pytest.approx(0.5)
@@ -381,7 +383,7 @@ def judgebench(pair, label, first, second):
 def test_judgebench_by_hand(tmp_path):
     rows = [judgebench("a", "A>B", "A>B", "B>A"), judgebench("b", "B>A", "A>B", "A>B"), judgebench("c", "B>A", "B>A", None),
             judgebench("d", "A>B", "A=B", "A=B")]  # fmt: skip
-    log = import_log(write_rows(tmp_path / "log.jsonl", rows), "judgebench")
+    log, _ = import_log(write_rows(tmp_path / "log.jsonl", rows), "judgebench")
     assert [row.choice for row in log] == ["R1", "R1", "R2", "R1", "R1", None, "tie", "tie"]
     cell = only(log, "position")
     assert (cell.n, cell.unparsed, cell.rr[0]) == (3, 1, pytest.approx(2 / 3))
@@ -399,7 +401,7 @@ def test_pairs_of_mt_bench(tmp_path):
         row(3, "tie", "tie"),
         row(4, "error", "model_2"),
     ]
-    log = import_log(write_rows(tmp_path / "log.jsonl", rows), "mtbench-pair")
+    log, _ = import_log(write_rows(tmp_path / "log.jsonl", rows), "mtbench-pair")
     assert {one.judge for one in log} == {"gpt-4"}
     cell = only(log, "position")
     assert (cell.n, cell.unparsed, cell.rr[0]) == (3, 1, pytest.approx(2 / 3))
@@ -411,7 +413,7 @@ def test_pairs_of_mt_bench(tmp_path):
     [
         ({"label": "A>B"}, 'field "judgments" is missing'),
         (judgebench("a", "A", "A>B", "B>A"), 'field "label" must be A>B or B>A'),
-        (judgebench("a", "A>B", "A>>B", "B>A"), "a decision must be"),
+        (judgebench("a", "A>B", "AB", "B>A"), "a decision must be"),
         ({"label": "A>B", "judgments": [{}]}, "must hold two"),
         ({"label": "A>B", "judgments": "x"}, "must be a list; got str"),
     ],
@@ -421,7 +423,60 @@ def test_logs_of_another_format(tmp_path, row, says):
         import_log(write_rows(tmp_path / "log.jsonl", [row]), "judgebench")
     assert says in str(told.value) and "log.jsonl, line 1" in str(told.value)
     with pytest.raises(BadInput, match="no format of verdicts"):
-        import_log(tmp_path / "log.jsonl", "csv")
+        import_log(tmp_path / "log.jsonl", "xml")
+
+
+def test_rows_of_a_log_that_cannot_be_used_are_named_and_left_out(tmp_path):
+    rows = [judgebench("a", "A>B", "A>>B", "B>A"), judgebench("b", "A", "A>B", "B>A")]
+    log, skipped = import_log(write_rows(tmp_path / "log.jsonl", rows))
+    assert [row.item for row in log] == ["a", "a"] and log[0].choice == "R1"
+    (row,) = skipped
+    assert row.id == "b" and row.where.endswith("line 2") and "must be A>B or B>A" in row.reason
+
+
+def test_a_table_of_winners(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "question_id,model_a,model_b,winner,judge\n"
+        "1,x,y,model_a,j\n1,y,x,model_a,j\n"  # the first slot twice
+        "2,x,y,model_a,j\n2,y,x,model_b,j\n2,x,y,tie,j\n"  # x twice; the third is a second draw of the first order
+        "3,x,y,model_b,k\n3,y,x,nobody,j\n"
+    )
+    log, skipped = import_log(path)
+    found = [(row.judge, row.item, row.probe, row.draw, row.choice) for row in log]
+    assert found == [
+        ("j", "1|x|y", "plain", 0, "R1"), ("j", "1|x|y", "position", 1000, "R2"),
+        ("j", "2|x|y", "plain", 0, "R1"), ("j", "2|x|y", "position", 1000, "R1"), ("j", "2|x|y", "plain", 1, "tie"),
+        ("k", "3|x|y", "plain", 0, "R2"), ("j", "3|x|y", "plain", 0, None),
+    ]  # fmt: skip
+    assert log[1].slots == [1, 0] and skipped == []
+
+
+def test_annotations_of_alpaca_eval(tmp_path):
+    """It shuffles the order that it shows and does not say how: no slot is claimed."""
+    same = {
+        "output_1": "The reference says this.",
+        "generator_1": "ref",
+        "output_2": "Mine is that.",
+        "generator_2": "mine",
+    }
+    rows = [
+        same | {"instruction": f"Say {i}.", "annotator": "gpt4", "preference": preference}
+        for i, preference in enumerate((1.0, 2.0, 1.5, 1.97, None))
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps(rows))
+    log, skipped = import_log(tmp_path / "annotations.json", "alpacaeval")
+    # Responses go by the names of the generators: mine is R1, the reference R2.
+    assert [row.choice for row in log] == ["R2", "R1", "tie", "R1", None] and skipped == []
+    assert {(row.judge, tuple(row.slots), row.probe) for row in log} == {("gpt4", (), "plain")}
+    assert import_log(tmp_path / "annotations.json")[0] == log
+    profile = only(log)
+    assert profile.cells == [] and profile.sets["alignment"]["items"] == 5
+    items, dropped = read_items(tmp_path / "annotations.json")
+    assert [item.answers[0] for item in items] == [
+        "The reference says this.", "Mine is that.", "Mine is that."
+    ]  # fmt: skip
+    assert len(dropped.skipped) == 2
 
 
 # Side by side

@@ -128,9 +128,11 @@ class Import:
     """Read a log of another tool, or the released data."""
 
     source: Positional[str]
-    """The file."""
-    format: Literal["judgebench", "mtbench-pair", "calm"] = "judgebench"
-    """judgebench: its output rows; mtbench-pair: FastChat's model_judgment pairs; calm: the released data, which become items."""
+    """The file, or a folder with sub-folders."""
+    format: Literal["auto", "judgebench", "mtbench-pair", "alpacaeval", "csv", "calm"] = "auto"
+    """judgebench: its output rows; mtbench-pair: FastChat's model_judgment pairs; alpacaeval: its annotations; csv: a table of
+    pairs with a column for the winner, the answer of the first column shown first; auto: one of these; calm: the released data or
+    any other that audit reads, which become items."""
     keep_nsfw: bool = False
     """Keep rows whose source names explicit content (calm)."""
 

@@ -16,13 +16,14 @@ from gnomon.methods.calm.judging.arms import Judges, Materials, audit_arms, comp
 from gnomon.methods.calm.judging.audit import Design
 from gnomon.methods.calm.judging.formats import import_log, write_inspect, write_lm_eval
 from gnomon.methods.calm.judging.references import JudgeOptions
+from gnomon.methods.calm.judging.trials import PLAIN
 from gnomon.methods.calm.measures.analysis import Options
 from gnomon.methods.calm.measures.analysis import analyze as measure
 from gnomon.methods.calm.measures.comparison import compare as side_by_side
 from gnomon.methods.calm.measures.profile import Profile, power_table
 from gnomon.methods.calm.planted import study as planted
 from gnomon.methods.calm.planted.validation import validate as audit_planted
-from gnomon.methods.calm.stimuli.data import Dropped, read_items
+from gnomon.methods.calm.stimuli.data import Skipped, read_items
 from gnomon.methods.calm.stimuli.items import Item, load_cues
 from gnomon.methods.calm.stimuli.probes import chosen_probes
 from gnomon.methods.calm.stimuli.rewrites import TRIES, WriterOptions, orders_of, write
@@ -62,7 +63,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         )
     records.write(run.artifact("records", run.folder / "items.jsonl"), done.items)
     records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), done.dropped)
-    _write_skipped(run, materials.dropped)
+    _write_skipped(run, materials.dropped.skipped)
     examples = {rewrite.probe: (item, rewrite) for item in reversed(done.items) for rewrite in item.rewrites}
     report.written(
         run.page, done.written, len(done.items), done.rejected, done.dropped, list(examples.values())
@@ -103,7 +104,7 @@ def audit(cfg: config.Audit, run: Run) -> None:
     profiles = measure(verdicts, _options(cfg), run.rng.child("intervals"))
     complete_profiles(profiles, arms, models, materials, skipped)
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
-    _write_skipped(run, materials.dropped)
+    _write_skipped(run, materials.dropped.skipped)
     _save(run, profiles)
     report.profiles(run.page, profiles)
 
@@ -113,14 +114,21 @@ def import_(cfg: config.Import, run: Run) -> None:
     if cfg.format == "calm":
         _import_items(cfg, run)
         return
-    verdicts = import_log(cfg.source, cfg.format)
+    verdicts, skipped = import_log(cfg.source, cfg.format)
     run.plan(verdicts=len(verdicts))
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
     run.page.title = f"{len(verdicts):,} verdicts of {cfg.format}"
     judges = dict.fromkeys(row.judge for row in verdicts)
     missing = sum(row.choice is None for row in verdicts)
-    run.page.figures({"verdicts": len(verdicts), "judges": len(judges), "not read": missing})
+    figures = {"verdicts": len(verdicts), "judges": len(judges), "not read": missing}
+    run.page.figures(figures | ({"rows skipped": len(skipped)} if skipped else {}))
     run.page.text(f"Judges: {', '.join(judges)}. Go on with `gnomon calm analyze {run.folder.name}`.")
+    if all(row.probe == PLAIN for row in verdicts):
+        run.page.text(
+            "Every pair was judged in one order only, so that nothing can be held against anything: no bias is measured. "
+            "Put the pairs before a judge with `gnomon calm audit`, which reads this file too where it holds the answers."
+        )
+    _write_skipped(run, skipped)
 
 
 def _import_items(cfg: config.Import, run: Run) -> None:
@@ -139,7 +147,7 @@ def _import_items(cfg: config.Import, run: Run) -> None:
     run.page.table(rows, caption="rewrites in the data; a condition is measured on the rows that have it")
     run.page.table([dropped.counts], caption="rows that became no item of their own")
     run.page.figures({"items": len(items), **dropped.counts})
-    _write_skipped(run, dropped)
+    _write_skipped(run, dropped.skipped)
 
 
 def analyze(cfg: config.Analyze, run: Run) -> None:
@@ -224,10 +232,10 @@ def _materials(cfg: config.Items) -> Materials:
     return Materials(items, probes, cues, frozenset(named), notes, dropped)
 
 
-def _write_skipped(run: Run, dropped: Dropped) -> None:
+def _write_skipped(run: Run, skipped: Sequence[Skipped]) -> None:
     """The rows and files that could not be used, each with its name and the reason."""
-    if dropped.skipped:
-        records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), dropped.skipped)
+    if skipped:
+        records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), skipped)
 
 
 def _save(run: Run, profiles: Sequence[Profile]) -> None:

@@ -165,7 +165,7 @@ class _Collected:
         self.names[item.set, item.id] += 1
         if self.names[item.set, item.id] == 1:
             return item
-        name = f"{item.id}-{_digest(item.question, *item.answers)}"
+        name = f"{item.id}-{digest(item.question, *item.answers)}"
         self.names[item.set, name] += 1
         again = self.names[item.set, name]
         return replace(item, id=name if again == 1 else f"{name}-{again}")
@@ -280,10 +280,11 @@ def _name(raw: Mapping[str, Any], question: str, answers: Sequence[str]) -> str:
     has_id = (isinstance(name, str) and bool(name.strip())) or (
         isinstance(name, int) and not isinstance(name, bool)
     )
-    return str(name) if has_id else _digest(question, *answers)
+    return str(name) if has_id else digest(question, *answers)
 
 
-def _digest(*texts: str) -> str:
+def digest(*texts: str) -> str:
+    """Ten digits that texts are known by."""
     joined = "\0".join(text.strip() for text in texts)
     return hashlib.blake2b(joined.encode("utf-8", "replace"), digest_size=5).hexdigest()
 

@@ -146,8 +146,13 @@ class Layout:
         return read_decision(row.get(self.decision), self.markers, names)
 
 
-def layout_of(rows: Sequence[Row]) -> Layout | None:
-    """The layout of a file's rows; None where no two columns hold answers."""
+def layout_of(rows: Sequence[Row], *, needs_texts: bool = True) -> Layout | None:
+    """The layout of a file's rows; None where no two columns hold answers.
+
+    Args:
+        rows: the rows.
+        needs_texts: whether answers must be there; else the names of their authors are enough.
+    """
     sample = rows[:200]
     lengths = {
         name: _mean_length(sample, name) for name in dict.fromkeys(name for row in sample for name in row)
@@ -157,7 +162,8 @@ def layout_of(rows: Sequence[Row]) -> Layout | None:
         for stem, columns in _families([name for name, length in lengths.items() if length > 0]).items()
         if "=" in stem.split() or not any(map(_DECIDES.search, columns.values()))
     }
-    if not any(_are_sentences(sample, columns.values()) for columns in families.values()):
+    has_texts = any(_are_sentences(sample, columns.values()) for columns in families.values())
+    if not families or (needs_texts and not has_texts):
         return None
     by_length = sorted(
         families.items(), key=lambda family: -fmean(lengths[name] for name in family[1].values())
@@ -299,7 +305,7 @@ def _question(
 
 
 def _decision(rows: Sequence[Row], free: Sequence[str], layout: Layout) -> str | None:
-    """The column nearly all of whose values prefer one of the answers.
+    """The column whose values prefer one of the answers: nearly all of them, or most where the column is called so.
 
     Numbers and bare letters may be anything, such as the turn of a conversation: they count in a column that is called so alone.
     """
@@ -308,7 +314,8 @@ def _decision(rows: Sequence[Row], free: Sequence[str], layout: Layout) -> str |
         by_name = replace(layout, decision=name)
         read = [by_name.decided(row) for row in rows if row.get(name) is not None]
         is_bare = all(len(str(value)) == 1 or isinstance(value, int | float) for value in values)
-        is_decision = values and fmean(at is not None for at in read) >= 0.9 and set(read) - {-1, None}
-        if is_decision and (_DECIDES.search(name) or not is_bare):
+        least = 0.5 if _DECIDES.search(name) else 0.9
+        is_decision = values and fmean(at is not None for at in read) >= least and set(read) - {-1, None}
+        if is_decision and (least < 0.9 or not is_bare):
             return name
     return None
