@@ -57,6 +57,8 @@ class Start:
     """Stop at `plan`, write nothing."""
     loose: Collection[str] = ()
     """Names of settings with which the run may be continued whatever they were before."""
+    grows: Collection[str] = ()
+    """Names of settings of how much is done: the run may be continued with others, and with others a finished one goes on."""
 
 
 class Run:
@@ -95,8 +97,10 @@ class Run:
         self.is_main = int(os.environ.get("RANK", "0")) == 0
         self.is_stream = False
         """True once rows go to stdout as they come: the summary then goes to stderr, and repeating the command reads anew."""
+        self.is_incomplete = False
+        """True when the verb ended early, or without all that it asked for: repeating the command goes on."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
-        self._dry, self._quiet, self._loose = start.dry, quiet, start.loose
+        self._dry, self._quiet, self._loose, self._grows = start.dry, quiet, start.loose, start.grows
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
@@ -114,22 +118,24 @@ class Run:
         self._take_lock()
         if is_ours and fresh:
             self._empty()
-        elif is_ours and (changed := self._changed()):
+        elif is_ours and (changed := self._changed({*self._loose, *self._grows})):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
                 "Use --fresh to start over or --out for another folder."
             )
+        if is_ours and not fresh and self._changed(self._loose):  # more of the same is to be done
+            (self.folder / "report.json").unlink(missing_ok=True)
         if self.finished is not None:
             return  # what produced its numbers is written there already
         header = f"{HEADER}{self.method} {self.verb} --config {MARKER}"
         write_settings(self.folder / MARKER, self._settings, header)
         write_json(self.folder / "env.json", self._environment())
 
-    def _changed(self) -> list[str]:
-        """What differs from the settings that the folder was made with, and matters."""
+    def _changed(self, ignored: Collection[str]) -> list[str]:
+        """What differs from the settings that the folder was made with, but for those ignored."""
         before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
-        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (before, now)]
+        matter = [{n: v for n, v in settings.items() if n not in ignored} for settings in (before, now)]
         return differences(*matter)
 
     def _environment(self) -> dict[str, Any]:
@@ -288,10 +294,17 @@ class Run:
                 shortfalls += self._books.shortfalls()
             self.page.shortfalls(shortfalls)
             self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
-            self.page.write(self.folder, status=_status(shortfalls, is_stream=self.is_stream))
+            self.page.write(self.folder, status=self._status(shortfalls))
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report
+
+    def _status(self, shortfalls: Sequence[Shortfall]) -> str:
+        if any(shortfall.is_too_much for shortfall in shortfalls):
+            return "failed"
+        if self.is_stream:
+            return "streamed"
+        return "incomplete" if shortfalls or self.is_incomplete else "done"
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""
@@ -359,14 +372,6 @@ class PartOfRun:
     def progress(self, total: int | None, label: str) -> AbstractContextManager[Advances]:
         """A progress display that says which part it is about."""
         return self._run.progress(total, f"{self.name}: {label}")
-
-
-def _status(shortfalls: Sequence[Shortfall], *, is_stream: bool) -> str:
-    if any(shortfall.is_too_much for shortfall in shortfalls):
-        return "failed"
-    if is_stream:
-        return "streamed"
-    return "incomplete" if shortfalls else "done"
 
 
 def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
