@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
@@ -34,6 +34,9 @@ class Counting:
 @dataclass(frozen=True, kw_only=True)
 class Items:
     """Which items and which biases."""
+
+    GROWS: ClassVar = ("bias", "limit")
+    INPUTS: ClassVar = ("source",)
 
     source: Positional[str]
     """Items: a file (JSON, JSONL, CSV, Parquet) or a folder with sub-folders of rows with question, answer1 (the better) and
@@ -75,6 +78,8 @@ class Perturb(Items):
 @dataclass(frozen=True, kw_only=True)
 class Audit(Items, Counting):
     """Measure the biases of one judge or several."""
+
+    GROWS: ClassVar = (*Items.GROWS, "repeats", "mitigate")  # type: ignore[assignment]
 
     judge: tuple[str, ...] = ()
     """Judges: openai:MODEL, http://host:8000/v1#MODEL, hf:FOLDER ...; for logit and reward a folder or hub id; for function

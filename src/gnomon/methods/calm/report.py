@@ -196,10 +196,8 @@ def _doses(page: Page, cells: Sequence[Cell]) -> None:
 
 def _lengths(page: Page, cells: Sequence[Cell]) -> None:
     rows = []
-    for cell in cells:
-        drift = cell.more.get("length")
-        if drift is None:
-            continue
+    for cell in (cell for cell in cells if "length" in cell.more):
+        drift = cell.more["length"]
         rows.append(
             {
                 "bias": cell.probe,
@@ -329,10 +327,8 @@ def comparison(page: Page, compared: Comparison) -> None:
     if compared.apart:
         page.text("Not compared:\n\n" + "\n".join(f"- {line}" for line in compared.apart))
     if compared.swaps:
-        page.text(
-            "RR and BIS put these the other way round:\n\n"
-            + "\n".join(f"- {line}" for line in compared.swaps)
-        )
+        lines = "\n".join(f"- {line}" for line in compared.swaps)
+        page.text(f"RR and BIS put these the other way round:\n\n{lines}")
 
 
 def written(
@@ -368,7 +364,7 @@ def validation(page: Page, result: Validation, audits: int, n: int) -> None:
         {
             "smallest coverage": result.smallest_coverage,
             "flags without a bias": result.flagged_null,
-            "audits with any flag": result.any_flagged_null,
+            "audits with any flag, all biases one family": result.any_flagged_null,
         }
     )
     page.table(
@@ -384,7 +380,7 @@ def validation(page: Page, result: Validation, audits: int, n: int) -> None:
             }
             for name in result.flagged_own
         ],
-        caption="share of audits flagged, after the correction, when this cue is planted",
+        caption="share of audits flagged when this cue is planted, all biases one family of tests",
     )
 
 

@@ -11,19 +11,21 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.files import write_json
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
 from gnomon.methods.calm import config, report
 from gnomon.methods.calm.judging.arms import Judges, Materials, audit_arms, complete_profiles, read_verdicts
 from gnomon.methods.calm.judging.audit import Design
 from gnomon.methods.calm.judging.formats import import_log, write_inspect, write_lm_eval
 from gnomon.methods.calm.judging.references import JudgeOptions
-from gnomon.methods.calm.judging.trials import PLAIN
+from gnomon.methods.calm.judging.trials import PLAIN, Verdict, commonest_reason, count_read
 from gnomon.methods.calm.measures.analysis import Options
 from gnomon.methods.calm.measures.analysis import analyze as measure
 from gnomon.methods.calm.measures.comparison import compare as side_by_side
 from gnomon.methods.calm.measures.profile import Profile, power_table
 from gnomon.methods.calm.planted import study as planted
 from gnomon.methods.calm.planted.validation import validate as audit_planted
-from gnomon.methods.calm.stimuli.data import Skipped, read_items
+from gnomon.methods.calm.stimuli.collection import Skipped
+from gnomon.methods.calm.stimuli.data import read_items
 from gnomon.methods.calm.stimuli.items import Item, load_cues
 from gnomon.methods.calm.stimuli.probes import chosen_probes
 from gnomon.methods.calm.stimuli.rewrites import TRIES, WriterOptions, orders_of, write
@@ -107,6 +109,7 @@ def audit(cfg: config.Audit, run: Run) -> None:
     _write_skipped(run, materials.dropped.skipped)
     _save(run, profiles)
     report.profiles(run.page, profiles)
+    _count_verdicts(run, verdicts)
 
 
 def import_(cfg: config.Import, run: Run) -> None:
@@ -238,11 +241,33 @@ def _write_skipped(run: Run, skipped: Sequence[Skipped]) -> None:
         records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), skipped)
 
 
+MOST_UNREAD = 0.5
+"""Largest share of the replies that may hold no verdict; with more an audit has measured nothing, and fails."""
+
+
+def _count_verdicts(run: Run, verdicts: Sequence[Verdict]) -> None:
+    """How many verdicts could be read, by judge, with the commonest reason of the others; in the title where some are missing."""
+    by_judge: dict[str, list[Verdict]] = {}
+    for row in verdicts:
+        by_judge.setdefault(row.judge, []).append(row)
+    for judge, rows in by_judge.items():
+        counted = count_read(rows)
+        name = "verdicts" if len(by_judge) == 1 else f"verdicts of {judge}"
+        run.page.figures({name: counted})
+        came = [row for row in rows if row.status != "failed"]  # failed replies are recorded with the model
+        unread = [row for row in came if row.status != "ok"]
+        if unread and len(came) == len(rows):
+            run.page.title += f" ({name} {counted.partition(':')[0]})"
+        if len(unread) > MOST_UNREAD * len(came):
+            run.missing(Shortfall(name, len(unread), len(came), commonest_reason(unread), MOST_UNREAD))
+
+
 def _save(run: Run, profiles: Sequence[Profile]) -> None:
     """One file a judge; the first is `profile.json`."""
     for i, profile in enumerate(profiles, 1):
         name = "profile" if i == 1 else f"profile-{i}"
         profile.save(run.artifact(name, run.folder / f"{name}.json"))
+        run.rewind(judge=profile.judge)  # of the run before, where this one goes on
         for cell in profile.cells:
             run.log(
                 judge=profile.judge, bias=cell.probe, condition=cell.condition, n=cell.n, rr=cell.rr, bis=cell.bis,

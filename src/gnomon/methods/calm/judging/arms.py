@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 from gnomon.core import records
 from gnomon.core.files import artifact
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig, nearest
+from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.calm.judging.audit import Design, run_plan, run_trials, scoring_trials
 from gnomon.methods.calm.judging.judges import Judge
 from gnomon.methods.calm.judging.mitigations import MITIGATIONS, AskFirst, Panel, mitigated
 from gnomon.methods.calm.judging.plan import Plan, plan_audit
 from gnomon.methods.calm.judging.references import JudgeOptions, judge_of, source_of
-from gnomon.methods.calm.judging.trials import Journal, Verdict
+from gnomon.methods.calm.judging.trials import Journal, Verdict, open_journals, seats_of
 from gnomon.methods.calm.measures.cells import SELF
 from gnomon.methods.calm.measures.profile import Profile
-from gnomon.methods.calm.stimuli.data import Dropped
+from gnomon.methods.calm.stimuli.collection import Dropped
 from gnomon.methods.calm.stimuli.items import Cues, Item
 from gnomon.methods.calm.stimuli.probes import Probe
 
 if TYPE_CHECKING:
     from gnomon.core.llm.roles import Models
+    from gnomon.core.log import Advances
     from gnomon.methods.calm.config import Kind
 
 
@@ -42,8 +43,14 @@ class Materials:
     dropped: Dropped = field(default_factory=Dropped)
     """Rows that became no items."""
 
-    def plan(self, design: Design, run: Run, reads: frozenset[str] | None = None) -> Plan:
-        """The plan of the audit, the same for every judge with the same `reads`."""
+    def plan(
+        self,
+        design: Design,
+        run: Run,
+        reads: frozenset[str] | None = None,
+        seats: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
+    ) -> Plan:
+        """The plan of the audit, the same for every judge with the same `reads`; `seats` as in `plan_audit`."""
         return plan_audit(
             self.items,
             self.probes,
@@ -52,6 +59,7 @@ class Materials:
             repeats=design.repeats,
             reads=reads,
             note_after=design.note_after,
+            seats=seats,
         )
 
 
@@ -126,18 +134,21 @@ def audit_arms(
     Raises:
         BadConfig: biases were named and one of them cannot be measured.
     """
-    plans = [materials.plan(design, run, arm.judge.reads) for arm in arms]
-    for name in sorted(materials.named & set(plans[0].skipped)):
-        raise BadConfig(f'The bias "{name}" cannot be measured: {plans[0].skipped[name]}.')
+    reads = arms[0].judge.reads
+    for name in sorted(materials.named & set(skipped_first := materials.plan(design, run, reads).skipped)):
+        raise BadConfig(f'The bias "{name}" cannot be measured: {skipped_first[name]}.')
     wants_self = any(probe.name == SELF for probe in materials.probes)
     verdicts: list[Verdict] = []
     skipped: dict[str, dict[str, str]] = {}
-    journals = [Journal(run.folder / "journal" / f"{i}.jsonl", arm.judge.name) for i, arm in enumerate(arms)]
+    journals = open_journals(run.folder / "journal", [arm.judge.name for arm in arms])
     try:
+        seats = seats_of(journals)
+        plans = [materials.plan(design, run, arm.judge.reads, seats) for arm in arms]
         with run.progress(sum(len(plan.trials) for plan in plans), "verdicts") as bar:
+            tally = _Tally(bar)
             for arm, plan, journal in zip(arms, plans, journals, strict=True):
                 verdicts += run_plan(
-                    arm.judge, plan, journal=journal, stop_width=design.stop_width, on_verdict=bar.advance
+                    arm.judge, plan, journal=journal, stop_width=design.stop_width, on_verdict=tally.count
                 )
                 skipped[arm.judge.name] = dict(plan.skipped)
         if wants_self:
@@ -145,7 +156,24 @@ def audit_arms(
     finally:
         for journal in journals:
             journal.close()
+    if not verdicts:
+        reasons = skipped[arms[0].judge.name]
+        raise BadInput(
+            f"Nothing was measured: {'; '.join(f'{name}: {why}' for name, why in reasons.items())}."
+        )
     return verdicts, skipped
+
+
+class _Tally:
+    """Progress that counts verdicts that could be read, and shows how many could not."""
+
+    def __init__(self, bar: Advances) -> None:
+        self._bar, self._missing = bar, 0
+
+    def count(self, row: Verdict) -> None:
+        """Count one verdict."""
+        self._missing += row.status != "ok"
+        self._bar.advance(int(row.status == "ok"), **({"without": self._missing} if self._missing else {}))
 
 
 def _score_answers(
@@ -175,6 +203,15 @@ def _score_answers(
     for name, n in dropped.items():
         if n:
             materials.notes.append(f"Self-enhancement: {n} items left out ({name}).")
+    if not trials:
+        reason = (
+            f"nothing to measure: of {len(items)} items two judges gave the same answer to {dropped['same answer']}, and one gave "
+            f"none to {dropped['no answer']}; nobody could tell whose an answer is. Take judges of different models, or a higher "
+            "--temperature"
+        )
+        for arm in arms:
+            skipped[arm.judge.name][SELF] = reason
+        return []
     verdicts: list[Verdict] = []
     for arm, journal in plain:
         verdicts += run_trials(arm.judge, trials, journal=journal)

@@ -15,7 +15,7 @@ from gnomon.errors import BadInput
 from gnomon.methods.calm.judging.plan import CHANGED_DRAW
 from gnomon.methods.calm.judging.prompts import Prompting, read_letter
 from gnomon.methods.calm.judging.trials import LETTERS, PLAIN, Trial, Verdict
-from gnomon.methods.calm.stimuli.data import Skipped, digest
+from gnomon.methods.calm.stimuli.collection import Skipped, digest
 from gnomon.methods.calm.stimuli.layouts import (
     Layout,
     data_files,

@@ -6,16 +6,15 @@ file for each bias. What cannot be used is left out with its place, its name and
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
 from gnomon.errors import BadInput
+from gnomon.methods.calm.stimuli.collection import Collected, Dropped, Skipped, digest
 from gnomon.methods.calm.stimuli.items import SETS, SIDES, Item, Rewrite, check_item
 from gnomon.methods.calm.stimuli.layouts import Layout, data_files, layout_of, question_of, rows_of, text_of
 from gnomon.methods.calm.stimuli.probes import probes
@@ -28,39 +27,6 @@ _SOURCES = ("data_resource", "source", "dataset")
 _READ = frozenset(
     {"question", "prompt", "answers", "chosen", "rejected", *_SOURCES, *(part.name for part in fields(Item))}
 )
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A row or a file that could not be used."""
-
-    where: str
-    """File and line."""
-    id: str
-    """The row's name; empty where it has none."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """Rows that became no item of their own, and why."""
-
-    duplicates: int = 0
-    """Rows whose question another row of the set asks, and that bring nothing new."""
-    explicit: int = 0
-    """Rows whose source names explicit content."""
-    merged: int = 0
-    """Rows of an item that an earlier row had begun: their rewrites were added to it."""
-    skipped: tuple[Skipped, ...] = ()
-    """Rows and files that could not be used."""
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The four as numbers."""
-        return {
-            **{name: vars(self)[name] for name in ("duplicates", "explicit", "merged")},
-            "skipped": len(self.skipped),
-        }
 
 
 def read_items(
@@ -82,7 +48,7 @@ def read_items(
     Raises:
         BadInput: nothing can be used; the message has the first reason.
     """
-    collected = _Collected(keep_duplicates)
+    collected = Collected(keep_duplicates)
     files = data_files(source)
     for file in files:
         try:
@@ -113,70 +79,12 @@ def is_explicit(source: str) -> bool:
     return bool(_EXPLICIT.search(source))
 
 
-@dataclass
-class _Collected:
-    """Items so far, found by set, question and answers."""
-
-    keep_duplicates: bool
-    by_text: dict[tuple[str, str, tuple[str, ...]], Item] = field(default_factory=dict)
-    more: list[Item] = field(default_factory=list)
-    """Rows that say the same once more, where they are kept."""
-    names: Counter[tuple[str, str]] = field(default_factory=Counter)
-    duplicates: int = 0
-    explicit: int = 0
-    merged: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def add(self, item: Item) -> None:
-        key = item.set, _plain(item.question), tuple(text.strip() for text in item.answers)
-        before = self.by_text.get(key)
-        if before is None:
-            self.by_text[key] = self._named(item)
-            return
-        has = {(rewrite.probe, rewrite.condition) for rewrite in before.rewrites}
-        new = [rewrite for rewrite in item.rewrites if (rewrite.probe, rewrite.condition) not in has]
-        if new:
-            self.by_text[key] = replace(before.adding(new), meta={**item.meta, **before.meta})
-            self.merged += 1
-        elif self.keep_duplicates:
-            self.more.append(self._named(item))
-        else:
-            self.duplicates += 1
-
-    def items(self) -> list[Item]:
-        """The items in their order, without those that ask a question again; of these, ones with rewrites are preferred."""
-        items = list(self.by_text.values())
-        if self.keep_duplicates:
-            return items + self.more
-        rewritten = {(item.set, _plain(item.question)) for item in items if item.rewrites}
-        kept, questions = [], set()
-        for item in items:
-            question = item.set, _plain(item.question)
-            is_again = question in rewritten if not item.rewrites else False
-            if is_again or (not item.rewrites and question in questions):
-                self.duplicates += 1
-            else:
-                questions.add(question)
-                kept.append(item)
-        return kept
-
-    def _named(self, item: Item) -> Item:
-        """The item under a name of its own: files may number their rows each from 1."""
-        self.names[item.set, item.id] += 1
-        if self.names[item.set, item.id] == 1:
-            return item
-        name = f"{item.id}-{digest(item.question, *item.answers)}"
-        self.names[item.set, name] += 1
-        again = self.names[item.set, name]
-        return replace(item, id=name if again == 1 else f"{name}-{again}")
-
-
 def _read_file(
     file: str | Path,
     rows: Sequence[tuple[str, Mapping[str, Any] | BadInput]],
     set: str | None,
     keep_nsfw: bool,
-    collected: _Collected,
+    collected: Collected,
 ) -> None:
     """Add the rows of one file."""
     good = [raw for _, raw in rows if not isinstance(raw, BadInput)]
@@ -215,7 +123,7 @@ def _is_documented(raw: Mapping[str, Any]) -> bool:
 
 
 def _item(
-    raw: Mapping[str, Any], where: str, set: str | None, of_file: str, stem: str, collected: _Collected
+    raw: Mapping[str, Any], where: str, set: str | None, of_file: str, stem: str, collected: Collected
 ) -> Item:
     """The item of a row of the documented layout."""
     if not _is_documented(raw):
@@ -281,16 +189,6 @@ def _name(raw: Mapping[str, Any], question: str, answers: Sequence[str]) -> str:
         isinstance(name, int) and not isinstance(name, bool)
     )
     return str(name) if has_id else digest(question, *answers)
-
-
-def digest(*texts: str) -> str:
-    """Ten digits that texts are known by."""
-    joined = "\0".join(text.strip() for text in texts)
-    return hashlib.blake2b(joined.encode("utf-8", "replace"), digest_size=5).hexdigest()
-
-
-def _plain(question: str) -> str:
-    return " ".join(question.casefold().split())
 
 
 def _source(raw: Mapping[str, Any]) -> str:
