@@ -96,9 +96,13 @@ def padded_items(n, ratio, seed=0):
     return items
 
 
-def cell_of(judge, items):
+def profile_of(judge, items):
     (profile,) = analyze(audit(FunctionJudge(judge), items, chosen_probes(["sentiment"])))
-    return next(cell for cell in profile.cells if cell.probe == "sentiment")
+    return profile
+
+
+def cell_of(judge, items):
+    return next(cell for cell in profile_of(judge, items).cells if cell.probe == "sentiment")
 
 
 def longest(measure):
@@ -107,7 +111,9 @@ def longest(measure):
 
 @pytest.mark.parametrize("measure", [len, lambda text: len(text.split())], ids=["characters", "words"])
 def test_the_audit_of_a_judge_that_takes_the_longer_answer(measure):
-    cell = cell_of(longest(measure), padded_items(150, 1.25))
+    profile = profile_of(longest(measure), padded_items(150, 1.25))
+    assert any("at equal length nothing is left" in note for note in profile.notes)
+    (cell,) = profile.cells
     drift = cell.more["length"]
     assert cell.word == "biased" and cell.shift[1] > 0.1  # its verdicts do move
     assert drift["median"] == pytest.approx(1.25, abs=0.02) and drift["items"] > 80
@@ -121,8 +127,9 @@ def test_a_tone_beside_length_is_still_found():
         sad = trial.probe == "sentiment" and int(trial.item.rpartition("-")[2]) % 4 == 0
         return trial.slots.index(1) if sad else longest(len)(trial)
 
-    value, low, _ = cell_of(judge, padded_items(200, 1.25)).more["length"]["at_equal_length"]
-    assert low > 0 and value < 0.25
+    profile = profile_of(judge, padded_items(200, 1.25))
+    value, low, _ = profile.cells[0].more["length"]["at_equal_length"]
+    assert low > 0 and value < 0.25 and profile.notes == []
 
 
 def test_what_cannot_be_held_equal_is_said():

@@ -112,11 +112,28 @@ def _profile(
                 cell, share = _pair_cell(table, keys, ALL, options, rng)
                 add(cell, share if split else None)
     profile.cells = adjusted(cells, options.smallest, discordant)
+    profile.notes += _length_alone(profile.cells)
     if any(cell.bis is None and cell.rr is not None for cell in cells):
         profile.notes.append(
             "No second plain verdict in this log: CR and BIS cannot be had, and noise passes for bias in RR."
         )
     return profile
+
+
+def _length_alone(cells: Sequence[Cell]) -> list[str]:
+    """A note for every bias of which nothing is left at equal length, wherever that can be said; verbosity is about length."""
+    notes = []
+    for name in dict.fromkeys(
+        cell.probe for cell in cells if cell.word == "biased" and cell.probe != "verbosity"
+    ):
+        flagged = [cell for cell in cells if cell.probe == name and cell.word == "biased"]
+        held = [cell.more.get("length", {}).get("at_equal_length") for cell in flagged]
+        if held and all(left is not None and left[1] <= 0 <= left[2] for left in held):
+            notes.append(
+                f"{name}: at equal length nothing is left of the shift in any of its {len(held)} biased conditions; this judge may "
+                "turn to longer answers and not to what was changed beside."
+            )
+    return notes
 
 
 def _in_order(names: set[str]) -> list[str]:
