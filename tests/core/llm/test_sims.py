@@ -214,7 +214,7 @@ def test_a_served_simulator_says_what_it_says_in_process(served, number):
         replies = complete(llm, requests)
         close(llm)
         assert meter.figures()["SIMULATED"]
-        found[name] = [(r.text, r.finish, r.usage, r.error) for r in replies], dict(meter.faults)
+        found[name] = [(r.text, r.finish, r.usage, r.fault) for r in replies], dict(meter.faults)
     assert found[ref] == found[endpoint]
     assert {"rate_limit", "server", "refusal", "length"} <= set(found[ref][1])
     job.send_signal(number)

@@ -300,7 +300,8 @@ class Client:
         return Fault("malformed", f"{self.url} answered in an unknown format ({what}).")
 
     async def _close(self) -> None:
-        await self._clients.get().close()
+        if (client := self._clients.made()) is not None:
+            await client.close()
         self._clients = PerLoop(self._open)
 
     def _open(self) -> openai.AsyncOpenAI:

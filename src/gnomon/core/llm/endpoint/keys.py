@@ -37,6 +37,7 @@ class Keys:
     named: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check(not isinstance(self.named, str), "llm.api_key_env", "a tuple of names", self.named)
         for entry in self.named:
             variable, at, host = entry.partition("@")
             check(

@@ -74,7 +74,8 @@ class Guarded:
             self._reasons[reply.error] += 1
             if not self._is_open and (reply.fault in LASTING or self._n_failed >= FIRST):
                 more = f" So did {self._n_failed - 1} requests before it." if self._n_failed > 1 else ""
-                self._down = f"{self.name} does not answer. {reply.error}{more} Nothing else was asked."
+                reason = reply.error.rstrip(".")
+                self._down = f"{self.name} does not answer. {reason}.{more} Nothing else was asked."
             elif self._is_open and self.max_failed < 1 and self._stopped is None and self._is_too_much():
                 reason = self._reasons.most_common(1)[0][0]
                 self._stopped = (
