@@ -212,8 +212,20 @@ def test_a_dry_run_spends_nothing(perturbed, tmp_path, capsys):
         == 0
     )
     told = capsys.readouterr().out
-    assert "trials_per_judge" in told and "characters_per_judge" in told
+    assert "trials_per_judge" in told and "usd_at_most" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_counts_calls_tokens_and_money(perturbed, tmp_path, capsys):
+    prices = ["--llm.price-in", 10, "--llm.price-out", 10, "--dry-run", "--json", "--out", tmp_path / "run"]
+    words = ["--judge", "openai:gpt-4o", "--bias", "bandwagon", "--max-tokens", 100, "--mitigate", "swap"]
+    assert calm("audit", perturbed, *words, *prices) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["calls"] == 8 * (2 + 8) * 3 and plan["tokens_out_at_most"] == 100 * plan["calls"]
+    tokens = plan["tokens_in"] + plan["tokens_out_at_most"]
+    assert plan["usd_at_most"] == pytest.approx(tokens * 10 / 1e6) and plan["tokens_in"] > 200 * plan["calls"]
+    assert calm("perturb", perturbed, "--writer", "openai:gpt-4o", "--bias", "authority", *prices) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["usd_at_most"] == 0  # the rewrites are there already
 
 
 def test_a_writer_that_judges_its_own_rewrites_is_told(data, tmp_path):

@@ -10,10 +10,18 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.files import write_json
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
 from gnomon.methods.calm import config, report
-from gnomon.methods.calm.judging.arms import Judges, Materials, audit_arms, complete_profiles, read_verdicts
+from gnomon.methods.calm.judging.arms import (
+    PROMPT_TOKENS,
+    Judges,
+    Materials,
+    audit_arms,
+    complete_profiles,
+    read_verdicts,
+)
 from gnomon.methods.calm.judging.audit import Design
 from gnomon.methods.calm.judging.formats import import_log, write_inspect, write_lm_eval
 from gnomon.methods.calm.judging.references import JudgeOptions
@@ -46,6 +54,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         rewrites=orders,
         writer_calls_at_most=orders * tries if cfg.writer else 0,
         checker_calls_at_most=orders * tries if cfg.checker else 0,
+        **_writing_cost(cfg, materials, orders, tries),
     )
 
     roles = {"writer": cfg.writer or None, "checker": cfg.checker or None}
@@ -96,9 +105,7 @@ def audit(cfg: config.Audit, run: Run) -> None:
         judges=judges,
         arms=judges * (1 + len([name for name in cfg.mitigate if name != "panel"]))
         + ("panel" in cfg.mitigate),
-        characters_per_judge=lambda: sum(
-            sum(map(len, trial.answers)) + len(trial.question) for trial in plan.trials
-        ),
+        **refs.cost(plan, materials, cfg.llm),
     )
     with run.asking(refs.sources(), cfg.llm, folder=run.folder) as models:
         arms = refs.arms(models)
@@ -239,6 +246,15 @@ def _write_skipped(run: Run, skipped: Sequence[Skipped]) -> None:
     """The rows and files that could not be used, each with its name and the reason."""
     if skipped:
         records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), skipped)
+
+
+def _writing_cost(cfg: config.Perturb, materials: Materials, orders: int, tries: int) -> dict[str, Any]:
+    """What writer and checker cost at most: each order is one answer of an item, tried so often."""
+    roles = [role for role in (cfg.writer, cfg.checker) if role]
+    texts = [text for item in materials.items for text in (item.question, *item.answers[:2])]
+    mean = sum(map(estimated_tokens, texts)) / max(1, len(materials.items)) + PROMPT_TOKENS
+    calls = orders * tries * len(roles)
+    return cfg.llm.cost(calls, calls * mean, calls * mean) if roles else {}
 
 
 MOST_UNREAD = 0.5

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
 from gnomon.core.files import artifact
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.calm.judging.audit import Design, run_plan, run_trials, scoring_trials
@@ -24,6 +25,7 @@ from gnomon.methods.calm.stimuli.items import Cues, Item
 from gnomon.methods.calm.stimuli.probes import Probe
 
 if TYPE_CHECKING:
+    from gnomon.core.llm.config import LLMConfig
     from gnomon.core.llm.roles import Models
     from gnomon.core.log import Advances
     from gnomon.methods.calm.config import Kind
@@ -63,6 +65,13 @@ class Materials:
         )
 
 
+PROMPT_TOKENS = 250
+"""Tokens of a prompt around the texts of an item, rather high than low."""
+
+CALLS = {"swap": 2, "rotate": 2, "detect": 2}
+"""Mitigation -> calls for each trial, where it is more than one."""
+
+
 @dataclass(frozen=True)
 class Judges:
     """The judges of an audit, by reference, and how they are asked."""
@@ -92,6 +101,27 @@ class Judges:
         return {
             role: source_of(ref, self.kind, self.options) for role, ref in zip(roles, self.refs, strict=True)
         }
+
+    def cost(self, plan: Plan, materials: Materials, llm: LLMConfig) -> dict[str, Any]:
+        """What a dry run says: calls, tokens and money at most, of judges that are asked in words."""
+        if self.kind not in ("pairwise", "pointwise"):
+            return {}
+        judges = max(1, len(self.refs))
+        per_trial = sum(CALLS.get(name, 1) for name in self.mitigations if name != "panel") + 1
+        calls = tokens = 0
+        for trial in plan.trials:
+            each = len(trial.answers) if self.kind == "pointwise" else 1
+            texts = (trial.question, *trial.answers, trial.note, trial.earlier)
+            calls += each
+            tokens += sum(map(estimated_tokens, texts)) + each * PROMPT_TOKENS
+        calls, tokens = calls * per_trial * judges, tokens * per_trial * judges
+        if judges > 1 and any(probe.name == SELF for probe in materials.probes):
+            items = [item for item in materials.items if item.set == "alignment"]
+            questions = sum(estimated_tokens(item.question) + PROMPT_TOKENS for item in items)
+            # Every judge answers, and every judge scores all answers beside a reference.
+            calls += len(items) * judges * (1 + judges)
+            tokens += questions * judges * (1 + judges) + 2 * self.options.max_tokens * len(items) * judges**2
+        return llm.cost(calls, tokens, calls * self.options.max_tokens)
 
     def arms(self, models: Mapping[str, Any]) -> list[Arm]:
         """The judges themselves, then each mitigation of each, then the panel.
