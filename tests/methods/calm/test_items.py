@@ -199,6 +199,17 @@ def test_a_table_of_commas(tmp_path):
     assert read_items(tmp_path / "semi.csv")[0][0].answers == ("So, so.", "No, no.")
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [{"version": "1.0", "data": [GOOD]}, {"a": GOOD}, GOOD, [GOOD]],
+    ids=["under a name", "by id", "alone", "a list"],
+)
+def test_rows_of_a_json_file_however_they_are_wrapped(tmp_path, wrapped):
+    (tmp_path / "rows.json").write_text(json.dumps(wrapped, indent=2))
+    items, _ = read_items(tmp_path / "rows.json")
+    assert [item.answers for item in items] == [("Because.", "No idea.")]
+
+
 LONG = ("The first answer is this one here.", "Another answer, which is not as good.")
 
 

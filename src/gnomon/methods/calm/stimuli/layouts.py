@@ -89,6 +89,8 @@ def _wrapped_rows(path: Path) -> list[tuple[str, Row | BadInput]] | None:
         return None  # the reader of records says what is wrong
     if not isinstance(loaded, dict) or len(loaded) == 0:
         return None
+    if "chosen" in loaded or any(isinstance(loaded[name], str) and _ASKS.search(name) for name in loaded):
+        return [(f"{path}, item 1", loaded)]  # a row by itself
     lists = [value for value in loaded.values() if isinstance(value, list) and value]
     inner = max(lists, key=len) if lists else list(loaded.values())
     if not all(isinstance(row, dict) for row in inner):
