@@ -179,8 +179,8 @@ def traced_sites(model: Any) -> Sites:
             head_module=column.head_module,
             head_is_unknown=column.head is None,
         )
-        for name, place in _traced_places(column, prefix):
-            places[f"{prefix}.{name}" if prefix else name] = place
+        for name, location in _traced_places(column, prefix):
+            places[f"{prefix}.{name}" if prefix else name] = location
         missing += [f"{prefix or 'model'}: {reason}" for reason in column.reasons]
     if missing:
         log.warning("%s has not all sites: %s.", type(model).__name__, "; ".join(missing))
