@@ -157,6 +157,15 @@ def all_tagged(text: str, tag: str) -> list[str]:
     return [text[opening.end : closing.start].strip() for opening, closing in _outside(pairs, pairs)]
 
 
+def opens_tag(text: str, tag: str) -> bool:
+    """Whether `<tag>` stands in a text, closed or not, in code or not.
+
+    >>> opens_tag("Answer inside `<Summary>`.", "summary"), opens_tag("</summary>", "summary")
+    (True, False)
+    """
+    return any(mark.name == tag.lower() and not mark.closes for mark in _marks(text))
+
+
 def json_object(text: str) -> dict[str, Any] | None:
     """The last JSON object in `text`, inside code fences where there are any; None when there is none.
 

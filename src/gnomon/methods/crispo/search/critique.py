@@ -16,9 +16,10 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 
 from gnomon.core.files import room_file
+from gnomon.core.llm.parse import tagged
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.examples.data import Example, last_tagged
+from gnomon.methods.crispo.examples.data import Example
 from gnomon.methods.crispo.scoring.calls import Asker, token_counter
 from gnomon.methods.crispo.scoring.candidates import Candidate
 from gnomon.methods.crispo.scoring.metrics import Metric
@@ -151,4 +152,6 @@ class Critic:
         if reply.finish == "refusal":
             log.warning("prompt %d: the critic refused.", candidate.number)
             return None
-        return (last_tagged(reply.text, "critique") or reply.text.strip()) or None
+        # An answer that was cut off has no closing tag: what it opened is the critique all the same.
+        open_end = f"{reply.text}</critique>"
+        return tagged(reply.text, "critique") or tagged(open_end, "critique") or reply.text.strip() or None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gnomon.core.llm.parse import opens_tag, tagged
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.examples.data import (
     FEWEST,
@@ -16,7 +17,6 @@ from gnomon.methods.crispo.examples.data import (
     MOST,
     Example,
     copied,
-    last_tagged,
     next_k,
     repair,
     slot,
@@ -190,9 +190,10 @@ class Optimizer:
             shown: numbers of the prompts in the request.
             attempt: number of the attempt.
         """
-        prompt = last_tagged(text, "instruction")
-        if prompt is None:
-            return "unclosed tag" if "<instruction>" in text else "no tag"
+        prompt = tagged(text, "instruction")
+        # An answer that ends within a prompt was cut off, and one that stands complete before it was a draft.
+        if prompt is None or tagged(f"{text}</instruction>", "instruction") != prompt:
+            return "unclosed tag" if opens_tag(text, "instruction") else "no tag"
         if not prompt:
             return "empty"
         names = slots_in(prompt)
@@ -221,7 +222,7 @@ class Optimizer:
             return None
         if self.main is not None:
             return parent.k if parent else None
-        stated = stated_k(last_tagged(text, "k"))
+        stated = stated_k(tagged(text, "k"))
         before = parent.k if parent and parent.k else self.first_k
         return stated or next_k(before, self.rng.child("k", attempt).python())
 
