@@ -166,6 +166,16 @@ def opens_tag(text: str, tag: str) -> bool:
     return any(mark.name == tag.lower() and not mark.closes for mark in _marks(text))
 
 
+def ends_inside(text: str, tag: str) -> bool:
+    """Whether `<tag>` is opened behind its last `</tag>`: the answer was cut off within it.
+
+    >>> ends_inside("<b>1</b> or <b>2", "b"), ends_inside("not <b> but <b>1</b>", "b")
+    (True, False)
+    """
+    own = [mark for mark in _marks(text) if mark.name == tag.lower() and not mark.code]
+    return bool(own) and not own[-1].closes
+
+
 def json_object(text: str) -> dict[str, Any] | None:
     """The last JSON object in `text`, inside code fences where there are any; None when there is none.
 

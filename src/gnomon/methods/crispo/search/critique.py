@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 
 from gnomon.core.files import room_file
-from gnomon.core.llm.parse import tagged
+from gnomon.core.llm.parse import ends_inside, tagged
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.crispo.examples.data import Example
@@ -153,5 +153,5 @@ class Critic:
             log.warning("prompt %d: the critic refused.", candidate.number)
             return None
         # An answer that was cut off has no closing tag: what it opened is the critique all the same.
-        open_end = f"{reply.text}</critique>"
-        return tagged(reply.text, "critique") or tagged(open_end, "critique") or reply.text.strip() or None
+        end = "</critique>" if ends_inside(reply.text, "critique") else ""
+        return tagged(reply.text + end, "critique") or reply.text.strip() or None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gnomon.core.llm.parse import opens_tag, tagged
+from gnomon.core.llm.parse import ends_inside, opens_tag, tagged
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.examples.data import (
     FEWEST,
@@ -192,7 +192,7 @@ class Optimizer:
         """
         prompt = tagged(text, "instruction")
         # An answer that ends within a prompt was cut off, and one that stands complete before it was a draft.
-        if prompt is None or tagged(f"{text}</instruction>", "instruction") != prompt:
+        if prompt is None or ends_inside(text, "instruction"):
             return "unclosed tag" if opens_tag(text, "instruction") else "no tag"
         if not prompt:
             return "empty"
