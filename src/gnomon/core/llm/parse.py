@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from typing import Any
+
+from gnomon.core.text.tags import Pair, Tag, find_tags, outside, pair_tags
 
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 _AROUND = " \t\r\n\"'`*_.,:;!()[]{}<>"
-_MARK = re.compile(r"<\s*(/?)\s*([^\s<>/]+)(?:\s[^<>]*)?>")
-_FENCE_LINE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]*?(?<!`)\1(?!`)")
 _OPENING = tuple("([{\"'`*_")
-_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u201e": "\u201c", "\u00ab": "\u00bb"}
-_LATEX = re.compile(r"\\\\(?:boxed|text\w*|math\w+)\s*\{")
+_LATEX = re.compile(r"\\(?:boxed|text\w*|math\w+)\s*\{")
 _LABEL = (
     r"\b(?:verdict|answer|decision|conclusion|judge?ment|result|rating|label|classification|assessment|evaluation|outcome|"
     r"choice|overall|final)s?\b"
@@ -130,12 +126,12 @@ def tagged(text: str, tag: str) -> str | None:
     >>> tagged("<answer>4</answer> or rather <answer>5", "answer")
     '4'
     """
-    marks = _marks(text)
-    for candidates in ([mark for mark in marks if not mark.code], marks):
-        pairs = _pairs(candidates)
+    tags = find_tags(text)
+    for candidates in ([mark for mark in tags if not mark.code], tags):
+        pairs = pair_tags(candidates)
         own = [pair for pair in pairs if pair[0].name == tag.lower()]
-        own = _outside(own, [pair for pair in pairs if pair[0].is_thought])
-        free = _outside(own, [pair for pair in pairs if pair[0].name != tag.lower()])
+        own = outside(own, [pair for pair in pairs if _is_thought(pair[0])])
+        free = outside(own, [pair for pair in pairs if pair[0].name != tag.lower()])
         if own:
             opening, closing = (free or own)[-1]
             return text[opening.end : closing.start].strip()
@@ -151,10 +147,8 @@ def all_tagged(text: str, tag: str) -> list[str]:
     >>> all_tagged("<b>1</b> and <b>2 <b>3</b> 4</b> and <b>5", "b")
     ['1', '2 <b>3</b> 4']
     """
-    pairs = [
-        pair for pair in _pairs(mark for mark in _marks(text) if not mark.code) if pair[0].name == tag.lower()
-    ]
-    return [text[opening.end : closing.start].strip() for opening, closing in _outside(pairs, pairs)]
+    pairs = [pair for pair in _bare_pairs(text) if pair[0].name == tag.lower()]
+    return [text[opening.end : closing.start].strip() for opening, closing in outside(pairs, pairs)]
 
 
 def opens_tag(text: str, tag: str) -> bool:
@@ -163,7 +157,7 @@ def opens_tag(text: str, tag: str) -> bool:
     >>> opens_tag("Answer inside `<Summary>`.", "summary"), opens_tag("</summary>", "summary")
     (True, False)
     """
-    return any(mark.name == tag.lower() and not mark.closes for mark in _marks(text))
+    return any(mark.name == tag.lower() and not mark.closes for mark in find_tags(text))
 
 
 def ends_inside(text: str, tag: str) -> bool:
@@ -172,7 +166,7 @@ def ends_inside(text: str, tag: str) -> bool:
     >>> ends_inside("<b>1</b> or <b>2", "b"), ends_inside("not <b> but <b>1</b>", "b")
     (True, False)
     """
-    own = [mark for mark in _marks(text) if mark.name == tag.lower() and not mark.code]
+    own = [mark for mark in find_tags(text) if mark.name == tag.lower() and not mark.code]
     return bool(own) and not own[-1].closes
 
 
@@ -190,67 +184,18 @@ def json_object(text: str) -> dict[str, Any] | None:
     return _last_object(text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A tag in a text."""
-
-    start: int
-    end: int
-    name: str
-    """In lower case."""
-    closes: bool
-    code: str
-    """Where it stands: `` for text, `fence`, or `quoted` for a line's code and quotation marks."""
-
-    @property
-    def is_thought(self) -> bool:
-        return self.name.rpartition(":")[2] in _THOUGHTS
+def _is_thought(tag: Tag) -> bool:
+    return tag.name.rpartition(":")[2] in _THOUGHTS
 
 
-def _marks(text: str) -> list[_Mark]:
-    """All tags of a text in their order."""
-    fences = deque(_fences(text))
-    spans = deque(match.span() for match in _CODE_SPAN.finditer(text))
-    marks = []
-    for match in _MARK.finditer(text):
-        start, end = match.span()
-        if _covers(fences, start, end):
-            code = "fence"
-        elif _covers(spans, start, end) or _is_quoted(text, start, end):
-            code = "quoted"
-        else:
-            code = ""
-        marks.append(_Mark(start, end, match[2].lower(), bool(match[1]), code))
-    return marks
-
-
-def _covers(spans: deque[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether one of the spans holds what lies from `start` to `end`. Asked in reading order: what is passed is dropped."""
-    while spans and spans[0][1] < end:
-        spans.popleft()
-    return bool(spans) and spans[0][0] <= start
-
-
-def _is_quoted(text: str, start: int, end: int) -> bool:
-    """Whether quotation marks stand around, of which the first does not end another quotation."""
-    before, after = text[max(start - 1, 0) : start], text[end : end + 1]
-    return bool(after) and _QUOTES.get(before) == after and not text[max(start - 2, 0) : start - 1].isalnum()
-
-
-def _fences(text: str) -> Iterator[tuple[int, int]]:
-    """Where fenced code stands, fences included. A fence that is not closed is none: a thought may break off in one."""
-    opening: re.Match[str] | None = None
-    for line in _FENCE_LINE.finditer(text):
-        if opening is None:
-            opening = None if line[1][0] == "`" and "`" in line[2] else line
-        elif line[1].startswith(opening[1]) and not line[2].strip():
-            yield opening.start(), line.end()
-            opening = None
+def _bare_pairs(text: str) -> list[Pair]:
+    """Pairs of tags that stand neither in code nor in quotation marks."""
+    return pair_tags(tag for tag in find_tags(text) if not tag.code)
 
 
 def _behind_thought(text: str, thinks: bool) -> str | None:
     """The text without its first thought; None when it has none."""
-    marks = [mark for mark in _marks(text) if mark.is_thought and mark.code != "quoted"]
+    marks = [mark for mark in find_tags(text) if _is_thought(mark) and mark.code != "quoted"]
     bare = [mark for mark in marks if not mark.code]
     if not bare:
         return None
@@ -266,7 +211,7 @@ def _behind_thought(text: str, thinks: bool) -> str | None:
     return _without_later_thought(text, bare) if thinks else None
 
 
-def _end_of_thought(marks: Sequence[_Mark]) -> int | None:
+def _end_of_thought(marks: Sequence[Tag]) -> int | None:
     """Where the thought ends that the first of the marks opens: at its own closing tag.
 
     When more is opened than closed, a thought only named a tag; then the first closing tag counts after which fewest are open.
@@ -281,28 +226,16 @@ def _end_of_thought(marks: Sequence[_Mark]) -> int | None:
     return end
 
 
-def _without_later_thought(text: str, marks: Sequence[_Mark]) -> str | None:
-    tags = [pair for pair in _pairs(mark for mark in _marks(text) if not mark.code) if not pair[0].is_thought]
+def _without_later_thought(text: str, marks: Sequence[Tag]) -> str | None:
+    tags = [pair for pair in _bare_pairs(text) if not _is_thought(pair[0])]
     for i, mark in enumerate(marks):
         begins_line = not text[text.rfind("\n", 0, mark.start) + 1 : mark.start].strip()
-        if mark.closes or not begins_line or not _outside([(mark, mark)], tags):
+        if mark.closes or not begins_line or not outside([(mark, mark)], tags):
             continue
         end = _end_of_thought(marks[i:])
         if end is not None:
             return text[: mark.start] + text[end:].lstrip()
     return None
-
-
-def _pairs(marks: Iterable[_Mark]) -> list[tuple[_Mark, _Mark]]:
-    """Opening tags with the closing ones that belong to them, by where they end; a tag that lacks the other is left out."""
-    opened: dict[str, list[_Mark]] = {}
-    pairs = []
-    for mark in marks:
-        if not mark.closes:
-            opened.setdefault(mark.name, []).append(mark)
-        elif opened.get(mark.name):
-            pairs.append((opened[mark.name].pop(), mark))
-    return pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,21 +311,6 @@ def _whole_words(text: str, words: Sequence[str]) -> list[tuple[str, re.Match[st
         or word == match.group()
         or text[max(match.start() - 1, 0) : match.start()] in _OPENING
     ]
-
-
-def _outside(
-    pairs: list[tuple[_Mark, _Mark]], others: list[tuple[_Mark, _Mark]]
-) -> list[tuple[_Mark, _Mark]]:
-    """The pairs that lie in none of the others, in the order of `pairs`."""
-    spans = sorted((opening.start, closing.end) for opening, closing in others)
-    reach: list[int] = list(accumulate((end for _, end in spans), max))
-    starts = [start for start, _ in spans]
-
-    def is_inside(opening: _Mark, closing: _Mark) -> bool:
-        at = bisect_left(starts, opening.start)  # spans that begin before it
-        return at > 0 and reach[at - 1] >= closing.end
-
-    return [pair for pair in pairs if not is_inside(*pair)]
 
 
 def _last_object(text: str) -> dict[str, Any] | None:
