@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
         measured = evaluation.evaluate(
             [Candidate(i, prompt.text, k=prompt.k or cfg.k) for i, prompt in enumerate(prompts)],
             rows,
-            LLMs.of(models["task"], Decoding(cfg.max_tokens)),
+            LLMs.of(models["task"], Decoding(cfg.max_tokens, task_temperature=cfg.task_temperature)),
             metrics,
             Setup(cfg.answer_tag, neighbours=near, repeat=cfg.repeat),
             seed=run.seed,
@@ -181,8 +182,10 @@ def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
     metrics = open_metrics(cfg.metrics, slots=slots_in(task.filled), support=cfg.support, workers=cfg.workers)
     _warn_of_budget(cfg, task, rows)
     run.rewind(step=-1)
+    # A search with more steps measures other prompts on dev: scores of an earlier run must not stay among its own.
+    shutil.rmtree(run.folder / "scores", ignore_errors=True)
     with run.asking(roles, cfg.llm) as models, run.progress(cfg.steps + 1, "steps") as bar:
-        llms = LLMs(**models, decoding=Decoding(cfg.max_tokens, cfg.meta_tokens, cfg.temperature))
+        llms = LLMs(**models, decoding=narrow(Decoding, cfg))
         store = Store(run.folder, task.main, task.answer_tag, run.page.simulated)
 
         def on_step(step: Step, history: History, calls: Sequence[Call]) -> None:
@@ -208,6 +211,12 @@ def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
             raise BudgetSpent(f"{error}{kept}") from None
         store.save(result.history, result.calls, result.best)
         saved = SavedSearch.read(run.folder)
+        if cfg.arm == "plain":
+            run.page.title = "The given prompt, measured"
+        elif result.best is first:
+            run.page.title = (
+                "No better prompt found" if task.main is None else "No better postscript than none"
+            )
         if result.saved_calls:
             run.page.figures({"task calls saved by racing": result.saved_calls})
         pages.search(run.page, saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,11 +102,11 @@ class Optimizer:
         ]
 
     def _score(self, candidate: Candidate, history: History) -> str:
-        scores = candidate.measured["train"].scores
+        measured = candidate.measured["train"]
         if self.arm == "opro" and len(history.metrics) == 1 and history.metrics[0].describe is None:
             (metric,) = history.metrics
-            return str(round(metric.percent(metric.aggregate(scores[metric.name]))))
-        shown = [(metric.name, metric.shown(scores[metric.name])) for metric in history.metrics]
+            return str(round(metric.percent(metric.aggregate(measured.of(metric.name)))))
+        shown = [(metric.name, metric.shown(measured.of(metric.name))) for metric in history.metrics]
         return shown[0][1] if len(shown) == 1 else ", ".join(f"{name} {text}" for name, text in shown)
 
     def few_shots(self, history: History, attempt: int) -> list[int]:
@@ -122,12 +123,11 @@ class Optimizer:
         if self.examples_by == "current_lowest":
             measured = [candidate for candidate in measured if candidate.step == measured[-1].step]
         metric = history.metrics[0]
-        hardness = [
-            mean(
-                [metric.better(candidate.measured["train"].scores[metric.name][i]) for candidate in measured]
-            )
-            for i in range(len(self.train))
-        ]
+        hardness = []
+        for i in range(len(self.train)):
+            scores = [candidate.measured["train"].scores[metric.name][i] for candidate in measured]
+            answered = [metric.better(score) for score in scores if not math.isnan(score)]
+            hardness.append(mean(answered) if answered else math.inf)
         hardest = sorted(range(len(self.train)), key=lambda i: (hardness[i], i))[: 3 * count]
         return draw.sample(hardest, count)
 
