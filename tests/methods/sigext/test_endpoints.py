@@ -122,6 +122,45 @@ def test_an_endpoint_that_never_answers_is_one_clear_error(data, serve, tmp_path
         summarize(data, endpoint, tmp_path / "run", "--asking.retries", 0)
 
 
+def test_a_writer_that_refuses_everything_leaves_no_summary(data, tmp_path):
+    with pytest.raises(LLMFailure, match="It refused every request"):
+        summarize(data, f"sim:{SIM}&refused=1", tmp_path / "run")
+    assert not (tmp_path / "run" / "predictions.jsonl").exists()
+
+
+def test_more_documents_arms_and_phrases_go_on_from_a_finished_run(data, serve, tmp_path):
+    """Every prompt is answered once, whatever run it is in, and the result is that of a run from the start."""
+    llm = Counting(SIM)
+    endpoint = serve(llm)
+    summarize(data, endpoint, tmp_path / "run", "--limit", 4)
+    assert sum(llm.seen.values()) == 8
+    summarize(data, endpoint, tmp_path / "run", "--limit", 12)
+    assert sum(llm.seen.values()) == 24
+    grown = ("--arms", "none", "oracle", "first", "--curve", 2)
+    summarize(data, endpoint, tmp_path / "run", "--limit", 12, *grown)
+    assert set(llm.seen.values()) == {1} and asked(tmp_path / "run")["cached"] >= 24
+    summarize(data, endpoint, tmp_path / "whole", "--limit", 12, *grown)
+    assert predictions(tmp_path / "run") == predictions(tmp_path / "whole")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    arms = [row["arm"] for row in rows if "arm" in row]
+    assert len(arms) == len(set(arms)) == 5
+
+
+def test_the_title_names_no_winner_where_all_are_alike(data, tmp_path):
+    (tmp_path / "same.py").write_text("def same(request):\n    return 'One and the same.'\n")
+    same, arms = f"script:{tmp_path / 'same.py'}:same", ("--arms", "none", "first", "oracle")
+    summarize(data, same, tmp_path / "run", *arms)
+    assert report(tmp_path / "run")["title"] == "Summaries of 12 documents: all arms have the same ROUGE-1 F"
+    summarize(data, f"sim:{SIM}", tmp_path / "sim", *arms)
+    scores = report(tmp_path / "sim")["figures"]
+    best = max(
+        ("none", "first, K=20"), key=lambda name: scores[f"ROUGE-1 F, {name}"]
+    )  # the oracle is no contender
+    assert report(tmp_path / "sim")["title"].endswith(f": best by ROUGE-1 F is {best}")
+    summarize(data, f"sim:{SIM}", tmp_path / "ceiling")  # none and the oracle alone: nothing to be best of
+    assert report(tmp_path / "ceiling")["title"] == "SIMULATED: Summaries of 12 documents"
+
+
 def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, serve, tmp_path):
     llm = Counting(SIM)
     endpoint = serve(llm)

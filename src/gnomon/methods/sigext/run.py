@@ -277,6 +277,7 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
             )
             result = tune(rows, scores, cfg.ks, cfg.percentiles, score_phrases)
         pages.tuned(run.page, result, f"summaries of {cfg.llm}")
+    run.rewind(K=-1)
     for row in result.tried:
         run.log(**row)
     write_json(run.artifact("tuned", run.folder / "tuned.json"), asdict(result))
@@ -298,6 +299,7 @@ def _finish(run: Run, rows: Sequence[Row], summaries: Sequence[Summary], evaluat
     simulated = {"SIMULATED": True} if run.page.simulated else {}
     write_json(run.artifact("metrics", run.folder / "metrics.json"), {**simulated, **about, "arms": numbers})
     for name, values in numbers.items():
+        run.rewind(arm=name)  # a run that goes on with more documents or arms measures all of them anew
         run.log(arm=name, **values)
     pages.summaries(run.page, rows, summaries, evaluation)
 

@@ -203,7 +203,9 @@ class Candidate:
             "repairs": list(self.repairs),
             "copies": list(self.copies),
             "dropped": self.is_racing_loss,
-            "unanswered": {split: one.reasons for split, one in self.measured.items() if one.unanswered},
+            "unanswered": {
+                split: measured.reasons for split, measured in self.measured.items() if measured.unanswered
+            },
             "scores": self.values,
             "critique": self.critique,
         }

@@ -226,7 +226,7 @@ class Evaluator:
             scores = {}
             for metric in self.metrics:
                 by_draw = [score(metric, draw) for draw in range(self.setup.repeat)]
-                answered = [[one[index] for one in by_draw if index in one] for index in indices]
+                answered = [[scored[index] for scored in by_draw if index in scored] for index in indices]
                 scores[metric.name] = [mean(values) if values else math.nan for values in answered]
             return scores
 
