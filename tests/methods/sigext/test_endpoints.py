@@ -118,12 +118,12 @@ def test_faults_are_counted_and_their_documents_left_out(data, serve, tmp_path):
 
 def test_an_endpoint_that_never_answers_is_one_clear_error(data, serve, tmp_path):
     endpoint = serve(open_simulator(f"{SIM}&http_500=1"))
-    with pytest.raises(LLMFailure, match="wrote no summary"):
+    with pytest.raises(LLMFailure, match="does not answer"):
         summarize(data, endpoint, tmp_path / "run", "--asking.retries", 0)
 
 
 def test_a_writer_that_refuses_everything_leaves_no_summary(data, tmp_path):
-    with pytest.raises(LLMFailure, match="It refused every request"):
+    with pytest.raises(LLMFailure, match="refused to answer"):
         summarize(data, f"sim:{SIM}&refused=1", tmp_path / "run")
     assert not (tmp_path / "run" / "predictions.jsonl").exists()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.base import LLM, Reply, Request, ask
+from gnomon.core.llm.base import LASTING, LLM, Reply, Request, ask
 from gnomon.core.llm.stack.stored import estimated_tokens, request_key
 from gnomon.errors import BudgetSpent, LLMFailure
 
@@ -17,7 +17,7 @@ Role = Literal["task", "critic", "optimizer"]
 SAMPLED = 1.0
 """Temperature of critiques and proposals in this process where none is named: the paper's, and an endpoint's own."""
 
-ENDS = frozenset({"denied", "unknown", "quota", "connection", "missing", "stopped"})
+ENDS = LASTING | {"missing", "stopped"}
 """Faults of an endpoint, and not of a request: a search ends at the first one."""
 
 
