@@ -86,7 +86,9 @@ class Foreign:
 
     async def acomplete(self, request: Request) -> Reply:
         """A critique."""
-        draw = Rng(0).child("foreign", request_key(request)).python()
+        # Whatever sampling is asked for, the same question gets the same critique: the recorded results were drawn with these.
+        question = replace(request, temperature=1.0, top_p=1.0)
+        draw = Rng(0).child("foreign", request_key(question)).python()
         return Reply(f"<critique>\n{draw.choice(self.critiques)}\n</critique>")
 
 
