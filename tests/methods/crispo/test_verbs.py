@@ -410,7 +410,22 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(data, tmp_path, capsys):
     # 301 prompts on 12 rows of train; on dev the first, 20 rounds of 4, and 3 again; on test two prompts.
     assert plan["task_calls"] == 301 * 12 + (1 + 20 * 4 + 3) * 12 + 2 * 20
     assert (plan["critic_calls"], plan["optimizer_calls"]) == (301, 300)
+    assert plan["calls"] == plan["task_calls"] + 601 and plan["usd_at_most"].startswith("unknown")
+    assert plan["tokens_out_at_most"] == plan["task_calls"] * 512 + 601 * 1024
     assert not (tmp_path / "run").exists()
+    prices = ("--llm.price-in", 2, "--llm.price-out", 8)
+    assert crispo("optimize", *data, *SIMS, "--out", tmp_path / "run", "--dry-run", "--json", *prices) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["usd_at_most"] == pytest.approx(
+        (plan["tokens_in"] * 2 + plan["tokens_out_at_most"] * 8) / 1e6, rel=1e-4
+    )
+    # A search is asked no more than that: its own requests, counted by the same rule.
+    small = (*data, *SIMS, *SMALL, "--top-k", 7, "--out", tmp_path / "small")
+    assert crispo("optimize", *small, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert crispo("optimize", *small) == 0
+    spent = sum(row["tokens in"] for row in calls_of(tmp_path / "small").values())
+    assert 0.4 * plan["tokens_in"] < spent < 1.2 * plan["tokens_in"]
 
 
 def test_what_is_refused(data, tmp_path):

@@ -161,6 +161,20 @@ def test_the_title_names_no_winner_where_all_are_alike(data, tmp_path):
     assert report(tmp_path / "ceiling")["title"] == "SIMULATED: Summaries of 12 documents"
 
 
+def test_a_dry_run_says_calls_tokens_and_money(data, tmp_path, capsys):
+    prices = ("--asking.price-in", 2, "--asking.price-out", 8)
+    summarize(data, f"sim:{SIM}", tmp_path / "run", *prices, "--dry-run", "--json")
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["calls"] == 24 and plan["tokens_out_at_most"] == 24 * 512
+    assert plan["usd_at_most"] == pytest.approx(
+        (plan["tokens_in"] * 2 + plan["tokens_out_at_most"] * 8) / 1e6, rel=1e-4
+    )
+    assert not (tmp_path / "run").exists()
+    summarize(data, f"sim:{SIM}", tmp_path / "run")
+    # Rather too many: it cannot know how few phrases an arm will show.
+    assert plan["tokens_in"] / 3 < asked(tmp_path / "run")["tokens in"] <= plan["tokens_in"]
+
+
 def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, serve, tmp_path):
     llm = Counting(SIM)
     endpoint = serve(llm)

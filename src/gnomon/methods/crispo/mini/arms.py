@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gnomon.core.llm import LLM, LLMConfig, Reply, Request
+from gnomon.core.llm.base import aclose
 from gnomon.core.llm.roles import Recording, asking
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
@@ -90,6 +91,27 @@ class Foreign:
         question = replace(request, temperature=1.0, top_p=1.0)
         draw = Rng(0).child("foreign", request_key(question)).python()
         return Reply(f"<critique>\n{draw.choice(self.critiques)}\n</critique>")
+
+
+class Speaking:
+    """A model whose silence is an answer: a writer that was trained for seconds may write nothing, and is scored for that.
+
+    Args:
+        llm: who is asked.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm, self.name = llm, llm.name
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply, with an empty summary in place of an empty text."""
+        reply = await self.llm.acomplete(request)
+        is_silent = reply.error is None and not reply.text.strip()
+        return replace(reply, text=f"<{TAG}></{TAG}>") if is_silent else reply
+
+    async def aclose(self) -> None:
+        """Close the model."""
+        await aclose(self.llm)
 
 
 def run_arm(

@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gnomon.core.llm import Role
+from gnomon.core.llm import Role, close, open_llm
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, Mini, SearchConfig
 from gnomon.methods.crispo.mini import report
-from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, run_arm
+from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, Speaking, run_arm
 from gnomon.methods.crispo.mini.world import (
     HINTED,
     PROMPT,
@@ -233,12 +233,16 @@ def _trained(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     world = replace(world, max_tokens=sizes.max_tokens)
     default = (world.default[0] % sizes.lengths, *world.default[1:])
     folder = out.artifact("writer", train_writer(default, sizes, inner))
-    with part.asking({"task": Role(f"hf:{folder}", batch_size=64)}, SETTINGS) as models:
-        for arm in (OPRO, CRISPO):
-            rng, steps = part.rng.child("trained"), sizes.search_steps
-            ran = run_arm(arm, world, rng, steps=steps, models=models, run=part)
-            _note("model", arm.name, seed, ran, out)
-            out.score(arm.name, MODEL_AT_5, ran.test[min(5, sizes.search_steps)])
+    writer = Speaking(open_llm(f"hf:{folder}", batch_size=64))
+    try:
+        with part.asking({"task": writer}, SETTINGS) as models:
+            for arm in (OPRO, CRISPO):
+                rng, steps = part.rng.child("trained"), sizes.search_steps
+                ran = run_arm(arm, world, rng, steps=steps, models=models, run=part)
+                _note("model", arm.name, seed, ran, out)
+                out.score(arm.name, MODEL_AT_5, ran.test[min(5, sizes.search_steps)])
+    finally:
+        close(writer)
 
 
 def _checkpoint(model: Path, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
