@@ -33,6 +33,7 @@ from gnomon.methods.crispo import (
     SearchConfig,
     Task,
     compare,
+    evaluate,
     metric_of,
     open_metrics,
     optimize,
@@ -295,7 +296,7 @@ def test_a_failed_reply_is_no_prediction(reply):
     reason = "refusal" if reply is REFUSED else "timeout"
     for candidate in result.history.candidates:
         measured = candidate.measured["train"]
-        assert measured.predictions[3] is None and measured.unanswered == {"r3": reason}
+        assert measured.predictions[3] is None and measured.unanswered == {3: reason}
         assert candidate.values["train"]["number"] == pytest.approx(number_in(candidate.text) / 100)
         assert candidate.row()["unanswered"]["train"] == {reason: 1}
     assert result.best.number == 8
@@ -305,6 +306,24 @@ def test_a_failed_reply_is_no_prediction(reply):
     assert (
         endings[reason] == 9 + 3 + 3
     )  # prompts on train, those on dev, and the best three of them there once more
+
+
+def test_rows_without_names_are_told_apart():
+    llms = failing(lambda text: "input 3" in text or "input 4" in text, REFUSED)
+    rows = [replace(row, id="") for row in numbered(10)]
+    (measured,) = evaluate([COUNT_PROMPT], rows, llms, [as_number()])
+    assert measured.unanswered == {3: "refusal", 4: "refusal"} and not measured.lacks_answers
+    assert measured.reasons == {"refusal": 2} and len(measured.of("number")) == 8
+
+
+def test_racing_tells_what_is_refused_from_what_is_bad():
+    result = counted(
+        failing(lambda text: "number 8" in text, REFUSED), rows=30, racing=True, top_k=2, recheck=0
+    )
+    last = result.history.candidates[8]
+    assert (
+        last.is_dropped and not last.is_racing_loss and last.row()["unanswered"] == {"train": {"refusal": 10}}
+    )
 
 
 def test_a_prompt_that_is_refused_is_left_out_of_the_choice(caplog):
@@ -349,10 +368,10 @@ def test_failed_critiques_and_proposals_are_counted():
 
 def test_differences_are_of_the_rows_that_both_prompts_have_an_answer_to():
     gaps = [
-        Measured(["a", "b", "c"], ["x", None, "x"], {"m": [0.5, math.nan, 0.1]}, unanswered={"b": "refusal"})
+        Measured(["a", "b", "c"], ["x", None, "x"], {"m": [0.5, math.nan, 0.1]}, unanswered={1: "refusal"})
     ]
     gaps.append(
-        Measured(["a", "b", "c"], ["x", "x", None], {"m": [0.25, 1.0, math.nan]}, unanswered={"c": "length"})
+        Measured(["a", "b", "c"], ["x", "x", None], {"m": [0.25, 1.0, math.nan]}, unanswered={2: "length"})
     )
     metric = metric_of(lambda prediction, reference, source: 0.0, "m")
     assert compare(*gaps, metric).estimate == pytest.approx(0.25)

@@ -131,8 +131,8 @@ class Measured:
     """Metric -> a score per row, the mean over the repeats that were answered; NaN where none was."""
     complete: bool = True
     """False when racing stopped it before all rows were asked."""
-    unanswered: dict[str, str] = field(default_factory=dict)
-    """Name of a row that has no answer -> why."""
+    unanswered: dict[int, str] = field(default_factory=dict)
+    """Index of a row that has no answer -> why."""
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -184,7 +184,8 @@ class Candidate:
     @property
     def is_racing_loss(self) -> bool:
         """Whether it was dropped before all rows of train were asked."""
-        return "train" in self.measured and not self.measured["train"].complete
+        measured = self.measured.get("train")
+        return measured is not None and not measured.complete and not measured.lacks_answers
 
     @property
     def is_dropped(self) -> bool:

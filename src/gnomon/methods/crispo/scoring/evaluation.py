@@ -232,8 +232,8 @@ class Evaluator:
 
         first = [next((text for text in predictions[index] if text is not None), None) for index in indices]
         unanswered = {
-            str(rows[index].id): str(failure_of(replies[index][0]))
-            for index, text in zip(indices, first, strict=True)
+            i: str(failure_of(replies[index][0]))
+            for i, (index, text) in enumerate(zip(indices, first, strict=True))
             if text is None
         }
         names = [str(rows[index].id) for index in indices]
@@ -283,7 +283,7 @@ def _pooled(before: Measured, now: Measured, draws_before: int, draws_now: int) 
     }
     pairs = zip(before.predictions, now.predictions, strict=True)
     predictions = [first if first is not None else second for first, second in pairs]
-    unanswered = {name: reason for name, reason in before.unanswered.items() if name in now.unanswered}
+    unanswered = {i: reason for i, reason in before.unanswered.items() if i in now.unanswered}
     return Measured(before.rows, predictions, scores, unanswered=unanswered)
 
 

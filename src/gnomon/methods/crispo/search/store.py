@@ -123,7 +123,7 @@ def score_rows(measured: Measured) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for i, (name, text) in enumerate(zip(measured.rows, measured.predictions, strict=True)):
         scores = {metric: None if text is None else values[i] for metric, values in measured.scores.items()}
-        gap = {"unanswered": measured.unanswered.get(name)} if measured.unanswered else {}
+        gap = {"unanswered": measured.unanswered.get(i)} if measured.unanswered else {}
         rows.append({"id": name, "prediction": text, **scores, **gap})
     return rows
 
