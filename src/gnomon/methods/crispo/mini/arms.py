@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gnomon.core.llm import LLM, LLMConfig, Reply, Request
-from gnomon.core.llm.base import aclose
 from gnomon.core.llm.roles import Recording, asking
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
@@ -106,12 +105,8 @@ class Speaking:
     async def acomplete(self, request: Request) -> Reply:
         """The reply, with an empty summary in place of an empty text."""
         reply = await self.llm.acomplete(request)
-        is_silent = reply.error is None and not reply.text.strip()
-        return replace(reply, text=f"<{TAG}></{TAG}>") if is_silent else reply
-
-    async def aclose(self) -> None:
-        """Close the model."""
-        await aclose(self.llm)
+        is_silent = reply.fault in ("empty", "length")
+        return Reply(f"<{TAG}></{TAG}>", usage=reply.usage) if is_silent else reply
 
 
 def run_arm(

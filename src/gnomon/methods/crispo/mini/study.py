@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gnomon.core.llm import Role, close, open_llm
+from gnomon.core.llm import Role
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, Mini, SearchConfig
@@ -233,16 +233,14 @@ def _trained(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     world = replace(world, max_tokens=sizes.max_tokens)
     default = (world.default[0] % sizes.lengths, *world.default[1:])
     folder = out.artifact("writer", train_writer(default, sizes, inner))
-    writer = Speaking(open_llm(f"hf:{folder}", batch_size=64))
-    try:
-        with part.asking({"task": writer}, SETTINGS) as models:
-            for arm in (OPRO, CRISPO):
-                rng, steps = part.rng.child("trained"), sizes.search_steps
-                ran = run_arm(arm, world, rng, steps=steps, models=models, run=part)
-                _note("model", arm.name, seed, ran, out)
-                out.score(arm.name, MODEL_AT_5, ran.test[min(5, sizes.search_steps)])
-    finally:
-        close(writer)
+    role = Role(f"hf:{folder}", replace(SETTINGS, max_failed=1.0), batch_size=64)
+    with part.asking({"task": role}, SETTINGS) as models:
+        writer = {"task": Speaking(models["task"])}
+        for arm in (OPRO, CRISPO):
+            rng, steps = part.rng.child("trained"), sizes.search_steps
+            ran = run_arm(arm, world, rng, steps=steps, models=writer, run=part)
+            _note("model", arm.name, seed, ran, out)
+            out.score(arm.name, MODEL_AT_5, ran.test[min(5, sizes.search_steps)])
 
 
 def _checkpoint(model: Path, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
