@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.core.llm import choice, json_object, last_verdict, tagged
-from gnomon.core.llm.parse import without_thoughts
+from gnomon.core.llm.parse import all_tagged, without_thoughts
 
 WORDS = ["PASS", "FAIL"]
 
@@ -168,8 +168,10 @@ def test_an_answer_without_thoughts_comes_back_as_it_is(text):
     "piece", ["<think>", "</think>", "<think></think>", "<", "`", "`<think>` ", "\n```\n<b>\n", '"<b>"']
 )
 def test_a_long_reply_is_read_in_time(piece):
-    begin = time.process_time()
-    without_thoughts(piece * (8_000 // len(piece)))
+    begin, text = time.process_time(), piece * (8_000 // len(piece))
+    without_thoughts(text)
+    tagged(text, "b")
+    last_verdict(text, ["b", "think"])
     assert time.process_time() - begin < 2
 
 
@@ -184,13 +186,99 @@ def test_a_long_reply_is_read_in_time(piece):
         ("It is passable, and never failed; surpass, pass_rate, PASS2", None),
         ("I cannot say.", None),
         ("", None),
-        ("pass-fail", "FAIL"),
+        ("pass-fail", None),
         ("<verdict>fail</verdict>", "FAIL"),
         ('{"verdict": "Pass"}', "PASS"),
     ],
 )
 def test_the_last_verdict_counts(text, verdict):
     assert last_verdict(text, WORDS) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("A verdict PASS would need X, which is absent.\nFAIL", "FAIL"),
+        ("What speaks for PASS: it names a date.\nWhat speaks for FAIL: no place.\n\nVerdict: FAIL", "FAIL"),
+        ("**Verdict:** FAIL", "FAIL"),
+        ("**Verdict: FAIL**", "FAIL"),
+        ("**Verdict**: **FAIL**", "FAIL"),
+        ("Final verdict: *Fail*.", "FAIL"),
+        ("### Verdict\n\nFAIL", "FAIL"),
+        ("### Final Verdict\nFAIL - a PASS would need a date", "FAIL"),
+        ("## Analysis\nIt might PASS.\n## Verdict: FAIL", "FAIL"),
+        ("The verdict is **FAIL**.", "FAIL"),
+        ("My verdict is therefore:\n\n> FAIL", "FAIL"),
+        ("Verdict on the filter: FAIL", "FAIL"),
+        ("The final answer is $\\boxed{FAIL}$.", "FAIL"),
+        ("$$\\boxed{\\text{FAIL}}$$", "FAIL"),
+        ("<reason>PASS is near</reason>\n<verdict>FAIL</verdict>", "FAIL"),
+        ('```json\n{\n  "verdict": "FAIL",\n  "reason": "A PASS needs a date."\n}\n```', "FAIL"),
+        ('{"verdict": "FAIL", "reason": "PASS is out of reach"}', "FAIL"),
+        ("| verdict | FAIL |", "FAIL"),
+        ("- Verdict \u2192 FAIL", "FAIL"),
+        ("\u274c FAIL", "FAIL"),
+        ("[[FAIL]]", "FAIL"),
+        ('"FAIL"', "FAIL"),
+    ],
+)
+def test_verdicts_as_models_write_them(text, verdict):
+    assert last_verdict(text, WORDS) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Verdict: FAIL\n\nNote: a PASS would need a date.", "FAIL"),
+        ("FAIL\n\nA PASS would need a date.", "FAIL"),
+        ("Verdict: FAIL (a PASS needs a date)", "FAIL"),
+        ("Verdict: FAIL because a PASS needs a date.", "FAIL"),
+        ("FAIL: the text has no date, so PASS is out of reach.", "FAIL"),
+        ("It is a FAIL, not a PASS.", "FAIL"),
+        ("FAIL rather than PASS", "FAIL"),
+        ("Verdict: PASS\nOn second thought there is no date.\nVerdict: FAIL", "FAIL"),
+        ("Verdict: PASS? The text has no date.\nFAIL", "FAIL"),
+        ("- has a date: FAIL\n- has a place: PASS\nOverall, FAIL.", "FAIL"),
+        ("Overall it is a FAIL.\nI hope this helps!", "FAIL"),
+        ("A PASS would need a date. FAIL", "FAIL"),
+        ("PASS? No: FAIL", "FAIL"),
+        ("FAIL (FAIL)", "FAIL"),
+    ],
+)
+def test_the_other_verdict_may_be_named_too(text, verdict):
+    assert last_verdict(text, WORDS) == verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PASS or FAIL",
+        "Verdict: PASS/FAIL",
+        "Verdict: PASS or FAIL?",
+        "Verdict: PASS, or rather FAIL",
+        "**PASS** or **FAIL**",
+        "PASS. FAIL.",
+        "It lies between PASS and FAIL.",
+        "Part of it would PASS, the rest would FAIL",
+        "The verdict is PASS only if FAIL is out",
+        "FAIL?",
+        "It is not a PASS.",
+        "It could PASS.\nIt is not a **PASS**.",
+        "Verdict: not PASS",
+        "It doesn't merit a PASS.",
+        "People fail and pass exams.\nIt is about school.",
+    ],
+)
+def test_what_is_no_verdict(text):
+    assert last_verdict(text, WORDS) is None
+
+
+def test_verdicts_of_one_letter_and_of_small_words():
+    assert last_verdict("a better answer is a longer one: B", ["A", "B"]) == "B"
+    assert last_verdict("I take (b).", ["A", "B"]) == "B"
+    assert last_verdict("They share a sum.\nSAME", ["SAME", "DIFFERENT"]) == "SAME"
+    assert last_verdict("Yes, it rains.\nThat is all.", ["yes", "no"]) == "yes"
+    assert last_verdict("0 (the accepted one is 1)", ["1", "0"]) == "0"
 
 
 def test_verdicts_of_several_words_and_other_scripts():
@@ -211,7 +299,7 @@ def test_whatever_comes_before_the_verdict(reasoning, word, around):
 def test_no_text_raises(text, words, tag):
     assert last_verdict(text, words) in [None, *words]
     assert choice(text, words) in [None, *words]
-    assert tagged(text, tag) is None or f"</{tag}>" in text
+    assert tagged(text, tag) is None or f"</{tag}>" in text.lower()
     assert json_object(text) is None or "{" in text
 
 
@@ -229,6 +317,12 @@ def test_no_text_raises(text, words, tag):
 )
 def test_choices(text, found):
     assert choice(text, ["A", "B"]) == found
+
+
+def test_a_choice_that_is_negated_is_none():
+    assert choice("It is not positive.", ["positive", "negative"]) is None
+    assert choice("It is not positive but negative.", ["positive", "negative"]) == "negative"
+    assert choice("It is a tie.", ["A", "B"]) is None
 
 
 def test_choices_that_contain_each_other():
@@ -253,9 +347,52 @@ def test_tags(text, found):
     assert tagged(text, "a") == found
 
 
-@given(st.text().filter(lambda text: "<" not in text), st.text(), st.text())
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("<A>x</a>", "x"),
+        ("<a n='1' m>x</a >", "x"),
+        ("<a>cut <b>x</b></a>", "cut <b>x</b>"),
+        ("<a>1 <a>2</a> 3</a>", "1 <a>2</a> 3"),  # both are closed: the one that ends last
+        ("<a>1</a> no, <a>2", "1"),  # the last complete pair
+        ("<a>1</a>\nI put it between <a> and </a>, as you see: <a>2</a>", "2"),
+        ("<a>1</a>\nIt stands between `<a>` and `</a>`.", "1"),
+        ('<a>1</a>\nIt stands between "<a>" and "</a>".', "1"),
+        ("<a>1</a>\n```\n<a>2</a>\n```\nshows the form.", "1"),
+        ("```xml\n<a>1</a>\n```", "1"),  # where there is no other one
+        ("<a>\n```\nx = 1\n```\n</a>", "```\nx = 1\n```"),
+        ("<a>use `x` here</a>", "use `x` here"),
+        ("<a>1</a>\n<note>It was <a>0</a> at first.</note>", "1"),
+        ("<reply><a>1</a></reply>", "1"),
+        ("<thinking>perhaps <a>draft</a></thinking>\nDone.", None),
+        ("<thinking>perhaps <a>draft</a></thinking>\n<a>1</a>", "1"),
+        ("<a>1</a>\n<reasoning>not <a>draft</a></reasoning>", "1"),
+        ("<b><a>1</b></a>", "1</b>"),
+        ("<ab>1</ab>", None),
+        ("a < b and <a>1</a>", "1"),
+    ],
+)
+def test_which_pair_of_tags_counts(text, content):
+    assert tagged(text, "a") == content
+    assert tagged(text.replace("a>", "A>"), "A") == (content and content.replace("a>", "A>"))
+
+
+def test_all_pairs_of_a_tag():
+    assert all_tagged("<e>1</e><E>2</E>", "e") == ["1", "2"]
+    assert all_tagged("<x><e>1</e></x> `<e>` <e>2", "e") == ["1"]
+    assert all_tagged("", "e") == []
+
+
+@given(st.text().filter(lambda text: "<" not in text), TEXT, TEXT)
 def test_whatever_stands_around_a_tag(inside, before, after):
-    assert tagged(f"{before}<a>{inside}</a>{after.replace('</a>', '')}", "a") == inside.strip()
+    assert tagged(f"{before}<a>{inside}</a>{after}", "a") == inside.strip()
+    assert all_tagged(f"{before}<a>{inside}</a>{after}", "a") == [inside.strip()]
+
+
+@given(PIECES)
+def test_what_is_between_tags_is_a_part_of_the_text(text):
+    content = tagged(text, "b")
+    assert content is None or content in text
 
 
 PLAIN = st.recursive(

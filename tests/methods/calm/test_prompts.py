@@ -90,6 +90,11 @@ def test_a_template_of_one_s_own(tmp_path):
 
 
 def test_the_last_well_formed_verdict_counts():
+    assert opinion("[[A]] would need a proof, which is absent.\n[[B]]").slot == 1
+    assert opinion("My verdict: [[B]]\n\nNote: for [[A]] a proof would be needed.").slot == 1
+    assert opinion("**[[B]]**\n\nI hope this helps!").slot == 1
+    assert opinion("[[A]] or [[B]]").status == "unparsed"
+    assert opinion("It is not [[A]].").status == "unparsed"
     assert opinion("At first [[A]], but no: [[B]].").slot == 1
     assert opinion("[[A]] and [[winner]] and [[ B").slot == 0
     assert opinion("[[ B ]]").slot == 1
@@ -117,7 +122,8 @@ def test_json_and_single_letters():
 @pytest.mark.parametrize(
     ("text", "score"),
     [
-        ("[[7]]", 7), ("First [[3]], then [[8]].", 8), ("[[7.5]]", 7.5), ("[[Rating]]", None), ("[[11]]", None), ("[[0]]", None),
+        ("[[7]]", 7), ("First [[3]],\nthen [[8]].", 8), ("[[7.5]]", 7.5), ("[[Rating]]", None), ("[[11]]", None), ("[[0]]", None),
+        ("Between [[3]] and [[8]].", None), ("Rating: [[8]], not [[3]]", 8),
         ("[[7]] or [[12]]", None), ("7", None), ("[[-3]]", None), ("", None),
     ],
 )  # fmt: skip

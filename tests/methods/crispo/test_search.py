@@ -1,7 +1,10 @@
 """The loop: what is returned, what is never shown to whom, what happens when nothing good comes, and what it costs."""
 
 import logging
+import math
+from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,26 +16,33 @@ from fixtures_crispo import (
     counting_llms,
     expected_score,
     house,
+    number_in,
     numbered,
     searched,
     simulated,
     two_scores,
 )
-from gnomon.core.llm import Script, open_llm
+from gnomon.core.llm import Reply, ask, open_llm
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, LLMFailure
 from gnomon.methods.crispo import (
+    Decoding,
     Example,
     LLMs,
     Metric,
     SearchConfig,
     Task,
+    compare,
+    evaluate,
     metric_of,
     open_metrics,
     optimize,
     tune_suffix,
 )
 from gnomon.methods.crispo.house import draw_documents, parse_style, read_requests
+from gnomon.methods.crispo.scoring import Measured
+from gnomon.methods.crispo.scoring.calls import SAMPLED
+from gnomon.methods.crispo.scoring.evaluation import score_table
 
 
 @pytest.mark.parametrize("select", ["rank", "zsum", "pareto"])
@@ -217,8 +227,31 @@ def test_refused_proposals_are_asked_anew_with_other_examples():
     assert result.history.steps[1].rejected["unclosed tag"] >= 1
     draws = [request.draw for role, _, request in log if role == "optimizer"]
     assert sorted(draws) == list(range(len(draws)))  # no attempt repeats another one
-    assert {request.temperature for role, _, request in log if role == "optimizer"} == {1.0}
-    assert {request.temperature for role, _, request in log if role == "task"} == {0.0}
+
+
+def test_temperatures_are_sent_as_asked_for_and_else_not_at_all():
+    def temperatures(decoding=None):
+        log = []
+        llms = counting_llms(log)
+        counted(replace(llms, decoding=decoding) if decoding else llms, steps=1)
+        return {role: {request.temperature for one, _, request in log if one == role} for role, *_ in log}
+
+    of_each = Decoding(task_temperature=0.0, critic_temperature=0.7, optimizer_temperature=1.2)
+    assert temperatures(of_each) == {"task": {0.0}, "critic": {0.7}, "optimizer": {1.2}}
+    none = ask("").temperature
+    assert temperatures() == {"task": {none}, "critic": {none}, "optimizer": {none}}
+
+
+@pytest.mark.parametrize("role", ["task", "critic", "optimizer"])
+def test_a_model_in_this_process_samples_critiques_and_proposals(role):
+    """It has no temperature of its own: at 0 every proposal would be the same."""
+    log = []
+    llms = counting_llms(log)
+    getattr(llms, role).tokenizer = lambda text: {"input_ids": text.split()}  # what tells it from an endpoint
+    getattr(llms, role).model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: None))
+    counted(llms, steps=1, context_tokens=10_000)
+    sent = {request.temperature for one, _, request in log if one == role}
+    assert sent == ({ask("").temperature} if role == "task" else {SAMPLED})
 
 
 def test_a_refusal_is_told_from_a_wrong_format():
@@ -239,16 +272,136 @@ def test_faults_of_simulators_are_counted_and_mended():
     assert all(one.text.startswith("INSERT_INPUT_HERE\n") for one in mended)
 
 
-def test_an_endpoint_that_fails_stops_the_search_and_names_the_row():
-    def task(request):
-        if "input 3" in request.messages[-1].content:
-            raise ValueError("too hot")
-        return "<summary>1</summary>"
+def failing(which, reply, log=None):
+    """The counting task model, which fails for inputs and prompts that `which` names."""
+    llms = counting_llms(log)
 
+    async def task(request):
+        text = request.messages[-1].content
+        return reply if which(text) else await llms.task.acomplete(request)
+
+    return replace(llms, task=SimpleNamespace(name="flaky", acomplete=task))
+
+
+REFUSED = Reply("I cannot help with that, 99.", "refusal")
+TIMED_OUT = Reply("", "error", error="no answer within 120 s", fault="timeout")
+GONE = Reply("", "error", error="no connection", fault="connection")
+
+
+@pytest.mark.parametrize("reply", [REFUSED, TIMED_OUT])
+def test_a_failed_reply_is_no_prediction(reply):
+    """One row of ten is not answered: scores are those of the other nine, whatever stands in the reply."""
+    log = []
+    result = counted(failing(lambda text: "input 3" in text, reply, log), rows=10)
+    reason = "refusal" if reply is REFUSED else "timeout"
+    for candidate in result.history.candidates:
+        measured = candidate.measured["train"]
+        assert measured.predictions[3] is None and measured.unanswered == {3: reason}
+        assert candidate.values["train"]["number"] == pytest.approx(number_in(candidate.text) / 100)
+        assert candidate.row()["unanswered"]["train"] == {reason: 1}
+    assert result.best.number == 8
+    critiques = [text for role, text, _ in log if role == "critic"]
+    assert critiques and not any("input 3" in text or "I cannot" in text for text in critiques)
+    endings = Counter(call.finish for call in result.calls if call.role == "task")
+    assert (
+        endings[reason] == 9 + 3 + 3
+    )  # prompts on train, those on dev, and the best three of them there once more
+
+
+def test_rows_without_names_are_told_apart():
+    llms = failing(lambda text: "input 3" in text or "input 4" in text, REFUSED)
+    rows = [replace(row, id="") for row in numbered(10)]
+    (measured,) = evaluate([COUNT_PROMPT], rows, llms, [as_number()])
+    assert measured.unanswered == {3: "refusal", 4: "refusal"} and not measured.lacks_answers
+    assert measured.reasons == {"refusal": 2} and len(measured.of("number")) == 8
+
+
+def test_racing_tells_what_is_refused_from_what_is_bad():
+    result = counted(
+        failing(lambda text: "number 8" in text, REFUSED), rows=30, racing=True, top_k=2, recheck=0
+    )
+    last = result.history.candidates[8]
+    assert (
+        last.is_dropped and not last.is_racing_loss and last.row()["unanswered"] == {"train": {"refusal": 10}}
+    )
+
+
+def test_a_prompt_that_is_refused_is_left_out_of_the_choice(caplog):
+    """Prompt 8 would win on the few rows that it is answered."""
+    result = counted(failing(lambda text: "number 8" in text and "input 3" not in text, REFUSED), rows=10)
+    last = result.history.candidates[8]
+    assert (
+        last.is_dropped and not last.is_racing_loss and "dev" not in last.measured and last.critique is None
+    )
+    assert result.best.number == 7
+    assert "prompt 8 is left out: 9 of 10 rows of train have no answer (refusal 9)" in caplog.text
+
+
+def test_a_given_prompt_that_nobody_answers_stops_the_search():
     with pytest.raises(LLMFailure) as told:
-        counted(LLMs(Script(task, "script:t"), *[counting_llms().critic] * 2))
-    assert 'prompt 0, train row "r3": script:t gave no answer' in str(told.value)
+        counted(failing(lambda text: "rows d" in text, REFUSED), rows=10)
+    assert "The given prompt cannot be scored: 10 of 10 rows of dev have no answer (refusal 10)" in str(
+        told.value
+    )
     assert "repeat the command" in str(told.value)
+
+
+def test_an_endpoint_that_is_gone_stops_the_search_and_names_the_row():
+    with pytest.raises(LLMFailure) as told:
+        counted(failing(lambda text: "input 3" in text, GONE))
+    assert 'prompt 0, train row "r3": flaky gave no answer' in str(told.value)
+    assert "repeat the command" in str(told.value)
+
+
+def test_failed_critiques_and_proposals_are_counted():
+    async def no(request):
+        return TIMED_OUT
+
+    llms = counting_llms()
+    silent = SimpleNamespace(name="silent", acomplete=no)
+    result = counted(replace(llms, critic=silent), steps=1)
+    assert all(candidate.critique is None for candidate in result.history.candidates)
+    assert result.best.number == 2
+    result = counted(replace(llms, optimizer=silent), steps=1)
+    assert result.history.steps[1].rejected == {"no answer: timeout": 8}
+
+
+def test_differences_are_of_the_rows_that_both_prompts_have_an_answer_to():
+    gaps = [
+        Measured(["a", "b", "c"], ["x", None, "x"], {"m": [0.5, math.nan, 0.1]}, unanswered={1: "refusal"})
+    ]
+    gaps.append(
+        Measured(["a", "b", "c"], ["x", "x", None], {"m": [0.25, 1.0, math.nan]}, unanswered={2: "length"})
+    )
+    metric = metric_of(lambda prediction, reference, source: 0.0, "m")
+    assert compare(*gaps, metric).estimate == pytest.approx(0.25)
+    table = score_table(["one", "other"], gaps, [metric])
+    assert [row["score"] for row in table] == pytest.approx([0.3, 0.625])
+    assert [row["rows without an answer"] for row in table] == [1, 1]
+    assert math.isnan(
+        compare(
+            gaps[0], Measured(["a", "b", "c"], [None, "x", None], {"m": [math.nan, 1, math.nan]}), metric
+        ).estimate
+    )
+
+
+def test_a_row_that_was_answered_once_of_two_times_has_that_score():
+    """Draws 0 and 1 of the same row, the first of which is refused."""
+    llms = counting_llms()
+
+    async def task(request):
+        refused = "input 3" in request.messages[-1].content and request.draw == 0
+        return REFUSED if refused else await llms.task.acomplete(request)
+
+    result = counted(
+        replace(llms, task=SimpleNamespace(name="flaky", acomplete=task)), rows=10, repeat=2, steps=1
+    )
+    measured = result.history.candidates[1].measured["train"]
+    assert (
+        measured.predictions[3] == "1"
+        and not measured.unanswered
+        and measured.scores["number"] == [0.01] * 10
+    )
 
 
 def test_a_metric_that_fails_names_the_row():

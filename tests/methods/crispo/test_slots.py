@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from gnomon.errors import BadInput
 from gnomon.methods.crispo import fill
-from gnomon.methods.crispo.examples import answer_in, last_tagged, repair, slots_in, tag_request
+from gnomon.methods.crispo.examples import answer_in, repair, slots_in, tag_request
 
 NASTY = st.one_of(
     st.text(),
@@ -48,21 +48,30 @@ def test_repairs_say_what_they_did():
     assert repair("INSERT_INPUT_HERE", ["input"], None) == ("INSERT_INPUT_HERE", ())
 
 
+def test_a_tag_that_is_asked_for_in_other_letters_is_not_asked_for_again():
+    for text in (
+        "INSERT_INPUT_HERE <Summary>",
+        "INSERT_INPUT_HERE in `<summary>` tags",
+        'INSERT_INPUT_HERE <summary lang="en">',
+    ):
+        assert repair(text, ["input"], "summary") == (text, ())
+
+
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("reply", "prediction"),
     [
-        ("<a> 1 </a>", "1"),
-        ("<a>1</a> or <a>2</a>", "2"),
-        ("<a>1</a> or <a>2", None),  # the last opening tag counts, and it is open
-        ("1</a>", None),
-        ("<a></a>", ""),
-        ("I think of <a> first. <a>x</a>", "x"),
-        ("<a>say <summary>so</summary></a>", "say <summary>so</summary>"),
-        ("", None),
+        ("<summary>draft</summary>\nShorter:\n<SUMMARY>x</SUMMARY>", "x"),
+        ("<thinking>Perhaps <summary>draft</summary>?</thinking>\n<summary>x</summary>", "x"),
+        ("<summary>x</summary>\nI put it between `<summary>` and `</summary>`.", "x"),
+        (
+            "<thinking>Perhaps <summary>draft</summary>?</thinking>\nx",
+            "<thinking>Perhaps <summary>draft</summary>?</thinking>\nx",
+        ),
+        ("```\n<summary>\nx\n</summary>\n```", "x"),
     ],
 )
-def test_the_last_opening_tag_counts(text, found):
-    assert last_tagged(text, "a") == found
+def test_a_draft_is_no_prediction(reply, prediction):
+    assert answer_in(reply, "summary") == prediction
 
 
 def test_without_a_tag_the_whole_reply_is_the_answer():

@@ -20,6 +20,7 @@ from fixtures_server import CompletionServer
 from gnomon.core import records
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
+from gnomon.core.llm.sims.faults import REFUSAL
 from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
 from gnomon.registry import method
 from gnomon.verbs import run_verb
@@ -163,9 +164,8 @@ def job(*words):
     return fixtures_process.start([sys.executable, "-c", CHILD, *words, "--quiet"], env=env)
 
 
-@pytest.mark.slow
-def test_a_killed_search_goes_on_and_nothing_is_paid_twice(searched, data, tmp_path):
-    """The writer is behind a real server that counts; the search is killed twice in the middle, as by kill -9."""
+def writer_behind_a_server(**options):
+    """The simulated writer as a chat server that counts requests."""
     writer = open_llm(WRITER)
 
     def answer(messages, seed):
@@ -174,7 +174,121 @@ def test_a_killed_search_goes_on_and_nothing_is_paid_twice(searched, data, tmp_p
         asked = tuple(Message(m["role"], m["content"]) for m in messages)
         return complete(writer, [Request(asked, seed=seed)])[0].text
 
-    with CompletionServer(chat_answer=answer, delay_s=0.02) as server:
+    return CompletionServer(chat_answer=answer, **options)
+
+
+@pytest.mark.slow
+def test_more_steps_go_on_from_a_finished_search(data, tmp_path):
+    """They give what as many steps from the start would have given, and only what is new is asked."""
+    with writer_behind_a_server() as server:
+        words = (
+            "optimize",
+            *data,
+            "--task",
+            server.endpoint,
+            *SIMS[2:],
+            "--dev-every",
+            2,
+            "--metrics",
+            "rouge1",
+        )
+        run = ("--out", tmp_path / "run")
+        assert crispo(*words, *run, "--steps", 3) == 0
+        paid = len(server.requests)
+        assert crispo(*words, *run, "--steps", 3) == 0  # finished: nothing is asked
+        assert len(server.requests) == paid
+        assert crispo(*words, *run, "--steps", 5) == 0
+        more = len(server.requests) - paid
+        assert crispo(*words, "--out", tmp_path / "whole", "--steps", 5) == 0
+    assert history(tmp_path / "run") == history(tmp_path / "whole")
+    assert steps_of(tmp_path / "run") == list(range(6))
+    for file in ("best_prompt.txt", "search.json", "promptfoo.json"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    scores = [
+        sorted(path.name for path in (tmp_path / name / "scores").iterdir()) for name in ("run", "whole")
+    ]
+    assert scores[0] == scores[1]
+    # Steps 4 and 5 bring six prompts on 12 rows of train and at most seven on dev; then three again on dev, and two on test.
+    assert 6 * 12 <= more <= (6 + 7 + 3) * 12 + 2 * 20
+    with pytest.raises(BadConfig, match="other settings"):
+        crispo(*words, *run, "--steps", 5, "--per-step", 2)
+
+
+def test_refused_rows_are_left_out_and_shown(data, tmp_path):
+    task = ("--task", f"{WRITER}&refused=0.1")
+    assert crispo("optimize", *data, *task, *SIMS[2:], *SMALL, "--out", tmp_path / "run") == 0
+    rows = [row for path in (tmp_path / "run" / "scores").iterdir() for _, row in records.read_raw(path)]
+    gaps = [row for row in rows if row["prediction"] is None]
+    assert {row["unanswered"] for row in gaps} == {"refusal"} and all(row["rouge1"] is None for row in gaps)
+    assert 0 < len(gaps) < 0.25 * len(rows)
+    assert not any(REFUSAL in (row["prediction"] or "") for row in rows)
+    (table,) = [
+        t for t in report(tmp_path / "run")["tables"] if "rows without an answer, by reason" in t["caption"]
+    ]
+    counted = sum(
+        sum(g.values())
+        for row in map(json.loads, history(tmp_path / "run").splitlines())
+        for g in row["unanswered"].values()
+    )
+    assert table["rows"] == [{"reason": "refusal", "rows": counted}]
+    prompt = tmp_path / "run" / "best_prompt.txt"
+    assert (
+        crispo(
+            "evaluate", data[4], "--prompts", prompt, *task, "--metrics", "rouge1", "--out", tmp_path / "e"
+        )
+        == 0
+    )
+    (row,) = report(tmp_path / "e")["tables"][0]["rows"]
+    assert row["rows without an answer"] > 0
+
+
+FLAKY = """
+from pathlib import Path
+from gnomon.core.llm import open_llm
+from fixtures_crispo import WRITER
+
+writer = open_llm(WRITER)
+
+async def write(request):
+    words = len(request.messages[-1].content)
+    if words % 9 == 0 and not Path(__file__).with_name("mended").exists():
+        raise RuntimeError("out of order")
+    return (await writer.acomplete(request)).text
+"""
+
+
+def test_failed_rows_are_asked_again_when_the_command_is_repeated(searched, data, tmp_path):
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    task = ("--task", f"script:{tmp_path / 'flaky.py'}:write")
+    words = ("optimize", *data, *task, *SIMS[2:], *SMALL, "--out", tmp_path / "run")
+    assert crispo(*words) == 0
+    first = report(tmp_path / "run")
+    assert first["status"] == "incomplete" and first["shortfalls"][0]["failed"] > 0
+    assert '"unanswered": {"train": {"failed": ' in history(tmp_path / "run")
+    (tmp_path / "mended").touch()
+    assert crispo(*words) == 0
+    assert report(tmp_path / "run")["status"] == "done"
+    assert history(tmp_path / "run") == history(searched)
+
+
+def test_a_search_that_finds_nothing_says_so(data, tmp_path):
+    """A metric that is the same for every prompt: the given one stays, and no title praises another."""
+    (tmp_path / "same.py").write_text("def same(prediction, reference, source):\n    return 0.5\n")
+    words = (*data, *SIMS, "--steps", 1, "--metrics", f"{tmp_path / 'same.py'}:same")
+    assert crispo("optimize", *words, "--out", tmp_path / "run") == 0
+    assert report(tmp_path / "run")["title"] == "SIMULATED: No better prompt found"
+    at = data.index("--prompt")
+    words = (*data[:at], *data[at + 2 :], *SIMS, "--steps", 1, "--metrics", f"{tmp_path / 'same.py'}:same")
+    assert crispo("suffix", *words, "--main", data[at + 1], "--out", tmp_path / "suffix") == 0
+    assert report(tmp_path / "suffix")["title"] == "SIMULATED: No better postscript than none"
+    page = (tmp_path / "suffix" / "report.html").read_text()
+    assert "no postscript that was tried is better on dev than none" in page and "is best" not in page
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_nothing_is_paid_twice(searched, data, tmp_path):
+    """The writer is behind a real server that counts; the search is killed twice in the middle, as by kill -9."""
+    with writer_behind_a_server(delay_s=0.02) as server:
         task = server.endpoint
         words = ("optimize", *data, "--task", task, "--critic", CRITIC, "--optimizer", OPTIMIZER, *SMALL)
         for stop in (20, 60):
@@ -296,7 +410,22 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(data, tmp_path, capsys):
     # 301 prompts on 12 rows of train; on dev the first, 20 rounds of 4, and 3 again; on test two prompts.
     assert plan["task_calls"] == 301 * 12 + (1 + 20 * 4 + 3) * 12 + 2 * 20
     assert (plan["critic_calls"], plan["optimizer_calls"]) == (301, 300)
+    assert plan["calls"] == plan["task_calls"] + 601 and plan["usd_at_most"].startswith("unknown")
+    assert plan["tokens_out_at_most"] == plan["task_calls"] * 512 + 601 * 1024
     assert not (tmp_path / "run").exists()
+    prices = ("--llm.price-in", 2, "--llm.price-out", 8)
+    assert crispo("optimize", *data, *SIMS, "--out", tmp_path / "run", "--dry-run", "--json", *prices) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["usd_at_most"] == pytest.approx(
+        (plan["tokens_in"] * 2 + plan["tokens_out_at_most"] * 8) / 1e6, rel=1e-4
+    )
+    # A search is asked no more than that: its own requests, counted by the same rule.
+    small = (*data, *SIMS, *SMALL, "--top-k", 7, "--out", tmp_path / "small")
+    assert crispo("optimize", *small, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert crispo("optimize", *small) == 0
+    spent = sum(row["tokens in"] for row in calls_of(tmp_path / "small").values())
+    assert 0.4 * plan["tokens_in"] < spent < 1.2 * plan["tokens_in"]
 
 
 def test_what_is_refused(data, tmp_path):
@@ -341,8 +470,7 @@ def test_an_endpoint_that_is_not_there_is_one_sentence(data, tmp_path):
     words = ("--task", "http://127.0.0.1:9/v1#gone", "--llm.retries", 0)
     with pytest.raises(LLMFailure) as told:
         crispo("optimize", *data, *words, "--out", tmp_path)
-    assert 'prompt 0, train row "' in str(told.value)
-    assert "cannot be reached" in str(told.value)
+    assert "does not answer" in str(told.value) and "cannot be reached" in str(told.value)
 
 
 def test_the_settings_do_not_load_anything_heavy():

@@ -74,6 +74,12 @@ def test_no_snippet_can_end_its_own_quotation(text):
         ),  # the words inside the reasoning are no verdict
         ("", None),
         ("bypass\ncompass", None),
+        ("A verdict PASS would need a date, which is absent.\nFAIL", 0),
+        ("Verdict: FAIL\n\nFor a PASS it would have to name a date.", 0),
+        ("## Verdict\n**FAIL**", 0),
+        ('{"verdict": "FAIL", "reasoning": "no PASS without a date"}', 0),
+        ("Verdict: PASS or FAIL", None),
+        ("The text is not a PASS.", None),
     ],
 )
 def test_pitfall_8_the_final_verdict_alone_counts(answer, label):

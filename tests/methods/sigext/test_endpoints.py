@@ -118,8 +118,61 @@ def test_faults_are_counted_and_their_documents_left_out(data, serve, tmp_path):
 
 def test_an_endpoint_that_never_answers_is_one_clear_error(data, serve, tmp_path):
     endpoint = serve(open_simulator(f"{SIM}&http_500=1"))
-    with pytest.raises(LLMFailure, match="wrote no summary"):
+    with pytest.raises(LLMFailure, match="does not answer"):
         summarize(data, endpoint, tmp_path / "run", "--asking.retries", 0)
+
+
+def test_a_writer_that_refuses_everything_leaves_no_summary(data, tmp_path):
+    with pytest.raises(LLMFailure, match="refused to answer"):
+        summarize(data, f"sim:{SIM}&refused=1", tmp_path / "run")
+    assert not (tmp_path / "run" / "predictions.jsonl").exists()
+
+
+def test_more_documents_arms_and_phrases_go_on_from_a_finished_run(data, serve, tmp_path):
+    """Every prompt is answered once, whatever run it is in, and the result is that of a run from the start."""
+    llm = Counting(SIM)
+    endpoint = serve(llm)
+    summarize(data, endpoint, tmp_path / "run", "--limit", 4)
+    assert sum(llm.seen.values()) == 8
+    summarize(data, endpoint, tmp_path / "run", "--limit", 12)
+    assert sum(llm.seen.values()) == 24
+    grown = ("--arms", "none", "oracle", "first", "--curve", 2)
+    summarize(data, endpoint, tmp_path / "run", "--limit", 12, *grown)
+    assert set(llm.seen.values()) == {1} and asked(tmp_path / "run")["cached"] >= 24
+    summarize(data, endpoint, tmp_path / "whole", "--limit", 12, *grown)
+    assert predictions(tmp_path / "run") == predictions(tmp_path / "whole")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    arms = [row["arm"] for row in rows if "arm" in row]
+    assert len(arms) == len(set(arms)) == 5
+
+
+def test_the_title_names_no_winner_where_all_are_alike(data, tmp_path):
+    (tmp_path / "same.py").write_text("def same(request):\n    return 'One and the same.'\n")
+    same, arms = f"script:{tmp_path / 'same.py'}:same", ("--arms", "none", "first", "oracle")
+    summarize(data, same, tmp_path / "run", *arms)
+    assert report(tmp_path / "run")["title"] == "Summaries of 12 documents: all arms have the same ROUGE-1 F"
+    summarize(data, f"sim:{SIM}", tmp_path / "sim", *arms)
+    scores = report(tmp_path / "sim")["figures"]
+    best = max(
+        ("none", "first, K=20"), key=lambda name: scores[f"ROUGE-1 F, {name}"]
+    )  # the oracle is no contender
+    assert report(tmp_path / "sim")["title"].endswith(f": best by ROUGE-1 F is {best}")
+    summarize(data, f"sim:{SIM}", tmp_path / "ceiling")  # none and the oracle alone: nothing to be best of
+    assert report(tmp_path / "ceiling")["title"] == "SIMULATED: Summaries of 12 documents"
+
+
+def test_a_dry_run_says_calls_tokens_and_money(data, tmp_path, capsys):
+    prices = ("--asking.price-in", 2, "--asking.price-out", 8)
+    summarize(data, f"sim:{SIM}", tmp_path / "run", *prices, "--dry-run", "--json")
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["calls"] == 24 and plan["tokens_out_at_most"] == 24 * 512
+    assert plan["usd_at_most"] == pytest.approx(
+        (plan["tokens_in"] * 2 + plan["tokens_out_at_most"] * 8) / 1e6, rel=1e-4
+    )
+    assert not (tmp_path / "run").exists()
+    summarize(data, f"sim:{SIM}", tmp_path / "run")
+    # Rather too many: it cannot know how few phrases an arm will show.
+    assert plan["tokens_in"] / 3 < asked(tmp_path / "run")["tokens in"] <= plan["tokens_in"]
 
 
 def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, serve, tmp_path):

@@ -132,6 +132,12 @@ def test_an_endpoint_that_is_down_stops_the_work():
 
 def test_read_digit():
     assert [read_digit(text) for text in ("1", "0 or 1", "one", "")] == [1, 0, None, None]
+    assert [read_digit(text) for text in ("In 1901 and 10.5: **0**.", "Label:1", "0.", "1.0")] == [
+        0,
+        1,
+        0,
+        None,
+    ]
 
 
 # Exact answers

@@ -1,4 +1,4 @@
-"""Plain text: stop words, stems, sentences, and telling near-duplicates apart. Nothing here downloads anything."""
+"""Plain text: stop words, stems, sentences, tags, and telling near-duplicates apart. Nothing here downloads anything."""
 
 from gnomon.lazy import exports
 
@@ -12,5 +12,7 @@ __getattr__, __dir__ = exports(
         "Span": "segments",
         "sentences": "segments",
         "distinct": "duplicates",
+        "find_tags": "tags",
+        "pair_tags": "tags",
     },
 )

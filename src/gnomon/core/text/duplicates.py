@@ -10,11 +10,10 @@ from gnomon.core.config import check
 def distinct(ranked: Sequence[str], k: int, *, ratio: float = 0.70) -> list[int]:
     """Places in `ranked` of at most `k` texts that do not repeat each other, in the order in which they were kept.
 
-    The ranking is walked from its head. A text is compared, in lower case, with those kept so far, in the order in which they were
-    kept, by `2 * LCS / (len(a) + len(b))`. The first that is similar decides: if it is longer, the new text is left out; else the
-    new text takes its place, at the end. The walk stops as soon as `k` are kept, so later texts replace nothing.
-
-    Two texts that are kept may be similar to each other: the new one met a third one first and took its place.
+    The ranking is walked from its head. A text is compared, in lower case, with all that are kept so far, by
+    `2 * LCS / (len(a) + len(b))`. If one that is similar is longer, the new text is left out; else it takes the place of all that
+    are similar, at the end. No two texts that are kept are similar to each other. The walk stops as soon as `k` are kept, so later
+    texts replace nothing.
 
     Args:
         ranked: texts, the best first.
@@ -36,11 +35,10 @@ def distinct(ranked: Sequence[str], k: int, *, ratio: float = 0.70) -> list[int]
     lowered = [text.lower() for text in ranked]
     kept: list[int] = []
     for at, text in enumerate(lowered):
-        near = next((i for i in kept if similarity(text, lowered[i]) >= 100 * ratio), None)
-        if near is not None:
-            if len(lowered[near]) > len(text):
-                continue
-            kept.remove(near)
+        near = {i for i in kept if similarity(text, lowered[i]) >= 100 * ratio}
+        if any(len(lowered[i]) > len(text) for i in near):
+            continue  # shorter ones that are similar stay too: without the new text nothing repeats them
+        kept = [i for i in kept if i not in near]
         kept.append(at)
         if len(kept) == k:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
@@ -85,6 +85,7 @@ class Measuring:
     """What is measured, and how rows are read."""
 
     LOOSE: ClassVar = ("workers",)
+    GROWS: ClassVar = ("limit",)
 
     metrics: tuple[str, ...] = ("rouge1",)
     """One or several of rouge1, rouge2, rougeL, rougeLsum (F; with .recall or .precision one side), em, f1, accuracy, faithfulness,
@@ -105,6 +106,8 @@ class Measuring:
     """Only so many rows of each file."""
     max_tokens: int = 512
     """Longest answer of the task model, in tokens."""
+    task_temperature: float | None = None
+    """Of the task model; the paper's is 0, the likeliest answer. None: not sent, the endpoint takes its own."""
     workers: int = 1
     """Processes for ROUGE."""
     llm: LLMConfig = field(default_factory=LLMConfig)
@@ -114,11 +117,20 @@ class Measuring:
         for name in ("shots", "max_tokens", "workers"):
             check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         check(self.limit is None or self.limit >= 1, "limit", ">= 1", self.limit)
+        _check_temperatures(self)
+
+
+def _check_temperatures(settings: Any) -> None:
+    for role in ("task", "critic", "optimizer"):
+        value = getattr(settings, f"{role}_temperature", None)
+        check(value is None or value >= 0, f"{role}_temperature", ">= 0", value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Searching(SearchConfig, Measuring):
     """What the two searches share."""
+
+    GROWS: ClassVar = (*Measuring.GROWS, "steps", "recheck", "test")  # type: ignore[assignment]
 
     train: Positional[str]
     """Rows that prompts are scored and criticised on: JSONL, Parquet or hf://name:split with input and output."""
@@ -134,14 +146,15 @@ class Searching(SearchConfig, Measuring):
     """The model that writes prompts. None: the critic's, else the task's."""
     meta_tokens: int = 1024
     """Longest critique or proposal, in tokens."""
-    temperature: float = 1.0
-    """Of critic and optimiser; the task is done at 0."""
+    critic_temperature: float | None = None
+    """Of the critic. None: not sent, the endpoint takes its own; a model in this process takes 1."""
+    optimizer_temperature: float | None = None
+    """Of the optimiser. None: as for the critic. At 0 it would write the same prompt again and again."""
 
     def __post_init__(self) -> None:
         SearchConfig.__post_init__(self)
         Measuring.__post_init__(self)
         check(self.meta_tokens >= 1, "meta_tokens", ">= 1", self.meta_tokens)
-        check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +182,8 @@ class Suffix(Searching):
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Measuring):
     """Measure finished prompts side by side."""
+
+    GROWS: ClassVar = (*Measuring.GROWS, "prompts", "metrics", "repeat")  # type: ignore[assignment]
 
     rows: Positional[str]
     """Rows to measure on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.config import narrow
 from gnomon.core.files import write_json
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BudgetSpent
 from gnomon.methods.crispo import config
@@ -58,7 +60,7 @@ def optimize(cfg: config.Optimize, run: Run) -> None:
     """Search for a better prompt."""
     prompts = [read_prompt(path).text for path in (Path(cfg.prompt), *cfg.more_prompts)]
     rows = _read_splits(cfg, prompts)
-    run.plan(**_planned_calls(cfg, len(prompts), rows))
+    run.plan(**_planned(cfg, prompts[0], len(prompts), rows))
     run.page.title = "A prompt, optimised"
     near = _neighbours(cfg, prompts[0], rows.train)
     task = Task(prompts, cfg.answer_tag, None, cfg.critic_template, cfg.optimizer_template, near)
@@ -70,7 +72,7 @@ def suffix(cfg: config.Suffix, run: Run) -> None:
     main = read_prompt(Path(cfg.main)).text
     first = POSTSCRIPT if cfg.postscript is None else read_prompt(cfg.postscript).text.strip()
     rows = _read_splits(cfg, [main])
-    run.plan(**_planned_calls(cfg, 2, rows))
+    run.plan(**_planned(cfg, main, 2, rows))
     run.page.title = "A postscript, tuned"
     near = _neighbours(cfg, main, rows.train)
     task = Task(["", first], cfg.answer_tag, main, cfg.critic_template, cfg.optimizer_template, near)
@@ -84,7 +86,9 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
     prompts = [read_prompt(path) for path in cfg.prompts]
     names = [prompt.name for prompt in prompts]
     rows = _read_rows(cfg.rows, cfg)
-    run.plan(task_calls=len(prompts) * len(rows) * cfg.repeat)
+    calls = len(prompts) * len(rows) * cfg.repeat
+    longest = max(estimated_tokens(prompt.text) for prompt in prompts) + _tokens_of(rows, prompts[0].text)
+    run.plan(task_calls=calls, **cfg.llm.cost(calls, calls * longest, calls * cfg.max_tokens))
     metrics = open_metrics(
         cfg.metrics, slots=slots_in(prompts[0].text), support=cfg.support, workers=cfg.workers
     )
@@ -100,7 +104,7 @@ def evaluate(cfg: config.Evaluate, run: Run) -> None:
         measured = evaluation.evaluate(
             [Candidate(i, prompt.text, k=prompt.k or cfg.k) for i, prompt in enumerate(prompts)],
             rows,
-            LLMs.of(models["task"], Decoding(cfg.max_tokens)),
+            LLMs.of(models["task"], Decoding(cfg.max_tokens, task_temperature=cfg.task_temperature)),
             metrics,
             Setup(cfg.answer_tag, neighbours=near, repeat=cfg.repeat),
             seed=run.seed,
@@ -170,6 +174,33 @@ def _planned_calls(cfg: Searching, prompts: int, rows: _Splits) -> dict[str, int
     }  # fmt: skip
 
 
+TEMPLATE_TOKENS, CRITIQUE_TOKENS = 400, 300
+"""Tokens of a request to critic or optimiser before it is filled, and of a critique: rather many, measured on the room's own."""
+
+
+def _planned(cfg: Searching, text: str, prompts: int, rows: _Splits) -> dict[str, Any]:
+    """What a dry run says: calls by role, and the tokens and the money of all of them, with prompts as long as the first one."""
+    calls = _planned_calls(cfg, prompts, rows)
+    task, critic, optimizer = calls.values()
+    instruction = estimated_tokens(text)
+    row = _tokens_of([*rows.train, *rows.dev, *rows.test], text)
+    answer = sum(estimated_tokens(example.references[0]) for example in rows.train) / len(rows.train)
+    read = (
+        task * (instruction + row)
+        + critic * (TEMPLATE_TOKENS + instruction + cfg.critique_examples * (row + 2 * answer))
+        + optimizer
+        * (TEMPLATE_TOKENS + cfg.few_shot * (row + answer) + cfg.top_k * (instruction + CRITIQUE_TOKENS))
+    )
+    written = task * cfg.max_tokens + (critic + optimizer) * cfg.meta_tokens
+    return calls | cfg.llm.cost(task + critic + optimizer, read, written)
+
+
+def _tokens_of(rows: Sequence[Example], text: str) -> float:
+    """Mean tokens of a row as a prompt holds it."""
+    names = slots_in(text)
+    return sum(estimated_tokens(row.source(names)) for row in rows) / len(rows)
+
+
 def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
     """Run a search in its folder, measure its first and its best prompt on test, leave the files and write the page.
 
@@ -181,8 +212,10 @@ def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
     metrics = open_metrics(cfg.metrics, slots=slots_in(task.filled), support=cfg.support, workers=cfg.workers)
     _warn_of_budget(cfg, task, rows)
     run.rewind(step=-1)
+    # A search with more steps measures other prompts on dev: scores of an earlier run must not stay among its own.
+    shutil.rmtree(run.folder / "scores", ignore_errors=True)
     with run.asking(roles, cfg.llm) as models, run.progress(cfg.steps + 1, "steps") as bar:
-        llms = LLMs(**models, decoding=Decoding(cfg.max_tokens, cfg.meta_tokens, cfg.temperature))
+        llms = LLMs(**models, decoding=narrow(Decoding, cfg))
         store = Store(run.folder, task.main, task.answer_tag, run.page.simulated)
 
         def on_step(step: Step, history: History, calls: Sequence[Call]) -> None:
@@ -208,6 +241,12 @@ def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
             raise BudgetSpent(f"{error}{kept}") from None
         store.save(result.history, result.calls, result.best)
         saved = SavedSearch.read(run.folder)
+        if cfg.arm == "plain":
+            run.page.title = "The given prompt, measured"
+        elif result.best is first:
+            run.page.title = (
+                "No better prompt found" if task.main is None else "No better postscript than none"
+            )
         if result.saved_calls:
             run.page.figures({"task calls saved by racing": result.saved_calls})
         pages.search(run.page, saved)

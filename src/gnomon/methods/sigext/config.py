@@ -209,6 +209,7 @@ class Summarize(Rows, Asking):
     """Summarise documents without and with phrases, and measure both against the references."""
 
     LOOSE: ClassVar = ("workers",)
+    GROWS: ClassVar = ("limit", "arms", "curve")
 
     extractor: str | None = None
     """A run of `train`, or its model; needed for the arms sigext, words and sentences."""
@@ -260,6 +261,8 @@ class Evaluate:
 @dataclass(frozen=True, kw_only=True)
 class TuneK(Rows):
     """Choose the number of phrases and the threshold on validation rows, by summaries or by the phrases themselves."""
+
+    GROWS: ClassVar = ("limit", "ks", "percentiles")
 
     extractor: str
     """A run of `train`, or its model."""

@@ -12,7 +12,7 @@ from gnomon.methods.sigext.extractor.model import Settings
 from gnomon.methods.sigext.extractor.training import Trained, Tuned
 from gnomon.methods.sigext.phrases.data import Row
 from gnomon.methods.sigext.summaries import colours
-from gnomon.methods.sigext.summaries.evaluation import STAND_IN, Evaluation
+from gnomon.methods.sigext.summaries.evaluation import STAND_IN, Arm, Evaluation
 from gnomon.methods.sigext.summaries.summaries import Summary, pair_up
 
 SHOWN = 6
@@ -138,10 +138,7 @@ def summaries(page: Page, rows: Sequence[Row], written: Sequence[Summary], evalu
     honest = [arm for arm in evaluation.arms.values() if arm.arm != "oracle"] or list(
         evaluation.arms.values()
     )
-    best = max(honest, key=lambda arm: arm.mean("ROUGE-1 F") or 0)
-    page.title = (
-        f"{_source(page)}Summaries of {evaluation.documents:,} documents: best by ROUGE-1 F is {best.name}"
-    )
+    page.title = f"{_source(page)}Summaries of {evaluation.documents:,} documents{_ahead(honest)}"
     page.figures(
         {
             "documents": evaluation.documents,
@@ -175,6 +172,17 @@ def summaries(page: Page, rows: Sequence[Row], written: Sequence[Summary], evalu
     first = next(iter(arms.values()))
     page.section("Reading along")
     colours.show_summaries(page, [row for row in rows if row.id in first][:SHOWN], arms, evaluation.invented)
+
+
+def _ahead(arms: Sequence[Arm]) -> str:
+    """End of the title: which arms have the highest ROUGE-1 F, to the digits that the table shows."""
+    scores = [round(arm.mean("ROUGE-1 F") or 0, 2) for arm in arms]
+    best = [arm.name for arm, score in zip(arms, scores, strict=True) if score == max(scores)]
+    if len(arms) < 2:
+        return ""
+    if len(best) == len(arms):
+        return ": all arms have the same ROUGE-1 F"
+    return f": best by ROUGE-1 F {'is' if len(best) == 1 else 'are'} {' and '.join(best)}"
 
 
 def _curve(page: Page, evaluation: Evaluation) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.files import write_json
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.models.load import model_at
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
@@ -35,7 +36,7 @@ from gnomon.methods.sigext.phrases.labels import Rule, matches
 from gnomon.methods.sigext.phrases.selection import kept_phrases
 from gnomon.methods.sigext.summaries.evaluation import Evaluation, read_predictions, score_by_summaries
 from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
-from gnomon.methods.sigext.summaries.prompts import build_prompt, load_template
+from gnomon.methods.sigext.summaries.prompts import Template, build_prompt, load_template
 from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, Summary, room_of, summarise
 
 
@@ -216,7 +217,8 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     k = cfg.k or (20 if extractor is None else extractor.settings.k)
     rows = read_rows(cfg.source, reading, _columns(cfg), limit=cfg.limit)
     pairs = [(arm, n) for arm in cfg.arms for n in ((0,) if arm == "none" else sorted({k, *cfg.curve}))]
-    run.plan(documents=len(rows), arms=[f"{arm}, K={n}" for arm, n in pairs], calls=len(rows) * len(pairs))
+    cost = _cost(cfg, rows, template, [n for _, n in pairs])
+    run.plan(documents=len(rows), arms=[f"{arm}, K={n}" for arm, n in pairs], **cost)
 
     hints = Hints(rows, extractor, encoder=cfg.encoder, language=reading.language, rng=run.rng)
     shown = {(arm, n): hints.of(arm, max(n, 1)) for arm, n in pairs}
@@ -259,7 +261,8 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
         raise BadConfig("tune-k needs an extractor. Name one with --extractor.")
     rows = read_rows(cfg.source, extractor.settings.reading, _columns(cfg), limit=cfg.limit)
     trials = len(cfg.ks) * len(cfg.percentiles)
-    run.plan(documents=len(rows), trials=trials, calls=0 if cfg.llm is None else trials * len(rows))
+    ks = [] if cfg.llm is None else [k for k in cfg.ks for _ in cfg.percentiles]
+    run.plan(documents=len(rows), trials=trials, **_cost(cfg, rows, load_template(cfg.template), ks))
 
     scores = extractor.score_rows(rows)
     if cfg.llm is None:
@@ -277,12 +280,28 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
             )
             result = tune(rows, scores, cfg.ks, cfg.percentiles, score_phrases)
         pages.tuned(run.page, result, f"summaries of {cfg.llm}")
+    run.rewind(K=-1)
     for row in result.tried:
         run.log(**row)
     write_json(run.artifact("tuned", run.folder / "tuned.json"), asdict(result))
     if cfg.save:
         chosen = replace(extractor.settings, k=result.k, percentile=result.percentile, tau=result.tau)
         write_settings(Path(model_at(cfg.extractor)), chosen)
+
+
+PHRASE_TOKENS = 6
+"""Tokens of a phrase in a prompt: two words and a semicolon, rather many."""
+
+
+def _cost(
+    cfg: config.Summarize | config.TuneK, rows: Sequence[Row], template: Template, ks: Sequence[int]
+) -> dict[str, Any]:
+    """Calls, tokens and money of a summary of every document with each number of phrases."""
+    documents = sum(estimated_tokens(build_prompt(row.document, (), template)) for row in rows)
+    calls = len(rows) * len(ks)
+    phrases = sum(min(k, len(row.phrases)) for row in rows for k in ks)
+    read = len(ks) * documents + PHRASE_TOKENS * phrases
+    return cfg.asking.cost(calls, read, calls * cfg.max_tokens)
 
 
 def _finish(run: Run, rows: Sequence[Row], summaries: Sequence[Summary], evaluation: Evaluation) -> None:
@@ -298,6 +317,7 @@ def _finish(run: Run, rows: Sequence[Row], summaries: Sequence[Summary], evaluat
     simulated = {"SIMULATED": True} if run.page.simulated else {}
     write_json(run.artifact("metrics", run.folder / "metrics.json"), {**simulated, **about, "arms": numbers})
     for name, values in numbers.items():
+        run.rewind(arm=name)  # a run that goes on with more documents or arms measures all of them anew
         run.log(arm=name, **values)
     pages.summaries(run.page, rows, summaries, evaluation)
 

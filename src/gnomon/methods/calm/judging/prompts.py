@@ -6,6 +6,7 @@ Answers are fenced, so that none can close its fence or hold a verdict. A reply 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 
 from gnomon.core.files import room_file
 from gnomon.core.llm.base import Reply
-from gnomon.core.llm.parse import choice, json_object
+from gnomon.core.llm.parse import choice, json_object, last_verdict
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm.judging.trials import LETTERS, TIE, Opinion, Status, Trial
 
@@ -191,8 +192,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 def read_opinion(trial: Trial, reply: Reply, prompting: Prompting) -> Opinion:
     """Read the opinion from a reply.
 
-    The last well-formed verdict counts, for models name others while they reason. A reply that was cut off has none, whatever it
-    holds; only a style of one token may end at the limit.
+    The verdict of the deciding line counts, for models name others while they reason. A reply that was cut off has none, whatever
+    it holds; only a style of one token may end at the limit.
     """
     shared = {"text": reply.text, "tokens_in": reply.usage.tokens_in, "tokens_out": reply.usage.tokens_out}
 
@@ -216,16 +217,15 @@ def read_opinion(trial: Trial, reply: Reply, prompting: Prompting) -> Opinion:
 
 
 def read_letter(text: str, words: tuple[str, ...], style: Style) -> str | None:
-    """The verdict in a reply; None where there is none.
+    """The verdict in a reply; None where there is none, and where its last line with a verdict names two.
 
-    >>> read_letter("At first [[A]], but in the end [[B]].", ("A", "B"), "brackets")
+    >>> read_letter("At first [[A]].\\nBut in the end [[B]].", ("A", "B"), "brackets")
     'B'
-    >>> read_letter("[[A]] or [[B]] or [[winner]]", ("A", "B"), "brackets")
-    'B'
+    >>> read_letter("[[A]] or [[B]]", ("A", "B"), "brackets") is None
+    True
     """
     if style == "brackets":
-        letters = [word for word in _BRACKETS.findall(text) if word in words]
-        return letters[-1] if letters else None
+        return _last_mark(text, words)
     if style == "json":
         verdict = (json_object(text) or {}).get("verdict")
         return choice(verdict, words) if isinstance(verdict, str) else None
@@ -239,8 +239,7 @@ def read_score(text: str, style: Style) -> float | None:
     (7.0, None, None)
     """
     if style == "brackets":
-        marks = _BRACKETS.findall(text)
-        digits = marks[-1] if marks else ""
+        digits = _last_mark(text, _BRACKETS.findall(text)) or ""
     elif style == "json":
         value = (json_object(text) or {}).get("score")
         digits = "" if isinstance(value, bool) else str(value)
@@ -249,3 +248,10 @@ def read_score(text: str, style: Style) -> float | None:
     if not _NUMBER.fullmatch(digits):
         return None
     return float(digits) if SCORES[0] <= float(digits) <= SCORES[-1] else None
+
+
+def _last_mark(text: str, words: Sequence[str]) -> str | None:
+    """The one of `words` that stands in double brackets in the deciding line; None when there is none."""
+    tight = _BRACKETS.sub(lambda match: f"[[{match[1]}]]", text)
+    mark = last_verdict(tight, [f"[[{word}]]" for word in dict.fromkeys(words)])
+    return mark and mark[2:-2]

@@ -367,7 +367,9 @@ def _by_checker(
     replies = complete(checker, [ask(prompt, max_tokens=8) for prompt in prompts], concurrency=concurrency)
     _require(checker, replies)
     for i, reply in zip(to_check, replies, strict=True):
-        if last_verdict(reply.text, ("SAME", "DIFFERENT")) != "SAME":
+        if reply.error is not None or reply.finish == "refusal":
+            checked[i] = "no check: the checker did not answer"
+        elif last_verdict(reply.text, ("SAME", "DIFFERENT")) != "SAME":
             checked[i] = "meaning: the checker says so"
     return checked
 

@@ -10,7 +10,6 @@ __getattr__, __dir__ = exports(
         "check_slots": "data",
         "copied": "data",
         "key_phrases": "data",
-        "last_tagged": "data",
         "next_k": "data",
         "phrases_of": "data",
         "repair": "data",

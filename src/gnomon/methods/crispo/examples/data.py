@@ -16,6 +16,7 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.config import fingerprint
+from gnomon.core.llm.parse import opens_tag, tagged
 from gnomon.core.text import distinct
 from gnomon.errors import BadInput, nearest
 
@@ -84,7 +85,7 @@ def repair(text: str, needed: Collection[str], answer_tag: str | None) -> tuple[
     for name in reversed([name for name in needed if name not in have]):
         text = f"{slot(name)}\n{text}"
         repairs.append(f"slot {name} prepended")
-    if answer_tag is not None and f"<{answer_tag}>" not in text:
+    if answer_tag is not None and not opens_tag(text, answer_tag):
         text = f"{text.rstrip()}\n{tag_request(answer_tag)}"
         repairs.append("tag request appended")
     return text, tuple(repairs)
@@ -95,20 +96,9 @@ def tag_request(answer_tag: str) -> str:
     return f"Write the answer inside <{answer_tag}> and </{answer_tag}>."
 
 
-def last_tagged(text: str, tag: str) -> str | None:
-    """The text between the last `<tag>` and the `</tag>` after it, stripped; None without such a pair.
-
-    >>> last_tagged("<a>1</a> no, <a>2</a>", "a"), last_tagged("<a>1</a> no, <a>2", "a")
-    ('2', None)
-    """
-    start = text.rfind(f"<{tag}>")
-    end = text.find(f"</{tag}>", start)
-    return text[start + len(tag) + 2 : end].strip() if start >= 0 and end >= 0 else None
-
-
 def answer_in(text: str, tag: str | None) -> str:
     """The prediction in a reply: what the tag holds, or the whole reply where there is no such pair of tags."""
-    answer = None if tag is None else last_tagged(text, tag)
+    answer = None if tag is None else tagged(text, tag)
     return text.strip() if answer is None else answer
 
 

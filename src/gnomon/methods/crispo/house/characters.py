@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import Request
+from gnomon.core.llm.parse import all_tagged, opens_tag
 from gnomon.methods.crispo.house.aspects import (
     ASPECTS,
     INVENTIONS,
@@ -28,8 +29,6 @@ from gnomon.methods.crispo.house.aspects import (
 )
 from gnomon.methods.crispo.house.facts import Fact, last_notes, phrases, read_notes
 from gnomon.methods.crispo.house.summaries import Reading, levels_of_order, read_summary, same_order, summary
-
-_EXAMPLE = re.compile(r"<example>\n(.*?)\n</example>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class Critic:
     def answer(self, request: Request, noise: random.Random) -> str:
         """The critique."""
         text = request.messages[-1].content
-        examples = _EXAMPLE.findall(text)
+        examples = all_tagged(text, "example")
         if not examples:
             return "There are no examples to compare."
-        if "<reference>" in examples[0]:
+        if opens_tag(examples[0], "reference"):
             suggestions = self._style(_part(text, "instruction"), examples, noise)
         else:
             suggestions = self._support(examples, noise)
@@ -121,15 +120,12 @@ def _target(aspect: int, pairs: Sequence[tuple[Reading, Reading]], examples: Seq
 
 
 def _part(text: str, tag: str) -> str:
-    match = re.search(rf"<{tag}>\n?(.*?)\n?</{tag}>", text, re.DOTALL)
-    return match[1] if match else ""
+    return next(iter(all_tagged(text, tag)), "")
 
 
 # The optimiser
 
-_SHOWN = re.compile(
-    r"<prompt>\n(.*?)\n?</prompt>\nScore: [^\n]*(?:\n<critique>\n(.*?)\n</critique>)?", re.DOTALL
-)
+_SCORE = re.compile(r"^Score: ", re.MULTILINE)
 _SUGGESTION = re.compile(r"Suggestion: ([^\n]*)")
 _SLOT = re.compile(r"INSERT_[A-Z]+_HERE")
 
@@ -164,7 +160,7 @@ class Optimizer:
     def answer(self, request: Request, noise: random.Random) -> str:
         """Some reasoning and the new prompt."""
         question = request.messages[-1].content
-        shown = _SHOWN.findall(question)
+        shown = _shown(question)
         if not shown:
             return "There are no prompts to improve on."
         at = len(shown) - 1
@@ -172,7 +168,7 @@ class Optimizer:
             at -= 1
         prompt, critique = shown[at]
         draws = [noise.random() for _ in range(3)]
-        text, applied = self._improved(prompt, critique, noise, "<main>" in question)
+        text, applied = self._improved(prompt, critique, noise, opens_tag(question, "main"))
         if draws[0] < self.copied:
             text = prompt
         if draws[1] < self.slotless:
@@ -207,6 +203,12 @@ class Optimizer:
                 return " ".join(text.replace(sentence, "").split())
             return with_sentence(text, sentence)
         return with_request(text, noise.randrange(len(ASPECTS)), noise.randrange(LEVELS))
+
+
+def _shown(question: str) -> list[tuple[str, str]]:
+    """The prompts in a request, each with its critique, which follows its score; empty where it has none."""
+    critiques = [next(iter(all_tagged(part, "critique")), "") for part in _SCORE.split(question)[1:]]
+    return list(zip(all_tagged(question, "prompt"), critiques, strict=True))
 
 
 # The task model
@@ -252,7 +254,7 @@ class Styler:
                 style[aspect] = requests[aspect]
         hinted = [noise.random() < self.uptake and hint for hint in _hinted(text, facts)]
         written = summary(facts, tuple(style), hinted=hinted, invented=self._invented(text, noise))
-        return f"<{TAG}>\n{written}\n</{TAG}>" if f"<{TAG}>" in text else written
+        return f"<{TAG}>\n{written}\n</{TAG}>" if opens_tag(text, TAG) else written
 
     def _invented(self, text: str, noise: random.Random) -> list[str]:
         forbidden, invented = read_forbidden(text), []

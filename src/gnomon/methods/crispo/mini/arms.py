@@ -86,8 +86,27 @@ class Foreign:
 
     async def acomplete(self, request: Request) -> Reply:
         """A critique."""
-        draw = Rng(0).child("foreign", request_key(request)).python()
+        # Whatever sampling is asked for, the same question gets the same critique: the recorded results were drawn with these.
+        question = replace(request, temperature=1.0, top_p=1.0)
+        draw = Rng(0).child("foreign", request_key(question)).python()
         return Reply(f"<critique>\n{draw.choice(self.critiques)}\n</critique>")
+
+
+class Speaking:
+    """A model whose silence is an answer: a writer that was trained for seconds may write nothing, and is scored for that.
+
+    Args:
+        llm: who is asked.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm, self.name = llm, llm.name
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply, with an empty summary in place of an empty text."""
+        reply = await self.llm.acomplete(request)
+        is_silent = reply.fault in ("empty", "length")
+        return Reply(f"<{TAG}></{TAG}>", usage=reply.usage) if is_silent else reply
 
 
 def run_arm(

@@ -15,7 +15,7 @@ from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.methods.crispo.config import AT_5, CLAIMS, LATE, MODEL_AT_5, Mini, SearchConfig
 from gnomon.methods.crispo.mini import report
-from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, run_arm
+from gnomon.methods.crispo.mini.arms import DOSES, SEARCHES, SETTINGS, Arm, Ran, Speaking, run_arm
 from gnomon.methods.crispo.mini.world import (
     HINTED,
     PROMPT,
@@ -233,10 +233,12 @@ def _trained(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     world = replace(world, max_tokens=sizes.max_tokens)
     default = (world.default[0] % sizes.lengths, *world.default[1:])
     folder = out.artifact("writer", train_writer(default, sizes, inner))
-    with part.asking({"task": Role(f"hf:{folder}", batch_size=64)}, SETTINGS) as models:
+    role = Role(f"hf:{folder}", replace(SETTINGS, max_failed=1.0), batch_size=64)
+    with part.asking({"task": role}, SETTINGS) as models:
+        writer = {"task": Speaking(models["task"])}
         for arm in (OPRO, CRISPO):
             rng, steps = part.rng.child("trained"), sizes.search_steps
-            ran = run_arm(arm, world, rng, steps=steps, models=models, run=part)
+            ran = run_arm(arm, world, rng, steps=steps, models=writer, run=part)
             _note("model", arm.name, seed, ran, out)
             out.score(arm.name, MODEL_AT_5, ran.test[min(5, sizes.search_steps)])
 

@@ -49,6 +49,10 @@ def search_figures(saved: Any, metric: str) -> dict[str, Any]:
         "proposals refused": sum(refused.values()),
         "prompts that copy a reference": sum(bool(prompt["copies"]) for prompt in saved.prompts),
         "prompts dropped by racing": sum(prompt["dropped"] for prompt in saved.prompts),
+        "prompts left out for want of answers": sum(
+            "train" not in prompt["scores"] and not prompt["dropped"] for prompt in saved.prompts
+        ),
+        "rows without an answer": total_unanswered(saved.prompts).total(),
     }
 
 
@@ -69,6 +73,15 @@ def total_rejected(steps: Sequence[Mapping[str, Any]]) -> Counter[str]:
     total: Counter[str] = Counter()
     for step in steps:
         total.update(step["rejected"])
+    return total
+
+
+def total_unanswered(prompts: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Reason -> rows of train and dev without an answer for it, over all prompts."""
+    total: Counter[str] = Counter()
+    for prompt in prompts:
+        for reasons in prompt.get("unanswered", {}).values():
+            total.update(reasons)
     return total
 
 
@@ -123,6 +136,11 @@ def search(page: Page, saved: SavedSearch, metric: str | None = None) -> None:
     if refused := total_rejected(saved.search["steps"]):
         rows = [{"reason": reason, "proposals": count} for reason, count in refused.most_common()]
         page.table(rows, caption="proposals that were refused, by reason")
+    if unanswered := total_unanswered(saved.prompts):
+        rows = [{"reason": reason, "rows": count} for reason, count in unanswered.most_common()]
+        page.table(
+            rows, caption="rows without an answer, by reason; they count neither for nor against a prompt"
+        )
     if STAND_IN in metrics:
         page.text(
             f"**{STAND_IN}** is the share of a prediction's content words and numbers that its input holds. It stands in for a "
@@ -137,11 +155,10 @@ def _returned(page: Page, saved: SavedSearch) -> None:
             f"**It holds the reference of train row {', '.join(copies)} word for word.** --forbid-copies refuses that."
         )
     if saved.search["main"] is not None:
-        page.text(
-            "The main prompt is fixed; what is shown is its postscript."
-            + ("" if best["prompt"] else " None is best: the postscript is empty.")
-        )
-    if best["number"] == first["number"]:
+        page.text("The main prompt is fixed; what is shown is its postscript.")
+    if not best["prompt"]:
+        page.text("It is empty: no postscript that was tried is better on dev than none.")
+    elif best["number"] == first["number"]:
         page.text("No prompt that was found is better on dev than the given one.")
     page.diff(first["prompt"], best["prompt"], caption="against the given prompt, line by line")
     page.text(

@@ -40,7 +40,7 @@ def draw_tree(page: Page, saved: SavedSearch, metric: Mapping[str, Any]) -> None
             "heat": None if (value := values[i]) is None else round(100 * (value - low) / span),
             "label": _label(prompt, metric),
             "is_best": prompt["number"] == saved.search["best"],
-            "is_dropped": prompt["dropped"],
+            "is_dropped": "train" not in prompt["scores"],
         }
         for i, prompt in enumerate(prompts)
     ]
@@ -132,6 +132,11 @@ def _card(prompts: Sequence[Mapping[str, Any]], i: int, saved: SavedSearch) -> d
         "repairs": prompt["repairs"],
         "copies": prompt["copies"],
         "dropped": prompt["dropped"],
+        "gaps": [
+            f"{count} rows of {split} without an answer ({reason})"
+            for split, reasons in prompt.get("unanswered", {}).items()
+            for reason, count in reasons.items()
+        ],
     }
 
 

@@ -8,23 +8,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.base import LLM, Reply, Request, ask
+from gnomon.core.llm.base import LASTING, LLM, Reply, Request, ask
 from gnomon.core.llm.stack.stored import estimated_tokens, request_key
 from gnomon.errors import BudgetSpent, LLMFailure
 
 Role = Literal["task", "critic", "optimizer"]
 
+SAMPLED = 1.0
+"""Temperature of critiques and proposals in this process where none is named: the paper's, and an endpoint's own."""
+
+ENDS = LASTING | {"missing", "stopped"}
+"""Faults of an endpoint, and not of a request: a search ends at the first one."""
+
 
 @dataclass(frozen=True)
 class Decoding:
-    """Lengths and temperature of what the models of a search write."""
+    """Lengths and temperatures of what the models of a search write."""
 
     max_tokens: int = 512
     """Longest answer to the task, in tokens."""
     meta_tokens: int = 1024
     """Longest critique or proposal, in tokens."""
-    temperature: float = 1.0
-    """Of critic and optimiser; the task is done at 0."""
+    task_temperature: float | None = None
+    """Of the task model; 0 asks for the likeliest answer. None: not sent, the endpoint takes its own."""
+    critic_temperature: float | None = None
+    """Of the critic. None: not sent; a model in this process, which has none of its own, takes `SAMPLED`."""
+    optimizer_temperature: float | None = None
+    """Of the optimiser; None as for the critic. At 0 repeated requests would give the same prompt."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +42,13 @@ class LLMs:
     """The models of a search; one may play all parts."""
 
     task: LLM
-    """Does the task, at temperature 0."""
+    """Does the task."""
     critic: LLM
     """Compares predictions with references."""
     optimizer: LLM
     """Writes new prompts."""
     decoding: Decoding = Decoding()
-    """Lengths and temperature, for all of them."""
+    """Lengths and temperatures."""
 
     @classmethod
     def of(cls, llm: LLM, decoding: Decoding | None = None) -> LLMs:
@@ -46,9 +56,16 @@ class LLMs:
         return cls(llm, llm, llm, decoding or Decoding())
 
 
+def failure_of(reply: Reply) -> str | None:
+    """Why a reply is no answer: `refusal`, or the kind of its fault; None when it is one."""
+    if reply.error is not None:
+        return str(reply.fault or "failed")
+    return "refusal" if reply.finish == "refusal" else None
+
+
 @dataclass(frozen=True)
 class Call:
-    """One request that was answered."""
+    """One request and how it ended."""
 
     role: Role
     """The model's role."""
@@ -62,7 +79,7 @@ class Call:
     latency_s: float
     """Seconds to the answer; of a cached one, when it was first given."""
     finish: str
-    """Why it ended: stop, length or refusal."""
+    """Why it ended: stop, length, or the reason why there is no answer."""
 
     def row(self) -> dict[str, Any]:
         """The call as a line of `calls.jsonl`: the request by a short hash of all its fields."""
@@ -71,9 +88,10 @@ class Call:
 
 
 class Asker:
-    """Requests to the models of a search, and the list of those that were answered.
+    """Requests to the models of a search, and the list of them.
 
-    A search stops where an answer is missing: a missing answer must not pass for a bad one.
+    A reply that failed is given back and no answer (see `failure_of`): a missing answer must not pass for a bad one. Where the
+    endpoint itself fails, the search stops.
 
     Args:
         llms: the models.
@@ -89,7 +107,7 @@ class Asker:
         self._open: list[Call] = []
 
     async def ask(self, role: Role, text: str, what: str, *, draw: int = 0) -> Reply:
-        """Ask one model.
+        """The reply of one model, which may have failed.
 
         Args:
             role: the model's role.
@@ -98,22 +116,23 @@ class Asker:
             draw: number of the repeat; each is a request of its own.
 
         Raises:
-            LLMFailure: there is no answer; the message names the purpose.
+            LLMFailure: the endpoint answers nothing any more; the message names the purpose.
             BudgetSpent: the budget has no room for it.
         """
-        is_task, decoding = role == "task", self.llms.decoding
+        llm: LLM = getattr(self.llms, role)
+        decoding, temperature = self.llms.decoding, self._temperature(role, llm)
+        named: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
         request = ask(
             text,
-            temperature=0.0 if is_task else decoding.temperature,
-            max_tokens=decoding.max_tokens if is_task else decoding.meta_tokens,
+            max_tokens=decoding.max_tokens if role == "task" else decoding.meta_tokens,
             seed=self.seed,
             draw=draw,
+            **named,
         )
-        llm: LLM = getattr(self.llms, role)
         reply = await llm.acomplete(request)
         if reply.finish == "budget":
             raise BudgetSpent(str(reply.error))
-        if reply.error is not None:
+        if reply.fault in ENDS:
             raise LLMFailure(
                 f"{what}: {llm.name} gave no answer. {reply.error} What was answered is kept; repeat the command to go on."
             )
@@ -124,11 +143,17 @@ class Asker:
             reply.usage.tokens_in,
             reply.usage.tokens_out,
             round(reply.latency_s, 4),
-            reply.finish,
+            failure_of(reply) or reply.finish,
         )
         self._open.append(call)
         self.counts[role] += 1
         return reply
+
+    def _temperature(self, role: Role, llm: LLM) -> float | None:
+        named: float | None = getattr(self.llms.decoding, f"{role}_temperature")
+        if named is None and role != "task" and _in_process(llm) is not None:
+            return SAMPLED
+        return named
 
     def close_step(self) -> list[Call]:
         """Append the calls since the last step to `calls` and return them.
@@ -151,11 +176,16 @@ def token_counter(llm: LLM) -> tuple[Callable[[str], int], int | None]:
 
     A model in this process counts with its own tokenizer; for others the count is an estimate, rather high than low.
     """
-    inner: Any = llm
-    while hasattr(inner, "llm"):
-        inner = inner.llm
-    tokenizer = getattr(inner, "tokenizer", None)
-    if tokenizer is None:
+    inner = _in_process(llm)
+    if inner is None:
         return estimated_tokens, None
+    tokenizer = inner.tokenizer
     config = inner.model.config.get_text_config()
     return lambda text: len(tokenizer(text)["input_ids"]), getattr(config, "max_position_embeddings", None)
+
+
+def _in_process(llm: Any) -> Any | None:
+    """The model behind all wrappers when it is one in this process, which has a tokenizer; else None."""
+    while hasattr(llm, "llm"):
+        llm = llm.llm
+    return llm if getattr(llm, "tokenizer", None) is not None else None

@@ -6,6 +6,8 @@ are computed anew whenever a prompt is added, and never stored.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -110,19 +112,46 @@ def best_of(keys: Sequence[Key]) -> int:
 
 # Record
 
+MOST_UNANSWERED = 0.2
+"""A prompt with a larger share of rows without an answer is left out of the choice: the rows that came may be the easy ones."""
+
 
 @dataclass
 class Measured:
-    """Predictions and scores of one prompt on one split."""
+    """Predictions and scores of one prompt on one split.
+
+    A row without an answer has no prediction, and its scores are NaN: it counts neither for nor against the prompt.
+    """
 
     rows: list[str]
     """Names of the rows."""
-    predictions: list[str]
-    """One per row; with repeats, the first."""
+    predictions: list[str | None]
+    """One per row; with repeats, the first that came. None where none came."""
     scores: dict[str, list[float]]
-    """Metric -> a score per row, the mean over repeats."""
+    """Metric -> a score per row, the mean over the repeats that were answered; NaN where none was."""
     complete: bool = True
     """False when racing stopped it before all rows were asked."""
+    unanswered: dict[int, str] = field(default_factory=dict)
+    """Index of a row that has no answer -> why."""
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> rows that have no answer for it, the commonest first."""
+        return dict(Counter(self.unanswered.values()).most_common())
+
+    @property
+    def lacks_answers(self) -> bool:
+        """Whether so many rows have no answer that the rest says nothing of the prompt."""
+        return len(self.unanswered) > MOST_UNANSWERED * len(self.rows)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be compared with that of other prompts."""
+        return self.complete and not self.lacks_answers
+
+    def of(self, metric: str) -> list[float]:
+        """The scores of the rows that were answered."""
+        return [score for score in self.scores[metric] if not math.isnan(score)]
 
 
 @dataclass
@@ -155,7 +184,13 @@ class Candidate:
     @property
     def is_racing_loss(self) -> bool:
         """Whether it was dropped before all rows of train were asked."""
-        return "train" in self.measured and not self.measured["train"].complete
+        measured = self.measured.get("train")
+        return measured is not None and not measured.complete and not measured.lacks_answers
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it is out of the choice: a racing loss, or without answers to too many rows of train."""
+        return "train" in self.measured and not self.measured["train"].is_whole
 
     def row(self) -> dict[str, Any]:
         """The candidate as a line of `history.jsonl`."""
@@ -169,6 +204,9 @@ class Candidate:
             "repairs": list(self.repairs),
             "copies": list(self.copies),
             "dropped": self.is_racing_loss,
+            "unanswered": {
+                split: measured.reasons for split, measured in self.measured.items() if measured.unanswered
+            },
             "scores": self.values,
             "critique": self.critique,
         }
@@ -237,11 +275,11 @@ class History:
         return any(candidate.text == text and candidate.k == k for candidate in self.candidates)
 
     def on(self, split: str) -> list[Candidate]:
-        """The candidates that were measured on all of a split, in their order."""
+        """The candidates that were measured on all of a split and answered by enough of it, in their order."""
         return [
             candidate
             for candidate in self.candidates
-            if split in candidate.measured and candidate.measured[split].complete
+            if split in candidate.measured and candidate.measured[split].is_whole
         ]
 
     def keys(self, split: str) -> list[Key]:

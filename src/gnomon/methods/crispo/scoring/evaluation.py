@@ -7,16 +7,17 @@ ends, requests under way are waited for, because they are paid for and their rep
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from gnomon.core.llm.base import LLM
+from gnomon.core.llm.base import LLM, Reply
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.metrics.stats import Interval, paired_difference
 from gnomon.core.rng import Rng
-from gnomon.errors import BudgetSpent
+from gnomon.errors import BudgetSpent, LLMFailure
 from gnomon.methods.crispo.examples.data import (
     EXAMPLES,
     KEYPHRASES,
@@ -29,9 +30,11 @@ from gnomon.methods.crispo.examples.data import (
     slots_in,
 )
 from gnomon.methods.crispo.examples.neighbours import Neighbours
-from gnomon.methods.crispo.scoring.calls import Asker, Call, LLMs
+from gnomon.methods.crispo.scoring.calls import Asker, Call, LLMs, failure_of
 from gnomon.methods.crispo.scoring.candidates import Candidate, Measured
 from gnomon.methods.crispo.scoring.metrics import Metric, mean
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -147,8 +150,8 @@ class Evaluator:
             first_draw: number of the first repeat; above 0, earlier scores are pooled as so many repeats.
         """
         indices = range(len(self.splits[split]))
-        predictions = await self._ask(candidate, split, indices, first_draw)
-        measured = await self._scored(predictions, split, indices)
+        replies = await self._ask(candidate, split, indices, first_draw)
+        measured = await self._scored(replies, split, indices)
         if first_draw:
             measured = _pooled(candidate.measured[split], measured, first_draw, self.setup.repeat)
         self._note(candidate, split, measured)
@@ -170,72 +173,88 @@ class Evaluator:
         first = max(2, rows // RACING_SHARE)
         if first >= rows:
             return await self.measure(candidate, split)
-        predictions = await self._ask(candidate, split, order[:first], 0)
-        measured = await self._scored(predictions, split, order[:first])
-        scores = [metric.better(value) for value in measured.scores[metric.name]]
-        if upper_bound(scores, rows) < bar:
+        replies = await self._ask(candidate, split, order[:first], 0)
+        measured = await self._scored(replies, split, order[:first])
+        scores = [metric.better(value) for value in measured.of(metric.name)]
+        if measured.lacks_answers or len(scores) < 2 or upper_bound(scores, rows) < bar:
             self.saved += (rows - first) * self.setup.repeat
-            candidate.measured[split] = Measured(
-                measured.rows, measured.predictions, measured.scores, complete=False
-            )
+            candidate.measured[split] = replace(measured, complete=False)
             return None
-        predictions |= await self._ask(candidate, split, order[first:], 0)
-        return self._note(candidate, split, await self._scored(predictions, split, range(rows)))
+        replies |= await self._ask(candidate, split, order[first:], 0)
+        return self._note(candidate, split, await self._scored(replies, split, range(rows)))
 
     async def _ask(
         self, candidate: Candidate, split: str, indices: Sequence[int], first_draw: int
-    ) -> dict[int, list[str]]:
-        """Index of a row -> a prediction per repeat."""
+    ) -> dict[int, list[Reply]]:
+        """Index of a row -> a reply per repeat."""
         rows = self.splits[split]
         draws = range(first_draw, first_draw + self.setup.repeat)
         pairs = [(index, draw) for index in indices for draw in draws]
         answers = await side_by_side(
-            self._answer(
+            self.asker.ask(
+                "task",
                 self.prompt(candidate, split, index),
                 f'prompt {candidate.number}, {split} row "{rows[index].id}"',
-                draw,
+                draw=draw,
             )
             for index, draw in pairs
         )
-        predictions: dict[int, list[str]] = {index: [] for index in indices}
-        for (index, _), answer in zip(pairs, answers, strict=True):
-            predictions[index].append(answer)
-        return predictions
-
-    async def _answer(self, text: str, what: str, draw: int) -> str:
-        reply = await self.asker.ask("task", text, what, draw=draw)
-        return answer_in(reply.text, self.setup.answer_tag)
+        replies: dict[int, list[Reply]] = {index: [] for index in indices}
+        for (index, _), reply in zip(pairs, answers, strict=True):
+            replies[index].append(reply)
+        return replies
 
     async def _scored(
-        self, predictions: Mapping[int, Sequence[str]], split: str, indices: Sequence[int]
+        self, replies: Mapping[int, Sequence[Reply]], split: str, indices: Sequence[int]
     ) -> Measured:
-        """Score predictions in a thread, so that requests go on meanwhile."""
-        rows = [self.splits[split][index] for index in indices]
-        sources = [self.sources[split][index] for index in indices]
+        """Score predictions in a thread, so that requests go on meanwhile. A reply that failed is no prediction."""
+        rows, sources = self.splits[split], self.sources[split]
+        predictions = {
+            index: [
+                None if failure_of(reply) else answer_in(reply.text, self.setup.answer_tag)
+                for reply in replies[index]
+            ]
+            for index in indices
+        }
+
+        def score(metric: Metric, draw: int) -> dict[int, float]:
+            texts = {index: text for index in indices if (text := predictions[index][draw]) is not None}
+            parts = ([rows[index] for index in texts], [sources[index] for index in texts])
+            return dict(zip(texts, metric.score(list(texts.values()), *parts), strict=True)) if texts else {}
 
         def work() -> dict[str, list[float]]:
-            return {
-                metric.name: [
-                    mean(values)
-                    for values in zip(
-                        *(
-                            metric.score([predictions[index][draw] for index in indices], rows, sources)
-                            for draw in range(self.setup.repeat)
-                        ),
-                        strict=True,
-                    )
-                ]
-                for metric in self.metrics
-            }
+            scores = {}
+            for metric in self.metrics:
+                by_draw = [score(metric, draw) for draw in range(self.setup.repeat)]
+                answered = [[scored[index] for scored in by_draw if index in scored] for index in indices]
+                scores[metric.name] = [mean(values) if values else math.nan for values in answered]
+            return scores
 
-        scores = await asyncio.to_thread(work)
-        return Measured([str(row.id) for row in rows], [predictions[index][0] for index in indices], scores)
+        first = [next((text for text in predictions[index] if text is not None), None) for index in indices]
+        unanswered = {
+            i: str(failure_of(replies[index][0]))
+            for i, (index, text) in enumerate(zip(indices, first, strict=True))
+            if text is None
+        }
+        names = [str(rows[index].id) for index in indices]
+        return Measured(names, first, await asyncio.to_thread(work), unanswered=unanswered)
 
     def _note(self, candidate: Candidate, split: str, measured: Measured) -> None:
         candidate.measured[split] = measured
-        candidate.values[split] = {
-            metric.name: metric.aggregate(measured.scores[metric.name]) for metric in self.metrics
-        }
+        if measured.lacks_answers:
+            log.warning("prompt %d is left out: %s.", candidate.number, shortage(measured, split))
+        elif measured.unanswered:
+            log.info("prompt %d: %s.", candidate.number, shortage(measured, split))
+        if measured.is_whole:
+            candidate.values[split] = {
+                metric.name: metric.aggregate(measured.of(metric.name)) for metric in self.metrics
+            }
+
+
+def shortage(measured: Measured, split: str) -> str:
+    """How many rows have no answer, and why, in words."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in measured.reasons.items())
+    return f"{len(measured.unanswered)} of {len(measured.rows)} rows of {split} have no answer ({reasons})"
 
 
 def upper_bound(scores: Sequence[float], population: int) -> float:
@@ -253,12 +272,19 @@ def upper_bound(scores: Sequence[float], population: int) -> float:
 
 
 def _pooled(before: Measured, now: Measured, draws_before: int, draws_now: int) -> Measured:
-    total = draws_before + draws_now
-    scores: dict[str, list[float]] = {
-        name: [(a * draws_before + b * draws_now) / total for a, b in zip(values, now.scores[name], strict=True)]
+    def pool(a: float, b: float) -> float:
+        if math.isnan(a) or math.isnan(b):  # answered one time only
+            return b if math.isnan(a) else a
+        return (a * draws_before + b * draws_now) / (draws_before + draws_now)
+
+    scores = {
+        name: [pool(a, b) for a, b in zip(values, now.scores[name], strict=True)]
         for name, values in before.scores.items()
-    }  # fmt: skip
-    return Measured(before.rows, before.predictions, scores)
+    }
+    pairs = zip(before.predictions, now.predictions, strict=True)
+    predictions = [first if first is not None else second for first, second in pairs]
+    unanswered = {i: reason for i, reason in before.unanswered.items() if i in now.unanswered}
+    return Measured(before.rows, predictions, scores, unanswered=unanswered)
 
 
 def needed_slots(text: str) -> list[str]:
@@ -292,7 +318,7 @@ def evaluate(
 
     Raises:
         BadInput: a prompt cannot be filled from every row.
-        LLMFailure: the model did not answer.
+        LLMFailure: the model answered no row of a prompt.
     """
     setup = setup or Setup()
     candidates = [
@@ -305,29 +331,47 @@ def evaluate(
     slots = needed_slots(candidates[0].text if setup.main is None else setup.main)
     evaluator = Evaluator(asker, {"test": rows}, metrics, setup, slots=slots)
     run_async(side_by_side([evaluator.measure(candidate, "test") for candidate in candidates]))
+    for candidate in candidates:
+        measured = candidate.measured["test"]
+        if len(measured.unanswered) == len(measured.rows):
+            raise LLMFailure(
+                f"prompt {candidate.number}: {shortage(measured, 'test')}. Repeat the command to ask again."
+            )
     if calls is not None:
         calls += asker.close_step()
     return [candidate.measured["test"] for candidate in candidates]
 
 
 def compare(tuned: Measured, baseline: Measured, metric: Metric) -> Interval:
-    """Difference of two prompts' mean scores, with a paired bootstrap over rows.
+    """Difference of two prompts' mean scores, with a paired bootstrap over the rows that both have an answer to.
 
     Above 0 `tuned` is better, whichever way the metric goes.
     """
-    a, b = ([metric.better(value) for value in side.scores[metric.name]] for side in (tuned, baseline))
-    return paired_difference([a], [b])
+    both = [
+        (metric.better(a), metric.better(b))
+        for a, b in zip(tuned.scores[metric.name], baseline.scores[metric.name], strict=True)
+        if not math.isnan(a) and not math.isnan(b)
+    ]
+    if not both:
+        return Interval(math.nan, math.nan, math.nan, n_seeds=1, n_units=0, level=0.95)
+    return paired_difference([[a for a, _ in both]], [[b for _, b in both]])
 
 
 def score_table(
     names: Sequence[str], measured: Sequence[Measured], metrics: Sequence[Metric]
 ) -> list[dict[str, Any]]:
-    """A row per prompt and metric: score, and the difference from the first prompt with its interval."""
+    """A row per prompt and metric: score, and the difference from the first prompt with its interval.
+
+    Where rows have no answer their number stands there too.
+    """
+    has_gaps = any(of_prompt.unanswered for of_prompt in measured)
     rows = []
     for name, of_prompt in zip(names, measured, strict=True):
         for metric in metrics:
-            score = metric.aggregate(of_prompt.scores[metric.name])
+            score = metric.aggregate(of_prompt.of(metric.name))
             row: dict[str, Any] = {"prompt": name, "metric": metric.name, "score": score}
+            if has_gaps:
+                row["rows without an answer"] = len(of_prompt.unanswered)
             if of_prompt is not measured[0]:
                 gain = compare(of_prompt, measured[0], metric)
                 row["better than the first by"] = (gain.estimate, gain.low, gain.high)

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 
 from gnomon.core.files import room_file
+from gnomon.core.llm.parse import ends_inside, tagged
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
-from gnomon.methods.crispo.examples.data import Example, last_tagged
-from gnomon.methods.crispo.scoring.calls import Asker, token_counter
+from gnomon.methods.crispo.examples.data import Example
+from gnomon.methods.crispo.scoring.calls import Asker, failure_of, token_counter
 from gnomon.methods.crispo.scoring.candidates import Candidate
 from gnomon.methods.crispo.scoring.metrics import Metric
 
@@ -106,19 +107,23 @@ class Critic:
     def chosen(self, candidate: Candidate) -> list[int]:
         """Indices of the rows that the critic is shown; none when every row is right."""
         draw = self.rng.child("critique", candidate.number).python()
-        count = min(self.examples, len(self.train))
-        metric = self.metrics[0]
+        measured, metric = candidate.measured["train"], self.metrics[0]
+        answered = [i for i, text in enumerate(measured.predictions) if text is not None]
+        count = min(self.examples, len(answered))
         lowest = self.pick == "lowest" or (self.pick == "auto" and metric.is_exact)
         if not lowest:
-            return draw.sample(range(len(self.train)), count)
-        scores = [metric.better(value) for value in candidate.measured["train"].scores[metric.name]]
+            return draw.sample(answered, count)
+        scores = [metric.better(value) for value in measured.scores[metric.name]]
         perfect = metric.better(metric.high if metric.higher_is_better else metric.low)
-        order = draw.sample(range(len(scores)), len(scores))  # rows that tie come in any order
+        order = draw.sample(answered, len(answered))  # rows that tie come in any order
         return [index for index in sorted(order, key=lambda i: scores[i]) if scores[index] < perfect][:count]
 
     def question(self, candidate: Candidate, indices: Sequence[int]) -> str:
         """The request about these rows."""
         predictions = candidate.measured["train"].predictions
+        answered = [
+            (text, row) for text, row in zip(predictions, self.train, strict=True) if text is not None
+        ]
         examples: list[dict[str, Any]] = []
         for index in indices:
             example = {"input": self.sources[index], "prediction": predictions[index]}
@@ -126,13 +131,15 @@ class Critic:
                 example if self.main is not None else example | {"references": self.train[index].references}
             )
         notes = [
-            metric.advise(predictions, self.train) for metric in self.metrics if metric.advise is not None
+            metric.advise([text for text, _ in answered], [row for _, row in answered])
+            for metric in self.metrics
+            if metric.advise is not None
         ]
         values = {"instruction": candidate.text, "main": self.main, "examples": examples, "notes": notes}
         return write(self.template or ("critic" if self.main is None else "suffix_critic"), values)
 
     async def critique(self, candidate: Candidate) -> str | None:
-        """Ask for a critique of a candidate; None when the critic refuses, writes nothing, or every row is right.
+        """Ask for a critique of a candidate; None when the critic does not answer, writes nothing, or every row is right.
 
         Without the tag the whole answer is the critique.
         """
@@ -148,7 +155,9 @@ class Critic:
         if len(indices) < min(self.examples, len(self.train)) and limit is not None:
             log.info("prompt %d: the critic is shown %d examples.", candidate.number, len(indices))
         reply = await self.asker.ask("critic", text, f"critique of prompt {candidate.number}")
-        if reply.finish == "refusal":
-            log.warning("prompt %d: the critic refused.", candidate.number)
+        if failure := failure_of(reply):
+            log.warning("prompt %d: no critique (%s).", candidate.number, failure)
             return None
-        return (last_tagged(reply.text, "critique") or reply.text.strip()) or None
+        # An answer that was cut off has no closing tag: what it opened is the critique all the same.
+        end = "</critique>" if ends_inside(reply.text, "critique") else ""
+        return tagged(reply.text + end, "critique") or reply.text.strip() or None

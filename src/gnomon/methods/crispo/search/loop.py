@@ -13,11 +13,12 @@ from typing import Any
 
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.rng import Rng
+from gnomon.errors import LLMFailure
 from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.examples.data import KEYPHRASES, Example, repair, slots_in
-from gnomon.methods.crispo.scoring.calls import Asker, LLMs
+from gnomon.methods.crispo.scoring.calls import Asker, LLMs, failure_of
 from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step, best_of
-from gnomon.methods.crispo.scoring.evaluation import Evaluator, needed_slots, side_by_side
+from gnomon.methods.crispo.scoring.evaluation import Evaluator, needed_slots, shortage, side_by_side
 from gnomon.methods.crispo.scoring.metrics import Metric
 from gnomon.methods.crispo.search.critique import Critic
 from gnomon.methods.crispo.search.proposals import Optimizer, optional_slots
@@ -86,7 +87,9 @@ class Search:
         """The whole search."""
         first = [self.history.add(candidate) for candidate in self._given()]
         await self._try(first)
+        self._require("train", first)
         await self._on_dev(first, must=True)
+        self._require("dev", first)
         self._end(Step(0, [candidate.number for candidate in first]))
         steps = 0 if self.cfg.arm == "plain" else self.cfg.steps
         for number in range(1, steps + 1):
@@ -101,6 +104,15 @@ class Search:
         self.asker.close_step()
         saved = self.evaluator.saved
         return Result(best, self.history, self.history.front("dev"), self.asker.calls, saved)
+
+    def _require(self, split: str, first: Sequence[Candidate]) -> None:
+        """Stop where none of the given prompts can be scored: there is nothing to compare others with."""
+        if not self.history.on(split):
+            measured = next(candidate.measured[split] for candidate in first if split in candidate.measured)
+            raise LLMFailure(
+                f"The given prompt cannot be scored: {shortage(measured, split)}. "
+                "What was answered is kept; repeat the command to ask again."
+            )
 
     def _given(self) -> list[Candidate]:
         """The first prompts, with what they lack added."""
@@ -143,8 +155,8 @@ class Search:
             for number, (text, _) in zip(numbers, questions, strict=True)
         )
         for number, (_, shown), reply in zip(numbers, questions, replies, strict=True):
-            if reply.finish == "refusal":
-                refused["refused by the model"] += 1
+            if failure := failure_of(reply):
+                refused["refused by the model" if failure == "refusal" else f"no answer: {failure}"] += 1
                 continue
             proposal = self.optimizer.read(reply.text, self.history, taken, shown, number)
             if isinstance(proposal, str):
@@ -162,7 +174,7 @@ class Search:
                 await self.evaluator.race(candidate, "train", bar)
             else:
                 await self.evaluator.measure(candidate, "train")
-            if self.cfg.arm == "crispo" and self.cfg.steps and not candidate.is_racing_loss:
+            if self.cfg.arm == "crispo" and self.cfg.steps and not candidate.is_dropped:
                 candidate.critique = await self.critic.critique(candidate)
 
         await side_by_side([try_candidate(candidate) for candidate in new])
@@ -173,7 +185,7 @@ class Search:
             candidate.number: candidate
             for candidate in candidates
             if "dev" not in candidate.measured
-            and not candidate.is_racing_loss
+            and not candidate.is_dropped
             and (must or floor is None or candidate.values["train"][metric.name] >= floor)
         }
         await side_by_side([self.evaluator.measure(candidate, "dev") for candidate in waiting.values()])
@@ -242,7 +254,7 @@ def optimize(
 
     Raises:
         BadInput: rows or prompts cannot be used; the message names the row.
-        LLMFailure: a model did not answer.
+        LLMFailure: an endpoint answers nothing any more, or too few rows of the given prompts.
         BudgetSpent: the budget ended; what was answered is in the cache.
     """
     rng = rng or Rng(0)

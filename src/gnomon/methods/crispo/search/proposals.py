@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gnomon.core.llm.parse import ends_inside, opens_tag, tagged
 from gnomon.core.rng import Rng
 from gnomon.methods.crispo.examples.data import (
     FEWEST,
@@ -16,7 +18,6 @@ from gnomon.methods.crispo.examples.data import (
     MOST,
     Example,
     copied,
-    last_tagged,
     next_k,
     repair,
     slot,
@@ -101,11 +102,11 @@ class Optimizer:
         ]
 
     def _score(self, candidate: Candidate, history: History) -> str:
-        scores = candidate.measured["train"].scores
+        measured = candidate.measured["train"]
         if self.arm == "opro" and len(history.metrics) == 1 and history.metrics[0].describe is None:
             (metric,) = history.metrics
-            return str(round(metric.percent(metric.aggregate(scores[metric.name]))))
-        shown = [(metric.name, metric.shown(scores[metric.name])) for metric in history.metrics]
+            return str(round(metric.percent(metric.aggregate(measured.of(metric.name)))))
+        shown = [(metric.name, metric.shown(measured.of(metric.name))) for metric in history.metrics]
         return shown[0][1] if len(shown) == 1 else ", ".join(f"{name} {text}" for name, text in shown)
 
     def few_shots(self, history: History, attempt: int) -> list[int]:
@@ -122,12 +123,11 @@ class Optimizer:
         if self.examples_by == "current_lowest":
             measured = [candidate for candidate in measured if candidate.step == measured[-1].step]
         metric = history.metrics[0]
-        hardness = [
-            mean(
-                [metric.better(candidate.measured["train"].scores[metric.name][i]) for candidate in measured]
-            )
-            for i in range(len(self.train))
-        ]
+        hardness = []
+        for i in range(len(self.train)):
+            scores = [candidate.measured["train"].scores[metric.name][i] for candidate in measured]
+            answered = [metric.better(score) for score in scores if not math.isnan(score)]
+            hardness.append(mean(answered) if answered else math.inf)
         hardest = sorted(range(len(self.train)), key=lambda i: (hardness[i], i))[: 3 * count]
         return draw.sample(hardest, count)
 
@@ -190,9 +190,10 @@ class Optimizer:
             shown: numbers of the prompts in the request.
             attempt: number of the attempt.
         """
-        prompt = last_tagged(text, "instruction")
-        if prompt is None:
-            return "unclosed tag" if "<instruction>" in text else "no tag"
+        prompt = tagged(text, "instruction")
+        # An answer that ends within a prompt was cut off, and one that stands complete before it was a draft.
+        if prompt is None or ends_inside(text, "instruction"):
+            return "unclosed tag" if opens_tag(text, "instruction") else "no tag"
         if not prompt:
             return "empty"
         names = slots_in(prompt)
@@ -221,7 +222,7 @@ class Optimizer:
             return None
         if self.main is not None:
             return parent.k if parent else None
-        stated = stated_k(last_tagged(text, "k"))
+        stated = stated_k(tagged(text, "k"))
         before = parent.k if parent and parent.k else self.first_k
         return stated or next_k(before, self.rng.child("k", attempt).python())
 

@@ -119,11 +119,13 @@ class SavedSearch:
 
 
 def score_rows(measured: Measured) -> list[dict[str, Any]]:
-    """One row per example: its name, the prediction, a column per metric."""
-    return [
-        {"id": name, "prediction": text, **{metric: values[i] for metric, values in measured.scores.items()}}
-        for i, (name, text) in enumerate(zip(measured.rows, measured.predictions, strict=True))
-    ]
+    """One row per example: its name, the prediction, a column per metric; where there are gaps, why there is no answer."""
+    rows: list[dict[str, Any]] = []
+    for i, (name, text) in enumerate(zip(measured.rows, measured.predictions, strict=True)):
+        scores = {metric: None if text is None else values[i] for metric, values in measured.scores.items()}
+        gap = {"unanswered": measured.unanswered.get(i)} if measured.unanswered else {}
+        rows.append({"id": name, "prediction": text, **scores, **gap})
+    return rows
 
 
 def whole(main: str | None, text: str) -> str:

@@ -156,7 +156,6 @@ VERDICTS = ("PASS", "FAIL")
 """Words of a verdict."""
 
 _TAG = re.compile(r"<(?=\s*/?\s*text\b)", re.IGNORECASE)
-_SAID = re.compile(r"\bverdict\b\W*(\w+)", re.IGNORECASE)
 
 
 def request_of(text: str, chosen: Filter, *, base: Request | None = None, draw: int = 0) -> Request:
@@ -188,8 +187,8 @@ def system_text(chosen: Filter) -> str:
 def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
     """Label and problem of a reply: 1 for pass, 0 for fail; None with a reason where it holds no verdict.
 
-    The verdict is what follows the last "verdict" in the answer, else the last verdict word of its last line: "pass" in the middle
-    of the reasoning is none, and neither is the last word of reasoning that was cut off.
+    The verdict is that of the reply's deciding line (see `gnomon.core.llm.last_verdict`): "pass" in the middle of the reasoning is
+    none, and neither is the last word of reasoning that was cut off.
     """
     if reply.error is not None:
         return None, reply.error
@@ -203,11 +202,10 @@ def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
 
 
 def _last_word(reply: Reply, style: Style) -> str | None:
-    lines = reply.text.strip().splitlines() or [""]
     if reply.finish == "length":  # the verdict of an answer that was cut off counts only as its first word
-        return last_verdict(lines[0].split()[0], VERDICTS) if style == "direct" and lines[0] else None
-    verdicts = [word.upper() for word in _SAID.findall(reply.text) if word.upper() in VERDICTS]
-    return verdicts[-1] if verdicts else last_verdict(lines[-1], VERDICTS)
+        first = reply.text.split()[:1] if style == "direct" else []
+        return last_verdict("".join(first), VERDICTS)
+    return last_verdict(reply.text, VERDICTS)
 
 
 def _json_word(text: str) -> str | None:

@@ -206,8 +206,8 @@ def summarise(
             f"The budget is spent: {unasked} of {len(replies)} summaries were not asked for. "
             "Raise it and repeat the command; what was answered is kept and not paid for again."
         )
-    if replies and all(reply.error is not None for reply in replies):
-        raise LLMFailure(f"{llm.name} wrote no summary. {replies[0].error}")
+    if replies and all(reply.error is not None or reply.finish == "refusal" for reply in replies):
+        raise LLMFailure(f"{llm.name} wrote no summary. {replies[0].error or 'It refused every request.'}")
     return [
         Summary(
             row.id,

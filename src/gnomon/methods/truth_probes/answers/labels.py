@@ -248,12 +248,12 @@ def _checked(value: object, answer: Answer) -> int:
 
 
 def read_digit(text: str) -> int | None:
-    """The earliest of the digits 1 and 0 in a judge's reply.
+    """The earliest of the digits 1 and 0 in a judge's reply, as the paper reads it; digits of other numbers are none.
 
-    >>> read_digit("Label: 0, though 1 is near"), read_digit("correct")
+    >>> read_digit("Label: 0, though 1 is near"), read_digit("correct, since 1901")
     (0, None)
     """
-    digit = re.search(r"[01]", text)
+    digit = re.search(r"(?<![\w.,])[01](?![.,]?\w)", text)
     return int(digit.group()) if digit else None
 
 
