@@ -77,7 +77,7 @@ gnomon sigext train "$TOUR/texts/digests-to-learn.jsonl" --model "$TOUR/encoder"
     --train.lr 2e-3 --train.batch-size 8 --train.epochs 3 --train.reduction token_mean --train.max-length 512 \
     --warmup-steps 10 --out "$TOUR/extractor"
 gnomon sigext summarize "$TOUR/texts/digests.jsonl" --extractor "$TOUR/extractor" --template examples/tour_template.txt \
-    --llm script:examples/tour_writer.py:write --arms none random tf-idf sigext oracle --out "$TOUR/steered"
+    --writer script:examples/tour_writer.py:write --arms none random tf-idf sigext oracle --out "$TOUR/steered"
 
 step "14. Find a better prompt for the summariser, by critiques of what it wrote and with the phrases at hand"
 gnomon sigext score "$TOUR/extractor" "$TOUR/texts/digests.jsonl" --out "$TOUR/scored"

@@ -1,6 +1,6 @@
 """A summariser, a critic and a writer of prompts for the tour: rules, in the place of language models that would cost money.
 
-gnomon sigext summarize ... --llm script:examples/tour_writer.py:write
+gnomon sigext summarize ... --writer script:examples/tour_writer.py:write
 
 Each gets the text that a language model would get, and answers with text.
 """

@@ -38,7 +38,9 @@ def data(tmp_path_factory):
 def summarize(data, llm, out, *words, model=None):
     arms = ["--arms", "none", "oracle"] if model is None else ["--extractor", str(model)]
     return run_verb(
-        METHOD, "summarize", [str(data), "--llm", llm, *arms, "--quiet", "--out", str(out), *map(str, words)]
+        METHOD,
+        "summarize",
+        [str(data), "--writer", llm, *arms, "--quiet", "--out", str(out), *map(str, words)],
     )
 
 
@@ -102,7 +104,7 @@ def test_a_simulator_in_another_process_says_what_it_says_here(data, trained, tm
 
 def test_faults_are_counted_and_their_documents_left_out(data, serve, tmp_path):
     endpoint = serve(open_simulator(f"{SIM}&http_500=0.2&refused=0.15&truncated=0.3"))
-    summarize(data, endpoint, tmp_path / "run", "--asking.retries", 8)
+    summarize(data, endpoint, tmp_path / "run", "--llm.retries", 8)
     rows = predictions(tmp_path / "run")
     missing = {row["id"] for row in rows if row["fault"]}
     assert missing and all(row["prediction"] == "" for row in rows if row["fault"])
@@ -119,7 +121,7 @@ def test_faults_are_counted_and_their_documents_left_out(data, serve, tmp_path):
 def test_an_endpoint_that_never_answers_is_one_clear_error(data, serve, tmp_path):
     endpoint = serve(open_simulator(f"{SIM}&http_500=1"))
     with pytest.raises(LLMFailure, match="does not answer"):
-        summarize(data, endpoint, tmp_path / "run", "--asking.retries", 0)
+        summarize(data, endpoint, tmp_path / "run", "--llm.retries", 0)
 
 
 def test_a_writer_that_refuses_everything_leaves_no_summary(data, tmp_path):
@@ -162,7 +164,7 @@ def test_the_title_names_no_winner_where_all_are_alike(data, tmp_path):
 
 
 def test_a_dry_run_says_calls_tokens_and_money(data, tmp_path, capsys):
-    prices = ("--asking.price-in", 2, "--asking.price-out", 8)
+    prices = ("--llm.price-in", 2, "--llm.price-out", 8)
     summarize(data, f"sim:{SIM}", tmp_path / "run", *prices, "--dry-run", "--json")
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["calls"] == 24 and plan["tokens_out_at_most"] == 24 * 512
@@ -181,9 +183,9 @@ def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, ser
     with pytest.raises(
         BudgetSpent, match=r"14 of 24 summaries were not asked for\. Raise it and repeat the command"
     ):
-        summarize(data, endpoint, tmp_path / "run", "--asking.budget-calls", 10)
+        summarize(data, endpoint, tmp_path / "run", "--llm.budget-calls", 10)
     assert sum(llm.seen.values()) == 10 and not (tmp_path / "run" / "report.json").exists()
-    summarize(data, endpoint, tmp_path / "run", "--asking.budget-calls", 24)
+    summarize(data, endpoint, tmp_path / "run", "--llm.budget-calls", 24)
     assert set(llm.seen.values()) == {1} and len(llm.seen) == 24
     assert (asked(tmp_path / "run")["calls"], asked(tmp_path / "run")["cached"]) == (14, 10)
 
@@ -196,7 +198,7 @@ def test_a_killed_run_goes_on_without_paying_twice(data, serve, tmp_path):
         "import sys\nfrom gnomon.verbs import run_verb\nfrom gnomon.registry import method\n"
         "sys.exit(run_verb(method('sigext'), 'summarize', sys.argv[1:]))\n"
     )
-    words = [str(data), "--llm", endpoint, "--arms", "none", "oracle", "--asking.concurrency", "2", "--quiet"]
+    words = [str(data), "--writer", endpoint, "--arms", "none", "oracle", "--llm.concurrency", "2", "--quiet"]
     command = [sys.executable, "-c", code, *words, "--out", str(tmp_path / "run")]
     env = os.environ | {"PYTHONPATH": str(Path(gnomon.__file__).parents[1])}
     job = fixtures_process.start(command, env=env)
@@ -235,7 +237,7 @@ def test_a_checkpoint_in_this_process_writes_the_same_one_by_one(family, data, c
         tiny_causal("t5", train_bpe([data.read_text("utf-8")], 400), folder)
     for name, concurrency in (("many", 16), ("one", 1)):
         summarize(data, f"hf:{folder}", tmp_path / name, "--limit", 4, "--max-tokens", 8, "--temperature", 0,
-                  "--asking.concurrency", concurrency)  # fmt: skip
+                  "--llm.concurrency", concurrency)  # fmt: skip
     assert predictions(tmp_path / "many") == predictions(tmp_path / "one")
     assert not report(tmp_path / "many")["simulated"]
 

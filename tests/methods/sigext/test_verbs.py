@@ -51,7 +51,7 @@ def page(folder):
 @pytest.mark.parametrize("verb", METHOD.verbs.split())
 def test_settings_need_only_what_is_required(verb):
     words = {"prepare": ["x"], "train": ["x", "--model", "m"], "score": ["x"], "prompt": ["x"],
-             "summarize": ["x", "--llm", "l"], "evaluate": ["x"], "tune-k": ["x", "--extractor", "e"],
+             "summarize": ["x", "--writer", "l"], "evaluate": ["x"], "tune-k": ["x", "--extractor", "e"],
              "labels": ["x"], "mini": []}[verb]  # fmt: skip
     parse_verb(METHOD, verb, words)
 
@@ -179,7 +179,7 @@ def test_summarize_measures_both_ways_and_evaluate_says_the_same(data, model, tm
     words = [
         "--extractor",
         model,
-        "--llm",
+        "--writer",
         SIM,
         "-k",
         4,
@@ -214,7 +214,7 @@ def test_a_document_full_of_markup_is_escaped(model, tmp_path):
     file = tmp_path / "rows.jsonl"
     bad = "<script>alert(1)</script> the <text> bridge <phrases> and <|im_end|> the mayor"
     records.write(file, [{"id": "<b>x</b>", "document": bad, "summary": "The bridge."}])
-    gnomon("summarize", file, "--extractor", model, "--llm", "script:fixtures_sigext:echo", "--arms", "none", "oracle",
+    gnomon("summarize", file, "--extractor", model, "--writer", "script:fixtures_sigext:echo", "--arms", "none", "oracle",
            "--out", tmp_path / "run")  # fmt: skip
     assert "<script>alert" not in page(tmp_path / "run") and "<b>x</b>" not in page(tmp_path / "run")
     plain, hinted = read(tmp_path / "run", "predictions.jsonl")
@@ -223,7 +223,7 @@ def test_a_document_full_of_markup_is_escaped(model, tmp_path):
 
 
 def test_long_documents_are_cut_and_counted(data, model, tmp_path):
-    words = ["--limit", 3, "--extractor", model, "--llm", SIM, "--context-tokens", 90]
+    words = ["--limit", 3, "--extractor", model, "--writer", SIM, "--context-tokens", 90]
     gnomon("summarize", data, *words, "--out", tmp_path / "run")
     rows = read(tmp_path / "run", "predictions.jsonl")
     assert all(row["document_cut"] for row in rows)
@@ -246,7 +246,7 @@ def test_tune_k_by_proxy_and_by_summaries(data, trained, tmp_path):
     )  # fmt: skip
     saved = SigExtModel.from_pretrained(copy, device="cpu").settings
     assert (saved.k, saved.percentile) == (tuned["k"], tuned["percentile"])
-    report = gnomon("tune-k", *words, "--llm", SIM, "--out", tmp_path / "llm")
+    report = gnomon("tune-k", *words, "--writer", SIM, "--out", tmp_path / "llm")
     asked = calls_of(tmp_path / "llm")["writer"]
     assert report["simulated"] and asked["SIMULATED"] and asked["calls"] + asked["cached"] == 4 * 24
     assert asked["cached"] > 0  # the same phrases under two thresholds are asked about once
@@ -287,6 +287,6 @@ def test_bad_input_is_one_line(rows, words, message, tmp_path):
         run_verb(
             METHOD,
             "summarize",
-            [str(file), "--llm", SIM, *arms, *words, "--quiet", "--out", str(tmp_path / "run")],
+            [str(file), "--writer", SIM, *arms, *words, "--quiet", "--out", str(tmp_path / "run")],
         )
     assert message in str(raised.value) and "\n" not in str(raised.value)

@@ -65,7 +65,7 @@ class Finding:
 class Asking:
     """How summaries are asked for."""
 
-    llm: str
+    writer: str
     """Who writes: openai:MODEL, http://host:8000/v1#MODEL, hf:FOLDER, serve:FOLDER, tape:FILE, sim:summariser or
     script:module:function."""
     template: str = "general"
@@ -79,8 +79,8 @@ class Asking:
     """Sample from the likeliest tokens that together reach this."""
     context_tokens: int | None = None
     """Longest prompt: longer documents are cut, never their phrases. None: what a local model's positions allow, else no limit."""
-    asking: LLMConfig = field(default_factory=LLMConfig)
-    """How the language model is asked."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How the writer is asked."""
 
     def __post_init__(self) -> None:
         check(self.max_tokens >= 1, "max_tokens", ">= 1", self.max_tokens)
@@ -270,7 +270,7 @@ class TuneK(Rows):
     """Numbers of phrases to try."""
     percentiles: tuple[float, ...] = (0.0, 50.0, 75.0)
     """Thresholds to try, as the share of phrases that they cut off, in percent."""
-    llm: str | None = None
+    writer: str | None = None
     """Who writes summaries to choose by. None: the ROUGE-1 of the phrases themselves, which asks nobody."""
     template: str = "general"
     """The request, as for `summarize`."""
@@ -280,8 +280,8 @@ class TuneK(Rows):
     """0 takes the likeliest summary."""
     top_p: float = 0.8
     """Sample from the likeliest tokens that together reach this."""
-    asking: LLMConfig = field(default_factory=LLMConfig)
-    """How the language model is asked."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How the writer is asked."""
     save: bool = False
     """Write what was chosen into the extractor's sigext.json."""
 

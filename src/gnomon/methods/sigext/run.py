@@ -223,7 +223,7 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
     hints = Hints(rows, extractor, encoder=cfg.encoder, language=reading.language, rng=run.rng)
     shown = {(arm, n): hints.of(arm, max(n, 1)) for arm, n in pairs}
     sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, run.seed)
-    with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
+    with run.asking({"writer": cfg.writer}, cfg.llm, folder=run.folder / "replies") as models:
         llm = models["writer"]
         limit, count = room_of(llm, cfg.max_tokens)
         summaries = summarise(
@@ -234,7 +234,7 @@ def summarize(cfg: config.Summarize, run: Run) -> None:
             sampling,
             context_tokens=cfg.context_tokens or limit,
             count=count,
-            concurrency=cfg.asking.concurrency,
+            concurrency=cfg.llm.concurrency,
         )
     by_id = {row.id: row for row in rows}
     path = run.artifact("records", run.folder / "predictions.jsonl")
@@ -261,25 +261,25 @@ def tune_k(cfg: config.TuneK, run: Run) -> None:
         raise BadConfig("tune-k needs an extractor. Name one with --extractor.")
     rows = read_rows(cfg.source, extractor.settings.reading, _columns(cfg), limit=cfg.limit)
     trials = len(cfg.ks) * len(cfg.percentiles)
-    ks = [] if cfg.llm is None else [k for k in cfg.ks for _ in cfg.percentiles]
+    ks = [] if cfg.writer is None else [k for k in cfg.ks for _ in cfg.percentiles]
     run.plan(documents=len(rows), trials=trials, **_cost(cfg, rows, load_template(cfg.template), ks))
 
     scores = extractor.score_rows(rows)
-    if cfg.llm is None:
+    if cfg.writer is None:
         result = tune(rows, scores, cfg.ks, cfg.percentiles)
         pages.tuned(run.page, result, "the phrases themselves")
     else:
-        with run.asking({"writer": cfg.llm}, cfg.asking, folder=run.folder / "replies") as models:
+        with run.asking({"writer": cfg.writer}, cfg.llm, folder=run.folder / "replies") as models:
             score_phrases = score_by_summaries(
                 rows,
                 models["writer"],
                 load_template(cfg.template),
                 Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, run.seed),
-                concurrency=cfg.asking.concurrency,
+                concurrency=cfg.llm.concurrency,
                 language=extractor.settings.reading.language,
             )
             result = tune(rows, scores, cfg.ks, cfg.percentiles, score_phrases)
-        pages.tuned(run.page, result, f"summaries of {cfg.llm}")
+        pages.tuned(run.page, result, f"summaries of {cfg.writer}")
     run.rewind(K=-1)
     for row in result.tried:
         run.log(**row)
@@ -301,7 +301,7 @@ def _cost(
     calls = len(rows) * len(ks)
     phrases = sum(min(k, len(row.phrases)) for row in rows for k in ks)
     read = len(ks) * documents + PHRASE_TOKENS * phrases
-    return cfg.asking.cost(calls, read, calls * cfg.max_tokens)
+    return cfg.llm.cost(calls, read, calls * cfg.max_tokens)
 
 
 def _finish(run: Run, rows: Sequence[Row], summaries: Sequence[Summary], evaluation: Evaluation) -> None:
