@@ -124,13 +124,24 @@ def halving(scores: ArrayLike, labels: ArrayLike, inside: Interval) -> Interval:
     return steps.between(first, last, inside)
 
 
-def estimate(scores: ArrayLike, labels: ArrayLike, inside: Interval) -> float:
-    """The score of least risk: the middle of the gap between the labels on its two sides, or an end of `inside` that is finite."""
+def estimate(
+    scores: ArrayLike, labels: ArrayLike, inside: Interval, rank_of: Callable[[float], float]
+) -> float:
+    """The rank of least risk: midway between the ranks of the labels on its two sides, or an end of `inside` that is finite.
+
+    Midway in rank, not in score: a monotone change of the scores moves no rank, but it does move the middle of two scores.
+
+    Args:
+        scores: of labels that lie in `inside`.
+        labels: 0 or 1.
+        inside: the interval.
+        rank_of: the rank of a score in the stream, 0..1.
+    """
     steps = risk_steps(scores, labels)
     low, high = steps.between(steps.best, steps.best, inside)
     if math.isinf(low):
-        return high if not math.isinf(high) else 0.5
-    return low if math.isinf(high) else (low + high) / 2
+        return rank_of(high) if not math.isinf(high) else 0.5
+    return rank_of(low) if math.isinf(high) else (rank_of(low) + rank_of(high)) / 2
 
 
 # Chances to be labelled.
