@@ -32,8 +32,8 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
     config, options = parse_verb(method, verb, words)
     log.set_up(quiet=options.quiet or options.json)
     settings = to_plain(config)
-    loose = loose_names(type(config))
-    key = fingerprint({n: v for n, v in flatten(settings).items() if n not in loose}, options.seed)
+    loose, grows = (loose_names(type(config), mark=mark) for mark in ("LOOSE", "GROWS"))
+    key = fingerprint({n: v for n, v in flatten(settings).items() if n not in loose | grows}, options.seed)
     folder = options.out or Path("runs") / method.slug / f"{verb}-{key}"
     run = Run(
         folder,
@@ -41,7 +41,7 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         verb=verb,
         settings=settings,
         seed=options.seed,
-        start=Start(options.fresh, options.dry_run, loose),
+        start=Start(options.fresh, options.dry_run, loose, grows),
         quiet=options.quiet or options.json,
         command=command_line(),
     )

@@ -99,6 +99,7 @@ def test_children_of_a_seed_are_independent_and_repeat():
 @dataclass(frozen=True)
 class LooseInner:
     LOOSE: ClassVar = ("*",)
+    GROWS: ClassVar = ("b",)
     a: int = 1
     b: int = 2
 
@@ -114,3 +115,4 @@ class LooseOuter:
 
 def test_loose_names_are_found_in_nested_settings():
     assert config.loose_names(LooseOuter) == {"workers", "inner.a", "inner.b"}
+    assert config.loose_names(LooseOuter, mark="GROWS") == {"inner.b"}

@@ -135,6 +135,35 @@ def test_settings_that_only_say_how_work_is_done_may_change(tmp_path):
         opened(2, 0.2)
 
 
+def test_more_of_the_same_takes_up_a_finished_run(tmp_path):
+    def opened(budget, lr=0.1):
+        settings = {"train": {"lr": lr}, "selection": {"budget": budget}}
+        return open_run(tmp_path / "r", settings, start=Start(grows={"selection.budget"}))
+
+    opened(10).finish()
+    again = opened(10)
+    assert again.finished is not None
+    again.close()
+    for budget in (20, 5):  # more, and less than there is already
+        run = opened(budget)
+        assert run.finished is None
+        run.close()  # killed: what is there is still of the other size
+        run = opened(budget)
+        assert run.finished is None
+        run.finish()
+    with pytest.raises(BadConfig, match=r"train.lr: 0.1 -> 0.2"):
+        opened(5, 0.2)
+
+
+def test_an_incomplete_run_goes_on_when_repeated(tmp_path):
+    run = open_run(tmp_path / "r")
+    run.is_incomplete = True
+    assert run.finish()["status"] == "incomplete"
+    again = open_run(tmp_path / "r")
+    assert again.finished is None
+    assert again.finish()["status"] == "done"
+
+
 def test_a_scale_for_a_gpu_is_refused_without_one():
     from gnomon.core import env
 

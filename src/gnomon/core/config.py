@@ -158,21 +158,23 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{n}: {before.get(n)} -> {after.get(n)}" for n in names if before.get(n) != after.get(n)]
 
 
-def loose_names(kind: type, prefix: str = "") -> set[str]:
+def loose_names(kind: type, prefix: str = "", *, mark: str = "LOOSE") -> set[str]:
     """Settings that say how work is done and not what comes out: a run may be continued with others.
 
-    A settings class names them in its class variable `LOOSE`; `("*",)` means all of its fields.
+    A settings class names them in its class variable `LOOSE`; `("*",)` means all of its fields. Those in its `GROWS` say how much
+    of the same work is done, such as a budget or a number of items: with others a run goes on, a finished one too.
 
     Args:
         kind: a settings class.
         prefix: of the names, for nested classes.
+        mark: `LOOSE` or `GROWS`.
     """
     hints = get_type_hints(kind)
-    own = getattr(kind, "LOOSE", ())
+    own = getattr(kind, mark, ())
     names: set[str] = set()
     for field in fields(kind):
         if is_dataclass(hint := hints[field.name]):
-            names |= loose_names(hint, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            names |= loose_names(hint, f"{prefix}{field.name}.", mark=mark)  # type: ignore[arg-type]
         elif field.name in own or "*" in own:
             names.add(f"{prefix}{field.name}")
     return names

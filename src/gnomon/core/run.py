@@ -56,6 +56,8 @@ class Start:
     """Stop at `plan`, write nothing."""
     loose: Collection[str] = ()
     """Names of settings with which the run may be continued whatever they were before."""
+    grows: Collection[str] = ()
+    """Names of settings of how much is done: the run may be continued with others, and with others a finished one goes on."""
 
 
 class Run:
@@ -94,8 +96,10 @@ class Run:
         self.is_main = int(os.environ.get("RANK", "0")) == 0
         self.is_stream = False
         """True once rows go to stdout as they come: the summary then goes to stderr, and repeating the command reads anew."""
+        self.is_incomplete = False
+        """True when the verb ended early, or without all that it asked for: repeating the command goes on."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
-        self._dry, self._quiet, self._loose = start.dry, quiet, start.loose
+        self._dry, self._quiet, self._loose, self._grows = start.dry, quiet, start.loose, start.grows
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
@@ -112,22 +116,24 @@ class Run:
         self._take_lock()
         if is_ours and fresh:
             self._empty()
-        elif is_ours and (changed := self._changed()):
+        elif is_ours and (changed := self._changed({*self._loose, *self._grows})):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
                 "Use --fresh to start over or --out for another folder."
             )
+        if is_ours and not fresh and self._changed(self._loose):  # more of the same is to be done
+            (self.folder / "report.json").unlink(missing_ok=True)
         if self.finished is not None:
             return  # what produced its numbers is written there already
         header = f"{HEADER}{self.method} {self.verb} --config {MARKER}"
         write_settings(self.folder / MARKER, self._settings, header)
         write_json(self.folder / "env.json", self._environment())
 
-    def _changed(self) -> list[str]:
-        """What differs from the settings that the folder was made with, and matters."""
+    def _changed(self, ignored: Collection[str]) -> list[str]:
+        """What differs from the settings that the folder was made with, but for those ignored."""
         before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
-        matter = [{n: v for n, v in settings.items() if n not in self._loose} for settings in (before, now)]
+        matter = [{n: v for n, v in settings.items() if n not in ignored} for settings in (before, now)]
         return differences(*matter)
 
     def _environment(self) -> dict[str, Any]:
@@ -270,10 +276,16 @@ class Run:
             if self._books is not None:
                 self._books.show(self.page)
             self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
-            self.page.write(self.folder, status="streamed" if self.is_stream else "done")
+            self.page.write(self.folder, status=self._status)
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report
+
+    @property
+    def _status(self) -> str:
+        if self.is_stream:
+            return "streamed"
+        return "incomplete" if self.is_incomplete else "done"
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""
