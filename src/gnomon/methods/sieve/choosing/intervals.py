@@ -158,9 +158,11 @@ class Design:
     spans: list[tuple[Interval, int]] = field(default_factory=list)
     """Interval and the number of snippets that passed while it stood, in order."""
     bands: list[Interval] = field(default_factory=list)
-    """Score intervals of which every snippet read in the round was labelled."""
+    """Score intervals of which every snippet read in the round was chosen at its end."""
     idle: int = 0
     """Snippets that were read while none was picked from the stream; only the bands reach them."""
+    band_share: float = 1.0
+    """Share of those that have a label: below 1 in a round that a budget cut short."""
 
     @property
     def n_read(self) -> int:
@@ -182,7 +184,8 @@ class Design:
             share += count * ((wanted >= low) & (wanted <= high))
         share /= max(self.n_read, 1)
         for low, high in self.bands:
-            share[(wanted >= low) & (wanted <= high)] = 1.0
+            inside = (wanted >= low) & (wanted <= high)
+            share[inside] = share[inside] + (1 - share[inside]) * self.band_share
         return share
 
     def weights(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -200,6 +203,7 @@ class Design:
         """The design as JSON holds it; infinite ends become None."""
         return {
             "idle": self.idle,
+            "band_share": self.band_share,
             "spans": [[*map(_finite, interval), count] for interval, count in self.spans],
             "bands": [[*interval] for interval in self.bands],
         }
@@ -208,7 +212,8 @@ class Design:
     def from_plain(cls, raw: dict[str, Any]) -> Design:
         """The design back from `to_plain`."""
         spans = [(_interval(low, high), int(count)) for low, high, count in raw["spans"]]
-        return cls(spans, [_interval(low, high) for low, high in raw["bands"]], raw["idle"])
+        bands = [_interval(low, high) for low, high in raw["bands"]]
+        return cls(spans, bands, raw["idle"], raw.get("band_share", 1.0))
 
 
 def _finite(end: float) -> float | None:

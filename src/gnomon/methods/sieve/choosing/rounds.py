@@ -61,7 +61,8 @@ class Round:
         self._asked = 0
         self._pool: list[Snippet] = []
         self._pool_scores: list[NDArray[np.float64]] = []
-        self._picked: set[str] = set()
+        self.picked: dict[str, str] = {}
+        """Identifier of each chosen snippet -> the reason."""
         self._known: list[tuple[float, int]] = []
 
     @property
@@ -140,7 +141,7 @@ class Round:
                 self.wanted_from_stream,
             )
         scores = np.concatenate(self._pool_scores)
-        free = np.array([s.snippet_id not in self._picked for s in self._pool])
+        free = np.array([s.snippet_id not in self.picked for s in self._pool])
         distance = np.where(free, self._distance(scores), math.inf)
         chosen = np.sort(np.argsort(distance, kind="stable")[: min(self.wanted, int(free.sum()))])
         if not len(chosen):
@@ -173,7 +174,7 @@ class Round:
 
     def _pick(self, snippet: Snippet, score: float, reason: str) -> Pick:
         self._asked += 1
-        self._picked.add(snippet.snippet_id)
+        self.picked[snippet.snippet_id] = reason
         return Pick(snippet, score, self._rank_of(score), self.interval, reason)
 
     def _widen_design(self, scores: NDArray[np.float64], chosen: NDArray[np.int64]) -> None:

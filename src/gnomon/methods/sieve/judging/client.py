@@ -80,7 +80,7 @@ class JudgeClient:
         for draw in range(self._first_draw, self._first_draw + REPEATS + 1):
             requests = [request_of(snippets[i].text, self.filter, base=self._base, draw=draw) for i in open_]
             for i, reply in zip(open_, await self._ask(requests), strict=True):
-                if reply.finish == "budget":
+                if reply.finish == "budget" or reply.fault == "stopped":  # it was not asked
                     refusal = reply.error or "The budget is spent."
                 else:
                     replies[i].append(reply)

@@ -66,7 +66,7 @@ class T5EncoderClassifier(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the encoder as transformers does, so that `T5EncoderModel.from_pretrained(folder)` loads it, and the head beside it."""
+        """Write the encoder as transformers does, for `T5EncoderModel.from_pretrained(folder)`, and the head beside it."""
         from safetensors.torch import save_file
 
         self.transformer.save_pretrained(folder)
