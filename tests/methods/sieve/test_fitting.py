@@ -1,5 +1,6 @@
 """The fit as a whole: reproducible, resumable, honest about what it cannot learn."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures_sieve import documents, fitting, is_about_the_sea
+from fixtures_sieve import CONFIG, documents, fitting, is_about_the_sea
 from gnomon.core.data.documents import Document
+from gnomon.core.files import write_json
 from gnomon.errors import BadInput, BudgetSpent, LLMFailure
 from gnomon.methods.sieve import Label, LocalJudge, Verdict
 from gnomon.methods.sieve.fitting import background, base_rate, cross_scores, focal_alphas
 from gnomon.methods.sieve.judging import JudgingStopped
-from gnomon.methods.sieve.students import Fitted
+from gnomon.methods.sieve.students import Fitted, HashedLinear, open_student
 
 TEXTS = [d.text for d in documents(200, seed=9)]
 
@@ -234,6 +236,48 @@ class TestSync:
         assert stopped.run().stopped
         outcome = adapted(tmp_path / "two").run()
         assert (outcome.student.predict(TEXTS) == expected.student.predict(TEXTS)).all()
+
+
+class Remembers(HashedLinear):
+    """A student that knows its training texts by heart: what it scores them at says nothing about new ones."""
+
+    def fit(self, texts, labels, weights, rng, *, groups=None):
+        fitted = super().fit(texts, labels, weights, rng, groups=groups)
+        self.by_heart = dict(zip(texts, labels, strict=True))
+        return fitted
+
+    def predict(self, texts):
+        scores = super().predict(texts)
+        known = [self.by_heart.get(text) for text in texts]
+        return np.array([s if y is None else 0.999 * y + 0.0005 for s, y in zip(scores, known, strict=True)])
+
+    def save(self, folder):
+        super().save(folder)
+        write_json(folder / "heart.json", self.by_heart)
+
+
+def reopen_remembering(folder):
+    student = open_student(folder, CONFIG)
+    student.__class__ = Remembers
+    student.by_heart = json.loads((folder / "heart.json").read_text())
+    return student
+
+
+@pytest.mark.parametrize("strategy", ["trm", "random"])
+def test_snippets_that_were_learned_by_heart_do_not_move_the_threshold(tmp_path, strategy):
+    """Half of the stream has labels. On new texts of its kind the filter passes what the judge would."""
+    ratios = []
+    for seed in range(3):
+        rows = list(documents(600, seed=seed))
+        fit = fitting(tmp_path / str(seed), rows=rows, strategy=strategy, objective="pass-rate", budget=300)
+        fit.student = fit.scorer = Remembers(CONFIG)
+        fit.reopen = reopen_remembering
+        outcome = fit.run()
+        new = [document.text for document in documents(3000, seed=seed + 50)]
+        truth = np.mean([is_about_the_sea(text) for text in new])
+        ratios.append(np.mean(outcome.student.predict(new) >= outcome.threshold) / truth)
+        assert outcome.calibration.expected["pass rate"] == pytest.approx(truth, rel=0.3)
+    assert all(0.8 < ratio < 1.25 for ratio in ratios), ratios
 
 
 class TestRefusals:
