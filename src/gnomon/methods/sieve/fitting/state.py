@@ -243,7 +243,8 @@ class Progress:
         )
         self.saved = RoundFolder(folder / "rounds")
         self.rounds = self.saved.load()
-        # A choice that brought no verdict before its round was over is void: the round is gone through again, and may choose otherwise.
+        # A choice without a verdict in a round that was not finished is void: that round is gone through again, and may choose
+        # otherwise.
         lacking = {name for state in self.rounds for name in state.lacking}
         self.store.forget(
             [r.snippet_id for r in self.store.rows if r.label is None and r.snippet_id not in lacking]
