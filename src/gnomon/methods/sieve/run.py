@@ -89,7 +89,9 @@ def fit(cfg: config.Fit, run: Run) -> None:
     is_lacking = any(row.label is None for row in [*fitted.store.rows, *tested])
     run.is_incomplete = bool(stopped) or is_lacking
     if stopped:
-        run.say(f"{stopped} Repeat the command with a higher limit to go on.")
+        run.say(f"{stopped} The filter can be used; repeat the command with a higher limit to go on.")
+        if not fitted.outcome.stopped:
+            run.page.text(f"The test is not complete: {stopped}")
     report.fit(run.page, fitted, chosen, tested)
 
 
