@@ -1,12 +1,18 @@
 """Settings for every test: no network beyond loopback, one torch thread, no hub."""
 
+import itertools
 import logging
 import os
+import shutil
 import socket
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["GNOMON_CACHE"] = tempfile.mkdtemp(
+    prefix="gnomon-tests-"
+)  # never the replies of whoever runs the tests
 
 import pytest
 from hypothesis import settings
@@ -37,6 +43,20 @@ def _no_network():
     socket.socket.connect = _loopback_only
     yield
     socket.socket.connect = _connect
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _caches():
+    """Where tests keep replies, gone when they have run."""
+    folder = os.environ["GNOMON_CACHE"]
+    yield (f"{folder}/{number}" for number in itertools.count())
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_replies(_caches, monkeypatch):
+    """Each test begins without replies of language models from another one."""
+    monkeypatch.setenv("GNOMON_CACHE", next(_caches))
 
 
 @pytest.fixture(autouse=True)

@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, json.dumps(self._completion(asked)).encode())
 
     def _completion(self, asked):
-        text = answer_to(asked["prompt"], asked["seed"])
+        text = answer_to(asked["prompt"], asked.get("seed") or 0)
         usage = {"prompt_tokens": len(asked["prompt"]), "completion_tokens": len(text)}
         usage["total_tokens"] = sum(usage.values())
         if self.server.leave_stop:

@@ -6,6 +6,7 @@
     ├── ModelMismatch   the model or tokenizer does not fit the request
     ├── MissingExtra    an optional package is not installed
     ├── LLMFailure      an endpoint did not give a usable answer
+    │   └── EndpointDown    it will give none: a wrong key, model or address
     ├── BudgetSpent     the allowed calls or tokens are used up
     └── WorkLost        a worker process died; repeating the command continues
 
@@ -55,6 +56,10 @@ class MissingExtra(UserError):
 
 class LLMFailure(UserError):
     """A language-model endpoint did not give a usable answer."""
+
+
+class EndpointDown(LLMFailure):
+    """The first requests show that an endpoint will answer none: the key, the model or the address is wrong, or it is not there."""
 
 
 class BudgetSpent(UserError):

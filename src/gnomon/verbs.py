@@ -18,6 +18,7 @@ from gnomon.core import log
 from gnomon.core.config import RunOptions, fingerprint, flatten, loose_names, read_settings, tokens
 from gnomon.core.plain import to_plain
 from gnomon.core.run import PlanShown, Run, Start, command_line
+from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadConfig, nearest
 from gnomon.lazy import resolve
 
@@ -58,12 +59,25 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
     if run.is_main:
         with contextlib.redirect_stdout(sys.stderr) if run.is_stream else contextlib.nullcontext():
             _show_result(report, folder, as_json=options.json)
+    if report.get("status") == "failed":
+        print(f"gnomon: {_failure(report)}", file=sys.stderr)
+        return FAILED
     return _exit_code(report.get("verdicts", []))
 
 
 def _exit_code(verdicts: Sequence[Mapping[str, Any]]) -> int:
     failed = any(v["required"] and v["outcome"] == "does not hold" for v in verdicts)
     return DOES_NOT_HOLD if failed else DONE
+
+
+def _failure(report: Mapping[str, Any]) -> str:
+    reasons = "; ".join(_missing(row) for row in report["shortfalls"] if row["too_much"])
+    return f"{reasons.rstrip('.')}. What came is kept; repeat the command to try for the rest again."
+
+
+def _missing(row: Mapping[str, Any]) -> str:
+    shortfall = Shortfall(row["what"], row["failed"], row["of"], row["reason"], unasked=row["not_asked"])
+    return shortfall.sentence
 
 
 def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tuple[Any, RunOptions]:
@@ -167,6 +181,8 @@ def _show_result(report: Mapping[str, Any], folder: Path, *, as_json: bool) -> N
         print(f"{name:32} {value:.4g}" if isinstance(value, float) else f"{name:32} {value}")
     for verdict in report.get("verdicts", []):
         print(f"{verdict['outcome']:16} {verdict['claim']}")
+    for row in report.get("shortfalls", []):
+        print(f"{'missing':32} {_missing(row)}")
     for name, path in report.get("artifacts", {}).items():
         print(f"{name:32} {folder / path}")
     print(f"{'report':32} {folder / 'report.html'}")

@@ -21,7 +21,6 @@ TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 
 FEW_READERS = {
     "gnomon.core.llm.endpoint.check": "the start-up check of an endpoint, for users and their scripts",
-    "gnomon.core.llm.endpoint.completions": "an outside standard: text completion over HTTP",
     "gnomon.core.llm.endpoint.serve_child": "the process that core.llm.endpoint.serve starts",
     "gnomon.core.llm.sims.server": "serves any model of core.llm on the loopback address, as `gnomon sim serve` does",
     "gnomon.core.metrics.code": "pass@k, which every method that writes programs will report",

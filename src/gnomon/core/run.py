@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from gnomon.core.files import HEADER, MARKER, is_run_folder, write_json, write_t
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
+from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadConfig, BadInput
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Run:
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
+        self._shortfalls: list[Shortfall] = []
         self._metrics: IO[str] | None = None
         self._lock: IO[str] | None = None
         if not start.dry and self.is_main:
@@ -266,26 +268,37 @@ class Run:
             )
         return self._page
 
+    def missing(self, shortfall: Shortfall) -> None:
+        """Record what the run did not get; where that is too much, it ends in failure, its results kept.
+
+        Failed replies of language models are recorded by themselves; a verb adds what it could not read in those that came.
+        """
+        if shortfall.count:
+            self._shortfalls.append(shortfall)
+
     def finish(self) -> dict[str, Any]:
-        """Write the report and close the run. Returns the content of `report.json`."""
+        """Write the report and close the run.
+
+        Returns:
+            The content of `report.json`. Its status is `done`; `incomplete` where something is missing, so that the same command
+            tries for it again; `failed` where that is too much; or `streamed`.
+        """
         self._must_not_be_dry("finish")
         report: dict[str, Any] = {}
         if self.is_main:
             environment = env.describe()
             write_json(self.folder / "env.json", self._environment())
+            shortfalls = list(self._shortfalls)
             if self._books is not None:
                 self._books.show(self.page)
+                shortfalls += self._books.shortfalls()
+            self.page.shortfalls(shortfalls)
             self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
-            self.page.write(self.folder, status=self._status)
+            status = _status(shortfalls, is_stream=self.is_stream, is_incomplete=self.is_incomplete)
+            self.page.write(self.folder, status=status)
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report
-
-    @property
-    def _status(self) -> str:
-        if self.is_stream:
-            return "streamed"
-        return "incomplete" if self.is_incomplete else "done"
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""
@@ -353,6 +366,14 @@ class PartOfRun:
     def progress(self, total: int | None, label: str) -> AbstractContextManager[Advances]:
         """A progress display that says which part it is about."""
         return self._run.progress(total, f"{self.name}: {label}")
+
+
+def _status(shortfalls: Sequence[Shortfall], *, is_stream: bool, is_incomplete: bool) -> str:
+    if any(shortfall.is_too_much for shortfall in shortfalls):
+        return "failed"
+    if is_stream:
+        return "streamed"
+    return "incomplete" if shortfalls or is_incomplete else "done"
 
 
 def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:

@@ -131,7 +131,7 @@ def test_limits_that_mean_nothing(given, says):
         ({"budget_tokens": -5}, "llm.budget_tokens must be >= 0; got -5"),
         ({"price_in": 1.0}, "must be given together"),
         ({"budget_usd": 1.0}, "llm.price_in, llm.price_out must be given with llm.budget_usd"),
-        ({"api_key_env": ""}, "llm.api_key_env must be the name of an environment variable"),
+        ({"api_key_env": ("",)}, "llm.api_key_env must be names of environment variables"),
     ],
 )
 def test_settings_out_of_range(given, says):
@@ -144,10 +144,19 @@ def test_settings_come_from_the_command_line_and_go_back_to_it():
     class Verb:
         llm: LLMConfig = dataclasses.field(default_factory=LLMConfig)
 
-    words = ["--llm.concurrency", "32", "--llm.per-minute", "90", "--llm.no-cache", "--llm.record", "a.tape"]
+    words = [
+        "--llm.concurrency",
+        "32",
+        "--llm.per-minute",
+        "90",
+        "--llm.cache",
+        "none",
+        "--llm.record",
+        "a.tape",
+    ]
     words += ["--llm.budget-usd", "2.5", "--llm.price-in", "2.5", "--llm.price-out", "10"]
     verb = tyro.cli(Verb, args=words)
     assert verb.llm == LLMConfig(
-        32, 90, cache=False, record=Path("a.tape"), budget_usd=2.5, price_in=2.5, price_out=10
+        32, 90, cache="none", record=Path("a.tape"), budget_usd=2.5, price_in=2.5, price_out=10
     )
     assert tyro.cli(Verb, args=tokens(to_plain(verb))) == verb

@@ -3,11 +3,27 @@ import dataclasses
 import importlib
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from gnomon.core.llm import Cached, LLMConfig, Meter, Reply, Request, Usage, ask, close, complete, connect
+from fixtures_server import CompletionServer
+from gnomon.core.llm import (
+    Cached,
+    LLMConfig,
+    Meter,
+    Reply,
+    Request,
+    Usage,
+    ask,
+    close,
+    complete,
+    connect,
+    open_llm,
+)
+from gnomon.core.llm.sims.server import ChatServer
 from gnomon.core.llm.stack.stored import reply_from_json, reply_to_json, request_key
+from gnomon.core.run import Run, Start
 from gnomon.errors import BadInput, BudgetSpent
 
 FULL = Reply(
@@ -202,3 +218,58 @@ def test_the_meter_tells_fresh_from_cached(tmp_path):
     figures = meter.figures()
     assert (figures["calls_fresh"], figures["calls_cached"], figures["SIMULATED"]) == (2, 2, True)
     assert figures["tokens_out"] == sum(len(reply.text.split()) for reply in replies)
+
+
+# One cache for all runs
+
+
+def asked_in_a_run(folder, endpoint, n, **settings):
+    run = Run(folder, method="sieve", verb="label", start=Start(fresh=True))
+    with run.asking({"judge": endpoint}, LLMConfig(**settings)) as models:
+        replies = complete(models["judge"], [ask(f"Number {number}?") for number in range(n)])
+    run.finish()
+    return replies
+
+
+def test_what_any_run_has_paid_for_no_other_run_pays_for(tmp_path):
+    """More items, a fresh start, another folder, another budget: only what is new is asked."""
+    with CompletionServer() as server:
+        first = asked_in_a_run(tmp_path / "a", server.endpoint, 5)
+        assert len(server.requests) == 5
+        more = asked_in_a_run(tmp_path / "a", server.endpoint, 12)
+        assert len(server.requests) == 12
+        other = asked_in_a_run(tmp_path / "b", server.endpoint, 12, budget_calls=1)
+        assert len(server.requests) == 12
+    assert [reply.text for reply in more] == [reply.text for reply in other]
+    assert [reply.text for reply in more[:5]] == [reply.text for reply in first]
+    assert all(reply.cached for reply in other)
+    assert not list(tmp_path.rglob("replies.sqlite"))
+
+
+def test_a_cache_of_ones_own_and_none_at_all(tmp_path, monkeypatch):
+    with CompletionServer() as server:
+        for folder in ("x", "x", "y"):
+            asked_in_a_run(tmp_path / "run", server.endpoint, 3, cache=str(tmp_path / folder))
+        assert len(server.requests) == 6
+        for _ in range(2):
+            asked_in_a_run(tmp_path / "run", server.endpoint, 3, cache="none")
+        assert len(server.requests) == 12
+        monkeypatch.setenv("GNOMON_CACHE", str(tmp_path / "mine"))
+        asked_in_a_run(tmp_path / "run", server.endpoint, 3)
+        assert len(server.requests) == 15
+    assert (tmp_path / "mine" / "replies" / "replies.sqlite").exists()
+
+
+def test_what_costs_nothing_is_kept_with_its_run(tmp_path, monkeypatch):
+    """A simulator may be changed without its name saying so: what it said in one run is not what it says in the next."""
+    monkeypatch.setenv("GNOMON_CACHE", str(tmp_path / "mine"))
+    asked_in_a_run(tmp_path / "run", "sim:verdict?words=rain", 3)
+    assert list((tmp_path / "run").rglob("replies.sqlite"))
+    assert not (tmp_path / "mine").exists()
+    with ChatServer(open_llm("sim:verdict?words=rain")) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        asked_in_a_run(tmp_path / "run", server.endpoint, 3)
+        server.shutdown()
+        thread.join()
+    assert not (tmp_path / "mine").exists()

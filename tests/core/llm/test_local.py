@@ -280,7 +280,7 @@ def test_a_server_that_does_not_come_up_says_where_to_read(folder, tmp_path):
     """Ready within a tenth of a second is more than it can do; it is ended and stays so."""
     llm = Served(folder, device="cpu", log_folder=tmp_path, starts_in_s=0.1)
     replies = complete(llm, [ask("Why?"), ask("Who?")])
-    assert [reply.fault for reply in replies] == ["rejected"] * 2
+    assert [reply.fault for reply in replies] == ["unknown"] * 2
     assert f"was not ready within 0.1 s. Read {tmp_path / 'serve.log'}" in replies[0].error
     assert llm.pid is None
     close(llm)

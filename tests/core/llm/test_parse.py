@@ -1,12 +1,176 @@
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnomon.core.llm import choice, json_object, last_verdict, tagged
+from gnomon.core.llm.parse import without_thoughts
 
 WORDS = ["PASS", "FAIL"]
+
+FENCED = "Write it so:\n```xml\n<think>\nyour reasons\n</think>\nPASS\n```\nThat is all."
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>Verdict: PASS?</think>\nFAIL", "FAIL"),
+        ("<think>\nPASS?\n\nNo.\n</think>\n\nFAIL\n", "FAIL\n"),
+        ("  \n<THINK>PASS?</Think> FAIL", "FAIL"),
+        ("<thinking>PASS?</thinking>FAIL", "FAIL"),
+        ("<thought>PASS?</thought>FAIL", "FAIL"),
+        ("<reasoning>PASS?</reasoning>FAIL", "FAIL"),
+        ('<think effort="high" budget=3>PASS?</think>FAIL', "FAIL"),
+        ("< think >PASS?</ think >FAIL", "FAIL"),
+        ("<seed:think>PASS?</seed:think>FAIL", "FAIL"),
+        ("<think></think>\n\nFAIL", "FAIL"),
+    ],
+)
+def test_a_thought_is_no_answer(text, answer):
+    assert without_thoughts(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>one</think><think>two</think>FAIL", "FAIL"),
+        ("<think>one</think>\n\n<reasoning>two</reasoning>\nFAIL", "FAIL"),
+        ("<think>a <think>b</think> c PASS</think>FAIL", "FAIL"),
+        ("<think>a <thinking>b</thinking> c PASS</think>FAIL", "FAIL"),
+        ("<think>one</think>I look again.\n<think>two: PASS?</think>\nFAIL", "I look again.\nFAIL"),
+    ],
+)
+def test_several_thoughts_and_thoughts_in_thoughts(text, answer):
+    assert without_thoughts(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>It may be a PASS, since", ""),
+        ("<think>", ""),
+        ("<think>It says `</think>` and more", ""),  # in code it ends nothing
+        ("<think>a <think>b</think> c", "c"),  # only named: the last one closes
+        ("<think>He wants <think> tags.</think>Put <think> and </think> around it.", "Put <think> and </think> around it."),
+    ],
+)  # fmt: skip
+def test_a_thought_that_is_not_closed(text, answer):
+    assert without_thoughts(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("PASS?\nOr not.\n</think>\n\nFAIL", "FAIL"),
+        ("PASS?</think>FAIL", "FAIL"),
+        ("So PASS. </thinking> FAIL", "FAIL"),
+        ("</think>FAIL", "FAIL"),
+        ('The word is "PASS"</think>"FAIL"', '"FAIL"'),
+        ("PASS?</think>", ""),
+    ],
+)
+def test_a_thought_that_the_prompt_opened(text, answer):
+    assert without_thoughts(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>In Python:\n```\nprint('</think>')\n```\nPASS?</think>FAIL", "FAIL"),
+        ("<think>In Python:\n```\nprint(\nPASS?\n</think>\nFAIL, as in\n```\nx\n```", "FAIL, as in\n```\nx\n```"),
+        ("<think>Not `</think>` but PASS?</think>FAIL", "FAIL"),
+        ('<think>Not "</think>" but PASS?</think>FAIL', "FAIL"),
+    ],
+)  # fmt: skip
+def test_a_thought_that_holds_code(text, answer):
+    assert without_thoughts(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "FAIL",
+        "  FAIL\n",
+        FENCED,
+        FENCED.replace("```", "~~~~"),
+        "Reason between <think> and </think>, then answer.",
+        "Use `<think>` and `</think>`.",
+        "It ends at `</think>`.",
+        'It ends at "</think>".',
+        "It ends at \u201c</think>\u201d.",
+        "First the tag:\n<think>\nyour reasons\n</think>\nthen the answer.",
+        "<instruction>\nReason first:\n<think>\n...\n</think>\nThen answer.\n</instruction>",
+        "I think <b>PASS</b>, thinking of <thinker>.",
+        "<thinker>PASS</thinker>",
+        "a < think > b",
+    ],
+)
+def test_an_answer_about_thoughts_is_left_alone(text):
+    assert without_thoughts(text) == text
+
+
+def test_an_answer_about_thoughts_is_left_alone_behind_a_thought_too():
+    for answer in (
+        FENCED,
+        "<instruction>\nFirst\n<think>\n...\n</think>\nlast.\n</instruction>",
+        "Say <think>x</think>.",
+    ):
+        assert without_thoughts(f"<think>PASS?</think>\n{answer}") == answer
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "<THINKING a='b'>", "</thinking>", "<b>", "</b>", "`", "```", "\n", " ", '"', "PASS", "FAIL", "<"]
+    ),
+    max_size=20,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(PIECES | st.text())
+def test_thoughts_are_gone_after_the_first_time(text):
+    answer = without_thoughts(text)
+    assert without_thoughts(answer) == answer
+    assert text.endswith(answer) or "<think" in text.lower()
+
+
+TEXT = st.text(
+    st.characters(exclude_characters="<>`~\"'\u201c\u201d\u2018\u201e\u00ab\u00bb", exclude_categories=["Cs"])
+)
+NAMES = st.sampled_from(["think", "Thinking", "thought", "REASONING"])
+
+
+@given(st.lists(st.tuples(NAMES, TEXT), min_size=1, max_size=3), TEXT)
+def test_no_thought_survives(thoughts, answer):
+    text = "".join(f"<{name}>{thought}</{name}>\n" for name, thought in thoughts)
+    assert without_thoughts(text + answer) == answer.lstrip()
+
+
+@given(NAMES, TEXT, TEXT)
+def test_no_thought_survives_without_its_opening_tag_or_its_closing_one(name, thought, answer):
+    assert without_thoughts(f"{thought}</{name}>{answer}") == answer.lstrip()
+    assert without_thoughts(f"<{name}>{thought}") == ""
+
+
+@given(TEXT)
+def test_an_answer_without_thoughts_comes_back_as_it_is(text):
+    assert without_thoughts(text) == text
+    assert (
+        without_thoughts(f"{text}\n```\n<think>{text}</think>\n```\n")
+        == f"{text}\n```\n<think>{text}</think>\n```\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "piece", ["<think>", "</think>", "<think></think>", "<", "`", "`<think>` ", "\n```\n<b>\n", '"<b>"']
+)
+def test_a_long_reply_is_read_in_time(piece):
+    begin = time.process_time()
+    without_thoughts(piece * (8_000 // len(piece)))
+    assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize(

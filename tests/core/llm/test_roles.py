@@ -294,7 +294,7 @@ def test_outside_of_a_run(tmp_path):
 def test_the_settings_of_a_local_model(checkpoint, tmp_path, new_run):
     run = new_run(tmp_path)
     with run.asking(
-        {"writer": Role(f"hf:{checkpoint('llama')}", batch_size=3)}, LLMConfig(cache=False)
+        {"writer": Role(f"hf:{checkpoint('llama')}", batch_size=3)}, LLMConfig(cache="none")
     ) as models:
         inner = models["writer"]
         while hasattr(inner, "llm"):

@@ -115,7 +115,7 @@ def test_a_function_that_fails_fails_its_row(function, says, module):
     [
         ("openia:gpt-4o", BadConfig, 'is of no known kind. Did you mean "openai"?'),
         ("gpt-4o", BadConfig, "is of no known kind. A reference is openai:MODEL"),
-        ("zebra:x", BadConfig, "A reference is openai:MODEL, or openai:MODEL@http://host:8000/v1; http"),
+        ("zebra:x", BadConfig, "A reference is openai:MODEL, or openai:MODEL@http://host:8000/v1; anthropic"),
         ("", BadConfig, "is of no known kind"),
         ("hf:", BadConfig, '"hf:" names nothing. Write hf:FOLDER_OR_HUB_ID'),
         ("script:os", BadConfig, "names no function. Write module:function or path"),

@@ -98,6 +98,7 @@ def test_report_json_has_the_agreed_form(tmp_path):
         "method": "m",
         "verb": "mini",
         "title": "Title",
+        "shortfalls": [],
         "status": "done",
         "started": "2026-01-02T03:04:05+00:00",
         "command": "gnomon m mini",

@@ -160,7 +160,7 @@ def test_a_dry_run_writes_nothing(chain, tmp_path, monkeypatch, capsys):
         (["check", chain / "generate"], {"sequences": 8}),
         (["train", chain / "generate", "--model", chain / "train" / "model", *TINY],
          {"examples": 8, "programs": 4, "optimiser_steps": 10}),
-        (["sample", data, "--llm", "http://127.0.0.1:9/v1#tiny"], {"prompts": 4, "completions": 80}),
+        (["sample", data, "--writer", "http://127.0.0.1:9/v1#tiny"], {"prompts": 4, "completions": 80}),
         (["resolve", chain / "generate"], {"records": 8}),
         (["eval", chain / "sample", "--data", data, "--suite", "mbpp", "--allow-code-execution"],
          {"tasks": 4, "programs": 12}),

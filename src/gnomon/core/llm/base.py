@@ -8,6 +8,12 @@ from typing import Any, Protocol
 PASSING = frozenset({"rate_limit", "server", "timeout", "connection", "malformed"})
 """Faults that may be gone at the next attempt."""
 
+LASTING = frozenset({"denied", "unknown", "quota", "connection"})
+"""Faults of the endpoint and not of the request: whatever else is asked there will meet them too."""
+
+CHARGED = frozenset({"timeout", "malformed", "empty", "length", "refusal"})
+"""Faults after which the endpoint has worked, or may have, and charges for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -25,12 +31,12 @@ class Request:
 
     messages: tuple[Message, ...]
     """The conversation so far."""
-    temperature: float = 0.0
-    """0 asks for the likeliest answer."""
-    top_p: float = 1.0
-    """Sample from the fewest likeliest tokens that hold this much probability."""
+    temperature: float | None = None
+    """0 asks for the likeliest answer; None leaves it to the endpoint (a model in this process then takes 0)."""
+    top_p: float | None = None
+    """Sample from the fewest likeliest tokens that hold this much probability; None leaves it to the endpoint."""
     max_tokens: int = 512
-    """Longest answer, in tokens."""
+    """Longest answer, in tokens, without the thoughts of a model that reasons first."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; the answer ends before the first of them."""
     seed: int | None = None
@@ -69,7 +75,7 @@ class Reply:
     """What came back. A request that failed for good is a reply with `error` set, not an exception."""
 
     text: str
-    """The answer, without the stop text; empty when there is none."""
+    """The answer, without the stop text and without the thoughts before it; empty when there is none."""
     finish: str = "stop"
     """Why it ended: `stop`, `length`, `refusal`, `budget` (not asked, the budget is spent) or `error`."""
     usage: Usage = Usage()
@@ -83,10 +89,20 @@ class Reply:
     error: str | None = None
     """What went wrong, in one sentence, when no answer could be had."""
     fault: str | None = None
-    """Kind of the error: one of `PASSING`, `quota`, `rejected` (the request cannot be served), `missing` (not on the tape) or
-    `failed` (the function behind it raised)."""
+    """Kind of the error: one of `PASSING`, `denied` (the key), `unknown` (no such model or address), `quota`, `rejected` (not to be
+    served), `refusal`, `empty`, `length` (the token limit came before the answer), `missing` (not on the tape), `failed`
+    (the function behind it raised) or `stopped` (not asked, because too much had failed)."""
     retry_after_s: float | None = None
     """Seconds to wait before the next attempt, when the endpoint said so."""
+    thoughts: str = ""
+    """What a model that reasons wrote before its answer, where it shows that."""
+    left_out: tuple[str, ...] = ()
+    """What was asked for and not sent, because the endpoint refuses it: `temperature` and the like."""
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether the endpoint answered, and so charged, or may have; what was known already is not charged again."""
+        return not self.cached and self.finish != "budget" and (self.error is None or self.fault in CHARGED)
 
     @property
     def may_pass(self) -> bool:
@@ -125,6 +141,11 @@ async def aclose(llm: Any) -> None:
 def is_simulated(llm: Any) -> bool:
     """Whether replies come from a simulator, through whatever wrappers: a report then says so in its title."""
     return bool(getattr(_innermost(llm), "is_simulated", False))
+
+
+def is_remote(llm: Any) -> bool:
+    """Whether replies come over the network from what is no simulator, through whatever wrappers: they may be paid for."""
+    return bool(getattr(_innermost(llm), "is_remote", False)) and not is_simulated(llm)
 
 
 def identity(llm: Any) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gnomon.core.config import check
+from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.errors import BadConfig
 
 
@@ -19,13 +20,15 @@ class LLMConfig:
     concurrency: int = 8
     """Requests under way at once."""
     per_minute: float | None = None
-    """Most requests started in a minute, evenly spaced; None: without limit."""
+    """Most attempts started in a minute, evenly spaced; None: without limit."""
     retries: int = 5
     """Attempts after the first one when a fault may pass: rate limits, server errors, time-outs, cut connections."""
     timeout_s: float = 120.0
     """Longest time from asking to the complete answer, in seconds."""
+    max_failed: float = 0.2
+    """Largest share of replies that may fail, 0..1; beyond it the run ends with exit code 1, its results kept. 1: any may."""
     budget_calls: int | None = None
-    """Most calls that are paid for, those of earlier runs in the same folder among them; None: without limit."""
+    """Most calls that are paid for, attempts and earlier runs in the same folder among them; None: without limit."""
     budget_tokens: int | None = None
     """Most tokens, of prompts and answers together; None: without limit."""
     budget_usd: float | None = None
@@ -34,17 +37,27 @@ class LLMConfig:
     """USD per million tokens of prompts; None: not counted."""
     price_out: float | None = None
     """USD per million tokens of answers; None: not counted."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key. The key itself is written nowhere."""
-    cache: bool = True
-    """Keep every reply in the run folder, so that nothing is paid for twice."""
+    reasoning_effort: str | None = None
+    """How long a reasoning model thinks, in its vendor's word, such as low; None: not sent."""
+    thinking_tokens: int = 0
+    """Tokens for the thoughts of a reasoning model, on top of the limit of each answer."""
+    body: tuple[str, ...] = ()
+    """Further fields of every request, NAME=VALUE, values as JSON where they are JSON."""
+    headers: tuple[str, ...] = ()
+    """Further HTTP headers, NAME=VALUE; NAME=env:VARIABLE takes the value from the environment."""
+    api_key_env: tuple[str, ...] = ()
+    """Environment variables that hold keys: VARIABLE@HOST for one host, VARIABLE for hosts without another."""
+    cache: str = "user"
+    """Where replies are kept, so that none is paid for twice: user (one folder for all runs), run (its own), none, or a FOLDER."""
     record: Path | None = None
-    """A tape to write every reply to; play it back with --llm tape:FILE."""
+    """A tape to write every reply to; play it back with tape:FILE as the model."""
 
     def __post_init__(self) -> None:
         check(self.concurrency >= 1, "llm.concurrency", ">= 1", self.concurrency)
         check(self.retries >= 0, "llm.retries", ">= 0", self.retries)
         check(self.timeout_s > 0, "llm.timeout_s", "> 0", self.timeout_s)
+        check(0 <= self.max_failed <= 1, "llm.max_failed", "between 0 and 1", self.max_failed)
+        check(self.thinking_tokens >= 0, "llm.thinking_tokens", ">= 0", self.thinking_tokens)
         check(self.per_minute is None or self.per_minute > 0, "llm.per_minute", "> 0", self.per_minute)
         for name in ("budget_calls", "budget_tokens", "budget_usd", "price_in", "price_out"):
             value = getattr(self, name)
@@ -57,6 +70,19 @@ class LLMConfig:
             "given with llm.budget_usd",
             None,
         )
-        check(
-            bool(self.api_key_env), "llm.api_key_env", "the name of an environment variable", self.api_key_env
-        )
+        Keys(self.api_key_env)
+        check(bool(self.cache), "llm.cache", "user, run, none or a folder", self.cache)
+
+    def cost(self, calls: int, tokens_in: float, tokens_out: float) -> dict[str, Any]:
+        """What a dry run says of `calls` requests with so many tokens in all: calls, tokens, and money where prices are known.
+
+        >>> LLMConfig(price_in=2.5, price_out=10).cost(100, 200_000, 10_000)
+        {'calls': 100, 'tokens_in': 200000, 'tokens_out_at_most': 10000, 'usd_at_most': 0.6}
+        """
+        tokens_out += calls * self.thinking_tokens
+        cost = {"calls": calls, "tokens_in": round(tokens_in), "tokens_out_at_most": round(tokens_out)}
+        if self.price_in is None or self.price_out is None:
+            return cost | {"usd_at_most": "unknown without llm.price_in and llm.price_out"}
+        return cost | {
+            "usd_at_most": round((tokens_in * self.price_in + tokens_out * self.price_out) / 1e6, 6)
+        }

@@ -25,7 +25,8 @@ import torch
 
 from gnomon.core.config import check
 from gnomon.core.llm.base import Message, Reply, Request, Usage
-from gnomon.core.llm.endpoint.chat import folded, say_folded
+from gnomon.core.llm.endpoint.chat import folded
+from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
 from gnomon.core.models.load import kind_of
@@ -340,11 +341,13 @@ def pick(logprobs: list[float], temperature: float, uniform: float) -> int:
 
 
 def _sampling(request: Request) -> _Sampling:
-    return _Sampling(request.temperature, request.top_p, request.max_tokens, request.stop, request.choices)
+    temperature = 0.0 if request.temperature is None else request.temperature
+    top_p = 1.0 if request.top_p is None else request.top_p
+    return _Sampling(temperature, top_p, request.max_tokens, request.stop, request.choices)
 
 
 def _seed(request: Request) -> int:
-    return 0 if request.temperature == 0 else request.sampling_seed or 0
+    return request.sampling_seed or 0 if request.temperature else 0
 
 
 def _told(reply: Reply, waiting: _Waiting) -> Reply:

@@ -17,13 +17,17 @@ from pathlib import Path
 
 from gnomon.core.config import fingerprint
 from gnomon.core.llm.base import LLM, Reply, Request, Usage
-from gnomon.core.llm.endpoint.client import KEY_ENV, split_endpoint, until_stop
+from gnomon.core.llm.endpoint.client import Manner, split_endpoint, until_stop
+from gnomon.core.llm.endpoint.keys import VENDORS
 from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
 from gnomon.errors import BadConfig, UserError, nearest
 from gnomon.lazy import function
 
 FORMS = {
     "openai": "openai:MODEL, or openai:MODEL@http://host:8000/v1",
+    "anthropic": "anthropic:MODEL",
+    "gemini": "gemini:MODEL",
+    "openrouter": "openrouter:MODEL",
     "http": "http://host:8000/v1#MODEL",
     "hf": "hf:FOLDER_OR_HUB_ID, in this process",
     "serve": "serve:FOLDER, in a server of its own on this machine",
@@ -36,8 +40,7 @@ FORMS = {
 
 @dataclass(frozen=True)
 class _Options:
-    timeout_s: float
-    key_env: str
+    manner: Manner
     folder: Path | None
     device: str
     batch_size: int | None
@@ -46,8 +49,7 @@ class _Options:
 def open_llm(
     ref: str,
     *,
-    timeout_s: float = 120.0,
-    key_env: str = KEY_ENV,
+    manner: Manner | None = None,
     folder: Path | None = None,
     device: str = "auto",
     batch_size: int | None = None,
@@ -56,8 +58,7 @@ def open_llm(
 
     Args:
         ref: one of `FORMS`. `openai:MODEL` is at api.openai.com unless OPENAI_BASE_URL names another server.
-        timeout_s: longest time from asking to the complete answer, over HTTP.
-        key_env: environment variable that holds the key.
+        manner: how it is asked over HTTP: keys, time limit, further fields and headers; None takes the defaults.
         folder: where `serve:` keeps its log; None: a temporary folder.
         device: for `hf:` and `serve:`; `"auto"` takes a GPU when there is one.
         batch_size: for `hf:`, prompts side by side; None: the default of `Local`.
@@ -77,17 +78,40 @@ def open_llm(
         raise BadConfig(f'Model reference "{_short(ref)}" is of no known kind. {hint}')
     if not rest.strip("/"):
         raise BadConfig(f'Model reference "{ref}" names nothing. Write {FORMS[scheme.removesuffix("s")]}.')
-    return opener(rest, _Options(timeout_s, key_env, folder, device, batch_size))
+    return opener(rest, _Options(manner or Manner(), folder, device, batch_size))
 
 
-def _open_openai(rest: str, options: _Options) -> LLM:
-    from gnomon.core.llm.endpoint.chat import HOSTED, Chat
+def open_completions(endpoint: str, manner: Manner | None = None) -> LLM:
+    """A served model that continues a text instead of answering a conversation.
 
-    model, at, url = rest.rpartition("@http")
-    model, url = (model, f"http{url}") if at else (rest, os.environ.get("OPENAI_BASE_URL") or HOSTED)
-    url, model = split_endpoint(f"{url}#{model}")
-    name = f"openai:{model}" if url == HOSTED else f"openai:{model}@{url}"
-    return Chat(url, model, name=name, key_env=options.key_env, timeout_s=options.timeout_s)
+    Args:
+        endpoint: `http://host:8000/v1#name`.
+        manner: as in `open_llm`.
+
+    Raises:
+        BadConfig: the endpoint is misspelt.
+    """
+    from gnomon.core.llm.endpoint.chat import Completions
+
+    url, model = split_endpoint(endpoint)
+    return Completions(url, model, name=f"{url}#{model}", manner=manner or Manner())
+
+
+def _open_vendor(scheme: str) -> Callable[[str, _Options], LLM]:
+    def open_vendor(rest: str, options: _Options) -> LLM:
+        from gnomon.core.llm.endpoint.chat import Chat
+
+        hosted = VENDORS[scheme][0]
+        elsewhere = (os.environ.get("OPENAI_BASE_URL") or hosted) if scheme == "openai" else hosted
+        model, at, url = rest.rpartition("@http")
+        model, url = (model, f"http{url}") if at else (rest, elsewhere)
+        url, model = split_endpoint(f"{url}#{model}")
+        name = f"{scheme}:{model}" if url == hosted else f"{scheme}:{model}@{url}"
+        if (variable := options.manner.keys.missing(url)) is not None:
+            raise BadConfig(f"{name} needs a key. Set the environment variable {variable}.")
+        return Chat(url, model, name=name, manner=options.manner)
+
+    return open_vendor
 
 
 def _open_http(scheme: str) -> Callable[[str, _Options], LLM]:
@@ -95,7 +119,7 @@ def _open_http(scheme: str) -> Callable[[str, _Options], LLM]:
         from gnomon.core.llm.endpoint.chat import Chat
 
         url, model = split_endpoint(f"{scheme}:{rest}")
-        return Chat(url, model, name=f"{url}#{model}", key_env=options.key_env, timeout_s=options.timeout_s)
+        return Chat(url, model, name=f"{url}#{model}", manner=options.manner)
 
     return open_http
 
@@ -110,7 +134,7 @@ def _open_local(rest: str, options: _Options) -> LLM:
 def _open_served(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.endpoint.serve import Served
 
-    return Served(rest, device=options.device, log_folder=options.folder, timeout_s=options.timeout_s)
+    return Served(rest, device=options.device, log_folder=options.folder, manner=options.manner)
 
 
 def _open_tape(rest: str, options: _Options) -> LLM:
@@ -131,7 +155,7 @@ def _open_script(rest: str, options: _Options) -> LLM:
 
 
 _OPENERS: dict[str, Callable[[str, _Options], LLM]] = {
-    "openai": _open_openai,
+    **{scheme: _open_vendor(scheme) for scheme in VENDORS},
     "http": _open_http("http"),
     "https": _open_http("https"),
     "hf": _open_local,

@@ -20,6 +20,7 @@ from gnomon.core.llm.stack.budget import Prices
 from gnomon.core.llm.stack.connect import connect
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.llm.stack.meter import Meter, Metered
+from gnomon.core.shortfall import Shortfall
 
 if TYPE_CHECKING:
     from gnomon.core.report import Page
@@ -233,7 +234,8 @@ class Models(Mapping[str, Any]):
     def _enter(self, role: str, model: Any, meter: Meter | None) -> None:
         if self._run is not None:
             name = self._roles[role].name or str(getattr(model, "name", type(model).__name__))
-            self._run.books.add(_Entry(role, name, meter, is_simulated(model)))
+            limit = (self._roles[role].settings or self._settings).max_failed
+            self._run.books.add(_Entry(role, name, meter, is_simulated(model), limit))
 
     def _folder_of(self, role: str, source: Role) -> Path | None:
         if source.folder is not None or self._folder is not None:
@@ -259,6 +261,8 @@ class _Entry:
     meter: Meter | None
     """None: no language model fills the role."""
     is_simulated: bool
+    max_failed: float
+    """Largest share of its replies that may fail."""
 
 
 class Books:
@@ -279,7 +283,7 @@ class Books:
     def rows(self) -> list[dict[str, Any]]:
         """The table: a row for each role and model, over all blocks; empty when no language model was opened.
 
-        Columns in which no row has anything to say (`failed`, `not asked`, `tokens estimated`, `SIMULATED`) are left out.
+        Columns in which no row has anything to say (`failed`, `sent without`, `SIMULATED` and the like) are left out.
         """
         if all(entry.meter is None for entry in self._entries):
             return []
@@ -293,6 +297,21 @@ class Books:
         ]
         idle = {name for name in _OPTIONAL if not any(row[name] for row in rows)}
         return [{name: value for name, value in row.items() if name not in idle} for row in rows]
+
+    def shortfalls(self) -> list[Shortfall]:
+        """The roles in which requests failed for good or were not made, over all blocks."""
+        shortfalls = []
+        for role in dict.fromkeys(entry.role for entry in self._entries):
+            entries = [entry for entry in self._entries if entry.role == role and entry.meter is not None]
+            total = Meter.total(entry.meter for entry in entries if entry.meter is not None)
+            if total.failed or total.unasked:
+                reason = total.reasons.most_common(1)[0][0] if total.reasons else ""
+                limit = min(entry.max_failed for entry in entries)
+                of = total.failed + total.answered
+                shortfalls.append(
+                    Shortfall(f"replies of {role}", total.failed, of, reason, limit, total.unasked)
+                )
+        return shortfalls
 
     def show(self, page: Page) -> None:
         """Add the table to a page, and SIMULATED to its title where a simulator filled a role."""
@@ -309,27 +328,31 @@ class Books:
                 page.title = f"SIMULATED: {page.title}"
 
 
-_OPTIONAL = ("failed", "not asked", "tokens estimated", "SIMULATED")
+_OPTIONAL = ("failed", "not asked", "sent without", "tokens estimated", "SIMULATED")
 
 
 def _cells(entries: Sequence[_Entry]) -> dict[str, Any]:
     """The numbers of a row; blanks where no language model was asked."""
     meters = [entry.meter for entry in entries if entry.meter is not None]
     total = Meter.total(meters)
-    faults = ", ".join(f"{kind} {count}" for kind, count in sorted(total.faults.items()))
     cells = {
         "calls": total.fresh,
         "cached": total.cached,
         "failed": total.failed,
         "not asked": total.unasked,
+        "sent without": _counts(total.left_out),
         "tokens in": total.tokens_in,
         "tokens out": total.tokens_out,
         "tokens estimated": total.is_estimate,
         "cost in USD": total.usd,
-        "faults": faults or "none",
+        "faults": _counts(total.faults) or "none",
     }
     shown = cells if meters else dict.fromkeys(cells)
     return {**shown, "SIMULATED": any(entry.is_simulated for entry in entries)}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
 
 
 _meter: ContextVar[Meter | None] = ContextVar("_meter", default=None)

@@ -12,7 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnomon.core.models.architectures.parts import Layout, VLFamily
-from gnomon.core.models.architectures.sites import VISION, Site, find_sites, module_at
+from gnomon.core.models.architectures.sites import (
+    VISION,
+    Site,
+    Sites,
+    base_of,
+    find_sites,
+    layout_of,
+    module_at,
+)
 from gnomon.core.models.batch import Batch, Where, pad
 from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
 from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
@@ -39,17 +47,22 @@ class ModelHandle:
     Args:
         model: a transformers model, with or without adapters.
         processor: its tokenizer; of a vision-language model its processor.
-        family: where its parts are; `None` looks that up by the model's type. A table given here is checked on one token.
+        family: where its parts are; `None` looks that up by the model's type, or finds it in a traced pass when a site is first
+            needed. A table given here is checked on one token.
 
     Raises:
-        ModelMismatch: the model's type is not known, or the table does not fit it.
+        ModelMismatch: the model sees and its type is not known, or the table does not fit it.
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any, *, family: Layout | VLFamily | None = None):
         self.model = model
         self.processor = processor
-        self.sites = find_sites(model, family)
-        self.kind = "vlm" if self.sites.sees else _kind(model)
+        sees = family if family is not None else layout_of(base_of(model).config)
+        self.kind = "vlm" if isinstance(sees, VLFamily) else _kind(model)
+        is_text = (
+            family is None and self.kind != "vlm" and not hasattr(base_of(model).config, "vision_config")
+        )
+        self._sites: Sites | None = None if is_text else find_sites(model, family)
         if family is not None and self.kind != "encoder":
             self._check_lens()
 
@@ -68,6 +81,17 @@ class ModelHandle:
         model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
         load = load_processor if kind == "vlm" else load_tokenizer
         return cls(model, load(ref, revision=revision))
+
+    @property
+    def sites(self) -> Sites:
+        """Where its hidden states are; found on first use, since much can be done without."""
+        if self._sites is None:
+            self._sites = find_sites(self.model)
+        return self._sites
+
+    @sites.setter
+    def sites(self, sites: Sites) -> None:
+        self._sites = sites
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -210,7 +234,10 @@ class ModelHandle:
         def keep(site: Site, hidden: Tensor, step: StepInfo) -> None:
             pick = picks[self.sites[site].stack]
             # A large model may have its blocks on several devices.
-            seen[site] = hidden if pick is None else hidden[tuple(index.to(hidden.device) for index in pick)]
+            # A copy: some blocks add to what they got after the hook has seen it.
+            seen[site] = (
+                hidden.clone() if pick is None else hidden[tuple(index.to(hidden.device) for index in pick)]
+            )
 
         with hooked(self.sites, {site: partial(keep, site) for site in at}):
             if stacks <= {"encoder"}:
@@ -261,8 +288,7 @@ class ModelHandle:
 
         def read(ids: Sequence[Sequence[int]], places: Sequence[int]) -> Decoding:
             batch = self.gather([seen[i] for i in places]) if seen else self.pad(ids).to(self.model.device)
-            assert self.sites.sees is not None  # of the kind that sees
-            return read_images(self.model, self.sites.sees, batch, places)
+            return read_images(self.model, self._sees(), batch, places)
 
         return _generate(
             self.model,
@@ -277,25 +303,30 @@ class ModelHandle:
 
     def pad(self, rows: Sequence[Sequence[int]], *, side: str = "left") -> Batch:
         """Token ids of texts alone as a batch on the CPU."""
-        batch, sees = pad(rows, padding_id(self.tokenizer), side), self.sites.sees
+        batch, sees = pad(rows, padding_id(self.tokenizer), side), self._how
         if sees is None or sees.kinds is None:
             return batch
         nowhere = torch.zeros_like(batch.mask)
         kinds = Images({sees.kinds: nowhere.long()}, nowhere, ((),) * len(rows))
         return Batch(batch.input_ids, batch.mask, None, kinds)
 
+    @property
+    def _how(self) -> VLFamily | None:
+        """How the model sees; `None` for one that reads texts alone, whose sites may not be known yet."""
+        return self.sites.sees if self.kind == "vlm" else None
+
     def _sees(self) -> VLFamily:
         """How the model sees."""
-        if self.sites.sees is None or not hasattr(self.processor, "image_processor"):
+        if self._how is None or not hasattr(self.processor, "image_processor"):
             raise ModelMismatch(
                 f"{type(self.model).__name__} came as a {self.kind} model with a {type(self.processor).__name__}; images "
                 "need a vision-language model and its processor."
             )
-        return self.sites.sees
+        return self._how
 
     def _reads(self, batch: Batch) -> Any:
         """What is called with a batch: the whole model, unless that insists on an image and there is none."""
-        sees = self.sites.sees
+        sees = self._how
         return self.model if sees is None or batch.images else module_at(self.model, sees.language)
 
     def _read_by(self, stack: str, batch: Batch) -> Batch:

@@ -180,6 +180,14 @@ def head_logits(
         hidden = top.final_norm.forward(hidden)
     if top.project is not None:
         hidden = top.project(hidden)
+    if top.head is not None:
+        raw: Tensor = (top.head_module or head)(hidden * top.head.scale_in) * top.head.scale_out
+        return raw if top.head.cap is None else torch.tanh(raw / top.head.cap) * top.head.cap
+    if top.head_is_unknown:
+        raise ModelMismatch(
+            f"The way from the last block of {type(model).__name__} to its logits could not be verified, so hidden states have no "
+            "lens there."
+        )
     if getattr(config, "scale_decoder_outputs", False):
         hidden = hidden * config.d_model**-0.5
     logits: Tensor = head(hidden)

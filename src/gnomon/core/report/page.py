@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from gnomon.core.claims import Verdict
+    from gnomon.core.shortfall import Shortfall
 
 SCHEMA = 1
 """Version of `report.json`."""
@@ -83,6 +84,7 @@ class Page:
         self._verdicts: list[dict[str, Any]] = []
         self._tables: list[dict[str, Any]] = []
         self._artifacts: dict[str, str] = {}
+        self._shortfalls: list[dict[str, Any]] = []
         self._charts = 0
         self._scripts: dict[Path, None] = {}
 
@@ -104,6 +106,15 @@ class Page:
         """What the run says about the claims, at the top of the page."""
         for verdict in verdicts:
             self._verdicts.append(dict(verdict) if isinstance(verdict, Mapping) else verdict.as_row())
+
+    def shortfalls(self, shortfalls: Sequence[Shortfall]) -> None:
+        """What the run did not get: in the title, in a list of its own and in `report.json`."""
+        if not shortfalls:
+            return
+        self._shortfalls += [shortfall.as_row() for shortfall in shortfalls]
+        self.title = f"{self.title} ({'; '.join(shortfall.count for shortfall in shortfalls)})"
+        self.section("What is missing")
+        self.text("\n".join(f"- {shortfall.sentence}" for shortfall in shortfalls))
 
     def table(
         self,
@@ -312,6 +323,7 @@ class Page:
             "figures": self._figures,
             "verdicts": self._verdicts,
             "tables": self._tables,
+            "shortfalls": self._shortfalls,
             "artifacts": self._artifacts,
         }
 

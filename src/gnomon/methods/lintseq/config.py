@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
 from gnomon.core.data.config import Shards
+from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
@@ -176,8 +177,10 @@ class Sample:
     """Instructions: records, or the file of a suite."""
     model: str | None = None
     """A tuned model: folder or hub id."""
-    llm: str | None = None
-    """Instead of --model: a served model behind an OpenAI-compatible completion endpoint, `http://host:8000/v1#name`."""
+    writer: str | None = None
+    """Instead of --model: a served model that continues texts, behind `http://host:8000/v1#name`."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How the writer is asked."""
     mode: Literal["editseq", "program"] = "editseq"
     """What the model writes."""
     suite: Literal["records", "humaneval", "mbpp"] = "records"
@@ -186,8 +189,6 @@ class Sample:
     """Column of the instruction in plain records."""
     style: Literal["instruction", "continue"] = "instruction"
     """HumanEval only: ask with an English instruction, or let the model continue the function's head."""
-    concurrency: int = 8
-    """Requests in flight at once (endpoint)."""
     strict: bool = False
     """Void a completion with a malformed hunk instead of skipping the hunk."""
     skip: int = 0
@@ -199,12 +200,11 @@ class Sample:
 
     def __post_init__(self) -> None:
         check(
-            (self.model is None) != (self.llm is None),
-            "model, llm",
+            (self.model is None) != (self.writer is None),
+            "model, writer",
             "exactly one of the two",
-            [self.model, self.llm],
+            [self.model, self.writer],
         )
-        check(self.concurrency >= 1, "concurrency", ">= 1", self.concurrency)
         check(self.skip >= 0, "skip", ">= 0", self.skip)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import Totals, map_shards, rejected
+from gnomon.core.llm import manner, open_completions
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.log import Advances
 from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
+from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.errors import BadConfig, BadInput
@@ -207,35 +211,41 @@ def _pairs(cfg: config.Train) -> list[Any]:
 def sample(cfg: config.Sample, run: Run) -> None:
     """Write programs for instructions."""
     prompts = _prompts(cfg)
-    run.plan(prompts=len(prompts), completions=len(prompts) * cfg.gen.n, longest=cfg.gen.max_new_tokens)
-    model = tokenizer = None
-    if cfg.model is not None:
-        model = load_model(cfg.model, device=cfg.device, asked_by="lintseq sample")
-        tokenizer = load_tokenizer(cfg.model)
-
-    def step(rows: Iterator[Prompt]) -> Iterator[Any]:
-        shard = list(rows)
-        if cfg.llm is not None:
-            yield from sample_served(
-                cfg.llm,
-                shard,
-                cfg.mode,
-                cfg.gen,
-                seed=run.seed,
-                concurrency=cfg.concurrency,
-                strict=cfg.strict,
-            )
-        else:
-            yield from sample_local(
-                model, tokenizer, shard, cfg.mode, cfg.gen, rng=run.rng.child("sample"), strict=cfg.strict
-            )
-
+    n, longest = len(prompts) * cfg.gen.n, cfg.gen.max_new_tokens
+    read = sum(estimated_tokens(prompt.text) for prompt in prompts) * cfg.gen.n
+    cost = {} if cfg.writer is None else cfg.llm.cost(n, read, n * longest)
+    run.plan(prompts=len(prompts), completions=n, longest=longest, **cost)
     sink = run.artifact("records", run.folder / "samples")
+    settings = {name: value for name, value in asdict(cfg).items() if name != "llm"}
+    parameters = None
     with run.progress(len(prompts), "prompts") as bar:
-        map_shards(step, prompts, sink, shard_rows=16, settings=asdict(cfg), progress=bar)
+        if cfg.writer is not None:
+            if any(
+                rejected(sink)
+            ):  # completions that failed are tried for again; the others are in the cache
+                shutil.rmtree(sink)
+            source = partial(open_completions, cfg.writer, manner(cfg.llm))
+            with run.asking({"writer": source}, cfg.llm) as models:
+                step = partial(_served, models["writer"], cfg, run.seed)
+                map_shards(step, prompts, sink, shard_rows=16, settings=settings, progress=bar)
+        else:
+            model = load_model(cfg.model, device=cfg.device, asked_by="lintseq sample")
+            step = partial(_local, model, load_tokenizer(cfg.model), cfg, run.rng.child("sample"))
+            map_shards(step, prompts, sink, shard_rows=16, settings=settings, progress=bar)
+            parameters = sum(p.numel() for p in model.parameters())
     rows = [raw for _, raw in records.read_raw(sink)]
-    parameters = sum(p.numel() for p in model.parameters()) if model is not None else None
     report.samples(run.page, rows, cfg.mode, parameters)
+
+
+def _served(llm: Any, cfg: config.Sample, seed: int, rows: Iterator[Prompt]) -> Iterator[Any]:
+    width = cfg.llm.concurrency
+    yield from sample_served(
+        llm, list(rows), cfg.mode, cfg.gen, seed=seed, concurrency=width, strict=cfg.strict
+    )
+
+
+def _local(model: Any, tokenizer: Any, cfg: config.Sample, rng: Rng, rows: Iterator[Prompt]) -> Iterator[Any]:
+    yield from sample_local(model, tokenizer, list(rows), cfg.mode, cfg.gen, rng=rng, strict=cfg.strict)
 
 
 def _prompts(cfg: config.Sample) -> list[Any]:

@@ -1,117 +1,84 @@
-"""Chat with any OpenAI-compatible server: a request in, a reply out, every fault told apart from every other."""
+"""Chat with any OpenAI-compatible server: a request in, a reply out."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-import time
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from gnomon.core.llm.base import Message, Reply, Request, Usage
-from gnomon.core.llm.endpoint.client import KEY_ENV, Fault, fault_of, faults, open_client, until_stop
-from gnomon.core.llm.stack.loop import PerLoop, on_shared_loop
+from gnomon.core.llm.endpoint.client import LONGEST_REASON, Client, Manner, Refused, sentence_of, until_stop
 from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
-
-if TYPE_CHECKING:
-    import openai
-
-log = logging.getLogger(__name__)
-
-HOSTED = "https://api.openai.com/v1"
-"""The server of `openai:MODEL` where the environment names no other."""
 
 
 class Chat:
-    """The model `model` of an OpenAI-compatible server. Connections live on the shared loop, so any loop may ask.
-
-    Nothing is tried again here, see `Retried`, but for two things that a server may turn out not to know, which are then put
-    differently from there on: the old name of the token limit, and system messages (see `folded`).
+    """The model `model` of an OpenAI-compatible server.
 
     Args:
         url: the server, up to and with `/v1`.
         model: the name that the server knows the model by.
         name: what the model is called in reports and cache keys.
-        key_env: environment variable that holds the key; it goes into the request and nowhere else.
-        timeout_s: longest time from asking to the complete answer.
+        manner: how it is asked.
     """
 
-    def __init__(self, url: str, model: str, *, name: str, key_env: str = KEY_ENV, timeout_s: float = 120.0):
+    is_remote = True
+    """Answers come over the network and may be paid for."""
+
+    def __init__(self, url: str, model: str, *, name: str, manner: Manner | None = None):
+        self.client = Client(url, model, name=name, manner=manner)
         self.url, self.model, self.name = url, model, name
-        self.key_env, self.timeout_s = key_env, timeout_s
+        self.identity = f"{name} {self.client.manner.identity}".strip()
         self.is_simulated = model.startswith("sim:")
-        self._limit_name = "max_tokens"
-        self._folds = False
-        self._clients = PerLoop(self._open)
 
     async def acomplete(self, request: Request) -> Reply:
         """The reply to one request; a fault becomes a reply with `error` and `fault` set."""
-        if self.url == HOSTED and not os.environ.get(self.key_env):
-            message = f"{self.name} needs a key. Set the environment variable {self.key_env}."
-            return Reply("", "error", error=message, fault="rejected")
-        return await on_shared_loop(self._ask(request))
+        has_system = any(message.role == "system" for message in request.messages)
+        try:
+            answer = await self.client.send(
+                "/chat/completions",
+                {"messages": _turns(request.messages), **self._fields(request)},
+                folded=_turns(folded(request.messages)) if has_system else None,
+            )
+        except Refused as refused:
+            return _failed(refused, request)
+        return read(answer.content, request, self.client, answer.latency_s, answer.shape.left_out)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await on_shared_loop(self._close())
+        await self.client.aclose()
 
-    async def _ask(self, request: Request) -> Reply:
-        began = time.monotonic()
-        while True:
-            body = self._body(request)
-            try:
-                async with asyncio.timeout(self.timeout_s):
-                    answer = await self._clients.get().chat.completions.create(**body)
-                return _read(answer, request, time.monotonic() - began)
-            except faults() as error:
-                fault = fault_of(error, self.url, self.model, key_env=self.key_env)
-                if fault.kind == "rejected" and self._adapts(fault, body):
-                    continue
-                return Reply(
-                    "",
-                    "error",
-                    latency_s=time.monotonic() - began,
-                    error=fault.message,
-                    fault=fault.kind,
-                    retry_after_s=fault.retry_after_s,
-                )
-
-    async def _close(self) -> None:
-        await self._clients.get().close()
-        self._clients = PerLoop(self._open)
-
-    def _open(self) -> openai.AsyncOpenAI:
-        return open_client(self.url, key_env=self.key_env, timeout_s=self.timeout_s)
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        messages = folded(request.messages) if self._folds else request.messages
-        body: dict[str, Any] = {
+    def _fields(self, request: Request) -> dict[str, Any]:
+        """What a request says beside its messages; None where it says nothing."""
+        return {
             "model": self.model,
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
             "temperature": request.temperature,
             "top_p": request.top_p,
-            self._limit_name: request.max_tokens,
+            "max_tokens": request.max_tokens + self.client.manner.thinking_tokens,
+            "stop": list(request.stop) or None,
+            "seed": request.sampling_seed,
+            "logprobs": request.want_logprobs or None,
+            "reasoning_effort": self.client.manner.reasoning_effort,
         }
-        if request.stop:
-            body["stop"] = list(request.stop)
-        if request.sampling_seed is not None:
-            body["seed"] = request.sampling_seed
-        if request.want_logprobs:
-            body["logprobs"] = True
-        return body
 
-    def _adapts(self, fault: Fault, body: dict[str, Any]) -> bool:
-        """Whether the next attempt is put differently because of what the server said."""
-        message = fault.message.lower()
-        if "max_completion_tokens" in message and "max_tokens" in body:
-            self._limit_name = "max_completion_tokens"
-            return True
-        if "system" in message and "role" in message and any(m["role"] == "system" for m in body["messages"]):
-            if not self._folds:
-                say_folded(self.name)
-            self._folds = True
-            return True
-        return False
+
+class Completions(Chat):
+    """The same server asked to continue a text: the messages of a request, one after another."""
+
+    def __init__(self, url: str, model: str, *, name: str, manner: Manner | None = None):
+        super().__init__(url, model, name=name, manner=manner)
+        self.identity += " completions"  # the same words are another request here
+
+    async def acomplete(self, request: Request) -> Reply:
+        """What the server writes after the text."""
+        fields = {
+            "prompt": "\n\n".join(message.content for message in request.messages),
+            **self._fields(request),
+        }
+        try:
+            answer = await self.client.send("/completions", fields | {"reasoning_effort": None})
+        except Refused as refused:
+            return _failed(refused, request)
+        return read(answer.content, request, self.client, answer.latency_s, answer.shape.left_out)
 
 
 def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -131,34 +98,167 @@ def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(rest)
 
 
-def say_folded(name: str) -> None:
-    """Log that a model knows no system message; said once for each model."""
-    log.warning("%s knows no system message; its text is put at the start of the first user message.", name)
-
-
-def _read(answer: Any, request: Request, latency_s: float) -> Reply:
-    choice = answer.choices[0]
-    refusal = getattr(choice.message, "refusal", None)
-    written = choice.message.content or ""
-    if not isinstance(written, str):
-        raise TypeError("content is not a text")
+def read(
+    content: Any, request: Request, client: Client, latency_s: float, left_out: frozenset[str] = frozenset()
+) -> Reply:
+    """The reply in what a server sent: the text of its first choice, in whatever of the usual shapes it is."""
+    holder = _holder(content)
+    asked = _asked(request, left_out)
+    if holder is None:
+        sentence = " ".join(sentence_of(content).split())[:LONGEST_REASON]
+        error = f"{client.url} answered in an unknown format: {sentence}"
+        usage = _usage(content, request, "")
+        return Reply("", "error", usage, latency_s=latency_s, error=error, fault="malformed", left_out=asked)
+    choice, message = holder
+    written, thoughts = _text(message)
+    thoughts = thoughts or _first_text(message, ("reasoning_content", "reasoning"))
     text = until_stop(written, request.stop)
-    finish = "length" if choice.finish_reason == "length" and text == written else "stop"
-    if refusal or choice.finish_reason == "content_filter":
-        text, finish = refusal or text, "refusal"
-    counts = answer.usage
-    usage = (
-        Usage(counts.prompt_tokens, counts.completion_tokens)
-        if counts
-        else Usage(tokens_asked(request), estimated_tokens(written), is_estimate=True)
+    usage = _usage(content, request, written + thoughts)
+    finish = _finish(choice, content)
+    reply = Reply(
+        text,
+        "length" if finish == "length" and text == written else "stop",
+        usage,
+        _logprobs(choice),
+        latency_s,
+        thoughts=thoughts,
+        left_out=asked,
     )
-    return Reply(text, finish, usage, _logprobs(choice), latency_s)
+    refusal = message.get("refusal") if isinstance(message, Mapping) else None
+    if refusal or finish == "refusal":
+        return dataclasses.replace(reply, text=str(refusal or text), finish="refusal")
+    return reply
+
+
+def _failed(refused: Refused, request: Request) -> Reply:
+    fault = refused.fault
+    took = fault.kind in ("timeout", "malformed")  # the server may have worked
+    usage = Usage(tokens_asked(request), 0, is_estimate=True) if took else Usage()
+    return Reply("", "error", usage, error=fault.message, fault=fault.kind, retry_after_s=fault.retry_after_s)
+
+
+def _asked(request: Request, left_out: frozenset[str]) -> tuple[str, ...]:
+    """Fields that this request asked for and that were not sent."""
+    said = {
+        "temperature": request.temperature is not None,
+        "top_p": request.top_p is not None,
+        "stop": bool(request.stop),
+        "seed": request.seed is not None,
+        "logprobs": request.want_logprobs,
+        "reasoning_effort": True,
+    }
+    return tuple(sorted(name for name in left_out if said.get(name)))
+
+
+def _turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+_ASIDE = frozenset({"usage", "logprobs"})
+"""Names of what stands beside the answer and may look like one."""
+
+_ANSWERS = ("content", "text", "output_text", "response", "parts")
+"""Names that the servers of today give to what a model wrote."""
+
+
+def _holder(content: Any) -> tuple[Any, Any] | None:
+    """The choice and the object in it that holds the answer; None when there is none.
+
+    The first one in reading order counts: servers of the OpenAI format put it into `choices[0].message`, others nearer the top.
+    """
+    waiting = [(content, content)]
+    while waiting:
+        choice, node = waiting.pop(0)
+        if isinstance(node, list):
+            waiting[:0] = [(part, part) for part in node]
+        elif isinstance(node, dict):
+            if "role" in node or any(isinstance(node.get(name), (str, list)) for name in _ANSWERS):
+                return choice, node
+            inner = [v for name, v in node.items() if isinstance(v, (dict, list)) and name not in _ASIDE]
+            waiting += [(node if node is not content else part, part) for part in inner]
+    return None
+
+
+def _text(message: Any) -> tuple[str, str]:
+    """Answer and thoughts of a message; its content is a text or a list of parts."""
+    for name in _ANSWERS:
+        value = message.get(name)
+        if isinstance(value, str):
+            return value, ""
+        if isinstance(value, list):
+            texts: list[str] = []
+            thoughts: list[str] = []
+            for part in value:
+                if isinstance(part, str):
+                    texts.append(part)
+                elif isinstance(part, dict):
+                    kind = str(part.get("type", "text"))
+                    is_thought = "reason" in kind or "think" in kind or bool(part.get("thought"))
+                    is_answer = "text" in kind and not is_thought
+                    (texts if is_answer else thoughts).append(
+                        _first_text(part, ("text", "thinking", "content"))
+                    )
+            return "".join(texts), "".join(thoughts)
+    return "", ""
+
+
+def _first_text(node: Any, names: tuple[str, ...]) -> str:
+    if not isinstance(node, Mapping):
+        return ""
+    return next((value for name in names if isinstance(value := node.get(name), str) and value), "")
+
+
+def _finish(choice: Any, content: Any) -> str:
+    """`length`, `refusal` or `stop`, from whatever the server calls its reason to end."""
+    for node in (choice, content):
+        if isinstance(node, Mapping):
+            for name, value in node.items():
+                if name.lower().replace("_", "") in (
+                    "finishreason",
+                    "stopreason",
+                    "donereason",
+                ) and isinstance(value, str):
+                    reason = value.lower()
+                    if "length" in reason or "max" in reason:
+                        return "length"
+                    return (
+                        "refusal" if any(word in reason for word in ("filter", "safety", "refus")) else "stop"
+                    )
+    return "stop"
+
+
+def _usage(content: Any, request: Request, written: str) -> Usage:
+    """Tokens as the server counts them, or else estimates."""
+    counts = (
+        next((v for k, v in content.items() if k.lower().startswith("usage") and isinstance(v, dict)), {})
+        if isinstance(content, dict)
+        else {}
+    )
+    numbers = {
+        name.lower(): n for name, n in counts.items() if isinstance(n, int) and not isinstance(n, bool)
+    }
+    tokens_in = next((n for name, n in numbers.items() if "prompt" in name or "input" in name), None)
+    tokens_out = next(
+        (
+            n
+            for name, n in numbers.items()
+            if any(word in name for word in ("completion", "output", "candidates"))
+        ),
+        None,
+    )
+    if tokens_in is None or tokens_out is None:
+        return Usage(tokens_asked(request), estimated_tokens(written), is_estimate=True)
+    return Usage(tokens_in, tokens_out)
 
 
 def _logprobs(choice: Any) -> tuple[tuple[str, float], ...] | None:
-    logprobs = getattr(choice, "logprobs", None)
-    return (
-        tuple((entry.token, entry.logprob) for entry in logprobs.content)
-        if logprobs and logprobs.content
-        else None
-    )
+    entries = (choice.get("logprobs") or {}) if isinstance(choice, Mapping) else {}
+    listed = entries.get("content") if isinstance(entries, Mapping) else None
+    if not isinstance(listed, list):
+        return None
+    pairs = [
+        (str(e["token"]), float(e["logprob"]))
+        for e in listed
+        if isinstance(e, Mapping) and "token" in e and "logprob" in e
+    ]
+    return tuple(pairs) or None

@@ -1,25 +1,43 @@
-"""What chat and text completion over HTTP share: endpoints, keys, and the sentence that each fault becomes."""
+"""One way to any OpenAI-compatible server: a body goes out, JSON comes back, and every fault is told apart from every other.
+
+A server that refuses a field gets the request again without it. Which field that is, its error says: no vendor's sentences are
+known here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
 import os
+import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from gnomon.errors import BadConfig
+from gnomon.core.llm.endpoint.keys import Keys, is_loopback, warn_unencrypted, without_keys
+from gnomon.core.llm.stack.loop import PerLoop, on_shared_loop
+from gnomon.errors import BadConfig, UserError
 
 if TYPE_CHECKING:
     import openai
 
+log = logging.getLogger(__name__)
+
 LONGEST_REASON = 300
 """Characters of a server's answer that an error message repeats."""
 
-KEY_ENV = "OPENAI_API_KEY"
-"""The environment variable that holds the key unless another one is named."""
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""The two names of the token limit; servers know one of them or both."""
+
+DISPENSABLE = ("seed", "logprobs", "top_p", "reasoning_effort", "temperature", "stop")
+"""Fields that a request may go without, the first to go first where an error names several."""
+
+_SECRET = re.compile(r"key|token|secret|password|signature|^sig$", re.IGNORECASE)
+_SENTENCES = ("message", "msg", "detail", "error", "errors", "title", "description")
 
 
 @dataclass(frozen=True)
@@ -34,8 +52,89 @@ class Fault:
     """Seconds to wait, when the server said so."""
 
 
+class Refused(Exception):
+    """An endpoint gave no answer."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an endpoint is asked, beside what every request says itself."""
+
+    keys: Keys = field(default_factory=Keys)
+    """Where keys are."""
+    timeout_s: float = 120.0
+    """Longest time from asking to the complete answer."""
+    thinking_tokens: int = 0
+    """Tokens for thoughts, on top of the limit of each request."""
+    reasoning_effort: str | None = None
+    """Sent as it is; None: not sent."""
+    body: tuple[str, ...] = ()
+    """Further fields of the body, `NAME=JSON` or `NAME=TEXT`."""
+    headers: tuple[str, ...] = ()
+    """Further headers, `NAME=VALUE`, where VALUE may be `env:VARIABLE`."""
+
+    def __post_init__(self) -> None:
+        for name, value in _pairs(self.headers, "llm.headers"):
+            is_secret = bool(_SECRET.search(name)) or name.lower() == "authorization"
+            if is_secret and not value.startswith("env:"):
+                raise BadConfig(
+                    f"The header {name} holds a secret, which settings files must not. Write {name}=env:VARIABLE."
+                )
+        self.more_fields()
+
+    def more_fields(self) -> dict[str, Any]:
+        """The further fields of the body, their values read as JSON where they are JSON."""
+        return {name: _value(text) for name, text in _pairs(self.body, "llm.body")}
+
+    def more_headers(self) -> dict[str, str]:
+        """The further headers, with values from the environment filled in."""
+        filled = {}
+        for name, value in _pairs(self.headers, "llm.headers"):
+            variable = value.removeprefix("env:")
+            if value.startswith("env:") and not os.environ.get(variable):
+                raise BadConfig(
+                    f"The header {name} needs the environment variable {variable}, which is not set."
+                )
+            filled[name] = os.environ[variable] if value.startswith("env:") else value
+        return filled
+
+    @property
+    def identity(self) -> str:
+        """What of it changes answers, for cache keys; empty when nothing does."""
+        parts = [*sorted(self.body), *([f"effort={self.reasoning_effort}"] if self.reasoning_effort else [])]
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How requests are put to an endpoint, after what it has refused."""
+
+    left_out: frozenset[str] = frozenset()
+    """Fields that it refuses."""
+    limit: str = LIMITS[0]
+    """Its name of the token limit."""
+    folds: bool = False
+    """Whether system messages go into the first user message."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server sent back."""
+
+    content: Any
+    """The body, parsed."""
+    shape: Shape
+    """How the request was put in the end."""
+    latency_s: float
+    """Seconds from asking to the complete answer, over all ways of putting it."""
+
+
 def split_endpoint(endpoint: str) -> tuple[str, str]:
-    """URL and model name of `http://host:8000/v1#name`.
+    """URL and model name of `http://host:8000/v1#name`; a query such as `?api-version=...` stays with the URL.
 
     Raises:
         BadConfig: it is not written like that, or holds a key.
@@ -45,52 +144,255 @@ def split_endpoint(endpoint: str) -> tuple[str, str]:
     """
     url, _, name = endpoint.partition("#")
     parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise BadConfig("An endpoint holds no key, user name or query. Give the key in the environment.")
+    if parts.username or parts.password or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query)):
+        raise BadConfig("An endpoint holds no key and no user name. Give the key in the environment.")
     if parts.scheme not in ("http", "https") or not parts.netloc or not name:
         raise BadConfig(f'Endpoint "{endpoint}" must be written http://host:8000/v1#name.')
-    return url.rstrip("/"), name
+    return parts._replace(path=parts.path.rstrip("/")).geturl(), name
 
 
-def open_client(
-    url: str, *, key_env: str = KEY_ENV, retries: int = 0, timeout_s: float | None = None
-) -> openai.AsyncOpenAI:
-    """A client for `url`; the key comes from the environment variable `key_env` and goes nowhere but into the request."""
-    import openai
+class Client:
+    """Requests to one model of one server. Connections belong to the shared loop, so that any loop may ask.
 
-    key = os.environ.get(key_env) or "none"
-    waits = {} if timeout_s is None else {"timeout": timeout_s}
-    return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=retries, **waits)  # type: ignore[arg-type]
-
-
-def faults() -> tuple[type[Exception], ...]:
-    """Exceptions that `fault_of` has a sentence for: those of the client, and those of reading an answer of another format."""
-    import openai
-
-    return (openai.OpenAIError, TimeoutError, AttributeError, IndexError, TypeError, ValueError)
-
-
-def fault_of(error: Exception, url: str, name: str, *, key_env: str = KEY_ENV) -> Fault:
-    """What an exception of the client means.
+    Nothing is tried again here, see `Retried`, but for fields that the server refuses: they are left out from then on, and that is
+    logged once for each. A request is never sent without what its sender insists on: model, messages, token limit, own fields.
 
     Args:
-        error: one of `faults()`.
-        url: the server.
-        name: the model.
-        key_env: where the key is, so that a server which repeats it is not repeated.
+        url: the server, up to and with `/v1`; a query goes with every request.
+        model: the name that the server knows the model by.
+        name: what the model is called in reports.
+        manner: keys, time limit, further fields and headers.
     """
-    import openai
 
-    if isinstance(error, (openai.APITimeoutError, TimeoutError)):
-        return Fault(
-            "timeout", f'{url} gave no answer of "{name}" in time. Raise timeout_s, or ask for less.'
+    def __init__(self, url: str, model: str, *, name: str, manner: Manner | None = None) -> None:
+        manner = manner or Manner()
+        self.url, self.model, self.name, self.manner = url, model, name, manner
+        self.shape = Shape()
+        self._has_tried_bare = False
+        if manner.keys.key(url) is not None:
+            warn_unencrypted(url, str(manner.keys.variable(url)))
+        self._clients = PerLoop(self._open)
+
+    async def send(self, path: str, body: Mapping[str, Any], *, folded: Any = None) -> Answer:
+        """The answer to one request.
+
+        Args:
+            path: below the server's URL, as in `/chat/completions`.
+            body: fields, with the token limit as `max_tokens`; what is None is not sent.
+            folded: the messages for a server that knows no system message; None: there is no such message.
+
+        Raises:
+            Refused: no answer came.
+        """
+        return await on_shared_loop(self._send(path, body, folded))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await on_shared_loop(self._close())
+
+    async def _send(self, path: str, body: Mapping[str, Any], folded: Any) -> Answer:
+        began = time.monotonic()
+        if (variable := self.manner.keys.missing(self.url)) is not None:
+            message = f"{self.name} needs a key. Set the environment variable {variable}."
+            raise Refused(Fault("denied", message))
+        shape = self.shape
+        while True:
+            fields = _put(body, shape, folded)
+            try:
+                async with asyncio.timeout(self.manner.timeout_s):
+                    content = await self._post(path, fields)
+            except _StatusError as error:
+                if error.fault.kind == "rejected" and (next_ := self._adapted(error, fields, shape, folded)):
+                    shape = next_
+                    continue
+                raise Refused(error.fault) from None
+            except TimeoutError:
+                raise Refused(self._timeout()) from None
+            self._remember(shape)
+            return Answer(content, shape, time.monotonic() - began)
+
+    async def _post(self, path: str, fields: dict[str, Any]) -> Any:
+        import openai
+
+        # A server that needs no key, or takes it in a header of its own, must not see a wrong one.
+        has_own = "authorization" in map(str.lower, self.manner.more_headers())
+        is_keyless = self.manner.keys.key(self.url) is None and not has_own
+        options: Any = {"headers": {"Authorization": openai.Omit()}} if is_keyless else {}
+        try:
+            response: Any = await self._clients.get().post(
+                path, cast_to=object, body=fields | self.manner.more_fields(), options=options
+            )
+        except openai.APITimeoutError:
+            raise Refused(self._timeout()) from None
+        except openai.APIConnectionError as error:
+            cause = without_keys(str(error.__cause__ or error), [self.manner.keys.key(self.url)])
+            message = f"{self.url} cannot be reached ({cause or 'connection error'}). Is the server running?"
+            raise Refused(Fault("connection", message)) from None
+        except openai.APIStatusError as error:
+            raise _StatusError(error.response.text, self._fault(error)) from None
+        except (openai.APIError, json.JSONDecodeError):
+            raise Refused(self._unreadable("no JSON")) from None
+        if isinstance(response, str):  # what is not called JSON may be JSON all the same
+            try:
+                response = json.loads(response)
+            except ValueError:
+                raise Refused(self._unreadable(f'text, "{response[:60]}"')) from None
+        return self._checked(response)
+
+    def _checked(self, content: Any) -> Any:
+        """`content`, unless it is an error: some servers and proxies send one as if all were well."""
+        error = content.get("error") if isinstance(content, dict) else None
+        if not error:
+            return content
+        status = next((n for n in _leaves(error) if isinstance(n, int) and 400 <= n < 600), None)
+        message = self._sentence(content)
+        kind = "server" if status is None else _kind_of(status, error)
+        fault = Fault(kind, f'{self.url} answered with an error for "{self.model}": {message}')
+        raise _StatusError(json.dumps(content), fault)
+
+    def _adapted(
+        self, error: _StatusError, fields: Mapping[str, Any], shape: Shape, folded: Any
+    ) -> Shape | None:
+        """How the request is put next because of what the server says; None when there is nothing to change."""
+        sent = [name for name in DISPENSABLE if name in fields]
+        named = named_fields(error.body, [*sent, *LIMITS, "system"])
+        for name in sent:
+            if name in named:
+                return replace(shape, left_out=shape.left_out | {name})
+        if shape.limit == LIMITS[0] and shape.limit in fields and set(LIMITS) & set(named):
+            return replace(shape, limit=LIMITS[1])
+        if folded is not None and not shape.folds and "system" in named:
+            return replace(shape, folds=True)
+        if sent and not self._has_tried_bare and not named:
+            self._has_tried_bare = True  # once: a prompt that is too long is refused without any of them too
+            return replace(shape, left_out=shape.left_out | set(sent))
+        return None
+
+    def _remember(self, shape: Shape) -> None:
+        """Put the next requests like one that was answered."""
+        for name in sorted(shape.left_out - self.shape.left_out):
+            log.warning("%s refuses %s; it is asked without it.", self.name, name)
+        if shape.folds and not self.shape.folds:
+            say_folded(self.name)
+        self.shape = Shape(
+            self.shape.left_out | shape.left_out,
+            max(self.shape.limit, shape.limit, key=LIMITS.index),
+            self.shape.folds or shape.folds,
         )
-    if isinstance(error, openai.APIConnectionError):
-        return Fault("connection", f"{url} cannot be reached ({error}). Is the server running?")
-    if isinstance(error, openai.APIStatusError):
-        message = " ".join(_without_key(error.message, key_env).split())[:LONGEST_REASON]
-        return Fault(_kind(error), f'{url} refused a completion of "{name}": {message}', _retry_after(error))
-    return Fault("malformed", f"{url} answered in an unknown format ({type(error).__name__}).")
+
+    def _fault(self, error: openai.APIStatusError) -> Fault:
+        kind = _kind_of(error.status_code, error.body)
+        content: Any = error.response.text
+        message = f'{self.url} refused a completion of "{self.model}" ({error.status_code}): {self._sentence(content)}'
+        return Fault(kind, message, _retry_after(error))
+
+    def _sentence(self, content: Any) -> str:
+        text = " ".join(without_keys(sentence_of(content), [self.manner.keys.key(self.url)]).split())
+        return text[:LONGEST_REASON]
+
+    def _timeout(self) -> Fault:
+        return Fault(
+            "timeout",
+            f'{self.url} gave no answer of "{self.model}" in time. Raise timeout_s, or ask for less.',
+        )
+
+    def _unreadable(self, what: str) -> Fault:
+        return Fault("malformed", f"{self.url} answered in an unknown format ({what}).")
+
+    async def _close(self) -> None:
+        if (client := self._clients.made()) is not None:
+            await client.close()
+        self._clients = PerLoop(self._open)
+
+    def _open(self) -> openai.AsyncOpenAI:
+        import openai
+
+        parts = urlsplit(self.url)
+        key, headers = self.manner.keys.key(self.url), self.manner.more_headers()
+        options: dict[str, Any] = {"timeout": self.manner.timeout_s, "max_retries": 0}
+        if parts.query:
+            options["default_query"] = dict(parse_qsl(parts.query))
+        try:
+            if is_loopback(self.url):  # what runs on this machine is never asked through a proxy
+                options["http_client"] = openai.DefaultAsyncHttpxClient(trust_env=False)
+            return openai.AsyncOpenAI(
+                base_url=parts._replace(query="").geturl(),
+                api_key=key or "none",
+                default_headers=headers,
+                **options,
+            )
+        except ImportError as error:
+            raise UserError(
+                f"The proxy that the environment names needs a package ({str(error).rstrip('.')}). "
+                "Install it with: pip install socksio. Or unset ALL_PROXY."
+            ) from None
+        except ValueError as error:
+            raise UserError(f"The proxy that the environment names cannot be used: {error}") from None
+
+
+class _StatusError(Exception):
+    """A server refused, with a body that may name the reason."""
+
+    def __init__(self, body: str, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.body, self.fault = body, fault
+
+
+def _put(body: Mapping[str, Any], shape: Shape, folded: Any) -> dict[str, Any]:
+    """The body as an endpoint takes it."""
+    fields = {name: value for name, value in body.items() if value is not None and name not in shape.left_out}
+    if LIMITS[0] in fields and shape.limit != LIMITS[0]:
+        fields[shape.limit] = fields.pop(LIMITS[0])
+    if shape.folds and folded is not None:
+        fields["messages"] = folded
+    return fields
+
+
+def named_fields(error: str, names: Sequence[str]) -> list[str]:
+    """Those of `names` that an error names: as a value of its own where there are such, or else as words of its sentences.
+
+    >>> named_fields('{"error": {"message": "Unsupported value of the seed", "param": "temperature"}}', ["temperature", "seed"])
+    ['temperature']
+    >>> named_fields('[{"loc": ["body", "seed"], "msg": "extra fields not permitted"}]', ["temperature", "seed"])
+    ['seed']
+    >>> named_fields("`temperature` and `top_p` cannot both be given", ["temperature", "top_p", "stop"])
+    ['temperature', 'top_p']
+    """
+    try:
+        content: Any = json.loads(error)
+    except ValueError:
+        content = None
+    leaves = [str(leaf) for leaf in _leaves(content)] if isinstance(content, (dict, list)) else [error]
+    exact = {leaf.rpartition(".")[2] for leaf in leaves}
+    named = [name for name in names if name in exact]
+    words = " ".join(leaves)
+    return named or [
+        name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words, re.IGNORECASE)
+    ]
+
+
+def sentence_of(content: Any) -> str:
+    """What an error says, out of whatever it is: text, JSON in text, an object, a list of them.
+
+    >>> sentence_of({"error": {"message": '{"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}'}})
+    'body.seed: not permitted'
+    """
+    if isinstance(content, str):
+        try:
+            inner = json.loads(content)
+        except ValueError:
+            return content
+        return sentence_of(inner) if isinstance(inner, (dict, list)) else content
+    if isinstance(content, list):
+        return "; ".join(sentence_of(part) for part in content)
+    if not isinstance(content, dict):
+        return str(content)
+    key = next((name for name in _SENTENCES if content.get(name)), None)
+    if key is None:
+        return json.dumps(content)
+    where = content.get("loc")
+    prefix = f"{'.'.join(map(str, where))}: " if isinstance(where, list) else ""
+    return prefix + sentence_of(content[key])
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:
@@ -102,10 +404,42 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min((text.find(word) for word in stop if word in text), default=len(text))]
 
 
-def _kind(error: openai.APIStatusError) -> str:
-    if error.status_code == 429:
-        return "quota" if error.code == "insufficient_quota" else "rate_limit"
-    return "server" if error.status_code >= 500 or error.status_code in (408, 409) else "rejected"
+def say_folded(name: str) -> None:
+    """Log that a model knows no system message; said once for each model."""
+    log.warning("%s knows no system message; its text is put at the start of the first user message.", name)
+
+
+def _leaves(content: Any) -> Iterator[Any]:
+    """Every value that is neither an object nor a list, without what an error repeats of the request; JSON in a text is read."""
+    if isinstance(content, dict):
+        content = [value for name, value in content.items() if name != "input"]
+    if isinstance(content, list):
+        for part in content:
+            yield from _leaves(part)
+        return
+    if isinstance(content, str) and content[:1] in "{[":
+        try:
+            yield from _leaves(json.loads(content))
+            return
+        except ValueError:
+            pass
+    yield content
+
+
+def _kind_of(status: int, body: Any) -> str:
+    """The fault that a status means; of two kinds of 429, the one that waiting does not mend says so in a code of its own."""
+    if status == 402 or (status == 429 and "insufficient_quota" in map(str, _leaves(body))):
+        return "quota"
+    kinds = {
+        401: "denied",
+        404: "unknown",
+        405: "unknown",
+        408: "server",
+        409: "server",
+        425: "server",
+        429: "rate_limit",
+    }
+    return kinds.get(status, "server" if status >= 500 else "rejected")
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
@@ -126,6 +460,18 @@ def _seconds_until(text: str) -> float:
         return parsedate_to_datetime(text).timestamp() - time.time()
 
 
-def _without_key(text: str, key_env: str) -> str:
-    key = os.environ.get(key_env)
-    return text.replace(key, "***") if key else text
+def _pairs(entries: Sequence[str], setting: str) -> list[tuple[str, str]]:
+    pairs = []
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not equals or not name.strip():
+            raise BadConfig(f"{setting} must be NAME=VALUE; got {entry!r}.")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

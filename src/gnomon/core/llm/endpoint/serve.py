@@ -15,11 +15,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 from gnomon.core.env import device_for
 from gnomon.core.llm.base import Reply, Request
 from gnomon.core.llm.endpoint.chat import Chat
+from gnomon.core.llm.endpoint.client import Manner
+from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.core.llm.stack.stored import folder_state
 from gnomon.errors import BadInput, LLMFailure, MissingExtra, ModelMismatch
 
@@ -40,7 +43,7 @@ class Served:
         folder: a model folder whose tokenizer has a chat template.
         device: `"auto"` takes a GPU when there is one.
         log_folder: where `serve.log` is written; None takes a temporary folder.
-        timeout_s: longest time from asking to the complete answer.
+        manner: how it is asked; no key goes to it.
         starts_in_s: longest wait for the server to be ready.
 
     Raises:
@@ -57,11 +60,11 @@ class Served:
         *,
         device: str = "auto",
         log_folder: Path | None = None,
-        timeout_s: float = 120.0,
+        manner: Manner | None = None,
         starts_in_s: float = STARTS_IN_S,
     ):
         self.folder, self.device = Path(folder), device
-        self.timeout_s, self.starts_in_s = timeout_s, starts_in_s
+        self.manner, self.starts_in_s = replace(manner or Manner(), keys=Keys()), starts_in_s
         self.name = f"serve:{folder}"
         if any(importlib.util.find_spec(module) is None for module in ("fastapi", "uvicorn")):
             raise MissingExtra.of("transformers[serving]", "serve")
@@ -84,7 +87,7 @@ class Served:
             try:
                 await asyncio.to_thread(self.start)
             except LLMFailure as error:
-                return Reply("", "error", error=str(error), fault="rejected")
+                return Reply("", "error", error=str(error), fault="unknown")
         assert self._chat is not None
         return await self._chat.acomplete(request)
 
@@ -128,7 +131,7 @@ class Served:
             atexit.register(self._end)
             if self._is_ready(port):
                 url = f"http://127.0.0.1:{port}/v1"
-                return Chat(url, model, name=self.name, key_env="", timeout_s=self.timeout_s)
+                return Chat(url, model, name=self.name, manner=self.manner)
             code = server.poll()
             self._end()
             if code is None or b"address already in use" not in log.read_bytes()[began:]:

@@ -123,13 +123,17 @@ def _request(payload: dict[str, Any]) -> Request:
     stop = payload.get("stop") or ()
     return Request(
         tuple(Message(str(m["role"]), str(m["content"])) for m in payload["messages"]),
-        temperature=float(payload.get("temperature", 1.0)),
-        top_p=float(payload.get("top_p", 1.0)),
+        temperature=_number(payload.get("temperature")),
+        top_p=_number(payload.get("top_p")),
         max_tokens=int(payload.get("max_tokens") or payload.get("max_completion_tokens") or 512),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         seed=payload.get("seed"),
         want_logprobs=bool(payload.get("logprobs")),
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _answer(reply: Reply, name: str) -> dict[str, Any]:

@@ -17,9 +17,6 @@ from gnomon.errors import BadConfig, BudgetSpent
 FILE = "spent.sqlite"
 """Name of the file that remembers what earlier runs have spent."""
 
-MAYBE_PAID = frozenset({"timeout", "malformed"})
-"""Faults after which the endpoint may have worked, and charged, all the same."""
-
 
 @dataclass(frozen=True)
 class Prices:
@@ -85,6 +82,7 @@ class Budgeted:
         tokens: most tokens, of prompts and answers together.
         usd: most money; needs `prices`.
         prices: what tokens cost.
+        thinking_tokens: tokens that an answer may take beyond the limit of its request.
         folder: when given, what earlier runs with this folder have spent counts too, and this run's is added to it.
 
     Raises:
@@ -99,6 +97,7 @@ class Budgeted:
         tokens: int | None = None,
         usd: float | None = None,
         prices: Prices | None = None,
+        thinking_tokens: int = 0,
         folder: Path | None = None,
     ):
         for name, limit in (("calls", calls), ("tokens", tokens), ("usd", usd)):
@@ -108,6 +107,7 @@ class Budgeted:
                 "A budget in USD needs prices. Set price_in and price_out, in USD per million tokens."
             )
         self.llm, self.name, self.prices = llm, llm.name, prices
+        self._thinking_tokens = thinking_tokens
         self._limits = {"calls": calls, "tokens": tokens, "usd": usd}
         self._ledger = None if folder is None else _Ledger(folder)
         self._spent = self._ledger.read() if self._ledger else Amount()
@@ -127,15 +127,13 @@ class Budgeted:
         Raises:
             BudgetSpent: the call would exceed the budget; it was not made.
         """
-        most = self._amount(Usage(tokens_asked(request), request.max_tokens))
+        most = self._amount(Usage(tokens_asked(request), request.max_tokens + self._thinking_tokens))
         await self._set_aside(most)
         took = Amount()
         try:
             reply = await self.llm.acomplete(request)
-            if reply.error is None:
+            if reply.is_charged:
                 took = self._amount(reply.usage)
-            elif reply.fault in MAYBE_PAID:
-                took = self._amount(Usage(tokens_asked(request)))
             return reply
         finally:
             self._settle(most, took)

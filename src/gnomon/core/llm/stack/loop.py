@@ -88,6 +88,10 @@ class PerLoop(Generic[T]):
         self._make = make
         self._made: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
 
+    def made(self) -> T | None:
+        """The object of the running loop where there is one already."""
+        return self._made.get(asyncio.get_running_loop())
+
     def get(self) -> T:
         """The object of the running loop."""
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from typing import TypeVar
 from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Reply, Request, aclose
 from gnomon.core.llm.stack.loop import LONGEST_FAREWELL_S, run_async, submit
-from gnomon.errors import BudgetSpent, LLMFailure
+from gnomon.errors import BudgetSpent, EndpointDown, LLMFailure
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -36,6 +36,9 @@ def complete(
     Returns:
         One reply per request. One that failed has `error` set; once a budget is spent, the rows that were not asked have
         `finish="budget"`.
+
+    Raises:
+        EndpointDown: the first requests show that none will be answered.
     """
     arrived: queue.SimpleQueue[tuple[int, Reply] | None] = queue.SimpleQueue()
 
@@ -64,6 +67,10 @@ async def acomplete_many(
     llm: LLM, requests: Iterable[Request], *, concurrency: int = 8, on_reply: OnReply | None = None
 ) -> list[Reply]:
     """`complete` for asynchronous code; runs on the loop of the caller."""
+    requests = list(requests)
+    # The longest prompt goes first: what it meets shows whether key, model, address and the longest of all prompts work.
+    longest = max(range(len(requests)), key=lambda i: (_length(requests[i]), -i), default=0)
+    order = [longest, *(i for i in range(len(requests)) if i != longest)] if requests else []
 
     async def one(item: tuple[int, Request]) -> Reply:
         reply = await _reply_to(llm, item[1])
@@ -71,7 +78,8 @@ async def acomplete_many(
             on_reply(item[0], reply)
         return reply
 
-    return await map_async(one, enumerate(requests), concurrency=concurrency)
+    replies = await map_async(one, [(i, requests[i]) for i in order], concurrency=concurrency)
+    return [reply for _, reply in sorted(zip(order, replies, strict=True), key=lambda pair: pair[0])]
 
 
 def close(llm: LLM) -> None:
@@ -105,10 +113,16 @@ async def map_async(
     return [outcomes[index] for index in range(len(outcomes))]
 
 
+def _length(request: Request) -> int:
+    return sum(len(message.content) for message in request.messages)
+
+
 async def _reply_to(llm: LLM, request: Request) -> Reply:
     try:
         return await llm.acomplete(request)
     except BudgetSpent as error:  # later rows are still asked: what is cached costs nothing
         return Reply("", "budget", error=str(error))
+    except EndpointDown:  # nothing that is asked there can be answered
+        raise
     except LLMFailure as error:
         return Reply("", "error", error=str(error), fault="rejected")

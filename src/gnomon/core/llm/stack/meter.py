@@ -25,13 +25,15 @@ class Meter:
     def __init__(self, prices: Prices | None = None):
         self.prices = prices
         self.fresh = 0
-        """Replies that were asked for and came."""
+        """Calls that were charged, or may have been: those without a usable answer and further attempts among them."""
+        self.answered = 0
+        """Requests that ended in an answer to be read."""
         self.cached = 0
         """Replies that were known."""
         self.failed = 0
         """Requests that failed for good."""
         self.unasked = 0
-        """Requests that the budget had no room for."""
+        """Requests that were not made: the budget had no room for them, or too much had failed."""
         self.tokens_in = 0
         """Tokens of prompts, fresh replies only."""
         self.tokens_out = 0
@@ -46,35 +48,52 @@ class Meter:
         """Faults by kind, those that a later attempt made good included; `refusal` and `length` among them."""
         self.is_simulated = False
         """True when any reply came from a simulator."""
+        self.left_out: Counter[str] = Counter()
+        """Fields that were asked for and that the endpoint refuses, with the number of replies that came without them."""
+        self.reasons: Counter[str] = Counter()
+        """Why requests failed for good, as the replies say it."""
         self._lock = threading.Lock()
 
     def count(self, reply: Reply) -> None:
         """Count one final reply."""
         with self._lock:
+            self.left_out.update(reply.left_out)
             if reply.cached:
                 self.cached += 1
                 return
-            self.seconds += reply.latency_s
+            if reply.fault == "stopped":
+                self.unasked += 1
+                return
+            self._charge(reply)
             if reply.error is not None:
                 self.failed += 1
                 self.faults[reply.fault or "failed"] += 1
+                self.reasons[reply.error] += 1
                 return
-            self.fresh += 1
-            self.tokens_in += reply.usage.tokens_in
-            self.tokens_out += reply.usage.tokens_out
-            self.is_estimate |= reply.usage.is_estimate
-            if reply.finish in ("refusal", "length"):
+            self.answered += 1
+            if reply.finish == "length":
                 self.faults[reply.finish] += 1
-            if self.prices is not None and self.usd is not None:
-                self.usd += self.prices.usd(reply.usage)
 
     def count_fault(self, reply: Reply) -> None:
-        """Count a fault that is tried again."""
+        """Count a failed reply that was tried again."""
         with self._lock:
+            self._charge(reply)
             self.faults[reply.fault or "failed"] += 1
 
+    def _charge(self, reply: Reply) -> None:
+        """Book what a reply took; the lock is held."""
+        self.seconds += reply.latency_s
+        if not reply.is_charged:
+            return
+        self.fresh += 1
+        self.tokens_in += reply.usage.tokens_in
+        self.tokens_out += reply.usage.tokens_out
+        self.is_estimate |= reply.usage.is_estimate
+        if self.prices is not None and self.usd is not None:
+            self.usd += self.prices.usd(reply.usage)
+
     def count_unasked(self) -> None:
-        """Count a request that the budget had no room for."""
+        """Count a request that was not made because the budget had no room for it."""
         with self._lock:
             self.unasked += 1
 
@@ -86,6 +105,9 @@ class Meter:
             for name in _SUMMED:
                 setattr(total, name, getattr(total, name) + getattr(meter, name))
             total.faults.update(meter.faults)
+            total.left_out.update(meter.left_out)
+            total.reasons.update(meter.reasons)
+            total.answered += meter.answered
             total.is_estimate |= meter.is_estimate
             total.is_simulated |= meter.is_simulated
             if meter.usd is not None:
@@ -112,6 +134,10 @@ class Meter:
                 "seconds": self.seconds,
                 "faults": dict(sorted(self.faults.items())),
             }
+            if self.left_out:
+                figures["left_out"] = dict(sorted(self.left_out.items()))
+            if self.reasons:
+                figures["commonest_reason"] = self.reasons.most_common(1)[0][0]
             return figures | ({"SIMULATED": True} if self.is_simulated else {})
 
 

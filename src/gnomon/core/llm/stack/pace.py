@@ -14,6 +14,7 @@ from gnomon.core.llm.base import LLM, Reply, Request, aclose
 from gnomon.core.llm.stack.loop import PerLoop
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.rng import Rng
+from gnomon.errors import BudgetSpent
 
 
 class Limited:
@@ -56,6 +57,10 @@ class Limited:
         return turn - now
 
 
+ONCE = frozenset({"malformed"})
+"""Faults that are tried again only once: the answer was paid for, and mostly comes back the same."""
+
+
 class Retried:
     """`llm` asked again after faults that may pass: rate limits, server errors, time-outs, cut connections, broken answers.
 
@@ -68,7 +73,7 @@ class Retried:
         first_s: the first wait in seconds.
         longest_s: longest wait in seconds, also where the endpoint asks for a longer one.
         rng: where waits are drawn, by request and attempt.
-        on_fault: told of every fault that is tried again.
+        on_fault: called with every failed reply that was tried again.
 
     Raises:
         BadConfig: a number is negative.
@@ -95,10 +100,16 @@ class Retried:
         """The first reply without a passing fault, or the last one, which then tells the number of attempts."""
         began = time.monotonic()
         attempt = 0
-        while (reply := await self.llm.acomplete(request)).may_pass and attempt < self.times:
+        reply = await self.llm.acomplete(request)
+        while reply.may_pass and attempt < (min(1, self.times) if reply.fault in ONCE else self.times):
+            await asyncio.sleep(self.wait_s(request, attempt, reply.retry_after_s))
+            try:
+                next_reply = await self.llm.acomplete(request)
+            except BudgetSpent as spent:  # asked and failed is not the same as not asked
+                return dataclasses.replace(reply, error=f"{reply.error} {spent}")
             if self._on_fault is not None:
                 self._on_fault(reply)
-            await asyncio.sleep(self.wait_s(request, attempt, reply.retry_after_s))
+            reply = next_reply
             attempt += 1
         if attempt and reply.may_pass:
             error = f"{reply.error} Tried {attempt + 1} times."

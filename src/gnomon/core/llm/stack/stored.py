@@ -10,6 +10,9 @@ from typing import Any
 from gnomon.core.config import fingerprint
 from gnomon.core.llm.base import Reply, Request, Usage
 
+_PASSING_FIELDS = ("cached", "fault", "retry_after_s")
+"""What belongs to one asking only."""
+
 
 def request_key(request: Request, *more: str) -> str:
     """A key that two requests share only if they are equal in every field, and equal in `more`."""
@@ -19,7 +22,7 @@ def request_key(request: Request, *more: str) -> str:
 def reply_to_json(reply: Reply) -> str:
     """One line that `reply_from_json` reads back; what belongs to one asking only (`cached`) is left out."""
     fields = dataclasses.asdict(reply)
-    kept = {name: value for name, value in fields.items() if name not in ("cached", "fault", "retry_after_s")}
+    kept = {name: value for name, value in fields.items() if name not in _PASSING_FIELDS}
     return json.dumps(kept, ensure_ascii=False)
 
 
@@ -28,6 +31,7 @@ def reply_from_json(line: str) -> Reply:
     fields: dict[str, Any] = json.loads(line)
     pairs = fields["logprobs"]
     fields["logprobs"] = None if pairs is None else tuple((token, value) for token, value in pairs)
+    fields["left_out"] = tuple(fields.get("left_out", ()))
     fields["usage"] = Usage(**fields["usage"])
     return Reply(**fields, cached=True)
 

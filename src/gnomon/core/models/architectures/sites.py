@@ -1,4 +1,4 @@
-"""Names for places in a model, found from one small table per architecture.
+"""Names for places in a model, found from one small table of its architecture, or else in one traced forward pass.
 
     embed            what enters the first block
     {i}.resid_pre    the residual stream before block i
@@ -18,16 +18,21 @@ is what a decoder's block adds from the encoder. In every pre-norm family `embed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from gnomon.core.models.architectures.parts import Family, Layout, VLFamily
 from gnomon.core.models.architectures.text import FAMILIES
+from gnomon.core.models.architectures.trace import N_TOKENS, Column, Head, NotTraced, trace
 from gnomon.core.models.architectures.vision import VLMS, image_token
 from gnomon.errors import BadInput, ModelMismatch, nearest
+
+log = logging.getLogger(__name__)
 
 Site = str
 
@@ -58,6 +63,12 @@ class Stack:
     """The norm after them."""
     project: nn.Module | None
     """What comes between that norm and the output embedding."""
+    head: Head | None = None
+    """Factors and cap on the way to the logits, as measured; `None` where the config names them."""
+    head_module: nn.Module | None = None
+    """What makes logits of the normed state, where that is more than the output embedding."""
+    head_is_unknown: bool = False
+    """Whether that way could not be verified."""
     embedding: nn.Module | None = None
     """What turns token ids into vectors, where some of them stand for an image."""
     image_token: int | None = None
@@ -68,11 +79,17 @@ class Sites(Mapping[Site, Place]):
     """The sites of one model, from the bottom to the top, its stacks by prefix, and how it sees images if it does."""
 
     def __init__(
-        self, places: Mapping[Site, Place], stacks: Mapping[str, Stack], sees: VLFamily | None = None
+        self,
+        places: Mapping[Site, Place],
+        stacks: Mapping[str, Stack],
+        sees: VLFamily | None = None,
+        missing: Sequence[str] = (),
     ):
         self._places = dict(places)
         self.stacks = dict(stacks)
         self.sees = sees
+        self.missing = tuple(missing)
+        """What could not be verified, and why: such sites are left out."""
 
     def __getitem__(self, site: Site) -> Place:
         if site not in self._places:
@@ -99,17 +116,17 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
 
     Args:
         model: the model.
-        family: where its parts are; `None` looks its `model_type` up in `families.FAMILIES`.
+        family: where its parts are; `None` looks its `model_type` up in the tables, or else finds them in a traced pass.
 
     Raises:
-        ModelMismatch: the family is not in the table, or a path leads nowhere.
+        ModelMismatch: the parts are not to be found, or a path leads nowhere.
     """
-    root: Any = model
-    if hasattr(root, "get_base_model"):
-        root = root.get_base_model()
+    root = base_of(model)
     layout = family or layout_of(root.config)
-    if layout is None:
+    if layout is None and hasattr(root.config, "vision_config"):
         raise ModelMismatch(_unknown(root))
+    if layout is None:
+        return traced_sites(root)
     if isinstance(layout, VLFamily):
         seen, read = (_stack(root, part) for part in (layout.vision, layout.text))
         read = replace(read, embedding=root.get_input_embeddings(), image_token=image_token(root))
@@ -122,6 +139,68 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
         for name, location in _places(stacks[prefix], part, prefix):
             places[f"{prefix}.{name}" if prefix else name] = location
     return Sites(places, stacks)
+
+
+def traced_sites(model: Any) -> Sites:
+    """The sites of a model without a table, from one traced forward pass; what does not add up is left out and logged.
+
+    Raises:
+        ModelMismatch: the pass shows no stream of blocks, or the model cannot read a text alone.
+    """
+    encodes = bool(model.config.is_encoder_decoder)
+    training, device = model.training, next(model.parameters()).device
+    vocab = model.get_input_embeddings().weight.shape[0]
+    # Spread over the vocabulary: special tokens mostly stand at its ends.
+    ids = torch.tensor([[(i + 1) * vocab // (N_TOKENS + 2) for i in range(N_TOKENS)]], device=device)
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if encodes:
+        inputs["decoder_input_ids"] = ids[:, 1:]
+    if model.get_output_embeddings() is not None:
+        inputs["use_cache"] = False
+    model.eval()
+    try:
+        columns = trace(model, 2 if encodes else 1, lambda: model(**inputs, return_dict=True))
+    except (NotTraced, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+        raise ModelMismatch(f"{_unknown(model)} A traced pass did not find them: {error}.") from error
+    finally:
+        model.train(training)
+    prefixes = ("encoder", "decoder") if encodes else ("",)
+    if not encodes and model.get_output_embeddings() is None:
+        prefixes = ("encoder",)
+    stacks, places, missing = {}, {}, []
+    for prefix, column in zip(prefixes, columns, strict=True):
+        stacks[prefix] = Stack(
+            column.root,
+            column.blocks,
+            column.final_norm,
+            column.project,
+            head=column.head,
+            head_module=column.head_module,
+            head_is_unknown=column.head is None,
+        )
+        for name, place in _traced_places(column, prefix):
+            places[f"{prefix}.{name}" if prefix else name] = place
+        missing += [f"{prefix or 'model'}: {reason}" for reason in column.reasons]
+    if missing:
+        log.warning("%s has not all sites: %s.", type(model).__name__, "; ".join(missing))
+    return Sites(places, stacks, missing=missing)
+
+
+def _traced_places(column: Column, prefix: str) -> Iterator[tuple[Site, Place]]:
+    yield "embed", Place(column.blocks[0], "in", prefix)
+    for i, (block, parts) in enumerate(zip(column.blocks, column.parts, strict=True)):
+        yield f"{i}.resid_pre", Place(block, "in", prefix)
+        for name in ("attn_out", "cross_out"):
+            if (module := getattr(parts, name)) is not None:
+                yield f"{i}.{name}", Place(module, "out", prefix)
+        if parts.mid_into is not None:
+            yield f"{i}.resid_mid", Place(parts.mid_into, "shared", prefix)
+        elif parts.mid_from is not None:
+            yield f"{i}.resid_mid", Place(parts.mid_from, "out", prefix)
+        if parts.mlp_out is not None:
+            yield f"{i}.mlp_out", Place(parts.mlp_out, "out", prefix)
+        yield f"{i}.resid_post", Place(block, "out", prefix)
+    yield "final_norm", Place(column.final_norm or column.blocks[-1], "out", prefix)
 
 
 def _stack(root: nn.Module, family: Family) -> Stack:
@@ -150,6 +229,11 @@ def _places(stack: Stack, family: Family, prefix: str) -> Iterator[tuple[Site, P
         yield f"{i}.mlp_out", Place(_at(block, family.mlp_out), "out", prefix)
         yield f"{i}.resid_post", Place(block, "out", prefix)
     yield "final_norm", Place(stack.final_norm or stack.blocks[-1], "out", prefix)
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model below adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def module_at(model: nn.Module, path: str) -> nn.Module:

@@ -122,7 +122,7 @@ def planted_judges(
         run: counts what they are asked; None: nobody does.
         concurrency: requests under way at once.
     """
-    return asking(refs, LLMConfig(concurrency=concurrency, cache=False), run=run)
+    return asking(refs, LLMConfig(concurrency=concurrency, cache="none"), run=run)
 
 
 def planted_judge(models: Models, role: str, *, concurrency: int = CONCURRENCY) -> PairwiseJudge:

@@ -20,7 +20,7 @@ from gnomon.methods.crispo.search.task import Result, Task
 SHOWN_AFTER = (5, 20)
 """Steps after which the prompt that dev would choose is measured on test."""
 
-SETTINGS = LLMConfig(concurrency=64, cache=False)
+SETTINGS = LLMConfig(concurrency=64, cache="none")
 """How the models of the miniature are asked."""
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.endpoint.completions import complete_texts
-from gnomon.core.llm.stack.loop import run_async
+from gnomon.core.data.execute import Rejected
+from gnomon.core.llm import LLM, Usage, ask, complete
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import ModelMismatch
@@ -99,7 +99,7 @@ def sample_local(
 
 
 def sample_served(
-    endpoint: str,
+    llm: LLM,
     prompts: Sequence[Prompt],
     mode: Mode,
     gen: GenConfig,
@@ -107,37 +107,47 @@ def sample_served(
     seed: int = 0,
     concurrency: int = 8,
     strict: bool = False,
-) -> list[Sampled]:
-    """`gen.n` completions of each prompt from an OpenAI-compatible completion endpoint.
+) -> list[Sampled | Rejected]:
+    """`gen.n` completions of each prompt from a model that continues texts, see `open_completions`.
 
     Args:
-        endpoint: `http://host:8000/v1#name`.
+        llm: what is asked.
         prompts: what to complete.
         mode: what the served model writes.
         gen: sampling; `batch_size` does not apply.
-        seed: sent with each request, one higher per completion, for servers that honour it.
+        seed: sent where it is not 0, one higher per completion, for servers that honour it.
         concurrency: requests in flight at once.
         strict: void completions with malformed hunks.
 
-    Raises:
-        LLMFailure: the server cannot be reached or refuses.
+    Returns:
+        The completions in the order of the prompts; a rejected row with its reason where none came.
     """
-    gen = replace(gen, stop=(*gen.stop, STOP)) if mode == "editseq" else gen
-    requests = [(prompt_text(prompt.text, mode), number) for prompt in prompts for number in range(gen.n)]
-    texts = run_async(
-        complete_texts(
-            endpoint,
-            [text for text, _ in requests],
-            gen,
-            seeds=[seed + number for _, number in requests],
-            concurrency=concurrency,
+    stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
+    pairs = [(prompt, number) for prompt in prompts for number in range(gen.n)]
+    requests = [
+        ask(
+            prompt_text(prompt.text, mode),
+            temperature=gen.temperature,
+            top_p=None if gen.top_p == 1 else gen.top_p,
+            max_tokens=gen.max_new_tokens,
+            stop=tuple(stop),
+            seed=seed or None,
+            draw=number,
         )
-    )
-    owners = [prompt for prompt in prompts for _ in range(gen.n)]
-    return [
-        _sampled(prompt, number, r.text, mode, strict, r.prompt_tokens, r.generated_tokens, r.finish)
-        for prompt, (_, number), r in zip(owners, requests, texts, strict=True)
+        for prompt, number in pairs
     ]
+    rows: list[Sampled | Rejected] = []
+    for (prompt, number), reply in zip(pairs, complete(llm, requests, concurrency=concurrency), strict=True):
+        if reply.error is not None:
+            rows.append(Rejected(reply.error, {"task_id": prompt.task_id, "sample": number}))
+            continue
+        usage = Usage() if reply.usage.is_estimate else reply.usage
+        rows.append(
+            _sampled(
+                prompt, number, reply.text, mode, strict, usage.tokens_in, usage.tokens_out, reply.finish
+            )
+        )
+    return rows
 
 
 def _sampled(

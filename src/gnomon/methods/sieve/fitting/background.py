@@ -147,7 +147,7 @@ class _Trainer:
     def start(self, number: int) -> None:
         """Train on all labels so far; the student goes to the folder of round `number`."""
         fitting, self.number = self._fitting, number
-        rows = list(fitting.store.rows)
+        rows = fitting.rows()
         self._job = self._pool.submit(
             _train_and_save,
             fitting.reopen,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,9 @@ class RoundState:
     """Seconds of waiting for the judge."""
     scored_while_training: int = 0
     """Snippets scored while this round's student was being trained (async)."""
-    adopted: list[str] = field(default_factory=list)
-    """Labels that an interrupted run had chosen for this round and the finished one had not: learned from, without weight."""
+    chosen: list[str] = field(default_factory=list)
+    """The snippets in the order in which they were chosen. Other labels of the round are those that an interrupted run had chosen
+    and the finished one had not: learned from, without weight."""
     is_provisional: bool = False
     """True when a budget cut the round short: it is written nowhere, and a repeated run goes through it again."""
 
@@ -249,6 +250,9 @@ class Progress:
         self.store.forget(
             [r.snippet_id for r in self.store.rows if r.label is None and r.snippet_id not in lacking]
         )
+        self._order: dict[str, int] = {}
+        for state in self.rounds:
+            self._note_order(state.chosen)
         self.labelled = {row.snippet_id for row in self.store.rows if row.round < len(self.rounds)}
         cursor = self.rounds[-1].cursor if self.rounds else None
         self.feed = Feed(passes, self.labelled, cursor)
@@ -288,6 +292,7 @@ class Progress:
         if nearest:
             current.design.band_share = sum(name in self.store for name in nearest) / len(nearest)
         self.labelled.update(row.snippet_id for row in self.store.rows)
+        self._note_order(current.picked)
         return RoundState(
             number=current.number,
             cursor=self.feed.cursor,
@@ -296,7 +301,7 @@ class Progress:
             student=self.rounds[-1].student if self.rounds else current.number,
             base_rate=base_rate(self.store.rows),
             widths=current.widths,
-            adopted=[row.snippet_id for row in mine if row.snippet_id not in current.picked],
+            chosen=list(current.picked),
             **counts_of(mine),
             **times,
         )
@@ -318,7 +323,7 @@ class Progress:
 
     def train(self, number: int) -> Fitted:
         """Train the student on all labels, and save it to the folder of round `number`."""
-        rows = self.store.rows
+        rows = self.rows()
         fitted = train(self.student, rows, base_rate(rows), self.rng.child("train", number))
         self.student.save(self.saved.student(number))
         return fitted
@@ -330,15 +335,23 @@ class Progress:
             self.saved.save(state)
             self.on_round(state, student)
 
+    def rows(self) -> list[Label]:
+        """All labels in the order in which they were chosen: training depends on it, and verdicts come in any other."""
+        return sorted(self.store.rows, key=lambda row: self._order.get(row.snippet_id, len(self._order)))
+
+    def _note_order(self, chosen: Iterable[str]) -> None:
+        for name in chosen:
+            self._order.setdefault(name, len(self._order))
+
     def weighted(self) -> tuple[list[Label], NDArray[np.float64]]:
         """All rows that have a label, and the share of the stream that each represents."""
         rows: list[Label] = []
         weights: list[NDArray[np.float64]] = []
         for state in self.rounds:
-            mine = [row for row in self.store.rows if row.round == state.number and row.label is not None]
-            adopted = set(state.adopted)
+            mine = [row for row in self.rows() if row.round == state.number and row.label is not None]
+            chosen = set(state.chosen)
             scores = np.array([0.0 if row.score_at_query is None else row.score_at_query for row in mine])
-            is_chosen = np.array([row.snippet_id not in adopted for row in mine], dtype=bool)
+            is_chosen = np.array([row.snippet_id in chosen for row in mine], dtype=bool)
             weights.append(np.zeros(len(mine)))
             weights[-1][is_chosen] = state.design.weights(scores[is_chosen])
             rows += mine

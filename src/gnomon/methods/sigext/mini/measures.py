@@ -63,7 +63,7 @@ ARMS = (
 )
 SIMULATOR = "sim:summariser?uptake=0.8&base=0.33"
 """The simulated writer."""
-SETTINGS = LLMConfig(concurrency=256, cache=False)
+SETTINGS = LLMConfig(concurrency=256, cache="none")
 """Settings of the writers' requests."""
 
 

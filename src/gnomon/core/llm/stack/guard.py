@@ -1,0 +1,92 @@
+"""A model that answers nothing is found out by its first requests, and one that stops answering is asked no more."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import Counter
+
+from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose
+from gnomon.core.llm.stack.loop import PerLoop
+from gnomon.errors import EndpointDown
+
+FIRST = 3
+"""Requests that may fail one after another before any was answered; they are made one at a time."""
+
+FEWEST = 20
+"""Replies that must be there before their share of failures stops the rest; as many failures in a row stop it as well."""
+
+
+class Guarded:
+    """`llm` asked by one request at a time until one is answered, and no more once too large a share has failed.
+
+    Before the load is sent, a single request shows whether key, model and address work. One that meets a fault of the endpoint, or
+    three that fail in any way, end it: every request raises `EndpointDown`. Later, when the share of failures is above `max_failed`
+    beyond chance (two standard errors), or twenty fail in a row, the rest is not asked: those replies have the fault `stopped`.
+
+    Args:
+        llm: who is asked.
+        max_failed: largest share of replies that may fail; 1 lets everything pass.
+    """
+
+    def __init__(self, llm: LLM, max_failed: float = 0.2):
+        self.llm, self.name, self.max_failed = llm, llm.name, max_failed
+        self._gates = PerLoop(asyncio.Lock)
+        self._lock = threading.Lock()
+        self._is_open = max_failed >= 1
+        self._n = self._n_failed = self._in_row = 0
+        self._reasons: Counter[str] = Counter()
+        self._down: str | None = None
+        self._stopped: str | None = None
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply of the model.
+
+        Raises:
+            EndpointDown: the first requests failed.
+        """
+        if not self._is_open:
+            async with self._gates.get():
+                if self._down is not None:
+                    raise EndpointDown(self._down)
+                if not self._is_open:
+                    reply = self._note(await self.llm.acomplete(request))
+                    if self._down is not None:
+                        raise EndpointDown(self._down)
+                    return reply
+        if self._stopped is not None:
+            return Reply("", "error", error=self._stopped, fault="stopped")
+        return self._note(await self.llm.acomplete(request))
+
+    async def aclose(self) -> None:
+        """Close what is behind."""
+        await aclose(self.llm)
+
+    def _note(self, reply: Reply) -> Reply:
+        with self._lock:
+            self._n += 1
+            if reply.error is None:
+                self._is_open, self._in_row = True, 0
+                return reply
+            self._n_failed += 1
+            self._in_row += 1
+            self._reasons[reply.error] += 1
+            if not self._is_open and (reply.fault in LASTING or self._n_failed >= FIRST):
+                more = f" So did {self._n_failed - 1} requests before it." if self._n_failed > 1 else ""
+                reason = reply.error.rstrip(".")
+                self._down = f"{self.name} does not answer. {reason}.{more} Nothing else was asked."
+            elif self._is_open and self.max_failed < 1 and self._stopped is None and self._is_too_much():
+                reason = self._reasons.most_common(1)[0][0]
+                self._stopped = (
+                    f"Not asked, because {self._n_failed} of {self._n} replies of {self.name} failed, "
+                    f"most often: {reason}"
+                )
+        return reply
+
+    def _is_too_much(self) -> bool:
+        if self._n < FEWEST:
+            return False
+        share = self._n_failed / self._n
+        beyond_chance = share - 2 * math.sqrt(share * (1 - share) / self._n)
+        return self._in_row >= FEWEST or beyond_chance > self.max_failed
