@@ -365,5 +365,5 @@ def audit(page: Page, tour: Tour) -> None:
     )
     page.table(
         [{"judge": one.judge.partition(":")[2], **one.words()} for one in profiles],
-        caption="what may be said, after correction for all tests",
+        caption="what may be said, each bias by itself",
     )

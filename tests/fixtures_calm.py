@@ -97,3 +97,57 @@ def log_of_rates(n, rr, cr, *, judge="j"):
                 )
             )
     return rows
+
+
+def released(folder, n=12):
+    """The layout of the released data, with texts of its own; a row of each file lacks a rewrite."""
+    base, bias = folder / "base_datasets", folder / "bias_datasets"
+    base.mkdir(parents=True)
+    bias.mkdir()
+
+    def pair(kind, i):
+        source = "toxic-dpo-NSFW" if kind == "al" and i == 3 else f"{kind}-source"
+        return {
+            "question": f"{kind} question {i}?", "answer1": f"{kind} right {i}", "answer2": f"{kind} wrong {i}",
+            "data_resource": source,
+        }  # fmt: skip
+
+    def save(path, rows):
+        path.write_text(json.dumps(rows))
+
+    fact, alignment = [pair("fact", i) for i in range(n)], [pair("al", i) for i in range(n)]
+    polished = [
+        {
+            "question": f"Q{i}",
+            "answer1": f"first {i}",
+            "answer1_polished": f"better {i}",
+            "data_resource": "quora",
+        }
+        for i in range(4)
+    ]
+    save(base / "fact_related_dataset.json", fact)
+    save(base / "alignment_dataset.json", [*alignment, alignment[0] | {"answer2": "another wrong one"}])
+    save(base / "refinement_aware_dataset.json", polished)
+    save(bias / "refinement_bias_standardized.json", polished)
+    save(
+        bias / "verbosity_bias_standardized.json",
+        [row | {"answer2_longer": row["answer2"] * 3} for row in fact],
+    )
+    fallacies = [row | {"answer1_fallacy_oversight": f"so {row['answer1']}"} for row in fact]
+    save(bias / "fallacy_oversight_bias_standardized.json", fallacies)
+    tones = ("cheerful", "sad", "angry", "fear")
+    toned = [
+        row | {f"answer{side}_{tone}": f"{tone} {row[f'answer{side}']}" for side in (1, 2) for tone in tones}
+        for row in fact[:5]
+    ]
+    del toned[2]["answer1_sad"]
+    save(bias / "sentiment_bias_standardized.json", toned)
+    cited = [
+        row | {f"answer{side}_with_reference_{kind}": f"{row[f'answer{side}']} ({kind})"
+               for side in (1, 2) for kind in ("book", "quote", "url")}
+        for row in alignment[:6]
+    ]  # fmt: skip
+    save(bias / "authority_bias_standardized.json", cited)
+    (folder / "README.md").write_text("# Data")
+    (bias / "standardize.py").write_text("print()")
+    return folder

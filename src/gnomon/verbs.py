@@ -42,7 +42,7 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         verb=verb,
         settings=settings,
         seed=options.seed,
-        start=Start(options.fresh, options.dry_run, loose, grows),
+        start=Start(options.fresh, options.dry_run, loose, grows, _inputs(config)),
         quiet=options.quiet or options.json,
         command=command_line(),
     )
@@ -63,6 +63,11 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         print(f"gnomon: {_failure(report)}", file=sys.stderr)
         return FAILED
     return _exit_code(report.get("verdicts", []))
+
+
+def _inputs(config: Any) -> list[str]:
+    """The files and folders whose growth a finished run follows: settings that their class names in its `INPUTS`."""
+    return [str(getattr(config, name)) for name in getattr(type(config), "INPUTS", ())]
 
 
 def _exit_code(verdicts: Sequence[Mapping[str, Any]]) -> int:

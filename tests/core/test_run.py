@@ -155,6 +155,29 @@ def test_more_of_the_same_takes_up_a_finished_run(tmp_path):
         opened(5, 0.2)
 
 
+def test_a_finished_run_whose_input_has_grown_goes_on(tmp_path):
+    def opened(source):
+        return open_run(tmp_path / "r", {"source": str(source)}, start=Start(inputs=[str(source)]))
+
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "a.jsonl").write_text("1\n")
+    opened(rows).finish()
+    again = opened(rows)
+    assert again.finished is not None  # nothing has changed
+    again.close()
+    (rows / "b.jsonl").write_text("2\n")
+    run = opened(rows)
+    assert run.finished is None
+    run.close()  # killed: it goes on all the same
+    run = opened(rows)
+    assert run.finished is None
+    run.finish()
+    again = opened(rows)
+    assert again.finished is not None
+    again.close()
+
+
 def test_an_incomplete_run_goes_on_when_repeated(tmp_path):
     run = open_run(tmp_path / "r")
     run.is_incomplete = True

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
-from gnomon.core.config import differences, flatten, read_settings, write_settings
+from gnomon.core.config import differences, fingerprint, flatten, read_settings, write_settings
 from gnomon.core.files import HEADER, MARKER, is_run_folder, write_json, write_text
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
@@ -37,6 +37,7 @@ except ImportError:  # not a POSIX system: two processes in one run folder are t
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = ".lock"
+_INPUTS = ".inputs"
 
 
 class PlanShown(Exception):
@@ -59,6 +60,8 @@ class Start:
     """Names of settings with which the run may be continued whatever they were before."""
     grows: Collection[str] = ()
     """Names of settings of how much is done: the run may be continued with others, and with others a finished one goes on."""
+    inputs: Collection[str] = ()
+    """Files and folders that are read: when one of them has changed, a finished run goes on."""
 
 
 class Run:
@@ -101,6 +104,7 @@ class Run:
         """True when the verb ended early, or without all that it asked for: repeating the command goes on."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
         self._dry, self._quiet, self._loose, self._grows = start.dry, quiet, start.loose, start.grows
+        self._inputs = start.inputs
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
@@ -124,7 +128,10 @@ class Run:
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
                 "Use --fresh to start over or --out for another folder."
             )
-        if is_ours and not fresh and self._changed(self._loose):  # more of the same is to be done
+        has_more = self._has_other_inputs()
+        if (
+            is_ours and not fresh and (has_more or self._changed(self._loose))
+        ):  # more of the same is to be done
             (self.folder / "report.json").unlink(missing_ok=True)
         if self.finished is not None:
             return  # what produced its numbers is written there already
@@ -137,6 +144,15 @@ class Run:
         before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
         matter = [{n: v for n, v in settings.items() if n not in ignored} for settings in (before, now)]
         return differences(*matter)
+
+    def _has_other_inputs(self) -> bool:
+        """Whether files that are read have other sizes or dates than when the folder was used last; notes those of now."""
+        if not self._inputs:
+            return False
+        mark, now = self.folder / _INPUTS, fingerprint(*map(_state_of, sorted(self._inputs)))
+        before = mark.read_text("utf-8") if mark.exists() else now
+        write_text(mark, now)
+        return before != now
 
     def _environment(self) -> dict[str, Any]:
         """What `env.json` holds: what ran, and what it ran on."""
@@ -294,11 +310,17 @@ class Run:
                 shortfalls += self._books.shortfalls()
             self.page.shortfalls(shortfalls)
             self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
-            status = _status(shortfalls, is_stream=self.is_stream, is_incomplete=self.is_incomplete)
-            self.page.write(self.folder, status=status)
+            self.page.write(self.folder, status=self._status(shortfalls))
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report
+
+    def _status(self, shortfalls: Sequence[Shortfall]) -> str:
+        if any(shortfall.is_too_much for shortfall in shortfalls):
+            return "failed"
+        if self.is_stream:
+            return "streamed"
+        return "incomplete" if shortfalls or self.is_incomplete else "done"
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""
@@ -368,19 +390,19 @@ class PartOfRun:
         return self._run.progress(total, f"{self.name}: {label}")
 
 
-def _status(shortfalls: Sequence[Shortfall], *, is_stream: bool, is_incomplete: bool) -> str:
-    if any(shortfall.is_too_much for shortfall in shortfalls):
-        return "failed"
-    if is_stream:
-        return "streamed"
-    return "incomplete" if shortfalls or is_incomplete else "done"
-
-
 def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     return all(
         row.get(name) == limit if isinstance(limit, str) else name in row and row[name] > limit
         for name, limit in where.items()
     )
+
+
+def _state_of(source: str) -> list[tuple[str, int, int]]:
+    """Names, sizes and dates of the files behind a path; none for what is no file, such as a data set of a hub."""
+    path = Path(source)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file() and not file.name.startswith(".")]
+    return [(str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def command_line() -> str:

@@ -7,7 +7,8 @@ import pytest
 from fixtures_llm import hurry
 from fixtures_vendors import VendorServer, chat
 from gnomon.core.llm import LLMConfig, Meter, ask, close, complete, connect, open_llm
-from gnomon.core.llm.endpoint.client import Manner, named_fields
+from gnomon.core.llm.endpoint.client import Manner
+from gnomon.core.llm.endpoint.faults import named_fields
 
 FULL = {"temperature": 0.0, "top_p": 0.9, "seed": 3, "stop": ("#",), "want_logprobs": True}
 

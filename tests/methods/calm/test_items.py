@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures_calm import made_items, simulated, write_rows
+from fixtures_calm import made_items, released, simulated, write_rows
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm import (
@@ -73,13 +73,17 @@ def test_the_released_layout_and_rows_that_lack_some_keys(tmp_path):
 
 
 def test_duplicates_and_explicit_rows_are_counted(tmp_path):
-    explicit = GOOD | {"question": "Write an erotic story, with nude people."}
-    rows = (GOOD, GOOD | {"question": " why? "}, explicit, GOOD | {"question": "Other?"})
+    explicit = GOOD | {"question": "Tell a story.", "data_resource": "toxic-dpo-NSFW"}
+    # Explicit words in a row of another source are no reason: a question of medicine has them too.
+    medical = GOOD | {"question": "What is a penis, a vagina, an orgasm?", "data_resource": "medicine"}
+    rows = (GOOD, GOOD | {"question": " why? "}, explicit, medical)
     items, dropped = read(tmp_path, *rows)
-    assert (len(items), dropped.duplicates, dropped.explicit) == (2, 1, 1)
+    assert [item.question for item in items] == [GOOD["question"], medical["question"]]
+    assert (dropped.duplicates, dropped.explicit, dropped.merged, dropped.skipped) == (1, 1, 0, ())
     items, dropped = read(tmp_path, *rows, keep_nsfw=True, keep_duplicates=True)
     assert (len(items), dropped.duplicates, dropped.explicit) == (4, 0, 0)
-    assert not is_explicit(Item("x", "What is sexual selection?", ("a", "b")))
+    assert len({item.id for item in items}) == 4
+    assert is_explicit("some/NSFW-roleplay") and not is_explicit("sexual-selection-in-birds")
 
 
 @pytest.mark.parametrize(
@@ -101,16 +105,176 @@ def test_duplicates_and_explicit_rows_are_counted(tmp_path):
         (GOOD | {"set": "facts"}, 'is of the set "facts"'),
     ],
 )
-def test_bad_rows_are_told_with_their_line(tmp_path, row, says):
-    with pytest.raises(BadInput) as told:
-        read(tmp_path, GOOD | {"question": "fine"}, row)
-    assert "data.jsonl, line 2" in str(told.value) and says in str(told.value)
-    assert "\n" not in str(told.value)
+def test_bad_rows_are_left_out_with_their_line_name_and_reason(tmp_path, row, says):
+    items, dropped = read(tmp_path, GOOD | {"question": "fine"}, row | {"id": "x7"}, GOOD)
+    assert [item.question for item in items] == ["fine", "Why?"]
+    (skipped,) = dropped.skipped
+    assert skipped.where.endswith("data.jsonl, line 2") and skipped.id == "x7" and says in skipped.reason
+    assert "\n" not in skipped.reason and dropped.counts["skipped"] == 1
+    with pytest.raises(BadInput) as error:  # nothing else is there
+        read(tmp_path, row)
+    assert "data.jsonl, line 1" in str(error.value) and says in str(error.value)
 
 
-def test_two_items_of_one_name(tmp_path):
-    with pytest.raises(BadInput, match='two items "a"'):
-        read(tmp_path, GOOD | {"id": "a"}, GOOD | {"id": "a", "question": "Another?"})
+def test_items_of_one_name_keep_apart(tmp_path):
+    """Files may number their rows each from 1."""
+    items, _ = read(tmp_path, GOOD | {"id": 1}, GOOD | {"id": 1, "question": "Another?"})
+    assert items[0].id == "1" and items[1].id.startswith("1-") and len(items) == 2
+
+
+def test_rows_without_a_name_keep_theirs_wherever_they_stand(tmp_path):
+    rows = [GOOD | {"question": f"Q{i}"} for i in range(5)]
+    before = {item.question: item.id for item in read(tmp_path, *rows)[0]}
+    after = {item.question: item.id for item in read(tmp_path, GOOD | {"question": "new"}, *rows[::-1])[0]}
+    assert len(set(before.values())) == 5 and before.items() <= after.items()
+
+
+# The released data set: a folder, sub-folders, several files for the same questions
+
+
+def test_the_released_folder_loads_whole(tmp_path):
+    items, dropped = read_items(released(tmp_path / "calm-release"))
+    assert Counter(item.set for item in items) == {"fact": 12, "alignment": 11, "refinement": 4}
+    counts = Counter((rewrite.probe, rewrite.condition) for item in items for rewrite in item.rewrites)
+    assert counts["verbosity", "longer"] == counts["fallacy-oversight", "fallacy"] == 12
+    assert counts["sentiment", "sad, better"] == 4 and counts["sentiment", "sad, worse"] == 5
+    assert counts["authority", "url, worse"] == 5  # the sixth is from the explicit source
+    assert counts["refinement-aware", "polished"] == 4
+    # Rewrites of one question from several files are together on one item.
+    (item,) = [item for item in items if item.question == "fact question 0?"]
+    assert {rewrite.probe for rewrite in item.rewrites} == {"verbosity", "fallacy-oversight", "sentiment"}
+    assert item.answers == ("fact right 0", "fact wrong 0") and item.source == "fact-source"
+    # verbosity 12, fallacy 12, sentiment 5, authority 5 joined; one question of the alignment file stands twice, and the
+    # refinement file is there twice; a row of an explicit source is in two files.
+    assert dropped.counts == {"duplicates": 1 + 4, "explicit": 2, "merged": 34, "skipped": 0}
+
+
+def test_files_and_rows_that_cannot_be_used_do_not_stop_a_folder(tmp_path):
+    folder = released(tmp_path / "calm-release")
+    (folder / "bias_datasets" / "broken.json").write_text('[{"question": ')
+    rows = json.loads((folder / "base_datasets" / "fact_related_dataset.json").read_text())
+    rows[1]["answer1"] = 7
+    rows.append("no row at all")
+    (folder / "base_datasets" / "more_fact.json").write_text(json.dumps(rows))
+    items, dropped = read_items(folder)
+    assert Counter(item.set for item in items)["fact"] == 12
+    reasons = {skipped.where.rpartition("/")[2]: skipped.reason for skipped in dropped.skipped}
+    assert set(reasons) == {"broken.json", "more_fact.json, item 2", "more_fact.json, item 13"}
+    assert 'field "answer1" must be a string; got int' in reasons["more_fact.json, item 2"]
+
+
+def test_a_rewrite_with_a_name_that_nobody_foresaw_goes_by_its_file(tmp_path):
+    row = GOOD | {"answer1_disgust": "Because, ugh.", "answer2_in_a_rage": "NO IDEA!", "answer1_note": 5}
+    (item,), dropped = read(tmp_path, row, name="sentiment_more.jsonl")
+    assert item.set == "fact"
+    assert {(r.probe, r.condition, r.response) for r in item.rewrites} == {
+        ("sentiment", "disgust, better", 0), ("sentiment", "in a rage, worse", 1),
+    }  # fmt: skip
+    assert 'field "answer1_note" must be a string' in dropped.skipped[0].reason
+    (plain,), _ = read(tmp_path, row, name="pairs.jsonl")
+    assert plain.rewrites == () and plain.meta["answer1_disgust"] == "Because, ugh."
+
+
+# Tables of pairs in other layouts
+
+
+def test_a_table_of_commas(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        "\ufeffid,question,answer1,answer2,answer3,answer2_longer,source\n"
+        'a,"Why, though?","Because\nit is.",No idea.,,"No idea, none, not at all.",forum\n'
+        "b,How?,So.,Not so.,Or so.,,forum\n"
+        "c,Broken\n"
+        "d,When?,Now.,Now.,,,forum\n",
+        "utf-8",
+    )
+    items, dropped = read_items(path)
+    assert [(item.id, len(item.answers)) for item in items] == [("a", 2), ("b", 3)]
+    assert items[0].answers[0] == "Because\nit is." and items[0].rewrites[0].probe == "verbosity"
+    assert [skipped.reason.partition(": ")[2] for skipped in dropped.skipped] == [
+        "has not as many fields as the header.",
+        'item "d": two of its answers are the same. Drop the item: nothing can tell them apart.',
+    ]
+    (tmp_path / "semi.csv").write_text("question;answer1;answer2\nWhy?;So, so.;No, no.\n")
+    assert read_items(tmp_path / "semi.csv")[0][0].answers == ("So, so.", "No, no.")
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [{"version": "1.0", "data": [GOOD]}, {"a": GOOD}, GOOD, [GOOD]],
+    ids=["under a name", "by id", "alone", "a list"],
+)
+def test_rows_of_a_json_file_however_they_are_wrapped(tmp_path, wrapped):
+    (tmp_path / "rows.json").write_text(json.dumps(wrapped, indent=2))
+    items, _ = read_items(tmp_path / "rows.json")
+    assert [item.answers for item in items] == [("Because.", "No idea.")]
+
+
+LONG = ("The first answer is this one here.", "Another answer, which is not as good.")
+
+
+@pytest.mark.parametrize(
+    ("row", "question"),
+    [
+        # AlpacaEval's annotations: preference is 1, 2 or between.
+        ({"instruction": "Say it.", "output_1": LONG[1], "generator_1": "ref", "output_2": LONG[0], "generator_2": "m",
+          "dataset": "helpful_base", "annotator": "gpt4", "preference": 1.9, "raw_completion": "a long " * 50}, "Say it."),
+        # JudgeBench.
+        ({"pair_id": "p", "question": "Say it.", "response_model": "m", "response_A": LONG[0], "response_B": LONG[1],
+          "label": "A>B"}, "Say it."),
+        # MT-bench's human judgments: conversations, the winner by its column, and a turn that is no winner.
+        ({"question_id": 81, "model_a": "x", "model_b": "y", "winner": "model_b", "judge": "expert_1", "turn": 1,
+          "conversation_a": [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": LONG[1]}],
+          "conversation_b": [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": LONG[0]}]}, "Say it."),
+        # A table of one's own: the winner is named by its author.
+        ({"Task text": "Say it in one word.", "Answer A": LONG[1], "Answer B": LONG[0], "System A": "old", "System B": "new",
+          "best": "new"}, "Say it in one word."),
+        # The better answer has its own column.
+        ({"user_query": "Say it.", "better_response": LONG[0], "worse_response": LONG[1]}, "Say it."),
+    ],
+    ids=["alpacaeval", "judgebench", "mt-bench", "own", "ordered"],
+)  # fmt: skip
+def test_pairs_are_found_by_what_their_fields_hold(tmp_path, row, question):
+    (item,), dropped = read(tmp_path, row)
+    assert (item.question, item.answers) == (question, LONG), item
+    assert dropped.skipped == ()
+    if "generator_1" in row:
+        assert item.authors == ["m", "ref"]  # the better one's author first
+
+
+def test_rows_that_prefer_neither_are_left_out_with_the_reason(tmp_path):
+    row = {"instruction": "Say it.", "output_1": LONG[0], "output_2": LONG[1]}
+    items, dropped = read(tmp_path, *(row | {"instruction": f"Say {i}.", "preference": 1 + i % 2} for i in range(20)),
+                          row | {"preference": 1.5})  # fmt: skip
+    assert len(items) == 20 and items[1].answers == LONG[::-1]
+    assert 'field "preference" prefers neither answer' in dropped.skipped[0].reason
+
+
+def test_a_preference_set_of_whole_conversations(tmp_path):
+    begin = "\n\nHuman: Hello?\n\nAssistant: Yes: what is it?\n\nHuman: Say it.\n\nAssistant:"
+    (item,), _ = read(tmp_path, {"chosen": f"{begin} It is so: good.", "rejected": f"{begin} It is no."})
+    assert item.answers == ("It is so: good.", "It is no.")
+    assert item.question.startswith("Human: Hello?") and item.question.endswith("Human: Say it.")
+
+
+def test_real_preferences_and_real_pairs(shared_data):
+    preferences = shared_data / "preferences" / "hh_harmless_test.jsonl.gz"
+    judged = shared_data / "judge" / "judgebench_claude-3-haiku.jsonl"
+    if not preferences.is_file() or not judged.is_file():
+        pytest.skip("no real data beside the repository")
+    items, dropped = read_items(preferences, keep_duplicates=True)
+    assert len(items) > 2200 and len(items) + len(dropped.skipped) == 2312
+    assert all(
+        "Human:" in item.question and "\n\nHuman:" not in item.answers[0][-300:] for item in items[:50]
+    )
+    items, dropped = read_items(judged)
+    rows = [json.loads(line) for line in judged.read_text("utf-8").splitlines()]
+    # Two of its pairs hold the same answer twice or repeat a question.
+    assert len(items) + dropped.duplicates + len(dropped.skipped) == len(rows) == len(items) + 2
+    pairs = {(row["question"], *sorted((row["response_A"], row["response_B"]))) for row in rows}
+    assert all((item.question, *sorted(item.answers)) in pairs for item in items)
+    better = {row["response_A"] if row["label"] == "A>B" else row["response_B"] for row in rows}
+    assert all(item.answers[0] in better for item in items)
 
 
 def test_items_survive_a_file(tmp_path):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import gnomon
-from fixtures_calm import as_rows, calm, made_items, read_rows, report, write_rows
+from fixtures_calm import as_rows, calm, made_items, read_rows, released, report, write_rows
 from fixtures_llm import calls_of
 from fixtures_server import CompletionServer
 from gnomon.core.llm import open_llm
 from gnomon.core.llm.sims import ChatServer
-from gnomon.errors import BadConfig, UserError
+from gnomon.errors import BadConfig, BadInput, UserError
 
 ASK = ["--llm.concurrency", 8]
 BIASES = ["--bias", "position", "authority", "bandwagon"]
@@ -212,8 +212,20 @@ def test_a_dry_run_spends_nothing(perturbed, tmp_path, capsys):
         == 0
     )
     told = capsys.readouterr().out
-    assert "trials_per_judge" in told and "characters_per_judge" in told
+    assert "trials_per_judge" in told and "usd_at_most" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_counts_calls_tokens_and_money(perturbed, tmp_path, capsys):
+    prices = ["--llm.price-in", 10, "--llm.price-out", 10, "--dry-run", "--json", "--out", tmp_path / "run"]
+    words = ["--judge", "openai:gpt-4o", "--bias", "bandwagon", "--max-tokens", 100, "--mitigate", "swap"]
+    assert calm("audit", perturbed, *words, *prices) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["calls"] == 8 * (2 + 8) * 3 and plan["tokens_out_at_most"] == 100 * plan["calls"]
+    tokens = plan["tokens_in"] + plan["tokens_out_at_most"]
+    assert plan["usd_at_most"] == pytest.approx(tokens * 10 / 1e6) and plan["tokens_in"] > 200 * plan["calls"]
+    assert calm("perturb", perturbed, "--writer", "openai:gpt-4o", "--bias", "authority", *prices) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["usd_at_most"] == 0  # the rewrites are there already
 
 
 def test_a_writer_that_judges_its_own_rewrites_is_told(data, tmp_path):
@@ -280,7 +292,8 @@ def test_the_released_layout_becomes_items_that_can_be_audited(tmp_path):
              "data_resource": "x"} for i in range(6)]  # fmt: skip
     (tmp_path / "fact.json").write_text(json.dumps([*rows, rows[0]]))
     assert calm("import", tmp_path / "fact.json", "--format", "calm", "--out", tmp_path / "items") == 0
-    assert report(tmp_path / "items")["figures"] == {"items": 6, "duplicates": 1, "explicit": 0}
+    figures = {"items": 6, "duplicates": 1, "explicit": 0, "merged": 0, "skipped": 0}
+    assert report(tmp_path / "items")["figures"] == figures
     words = ["--bias", "verbosity", "--judge", "sim:judge", "--out", tmp_path / "run"]
     assert calm("audit", tmp_path / "items", *words) == 0
     (cell,) = json.loads((tmp_path / "run" / "profile.json").read_text())["cells"]
@@ -327,11 +340,15 @@ def test_over_http_the_verdicts_are_those_in_process_whatever_fails_on_the_way(p
         assert calm("audit", perturbed, *words) == 0
     rows = {name: read_rows(tmp_path / name / "verdicts.jsonl") for name in ("in", "out")}
     for a, b in zip(rows["in"], rows["out"], strict=True):
-        assert (a["choice"], a["status"], a["text"]) == (b["choice"], b["status"], b["text"])
+        assert (a["choice"], a["status"]) == (b["choice"], b["status"])
+        # What the model said is the same; a fault's sentence begins with the name of who had it.
+        said = [row["text"].rpartition(" refused to answer: ")[2] for row in (a, b)]
+        assert said[0] == said[1]
     faults = calls_of(tmp_path / "out")["judge"]["faults"]
     assert {"rate_limit", "server", "refusal", "length"} <= set(faults)
     statuses = json.loads((tmp_path / "out" / "profile.json").read_text())["statuses"]
-    assert statuses["refused"] == faults["refusal"] and statuses["truncated"] == faults["length"]
+    without = sum(statuses.get(name, 0) for name in ("refused", "failed"))
+    assert without == faults["refusal"] and statuses["truncated"] == faults["length"]
     assert report(tmp_path / "out")["simulated"]
 
 
@@ -391,6 +408,196 @@ def test_a_killed_audit_that_is_repeated_asks_only_for_what_is_missing(perturbed
         )  # only what was under way when it was killed is asked again
 
 
+def keys_of(folder):
+    return [
+        (row["set"], row["item"], row["probe"], row["condition"], row["draw"], tuple(row["slots"]))
+        for row in read_rows(folder / "verdicts.jsonl")
+    ]
+
+
+@pytest.mark.slow
+def test_more_items_and_more_biases_in_the_same_folder_ask_nothing_twice(tmp_path):
+    rows = as_rows(made_items(12, sets=("alignment",)))
+    source, out = write_rows(tmp_path / "items.jsonl", rows[:8]), tmp_path / "run"
+    with CompletionServer(chat_answer=lambda messages, seed=None: "[[A]]") as server:
+        # No cache of replies: the journal alone must know what was asked.
+        words = ["--judge", server.endpoint, *ASK, "--llm.cache", "none", "--out", out]
+
+        def requests_of(*more, repeated=0):
+            before = len(server.requests)
+            assert calm("audit", source, *words, *more) == 0
+            return len(server.requests) - before
+
+        assert requests_of("--bias", "bandwagon", "--limit", 4) == 4 * (2 + 8)
+        assert requests_of("--bias", "bandwagon", "--limit", 4) == 0  # finished
+        assert requests_of("--bias", "bandwagon", "--limit", 6) == 2 * (2 + 8)
+        assert requests_of("--bias", "bandwagon", "distraction", "--limit", 6) == 6 * 2
+        assert requests_of("--bias", "bandwagon", "distraction") == 2 * (2 + 8 + 2)
+        # Items that come to stand before the others take no seat away from them.
+        write_rows(source, [rows[8], *rows[:8], *rows[9:]])
+        assert requests_of("--bias", "bandwagon", "distraction") == 4 * (2 + 8 + 2)
+        assert requests_of("--bias", "bandwagon", "distraction", "--repeats", 3) == 12
+        keys = keys_of(out)
+        assert len(set(keys)) == len(keys) == 12 * (3 + 8 + 2) == len(server.requests)
+        first = {key[1]: key[-1][0] for key in keys}
+        assert sorted(first.values()) == [0] * 6 + [1] * 6  # still half of the items either way
+        # An item that has another answer under its old name is another trial, in all of its conditions.
+        write_rows(source, [rows[8] | {"answer2": "Something else."}, *rows[:8], *rows[9:]])
+        assert requests_of("--bias", "bandwagon", "distraction", "--repeats", 3) == 3 + 8 + 2
+    metrics = [row for row in read_rows(out / "metrics.jsonl") if "bias" in row]
+    assert len(metrics) == len(json.loads((out / "profile.json").read_text())["cells"])  # not once per run
+
+
+def refusing(share):
+    """A server's script: it refuses this share of the requests, the same ones each time, until it is healed."""
+    state = {"is_ill": True}
+
+    def script(number, request):
+        digest = sum(request["messages"][-1]["content"].encode()) + (request.get("seed") or 0)
+        return (
+            "the account is closed"
+            if state["is_ill"] and number > 3 and digest % 100 < 100 * share
+            else "fine"
+        )
+
+    return script, state
+
+
+@pytest.mark.slow
+def test_verdicts_that_failed_are_counted_and_asked_again(tmp_path, capsys):
+    source = write_rows(tmp_path / "items.jsonl", as_rows(made_items(10, sets=("alignment",))))
+    script, state = refusing(0.12)
+    with CompletionServer(script, chat_answer=lambda messages, seed=None: "[[A]]") as server:
+        words = ["--bias", "bandwagon", "--judge", server.endpoint, "--llm.retries", 0, "--llm.cache", "none"]
+        words += ["--out", tmp_path / "run"]
+        assert calm("audit", source, *words) == 0
+        figures = report(tmp_path / "run")["figures"]
+        read, _, rest = figures["verdicts"].partition("/100, ")
+        failed = 100 - int(read)
+        assert 0 < failed <= 20 and rest.startswith(f"{failed} failed: ") and "the account is closed" in rest
+        assert figures["verdicts"] in capsys.readouterr().out
+        before = len(server.requests)
+        state["is_ill"] = False
+        assert calm("audit", source, *words) == 0
+        assert len(server.requests) - before == failed
+    assert report(tmp_path / "run")["figures"]["verdicts"] == "100/100"
+
+
+@pytest.mark.slow
+def test_an_audit_of_which_most_failed_is_no_success(tmp_path, capsys):
+    source = write_rows(tmp_path / "items.jsonl", as_rows(made_items(10, sets=("alignment",))))
+    script, _ = refusing(0.9)
+    with CompletionServer(script, chat_answer=lambda messages, seed=None: "[[A]]") as server:
+        words = [
+            "--bias",
+            "bandwagon",
+            "--judge",
+            server.endpoint,
+            "--llm.retries",
+            0,
+            "--out",
+            tmp_path / "run",
+        ]
+        assert calm("audit", source, *words) == 1
+    read, _, rest = report(tmp_path / "run")["figures"]["verdicts"].partition("/")
+    assert int(read) < 30 and "failed: " in rest and "the account is closed" in rest
+    assert "verdicts" in capsys.readouterr().out and (tmp_path / "run" / "verdicts.jsonl").exists()
+
+
+def test_a_judge_that_gives_no_verdicts_was_not_audited(perturbed, tmp_path, capsys):
+    words = ["--bias", "distraction", "--out", tmp_path / "run"]
+    assert calm("audit", perturbed, "--judge", "sim:judge?gibberish=0.9", *words) == 1
+    figure = report(tmp_path / "run")["figures"]["verdicts"]
+    assert "the reply holds no verdict in the form that was asked for" in figure
+    some = ["--judge", "sim:judge?gibberish=0.2", "--bias", "distraction", "--out", tmp_path / "some"]
+    assert calm("audit", perturbed, *some) == 0
+    found = report(tmp_path / "some")
+    assert found["figures"]["verdicts"].startswith(
+        found["title"].rpartition("(verdicts ")[2].partition(",")[0]
+    )
+
+
+def test_identical_answers_leave_nothing_to_measure_and_that_is_said(perturbed, tmp_path):
+    # Simulators that differ in their liking for a slot alone answer every question alike.
+    judges = ["sim:judge?position=1", "sim:judge?position=2"]
+    words = ["--judge", *judges, "--out", tmp_path / "alone", "--bias"]
+    with pytest.raises(UserError) as error:
+        calm("audit", perturbed, *words, "self-enhancement")
+    message = str(error.value)
+    assert "self-enhancement: nothing to measure: of 8 items two judges gave the same answer to 8" in message
+    assert "\n" not in message
+    words[words.index(tmp_path / "alone")] = tmp_path / "beside"
+    assert calm("audit", perturbed, *words, "self-enhancement", "distraction") == 0
+    skipped = json.loads((tmp_path / "beside" / "profile.json").read_text())["skipped"]
+    assert "two judges gave the same answer to 8" in skipped["self-enhancement"]
+
+
+def test_comparing_runs_without_common_items_is_an_error(data, tmp_path):
+    for name, rows in (
+        ("a", made_items(8, sets=("alignment",))),
+        ("b", made_items(8, sets=("alignment",), seed=9)),
+    ):
+        rows = [row | {"id": f"{name}-{row['id']}"} for row in as_rows(rows)]
+        source = write_rows(tmp_path / f"{name}.jsonl", rows)
+        judge = f"sim:judge?authority={len(name)}&position={int(name == 'b')}"
+        assert calm("audit", source, "--bias", "bandwagon", "--judge", judge, "--out", tmp_path / name) == 0
+    with pytest.raises(BadInput, match="have judged no item in common: one has items such as"):
+        calm("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "both")
+
+
+class GPT:
+    """A simulated judge under a vendor's name."""
+
+    name = "gpt-4o"
+
+    def __init__(self):
+        self._judge = open_llm("sim:judge?authority=1")
+
+    async def acomplete(self, request):
+        return await self._judge.acomplete(request)
+
+
+@pytest.mark.slow
+def test_the_readme_s_command_works_on_the_released_folder_word_for_word(tmp_path, monkeypatch):
+    import shlex
+    import threading
+
+    page = Path(gnomon.__file__).parent / "methods" / "calm" / "README.md"
+    lines = [
+        line
+        for line in page.read_text("utf-8").splitlines()
+        if line.startswith("gnomon calm audit calm-release")
+    ]
+    hosted, local = sorted(lines, key=lambda line: "hf:" in line)
+    released(tmp_path / "calm-release", 6)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with ChatServer(GPT()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.endpoint.partition("#")[0])
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            assert calm(*shlex.split(hosted)[2:]) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    (run,) = (tmp_path / "runs" / "calm").iterdir()
+    profile = json.loads((run / "profile.json").read_text())
+    measured = {cell["probe"] for cell in profile["cells"]}
+    assert measured == {
+        "position", "verbosity", "compassion-fade", "bandwagon", "distraction", "fallacy-oversight", "authority", "sentiment",
+        "diversity", "chain-of-thought", "refinement-aware",
+    }  # fmt: skip
+    n = {
+        cell["condition"]: cell["n"]
+        for cell in profile["cells"]
+        if cell["probe"] in ("verbosity", "sentiment")
+    }
+    assert n["longer"] == 6 and n["sad, better"] == 4
+    assert any("source names explicit content" in note for note in profile["notes"])
+    assert calm(*shlex.split(local)[2:], "--dry-run") == 0
+
+
 @pytest.mark.slow
 def test_a_tiny_checkpoint_as_a_judge_in_process(perturbed, tmp_path, checkpoint):
     folder = checkpoint("llama", max_position_embeddings=8192)
@@ -399,7 +606,7 @@ def test_a_tiny_checkpoint_as_a_judge_in_process(perturbed, tmp_path, checkpoint
     rows = read_rows(tmp_path / "logit" / "verdicts.jsonl")
     assert {row["status"] for row in rows} == {"ok"}
     assert not report(tmp_path / "logit")["simulated"]
-    assert calm("audit", perturbed, *words, "--max-tokens", 4, "--out", tmp_path / "words") == 0
+    assert calm("audit", perturbed, *words, "--max-tokens", 4, "--out", tmp_path / "words") == 1
     statuses = json.loads((tmp_path / "words" / "profile.json").read_text())["statuses"]
     assert sum(statuses.values()) == len(rows)  # it says nothing that can be read, and that is counted
 
@@ -428,7 +635,8 @@ def test_a_tiny_checkpoint_behind_transformers_serve(perturbed, tmp_path, tiny_t
         "--style",
         "token",
     ]
-    assert calm("audit", perturbed, *words, "--out", tmp_path / "run") == 0
+    # It says nothing that can be read: that is no audit.
+    assert calm("audit", perturbed, *words, "--out", tmp_path / "run") == 1
     assert len(read_rows(tmp_path / "run" / "verdicts.jsonl")) == 4
 
 

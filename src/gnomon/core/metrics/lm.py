@@ -73,7 +73,7 @@ def token_nll(
     batch = pad(rows, 0, "right").to(model.device)
     was_training = model.training
     model.eval()
-    logits = model(**batch.inputs("causal"), use_cache=False).logits
+    logits = model(**batch.inputs("causal", model), use_cache=False).logits
     model.train(was_training)
     mask = batch.mask.clone()
     for row, start in enumerate(starts if starts is not None else [1] * len(rows)):

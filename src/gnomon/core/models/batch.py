@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from gnomon.core.models.architectures.parts import ImageLayout
 from gnomon.core.models.images import Images
-from gnomon.errors import BadInput
+from gnomon.core.models.reading import reads_padded, takes_positions
+from gnomon.errors import BadInput, ModelMismatch
 
 Where = str | Sequence[Sequence[int]] | Tensor
 """Which tokens: `"all"`, `"last"`, positions per text [B, P] (negative ones count from its end), or a mask [B, T]."""
@@ -56,13 +58,25 @@ class Batch:
         images = None if self.images is None else self.images.to(device)
         return Batch(self.input_ids.to(device), self.mask.to(device), target, images)
 
-    def inputs(self, kind: str = "causal") -> dict[str, Tensor]:
+    def inputs(self, kind: str = "causal", model: Any = None) -> dict[str, Tensor]:
         """What a transformers model of this kind takes; for a causal one positions too: its own would be wrong after padding.
 
         A vision-language model counts its own, each family in its way.
+
+        Args:
+            kind: causal, seq2seq, encoder or vlm.
+            model: who reads it; `None` for one that takes positions as they are counted here. See `takes_positions`.
+
+        Raises:
+            ModelMismatch: the texts are padded, and the model reads them otherwise then.
         """
+        if kind == "causal" and model is not None and not self.mask.all() and not reads_padded(model):
+            raise ModelMismatch(
+                f"{type(model).__name__} reads a padded text otherwise than the same text alone. Give it texts of one length, "
+                "or one at a time (batch size 1)."
+            )
         inputs = {"input_ids": self.input_ids, "attention_mask": self.mask.long()}
-        if kind == "causal":
+        if kind == "causal" and (model is None or takes_positions(model)):
             inputs["position_ids"] = self.position_ids
         if kind == "vlm":
             inputs |= self.pixels

@@ -189,7 +189,7 @@ class ModelHandle:
             raise ModelMismatch(
                 f"{type(self.model).__name__} has no output embedding and predicts no tokens."
             )
-        output: Any = self._reads(batch)(**batch.inputs(self.kind), use_cache=False)
+        output: Any = self._reads(batch)(**batch.inputs(self.kind, self.model), use_cache=False)
         return output.logits
 
     def logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
@@ -244,7 +244,7 @@ class ModelHandle:
                 self.sites.stacks["encoder"].root(**batch.inputs("encoder"))
             else:
                 reads = self._reads(batch)
-                reads(**(batch.inputs(self.kind) | last_logits_only(reads)), use_cache=False)
+                reads(**(batch.inputs(self.kind, self.model) | last_logits_only(reads)), use_cache=False)
         return {site: seen[site] for site in at}
 
     @contextmanager

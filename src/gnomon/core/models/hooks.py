@@ -96,6 +96,9 @@ def _register(location: Place, see: Callable[[Tensor], Tensor | None]) -> Any:
         return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, list):
+            new = see(output[0])
+            return None if new is None else [new, *output[1:]]
         is_tuple = isinstance(output, tuple)
         new = see(output[0] if is_tuple else output)
         return None if new is None else (new, *output[1:]) if is_tuple else new

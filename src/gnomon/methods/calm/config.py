@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
@@ -25,7 +25,7 @@ class Counting:
     half_ties: bool = False
     """A tie beside a preference counts one half; else a tie is a verdict of its own."""
     smallest: float = 0.1
-    """The shift that would matter: where one of this size would have been missed, the word is "cannot tell"."""
+    """The shift that would matter: where one of this size would have been missed, the word is "undecided"."""
 
     def __post_init__(self) -> None:
         check(0 < self.smallest <= 1, "smallest", "above 0 and at most 1", self.smallest)
@@ -35,9 +35,12 @@ class Counting:
 class Items:
     """Which items and which biases."""
 
+    GROWS: ClassVar = ("bias", "limit")
+    INPUTS: ClassVar = ("source",)
+
     source: Positional[str]
-    """Items: a file or folder of rows with question, answer1 (the better) and answer2; a preference set with chosen and
-    rejected; the released layout; a run of `perturb`; or hf://name."""
+    """Items: a file (JSON, JSONL, CSV, Parquet) or a folder with sub-folders of rows with question, answer1 (the better) and
+    answer2; a preference set with chosen and rejected; the released data; another table of pairs; a run of `perturb`; or hf://name."""
     bias: tuple[str, ...] = ("all",)
     """Biases: position, verbosity, compassion-fade, bandwagon, distraction, fallacy-oversight, authority, sentiment, diversity,
     chain-of-thought, self-enhancement, refinement-aware; or all."""
@@ -46,7 +49,7 @@ class Items:
     limit: int | None = None
     """Only so many items of each set. None: all."""
     keep_nsfw: bool = False
-    """Keep rows of sexual content."""
+    """Keep rows whose source names explicit content."""
     keep_duplicates: bool = False
     """Keep rows whose question another row of the set asks."""
     cues: Path | None = None
@@ -75,6 +78,8 @@ class Perturb(Items):
 @dataclass(frozen=True, kw_only=True)
 class Audit(Items, Counting):
     """Measure the biases of one judge or several."""
+
+    GROWS: ClassVar = (*Items.GROWS, "repeats", "mitigate")  # type: ignore[assignment]
 
     judge: tuple[str, ...] = ()
     """Judges: openai:MODEL, http://host:8000/v1#MODEL, hf:FOLDER ...; for logit and reward a folder or hub id; for function
@@ -128,11 +133,13 @@ class Import:
     """Read a log of another tool, or the released data."""
 
     source: Positional[str]
-    """The file."""
-    format: Literal["judgebench", "mtbench-pair", "calm"] = "judgebench"
-    """judgebench: its output rows; mtbench-pair: FastChat's model_judgment pairs; calm: the released data, which become items."""
+    """The file, or a folder with sub-folders."""
+    format: Literal["auto", "judgebench", "mtbench-pair", "alpacaeval", "csv", "calm"] = "auto"
+    """judgebench: its output rows; mtbench-pair: FastChat's model_judgment pairs; alpacaeval: its annotations; csv: a table of
+    pairs with a column for the winner, the answer of the first column shown first; auto: one of these; calm: the released data or
+    any other that audit reads, which become items."""
     keep_nsfw: bool = False
-    """Keep rows of sexual content (calm)."""
+    """Keep rows whose source names explicit content (calm)."""
 
 
 @dataclass(frozen=True, kw_only=True)

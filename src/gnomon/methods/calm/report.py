@@ -14,9 +14,10 @@ HOW_TO_READ = """
 **RR** is the share of verdicts that stayed although something changed that must not matter; for fallacy-oversight the share
 that moved to where it should. **CR** is the same when nothing changed, from a second independent run: what RR would be without
 any bias. **BIS = CR - RR** is the loss beyond noise. **Shift** is the direction: how much more often the cued answer is
-preferred. For items that the judge decides by a coin flip RR and BIS cannot see any bias; the shift can. Intervals hold 95%. A
-word is said only after correction for the number of tests: **biased**; **no bias seen**, where a shift that matters would have
-been found; **cannot tell** otherwise.
+preferred. For items that the judge decides by a coin flip RR and BIS cannot see any bias; the shift can. Intervals hold 95%.
+Each bias is a question of its own: its conditions are corrected for their number, without those whose verdicts hardly ever differ
+and which could show nothing. **biased**: found after that correction; **no bias seen**: the intervals hold 0 and a shift that
+matters would have been found; **undecided** otherwise.
 """
 
 
@@ -73,8 +74,15 @@ def overview(page: Page, judged: Sequence[Profile]) -> None:
     )
     page.table(
         [{"judge": profile.judge, **profile.words()} for profile in judged],
-        caption="what may be said, after correction for all tests",
+        caption="what may be said, each bias by itself",
     )
+    tested = max((len(profile.words()) for profile in judged), default=0)
+    if tested > 1:
+        lines = [f"- {profile.judge}: {', '.join(profile.biased_over_all()) or 'none'}" for profile in judged]
+        page.text(
+            f"A judge without any bias has about {0.05 * tested:.1g} of {tested} biases called so by chance, at most. Still biased "
+            "when all of them are one family of tests:\n\n" + "\n".join(lines)
+        )
 
 
 def headline_row(profile: Profile) -> dict[str, Any]:
@@ -99,6 +107,7 @@ def _judge(page: Page, profile: Profile) -> None:
     if cells:
         page.table([_row(cell) for cell in cells], caption="every bias and condition")
         _doses(page, cells)
+        _decisive(page, profile.cells)
         _lengths(page, cells)
         _reasons(page, cells)
     _position(page, [cell for cell in profile.cells if cell.probe == "position"])
@@ -133,10 +142,32 @@ def _row(cell: Cell) -> dict[str, Any]:
         "CR": cell.cr,
         "BIS": cell.bis,
         "shift": cell.shift,
-        "q": cell.q if cell.word else None,
+        "q": _q(cell),
         "smallest shift seen": cell.smallest if cell.word else None,
         "word": cell.word,
     }
+
+
+def _q(cell: Cell) -> float | str | None:
+    """The adjusted p-value, where there was something to test."""
+    if not cell.word:
+        return None
+    return cell.q if cell.is_tested else "nothing to test"
+
+
+def _decisive(page: Page, cells: Sequence[Cell]) -> None:
+    rows = [
+        {"bias": cell.probe, "condition": cell.condition}
+        | {name: _tuple(value) for name, value in cell.more["decisive"].items()}
+        for cell in cells
+        if "decisive" in cell.more
+    ]
+    if rows:
+        page.table(
+            rows,
+            caption="flips among decisive pairs: both verdicts prefer an answer, and not the same; beside them the flips of two "
+            "plain runs, and ties as a share of the verdicts that could be read",
+        )
 
 
 def _doses(page: Page, cells: Sequence[Cell]) -> None:
@@ -165,27 +196,29 @@ def _doses(page: Page, cells: Sequence[Cell]) -> None:
 
 def _lengths(page: Page, cells: Sequence[Cell]) -> None:
     rows = []
-    for cell in cells:
-        drift = cell.more.get("length")
-        if drift is None:
-            continue
+    for cell in (cell for cell in cells if "length" in cell.more):
+        drift = cell.more["length"]
         rows.append(
             {
                 "bias": cell.probe,
                 "condition": cell.condition,
                 "times as long": (drift["median"], drift["low"], drift["high"]),
                 "shift": cell.shift,
-                "matched items": drift["matched"],
-                "shift, matched": _tuple(drift["matched_shift"]),
-                "shift at equal length": _tuple(drift["at_equal_length"]),
-                "per doubling": drift["per_doubling"],
+                "compared": drift["items"],
+                "left out": drift["beyond"],
+                "their shift": drift["shift"],
+                "by length": drift["by_length"],
+                "shift at equal length": _tuple(drift["at_equal_length"])
+                or f"cannot be held equal: {drift['reason']}",
+                "smallest seen": drift["smallest"],
             }
         )
     if rows:
         page.table(
             rows,
-            caption="length beside the shift: median ratio with quartiles; the shift over pairs within 10% of the old length; "
-            "and what a line over log2 of the ratio leaves at equal length. A tone that also lengthens is not the tone alone.",
+            caption="length beside the shift: median ratio with quartiles; items whose changed answers differ in length as plain "
+            "pairs do, and those left out since none does; their shift, what the plain verdicts at these lengths make of it, and "
+            "what is left at equal length. A tone that also lengthens is not the tone alone.",
         )
 
 
@@ -218,7 +251,7 @@ def _position(page: Page, cells: Sequence[Cell]) -> None:
             "first slot": _tuple(cell.more["first slot"]),
             "chance": 1 / cell.more["candidates"],
             "slot effect": cell.more["slot effect (log-odds)"],
-            "q": cell.q,
+            "q": _q(cell),
             "word": cell.word,
         }
         for cell in cells
@@ -235,7 +268,7 @@ def _thinking(page: Page, cells: Sequence[Cell]) -> None:
     for cell in cells:
         numbers = {name: _tuple(value) for name, value in cell.more.items()}
         page.table(
-            [{"n": cell.n, **numbers, "difference": cell.shift, "q": cell.q, "word": cell.word}],
+            [{"n": cell.n, **numbers, "difference": cell.shift, "q": _q(cell), "word": cell.word}],
             caption="chain of thought: how often the better answer is preferred, without and with solving the question first",
         )
 
@@ -251,7 +284,7 @@ def _scores(page: Page, cells: Sequence[Cell]) -> None:
                 "n": cell.n,
                 **numbers,
                 "points": cell.shift,
-                "q": cell.q,
+                "q": _q(cell),
                 "word": cell.word,
             }
         )
@@ -291,11 +324,11 @@ def comparison(page: Page, compared: Comparison) -> None:
         ],
         caption="left less right, over items that both judged, an item's conditions kept together",
     )  # fmt: skip
+    if compared.apart:
+        page.text("Not compared:\n\n" + "\n".join(f"- {line}" for line in compared.apart))
     if compared.swaps:
-        page.text(
-            "RR and BIS put these the other way round:\n\n"
-            + "\n".join(f"- {line}" for line in compared.swaps)
-        )
+        lines = "\n".join(f"- {line}" for line in compared.swaps)
+        page.text(f"RR and BIS put these the other way round:\n\n{lines}")
 
 
 def written(
@@ -331,7 +364,7 @@ def validation(page: Page, result: Validation, audits: int, n: int) -> None:
         {
             "smallest coverage": result.smallest_coverage,
             "flags without a bias": result.flagged_null,
-            "audits with any flag": result.any_flagged_null,
+            "audits with any flag, all biases one family": result.any_flagged_null,
         }
     )
     page.table(
@@ -347,7 +380,7 @@ def validation(page: Page, result: Validation, audits: int, n: int) -> None:
             }
             for name in result.flagged_own
         ],
-        caption="share of audits flagged, after the correction, when this cue is planted",
+        caption="share of audits flagged when this cue is planted, all biases one family of tests",
     )
 
 

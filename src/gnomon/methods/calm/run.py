@@ -10,18 +10,29 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.files import write_json
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
 from gnomon.methods.calm import config, report
-from gnomon.methods.calm.judging.arms import Judges, Materials, audit_arms, complete_profiles, read_verdicts
+from gnomon.methods.calm.judging.arms import (
+    PROMPT_TOKENS,
+    Judges,
+    Materials,
+    audit_arms,
+    complete_profiles,
+    read_verdicts,
+)
 from gnomon.methods.calm.judging.audit import Design
 from gnomon.methods.calm.judging.formats import import_log, write_inspect, write_lm_eval
 from gnomon.methods.calm.judging.references import JudgeOptions
+from gnomon.methods.calm.judging.trials import PLAIN, Verdict, commonest_reason, count_read
 from gnomon.methods.calm.measures.analysis import Options
 from gnomon.methods.calm.measures.analysis import analyze as measure
 from gnomon.methods.calm.measures.comparison import compare as side_by_side
 from gnomon.methods.calm.measures.profile import Profile, power_table
 from gnomon.methods.calm.planted import study as planted
 from gnomon.methods.calm.planted.validation import validate as audit_planted
+from gnomon.methods.calm.stimuli.collection import Skipped
 from gnomon.methods.calm.stimuli.data import read_items
 from gnomon.methods.calm.stimuli.items import Item, load_cues
 from gnomon.methods.calm.stimuli.probes import chosen_probes
@@ -43,6 +54,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         rewrites=orders,
         writer_calls_at_most=orders * tries if cfg.writer else 0,
         checker_calls_at_most=orders * tries if cfg.checker else 0,
+        **_writing_cost(cfg, materials, orders, tries),
     )
 
     roles = {"writer": cfg.writer or None, "checker": cfg.checker or None}
@@ -62,6 +74,7 @@ def perturb(cfg: config.Perturb, run: Run) -> None:
         )
     records.write(run.artifact("records", run.folder / "items.jsonl"), done.items)
     records.write(run.artifact("dropped", run.folder / "dropped.jsonl"), done.dropped)
+    _write_skipped(run, materials.dropped.skipped)
     examples = {rewrite.probe: (item, rewrite) for item in reversed(done.items) for rewrite in item.rewrites}
     report.written(
         run.page, done.written, len(done.items), done.rejected, done.dropped, list(examples.values())
@@ -92,9 +105,7 @@ def audit(cfg: config.Audit, run: Run) -> None:
         judges=judges,
         arms=judges * (1 + len([name for name in cfg.mitigate if name != "panel"]))
         + ("panel" in cfg.mitigate),
-        characters_per_judge=lambda: sum(
-            sum(map(len, trial.answers)) + len(trial.question) for trial in plan.trials
-        ),
+        **refs.cost(plan, materials, cfg.llm),
     )
     with run.asking(refs.sources(), cfg.llm, folder=run.folder) as models:
         arms = refs.arms(models)
@@ -102,40 +113,51 @@ def audit(cfg: config.Audit, run: Run) -> None:
     profiles = measure(verdicts, _options(cfg), run.rng.child("intervals"))
     complete_profiles(profiles, arms, models, materials, skipped)
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
+    _write_skipped(run, materials.dropped.skipped)
     _save(run, profiles)
     report.profiles(run.page, profiles)
+    _count_verdicts(run, verdicts)
 
 
 def import_(cfg: config.Import, run: Run) -> None:
     """A log of another tool as verdicts, or the released data as items."""
     if cfg.format == "calm":
-        items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
-        run.plan(items=len(items))
-        records.write(run.artifact("records", run.folder / "items.jsonl"), items)
-        run.page.title = f"{len(items):,} items of the released layout"
-        counts: dict[tuple[str, str, str], int] = {}
-        for item in items:
-            for rewrite in item.rewrites:
-                key = (item.set, rewrite.probe, rewrite.condition)
-                counts[key] = counts.get(key, 0) + 1
-        rows = [
-            {"set": a, "bias": b, "condition": c, "rows that have it": n}
-            for (a, b, c), n in sorted(counts.items())
-        ]
-        run.page.table(rows, caption="rewrites in the data; a condition is measured on the rows that have it")
-        run.page.table([vars(dropped)], caption="rows left out")
-        run.page.figures(
-            {"items": len(items), "duplicates": dropped.duplicates, "explicit": dropped.explicit}
-        )
+        _import_items(cfg, run)
         return
-    verdicts = import_log(cfg.source, cfg.format)
+    verdicts, skipped = import_log(cfg.source, cfg.format)
     run.plan(verdicts=len(verdicts))
     records.write(run.artifact("records", run.folder / "verdicts.jsonl"), verdicts)
     run.page.title = f"{len(verdicts):,} verdicts of {cfg.format}"
     judges = dict.fromkeys(row.judge for row in verdicts)
     missing = sum(row.choice is None for row in verdicts)
-    run.page.figures({"verdicts": len(verdicts), "judges": len(judges), "not read": missing})
+    figures = {"verdicts": len(verdicts), "judges": len(judges), "not read": missing}
+    run.page.figures(figures | ({"rows skipped": len(skipped)} if skipped else {}))
     run.page.text(f"Judges: {', '.join(judges)}. Go on with `gnomon calm analyze {run.folder.name}`.")
+    if all(row.probe == PLAIN for row in verdicts):
+        run.page.text(
+            "Every pair was judged in one order only, so that nothing can be held against anything: no bias is measured. "
+            "Put the pairs before a judge with `gnomon calm audit`, which reads this file too where it holds the answers."
+        )
+    _write_skipped(run, skipped)
+
+
+def _import_items(cfg: config.Import, run: Run) -> None:
+    """Items of the released layout, or of any that `audit` reads."""
+    items, dropped = read_items(cfg.source, keep_nsfw=cfg.keep_nsfw)
+    run.plan(items=len(items))
+    records.write(run.artifact("records", run.folder / "items.jsonl"), items)
+    run.page.title = f"{len(items):,} items"
+    counts = Counter(
+        (item.set, rewrite.probe, rewrite.condition) for item in items for rewrite in item.rewrites
+    )
+    rows = [
+        {"set": a, "bias": b, "condition": c, "rows that have it": n}
+        for (a, b, c), n in sorted(counts.items())
+    ]
+    run.page.table(rows, caption="rewrites in the data; a condition is measured on the rows that have it")
+    run.page.table([dropped.counts], caption="rows that became no item of their own")
+    run.page.figures({"items": len(items), **dropped.counts})
+    _write_skipped(run, dropped.skipped)
 
 
 def analyze(cfg: config.Analyze, run: Run) -> None:
@@ -208,9 +230,52 @@ def _materials(cfg: config.Items) -> Materials:
     if dropped.duplicates:
         notes.append(f"{dropped.duplicates} rows repeat a question and were left out (--keep-duplicates).")
     if dropped.explicit:
-        notes.append(f"{dropped.explicit} rows of sexual content were left out (--keep-nsfw).")
+        notes.append(
+            f"{dropped.explicit} rows whose source names explicit content were left out (--keep-nsfw)."
+        )
+    if dropped.skipped:
+        notes.append(
+            f"{len(dropped.skipped)} rows or files could not be used and were left out (skipped.jsonl): "
+            f"{dropped.skipped[0].reason}"
+        )
     named = {part.strip() for name in cfg.bias for part in name.split(",")} - {"all"}
-    return Materials(items, probes, cues, frozenset(named), notes)
+    return Materials(items, probes, cues, frozenset(named), notes, dropped)
+
+
+def _write_skipped(run: Run, skipped: Sequence[Skipped]) -> None:
+    """The rows and files that could not be used, each with its name and the reason."""
+    if skipped:
+        records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), skipped)
+
+
+def _writing_cost(cfg: config.Perturb, materials: Materials, orders: int, tries: int) -> dict[str, Any]:
+    """What writer and checker cost at most: each order is one answer of an item, tried so often."""
+    roles = [role for role in (cfg.writer, cfg.checker) if role]
+    texts = [text for item in materials.items for text in (item.question, *item.answers[:2])]
+    mean = sum(map(estimated_tokens, texts)) / max(1, len(materials.items)) + PROMPT_TOKENS
+    calls = orders * tries * len(roles)
+    return cfg.llm.cost(calls, calls * mean, calls * mean) if roles else {}
+
+
+MOST_UNREAD = 0.5
+"""Largest share of the replies that may hold no verdict; with more an audit has measured nothing, and fails."""
+
+
+def _count_verdicts(run: Run, verdicts: Sequence[Verdict]) -> None:
+    """How many verdicts could be read, by judge, with the commonest reason of the others; in the title where some are missing."""
+    by_judge: dict[str, list[Verdict]] = {}
+    for row in verdicts:
+        by_judge.setdefault(row.judge, []).append(row)
+    for judge, rows in by_judge.items():
+        counted = count_read(rows)
+        name = "verdicts" if len(by_judge) == 1 else f"verdicts of {judge}"
+        run.page.figures({name: counted})
+        came = [row for row in rows if row.status != "failed"]  # failed replies are recorded with the model
+        unread = [row for row in came if row.status != "ok"]
+        if unread and len(came) == len(rows):
+            run.page.title += f" ({name} {counted.partition(':')[0]})"
+        if len(unread) > MOST_UNREAD * len(came):
+            run.missing(Shortfall(name, len(unread), len(came), commonest_reason(unread), MOST_UNREAD))
 
 
 def _save(run: Run, profiles: Sequence[Profile]) -> None:
@@ -218,6 +283,7 @@ def _save(run: Run, profiles: Sequence[Profile]) -> None:
     for i, profile in enumerate(profiles, 1):
         name = "profile" if i == 1 else f"profile-{i}"
         profile.save(run.artifact(name, run.folder / f"{name}.json"))
+        run.rewind(judge=profile.judge)  # of the run before, where this one goes on
         for cell in profile.cells:
             run.log(
                 judge=profile.judge, bias=cell.probe, condition=cell.condition, n=cell.n, rr=cell.rr, bis=cell.bis,

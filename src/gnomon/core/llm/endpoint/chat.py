@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnomon.core.llm.base import Message, Reply, Request, Usage
-from gnomon.core.llm.endpoint.client import LONGEST_REASON, Client, Manner, Refused, sentence_of, until_stop
+from gnomon.core.llm.endpoint.client import Client, Manner, until_stop
+from gnomon.core.llm.endpoint.faults import LONGEST_REASON, Refused, sentence_of
 from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
 
 
@@ -103,12 +104,12 @@ def read(
 ) -> Reply:
     """The reply in what a server sent: the text of its first choice, in whatever of the usual shapes it is."""
     holder = _holder(content)
-    asked = _asked(request, left_out)
+    left = _left_out(request, left_out)
     if holder is None:
         sentence = " ".join(sentence_of(content).split())[:LONGEST_REASON]
         error = f"{client.url} answered in an unknown format: {sentence}"
         usage = _usage(content, request, "")
-        return Reply("", "error", usage, latency_s=latency_s, error=error, fault="malformed", left_out=asked)
+        return Reply("", "error", usage, latency_s=latency_s, error=error, fault="malformed", left_out=left)
     choice, message = holder
     written, thoughts = _text(message)
     thoughts = thoughts or _first_text(message, ("reasoning_content", "reasoning"))
@@ -122,7 +123,7 @@ def read(
         _logprobs(choice),
         latency_s,
         thoughts=thoughts,
-        left_out=asked,
+        left_out=left,
     )
     refusal = message.get("refusal") if isinstance(message, Mapping) else None
     if refusal or finish == "refusal":
@@ -137,9 +138,9 @@ def _failed(refused: Refused, request: Request) -> Reply:
     return Reply("", "error", usage, error=fault.message, fault=fault.kind, retry_after_s=fault.retry_after_s)
 
 
-def _asked(request: Request, left_out: frozenset[str]) -> tuple[str, ...]:
+def _left_out(request: Request, left_out: frozenset[str]) -> tuple[str, ...]:
     """Fields that this request asked for and that were not sent."""
-    said = {
+    wanted = {
         "temperature": request.temperature is not None,
         "top_p": request.top_p is not None,
         "stop": bool(request.stop),
@@ -147,7 +148,7 @@ def _asked(request: Request, left_out: frozenset[str]) -> tuple[str, ...]:
         "logprobs": request.want_logprobs,
         "reasoning_effort": True,
     }
-    return tuple(sorted(name for name in left_out if said.get(name)))
+    return tuple(sorted(name for name in left_out if wanted.get(name)))
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:

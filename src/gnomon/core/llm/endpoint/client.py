@@ -12,12 +12,22 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from gnomon.core.llm.endpoint.faults import (
+    LONGEST_REASON,
+    Fault,
+    Refused,
+    StatusError,
+    kind_of,
+    leaves,
+    named_fields,
+    retry_after,
+    sentence_of,
+)
 from gnomon.core.llm.endpoint.keys import Keys, is_loopback, warn_unencrypted, without_keys
 from gnomon.core.llm.stack.loop import PerLoop, on_shared_loop
 from gnomon.errors import BadConfig, UserError
@@ -27,9 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST_REASON = 300
-"""Characters of a server's answer that an error message repeats."""
-
 LIMITS = ("max_tokens", "max_completion_tokens")
 """The two names of the token limit; servers know one of them or both."""
 
@@ -37,27 +44,6 @@ DISPENSABLE = ("seed", "logprobs", "top_p", "reasoning_effort", "temperature", "
 """Fields that a request may go without, the first to go first where an error names several."""
 
 _SECRET = re.compile(r"key|token|secret|password|signature|^sig$", re.IGNORECASE)
-_SENTENCES = ("message", "msg", "detail", "error", "errors", "title", "description")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a request got no answer."""
-
-    kind: str
-    """As in `Reply.fault`."""
-    message: str
-    """What happened, where and what to do, in one line; the key is never in it."""
-    retry_after_s: float | None = None
-    """Seconds to wait, when the server said so."""
-
-
-class Refused(Exception):
-    """An endpoint gave no answer."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -201,7 +187,7 @@ class Client:
             try:
                 async with asyncio.timeout(self.manner.timeout_s):
                     content = await self._post(path, fields)
-            except _StatusError as error:
+            except StatusError as error:
                 if error.fault.kind == "rejected" and (next_ := self._adapted(error, fields, shape, folded)):
                     shape = next_
                     continue
@@ -229,7 +215,7 @@ class Client:
             message = f"{self.url} cannot be reached ({cause or 'connection error'}). Is the server running?"
             raise Refused(Fault("connection", message)) from None
         except openai.APIStatusError as error:
-            raise _StatusError(error.response.text, self._fault(error)) from None
+            raise StatusError(error.response.text, self._fault(error)) from None
         except (openai.APIError, json.JSONDecodeError):
             raise Refused(self._unreadable("no JSON")) from None
         if isinstance(response, str):  # what is not called JSON may be JSON all the same
@@ -244,14 +230,14 @@ class Client:
         error = content.get("error") if isinstance(content, dict) else None
         if not error:
             return content
-        status = next((n for n in _leaves(error) if isinstance(n, int) and 400 <= n < 600), None)
+        status = next((n for n in leaves(error) if isinstance(n, int) and 400 <= n < 600), None)
         message = self._sentence(content)
-        kind = "server" if status is None else _kind_of(status, error)
+        kind = "server" if status is None else kind_of(status, error)
         fault = Fault(kind, f'{self.url} answered with an error for "{self.model}": {message}')
-        raise _StatusError(json.dumps(content), fault)
+        raise StatusError(json.dumps(content), fault)
 
     def _adapted(
-        self, error: _StatusError, fields: Mapping[str, Any], shape: Shape, folded: Any
+        self, error: StatusError, fields: Mapping[str, Any], shape: Shape, folded: Any
     ) -> Shape | None:
         """How the request is put next because of what the server says; None when there is nothing to change."""
         sent = [name for name in DISPENSABLE if name in fields]
@@ -281,10 +267,10 @@ class Client:
         )
 
     def _fault(self, error: openai.APIStatusError) -> Fault:
-        kind = _kind_of(error.status_code, error.body)
+        kind = kind_of(error.status_code, error.body)
         content: Any = error.response.text
         message = f'{self.url} refused a completion of "{self.model}" ({error.status_code}): {self._sentence(content)}'
-        return Fault(kind, message, _retry_after(error))
+        return Fault(kind, message, retry_after(error))
 
     def _sentence(self, content: Any) -> str:
         text = " ".join(without_keys(sentence_of(content), [self.manner.keys.key(self.url)]).split())
@@ -330,14 +316,6 @@ class Client:
             raise UserError(f"The proxy that the environment names cannot be used: {error}") from None
 
 
-class _StatusError(Exception):
-    """A server refused, with a body that may name the reason."""
-
-    def __init__(self, body: str, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.body, self.fault = body, fault
-
-
 def _put(body: Mapping[str, Any], shape: Shape, folded: Any) -> dict[str, Any]:
     """The body as an endpoint takes it."""
     fields = {name: value for name, value in body.items() if value is not None and name not in shape.left_out}
@@ -346,53 +324,6 @@ def _put(body: Mapping[str, Any], shape: Shape, folded: Any) -> dict[str, Any]:
     if shape.folds and folded is not None:
         fields["messages"] = folded
     return fields
-
-
-def named_fields(error: str, names: Sequence[str]) -> list[str]:
-    """Those of `names` that an error names: as a value of its own where there are such, or else as words of its sentences.
-
-    >>> named_fields('{"error": {"message": "Unsupported value of the seed", "param": "temperature"}}', ["temperature", "seed"])
-    ['temperature']
-    >>> named_fields('[{"loc": ["body", "seed"], "msg": "extra fields not permitted"}]', ["temperature", "seed"])
-    ['seed']
-    >>> named_fields("`temperature` and `top_p` cannot both be given", ["temperature", "top_p", "stop"])
-    ['temperature', 'top_p']
-    """
-    try:
-        content: Any = json.loads(error)
-    except ValueError:
-        content = None
-    leaves = [str(leaf) for leaf in _leaves(content)] if isinstance(content, (dict, list)) else [error]
-    exact = {leaf.rpartition(".")[2] for leaf in leaves}
-    named = [name for name in names if name in exact]
-    words = " ".join(leaves)
-    return named or [
-        name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words, re.IGNORECASE)
-    ]
-
-
-def sentence_of(content: Any) -> str:
-    """What an error says, out of whatever it is: text, JSON in text, an object, a list of them.
-
-    >>> sentence_of({"error": {"message": '{"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}'}})
-    'body.seed: not permitted'
-    """
-    if isinstance(content, str):
-        try:
-            inner = json.loads(content)
-        except ValueError:
-            return content
-        return sentence_of(inner) if isinstance(inner, (dict, list)) else content
-    if isinstance(content, list):
-        return "; ".join(sentence_of(part) for part in content)
-    if not isinstance(content, dict):
-        return str(content)
-    key = next((name for name in _SENTENCES if content.get(name)), None)
-    if key is None:
-        return json.dumps(content)
-    where = content.get("loc")
-    prefix = f"{'.'.join(map(str, where))}: " if isinstance(where, list) else ""
-    return prefix + sentence_of(content[key])
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:
@@ -407,57 +338,6 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
 def say_folded(name: str) -> None:
     """Log that a model knows no system message; said once for each model."""
     log.warning("%s knows no system message; its text is put at the start of the first user message.", name)
-
-
-def _leaves(content: Any) -> Iterator[Any]:
-    """Every value that is neither an object nor a list, without what an error repeats of the request; JSON in a text is read."""
-    if isinstance(content, dict):
-        content = [value for name, value in content.items() if name != "input"]
-    if isinstance(content, list):
-        for part in content:
-            yield from _leaves(part)
-        return
-    if isinstance(content, str) and content[:1] in "{[":
-        try:
-            yield from _leaves(json.loads(content))
-            return
-        except ValueError:
-            pass
-    yield content
-
-
-def _kind_of(status: int, body: Any) -> str:
-    """The fault that a status means; of two kinds of 429, the one that waiting does not mend says so in a code of its own."""
-    if status == 402 or (status == 429 and "insufficient_quota" in map(str, _leaves(body))):
-        return "quota"
-    kinds = {
-        401: "denied",
-        404: "unknown",
-        405: "unknown",
-        408: "server",
-        409: "server",
-        425: "server",
-        429: "rate_limit",
-    }
-    return kinds.get(status, "server" if status >= 500 else "rejected")
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    headers: Any = error.response.headers
-    milliseconds, seconds_or_date = headers.get("retry-after-ms"), headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        return None if seconds_or_date is None else max(0.0, _seconds_until(seconds_or_date))
-    except (ValueError, TypeError):
-        return None
-
-
-def _seconds_until(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return parsedate_to_datetime(text).timestamp() - time.time()
 
 
 def _pairs(entries: Sequence[str], setting: str) -> list[tuple[str, str]]:

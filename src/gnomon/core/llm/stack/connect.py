@@ -13,10 +13,9 @@ from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.endpoint.client import Manner
 from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.core.llm.references import open_llm
-from gnomon.core.llm.stack.answers import Answers
 from gnomon.core.llm.stack.budget import Budgeted, Prices
 from gnomon.core.llm.stack.cache import Cached
-from gnomon.core.llm.stack.guard import Guarded
+from gnomon.core.llm.stack.guard import Answers, Guarded
 from gnomon.core.llm.stack.meter import Meter, Metered
 from gnomon.core.llm.stack.pace import Limited, Retried
 from gnomon.core.llm.stack.tape import Recorded

@@ -1,13 +1,19 @@
-"""A model that answers nothing is found out by its first requests, and one that stops answering is asked no more."""
+"""What counts as an answer, and what follows where too few come.
+
+Thoughts are taken off and what is no answer becomes a failed reply; a model that answers nothing is found out by its first
+requests, and one that stops answering is asked no more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import threading
 from collections import Counter
 
 from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose
+from gnomon.core.llm.parse import without_thoughts
 from gnomon.core.llm.stack.loop import PerLoop
 from gnomon.errors import EndpointDown
 
@@ -90,3 +96,49 @@ class Guarded:
         share = self._n_failed / self._n
         beyond_chance = share - 2 * math.sqrt(share * (1 - share) / self._n)
         return self._in_row >= FEWEST or beyond_chance > self.max_failed
+
+
+class Answers:
+    """`llm` with its replies made ready: the one place where thoughts are taken off.
+
+    An answer that is empty, that refuses, or whose token limit came before it began, is a failed reply with its reason. What a
+    model thought is kept in `Reply.thoughts`.
+
+    Args:
+        llm: who is asked.
+    """
+
+    def __init__(self, llm: LLM):
+        self.llm, self.name = llm, llm.name
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply of the model, ready to be read."""
+        return ready(await self.llm.acomplete(request), self.name)
+
+    async def aclose(self) -> None:
+        """Close what is behind."""
+        await aclose(self.llm)
+
+
+def ready(reply: Reply, name: str) -> Reply:
+    """`reply` of the model `name`, without thoughts, and failed where there is no answer in it."""
+    if reply.error is not None or reply.finish == "budget":
+        return reply
+    text = without_thoughts(reply.text)
+    if text != reply.text:
+        at = reply.text.rfind(text) if text else len(reply.text)
+        reply = dataclasses.replace(reply, text=text, thoughts=reply.thoughts or reply.text[:at].strip())
+    if reply.finish == "refusal":
+        sentence = " ".join(text.split())[:300]
+        return _failed(reply, "refusal", f"{name} refused to answer{f': {sentence}' if sentence else '.'}")
+    if text.strip():
+        return reply
+    if reply.finish == "length":
+        reason = f"{name} used up its {reply.usage.tokens_out} tokens before an answer began. Raise llm.thinking_tokens."
+        return _failed(reply, "length", reason)
+    return _failed(reply, "empty", f"{name} answered with an empty text.")
+
+
+def _failed(reply: Reply, fault: str, error: str) -> Reply:
+    finish = "refusal" if fault == "refusal" else "error"
+    return dataclasses.replace(reply, text="", finish=finish, error=error, fault=fault)

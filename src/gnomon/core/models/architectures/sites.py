@@ -157,9 +157,10 @@ def traced_sites(model: Any) -> Sites:
         inputs["decoder_input_ids"] = ids[:, 1:]
     if model.get_output_embeddings() is not None:
         inputs["use_cache"] = False
+    lengths = [N_TOKENS, N_TOKENS - 1] if encodes else [N_TOKENS]
     model.eval()
     try:
-        columns = trace(model, 2 if encodes else 1, lambda: model(**inputs, return_dict=True))
+        columns = trace(model, lengths, lambda: model(**inputs, return_dict=True))
     except (NotTraced, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         raise ModelMismatch(f"{_unknown(model)} A traced pass did not find them: {error}.") from error
     finally:
@@ -178,8 +179,8 @@ def traced_sites(model: Any) -> Sites:
             head_module=column.head_module,
             head_is_unknown=column.head is None,
         )
-        for name, place in _traced_places(column, prefix):
-            places[f"{prefix}.{name}" if prefix else name] = place
+        for name, location in _traced_places(column, prefix):
+            places[f"{prefix}.{name}" if prefix else name] = location
         missing += [f"{prefix or 'model'}: {reason}" for reason in column.reasons]
     if missing:
         log.warning("%s has not all sites: %s.", type(model).__name__, "; ".join(missing))

@@ -93,12 +93,12 @@ class NotTraced(Exception):
 
 
 @torch.no_grad()
-def trace(model: Any, columns: int, run: Callable[[], Any]) -> list[Column]:
+def trace(model: Any, lengths: Sequence[int], run: Callable[[], Any]) -> list[Column]:
     """The stacks of a model.
 
     Args:
         model: in evaluation mode.
-        columns: how many stacks it has: 2 for a model with encoder and decoder, in that order, or 1.
+        lengths: tokens that each of its stacks reads: one number, or two for a model with encoder and decoder, in that order.
         run: runs the model on a few tokens and returns its output.
 
     Raises:
@@ -108,10 +108,13 @@ def trace(model: Any, columns: int, run: Callable[[], Any]) -> list[Column]:
     calls, output = _recorded(model, run)
     logits = getattr(output, "logits", None)
     chains = _chains(model, calls)
-    if len(chains) < columns:
+    if len(chains) < len(lengths):
         raise NotTraced("no list of modules hands one stream of hidden states from each to the next")
-    chosen = sorted(chains[:columns], key=lambda chain: chain.calls[0].enter)
-    return [_column(model, calls, chain, logits if chain is chosen[-1] else None) for chain in chosen]
+    chosen = sorted(chains[: len(lengths)], key=lambda chain: chain.calls[0].enter)
+    return [
+        _column(model, calls, chain, logits if chain is chosen[-1] else None, n)
+        for chain, n in zip(chosen, lengths, strict=True)
+    ]
 
 
 def _recorded(model: nn.Module, run: Callable[[], Any]) -> tuple[list[Call], Any]:
@@ -203,8 +206,14 @@ def _hands_on(a: Call, b: Call) -> bool:
     return a.exit < b.enter and a.y is not None and b.x is not None and _same(a.y, b.x)
 
 
-def _column(model: nn.Module, calls: Sequence[Call], chain: _Chain, logits: Tensor | None) -> Column:
+def _column(
+    model: nn.Module, calls: Sequence[Call], chain: _Chain, logits: Tensor | None, n_tokens: int
+) -> Column:
     parts = tuple(_parts(call, _inside(calls, call)) for call in chain.calls)
+    stream = chain.calls[0].x
+    assert stream is not None
+    if stream.numel() != n_tokens * stream.shape[-1]:
+        raise NotTraced("its blocks read other tokens beside those of the text")
     ancestors = [
         call for call in calls
         if call.reads_ids and call.enter < chain.calls[0].enter and call.exit > chain.calls[-1].exit

@@ -19,6 +19,7 @@ from gnomon.core.models.architectures.parts import VLFamily
 from gnomon.core.models.architectures.sites import module_at
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
+from gnomon.core.models.reading import keeps_cache, say_slow, takes_positions
 from gnomon.core.models.sampling.cache import new_cache, new_cross_cache, select_rows
 from gnomon.errors import ModelMismatch
 
@@ -54,6 +55,11 @@ def read_prompts(
         pad_id: fills what is masked.
     """
     is_beside = model.config.is_encoder_decoder
+    if not is_beside and not keeps_cache(model, new_cache):
+        say_slow(model)
+        return _WholeText(
+            model, [list(prompt) for prompt in prompts], torch.tensor(list(places), device=model.device)
+        )
     # An encoder such as BART's counts positions from the left edge, masked ones too.
     batch = pad(prompts, pad_id, "right" if is_beside else "left").to(model.device)
     rows = torch.tensor(list(places), device=model.device)
@@ -99,7 +105,8 @@ class _AfterPrompt:
 
     def __init__(self, model: PreTrainedModel, batch: Batch, rows: Int[Tensor, " B"]):
         self.model, self.rows = model, rows
-        self._read(model, batch, batch.inputs())
+        self.takes_positions = takes_positions(model)
+        self._read(model, batch, batch.inputs(model=model))
 
     def _read(self, model: Any, batch: Batch, inputs: dict[str, Tensor]) -> None:
         self.mask = batch.mask.long()
@@ -129,7 +136,7 @@ class _AfterPrompt:
             output = self.model(
                 input_ids=tokens[:, None],
                 attention_mask=self.mask[:, : self.seen],
-                position_ids=self._position_ids(),
+                **({"position_ids": self._position_ids()} if self.takes_positions else {}),
                 past_key_values=self.cache,
                 use_cache=True,
             )
@@ -140,13 +147,47 @@ class _AfterPrompt:
         self.rows, self.mask, self.position = self.rows[rows], self.mask[rows], self.position[rows]
 
 
+class _WholeText:
+    """A causal model whose cache cannot hold several texts: each is read anew for every token, beside those of its length alone."""
+
+    def __init__(self, model: PreTrainedModel, texts: list[list[int]], rows: Int[Tensor, " B"]):
+        self.model, self.texts, self.rows = model, texts, rows
+        self.logits = self._read()
+
+    def start(self, sources: Int[Tensor, " K"], room: int) -> _WholeText:
+        new = copy(self)
+        new.texts, new.rows = [list(self.texts[i]) for i in sources.tolist()], self.rows[sources]
+        new.logits = self.logits[sources]
+        return new
+
+    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
+        for text, token, goes in zip(self.texts, tokens.tolist(), going.tolist(), strict=True):
+            if goes:
+                text.append(token)
+        self.logits = self._read()
+
+    def keep(self, rows: Int[Tensor, " K"]) -> None:
+        self.texts, self.rows = [self.texts[i] for i in rows.tolist()], self.rows[rows]
+
+    def _read(self) -> Tensor:
+        logits: list[Tensor | None] = [None] * len(self.texts)
+        for length in {len(text) for text in self.texts}:
+            same = [i for i, text in enumerate(self.texts) if len(text) == length]
+            ids = torch.tensor([self.texts[i] for i in same], device=self.model.device)
+            with reading(self.rows[same]):
+                output = self.model(input_ids=ids, use_cache=False)
+            for i, row in zip(same, output.logits[:, -1], strict=True):
+                logits[i] = row
+        return torch.stack([row for row in logits if row is not None])
+
+
 class _AfterImages(_AfterPrompt):
     """A vision-language model: the images are read with the prompt, then its language model goes on alone."""
 
     def __init__(self, model: Any, family: VLFamily, batch: Batch, rows: Int[Tensor, " B"]):
         self.model, self.rows = module_at(model, family.language), rows  # type: ignore[assignment]
         placed, self.shift = family.positions(model, batch)
-        self.axes = placed.shape[:-2]
+        self.axes, self.takes_positions = placed.shape[:-2], True
         self._read(
             self.model if batch.images is None else model,
             batch,

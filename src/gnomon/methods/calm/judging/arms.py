@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core import records
 from gnomon.core.files import artifact
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig, nearest
+from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.calm.judging.audit import Design, run_plan, run_trials, scoring_trials
 from gnomon.methods.calm.judging.judges import Judge
 from gnomon.methods.calm.judging.mitigations import MITIGATIONS, AskFirst, Panel, mitigated
 from gnomon.methods.calm.judging.plan import Plan, plan_audit
 from gnomon.methods.calm.judging.references import JudgeOptions, judge_of, source_of
-from gnomon.methods.calm.judging.trials import Journal, Verdict
+from gnomon.methods.calm.judging.trials import Journal, Verdict, open_journals, seats_of
 from gnomon.methods.calm.measures.cells import SELF
 from gnomon.methods.calm.measures.profile import Profile
+from gnomon.methods.calm.stimuli.collection import Dropped
 from gnomon.methods.calm.stimuli.items import Cues, Item
 from gnomon.methods.calm.stimuli.probes import Probe
 
 if TYPE_CHECKING:
+    from gnomon.core.llm.config import LLMConfig
     from gnomon.core.llm.roles import Models
+    from gnomon.core.log import Advances
     from gnomon.methods.calm.config import Kind
 
 
@@ -38,9 +42,17 @@ class Materials:
     """Biases that the user named: one that cannot be measured is an error."""
     notes: list[str] = field(default_factory=list)
     """Notes for the report, such as rows that were left out."""
+    dropped: Dropped = field(default_factory=Dropped)
+    """Rows that became no items."""
 
-    def plan(self, design: Design, run: Run, reads: frozenset[str] | None = None) -> Plan:
-        """The plan of the audit, the same for every judge with the same `reads`."""
+    def plan(
+        self,
+        design: Design,
+        run: Run,
+        reads: frozenset[str] | None = None,
+        seats: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
+    ) -> Plan:
+        """The plan of the audit, the same for every judge with the same `reads`; `seats` as in `plan_audit`."""
         return plan_audit(
             self.items,
             self.probes,
@@ -49,7 +61,15 @@ class Materials:
             repeats=design.repeats,
             reads=reads,
             note_after=design.note_after,
+            seats=seats,
         )
+
+
+PROMPT_TOKENS = 250
+"""Tokens of a prompt around the texts of an item, rather high than low."""
+
+CALLS = {"swap": 2, "rotate": 2, "detect": 2}
+"""Mitigation -> calls for each trial, where it is more than one."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +101,27 @@ class Judges:
         return {
             role: source_of(ref, self.kind, self.options) for role, ref in zip(roles, self.refs, strict=True)
         }
+
+    def cost(self, plan: Plan, materials: Materials, llm: LLMConfig) -> dict[str, Any]:
+        """What a dry run says: calls, tokens and money at most, of judges that are asked in words."""
+        if self.kind not in ("pairwise", "pointwise"):
+            return {}
+        judges = max(1, len(self.refs))
+        per_trial = sum(CALLS.get(name, 1) for name in self.mitigations if name != "panel") + 1
+        calls = tokens = 0
+        for trial in plan.trials:
+            each = len(trial.answers) if self.kind == "pointwise" else 1
+            texts = (trial.question, *trial.answers, trial.note, trial.earlier)
+            calls += each
+            tokens += sum(map(estimated_tokens, texts)) + each * PROMPT_TOKENS
+        calls, tokens = calls * per_trial * judges, tokens * per_trial * judges
+        if judges > 1 and any(probe.name == SELF for probe in materials.probes):
+            items = [item for item in materials.items if item.set == "alignment"]
+            questions = sum(estimated_tokens(item.question) + PROMPT_TOKENS for item in items)
+            # Every judge answers, and every judge scores all answers beside a reference.
+            calls += len(items) * judges * (1 + judges)
+            tokens += questions * judges * (1 + judges) + 2 * self.options.max_tokens * len(items) * judges**2
+        return llm.cost(calls, tokens, calls * self.options.max_tokens)
 
     def arms(self, models: Mapping[str, Any]) -> list[Arm]:
         """The judges themselves, then each mitigation of each, then the panel.
@@ -123,18 +164,21 @@ def audit_arms(
     Raises:
         BadConfig: biases were named and one of them cannot be measured.
     """
-    plans = [materials.plan(design, run, arm.judge.reads) for arm in arms]
-    for name in sorted(materials.named & set(plans[0].skipped)):
-        raise BadConfig(f'The bias "{name}" cannot be measured: {plans[0].skipped[name]}.')
+    reads = arms[0].judge.reads
+    for name in sorted(materials.named & set(skipped_first := materials.plan(design, run, reads).skipped)):
+        raise BadConfig(f'The bias "{name}" cannot be measured: {skipped_first[name]}.')
     wants_self = any(probe.name == SELF for probe in materials.probes)
     verdicts: list[Verdict] = []
     skipped: dict[str, dict[str, str]] = {}
-    journals = [Journal(run.folder / "journal" / f"{i}.jsonl", arm.judge.name) for i, arm in enumerate(arms)]
+    journals = open_journals(run.folder / "journal", [arm.judge.name for arm in arms])
     try:
+        seats = seats_of(journals)
+        plans = [materials.plan(design, run, arm.judge.reads, seats) for arm in arms]
         with run.progress(sum(len(plan.trials) for plan in plans), "verdicts") as bar:
+            tally = _Tally(bar)
             for arm, plan, journal in zip(arms, plans, journals, strict=True):
                 verdicts += run_plan(
-                    arm.judge, plan, journal=journal, stop_width=design.stop_width, on_verdict=bar.advance
+                    arm.judge, plan, journal=journal, stop_width=design.stop_width, on_verdict=tally.count
                 )
                 skipped[arm.judge.name] = dict(plan.skipped)
         if wants_self:
@@ -142,7 +186,24 @@ def audit_arms(
     finally:
         for journal in journals:
             journal.close()
+    if not verdicts:
+        reasons = skipped[arms[0].judge.name]
+        raise BadInput(
+            f"Nothing was measured: {'; '.join(f'{name}: {why}' for name, why in reasons.items())}."
+        )
     return verdicts, skipped
+
+
+class _Tally:
+    """Progress that counts verdicts that could be read, and shows how many could not."""
+
+    def __init__(self, bar: Advances) -> None:
+        self._bar, self._missing = bar, 0
+
+    def count(self, row: Verdict) -> None:
+        """Count one verdict."""
+        self._missing += row.status != "ok"
+        self._bar.advance(int(row.status == "ok"), **({"without": self._missing} if self._missing else {}))
 
 
 def _score_answers(
@@ -172,6 +233,15 @@ def _score_answers(
     for name, n in dropped.items():
         if n:
             materials.notes.append(f"Self-enhancement: {n} items left out ({name}).")
+    if not trials:
+        reason = (
+            f"nothing to measure: of {len(items)} items two judges gave the same answer to {dropped['same answer']}, and one gave "
+            f"none to {dropped['no answer']}; nobody could tell whose an answer is. Take judges of different models, or a higher "
+            "--temperature"
+        )
+        for arm in arms:
+            skipped[arm.judge.name][SELF] = reason
+        return []
     verdicts: list[Verdict] = []
     for arm, journal in plain:
         verdicts += run_trials(arm.judge, trials, journal=journal)

@@ -24,35 +24,38 @@ def run_trials(
     trials: Sequence[Trial],
     *,
     journal: Journal | None = None,
-    on_verdict: Callable[[int], None] | None = None,
+    on_verdict: Callable[[Verdict], None] | None = None,
 ) -> list[Verdict]:
-    """The verdict on each trial, in order; those in the journal are not asked again.
+    """The verdict on each trial, in order; those in the journal are not asked again, but for failed ones.
 
     Args:
         judge: the judge.
         trials: to be judged.
         journal: stores every verdict as it comes.
-        on_verdict: called with 1 for every verdict.
+        on_verdict: called with every verdict, those of the journal first.
 
     Raises:
         BudgetSpent: the budget ended; verdicts until then are in the journal.
         LLMFailure: the judge answers nothing.
     """
-    stored = journal.known if journal is not None else {}
-    missing = [trial for trial in trials if trial.key not in stored or stored[trial.key].status == "failed"]
     verdicts: dict[str, Verdict] = {}
+    for trial in trials:
+        if journal is not None and (row := journal.verdict_on(trial)) is not None:
+            verdicts[trial.key] = row
+            if on_verdict is not None:
+                on_verdict(row)
+    missing = [trial for trial in trials if trial.key not in verdicts]
 
     def keep(i: int, opinion: Opinion) -> None:
         trial = missing[i]
-        verdicts[trial.key] = (
-            journal.add(trial, opinion) if journal is not None else verdict_of(judge.name, trial, opinion)
-        )
+        row = journal.add(trial, opinion) if journal is not None else verdict_of(judge.name, trial, opinion)
+        verdicts[trial.key] = row
         if on_verdict is not None:
-            on_verdict(1)
+            on_verdict(row)
 
     if missing:
         judge.judge(missing, keep)
-    return [verdicts.get(trial.key) or stored[trial.key] for trial in trials]
+    return [verdicts[trial.key] for trial in trials]
 
 
 def run_plan(
@@ -61,7 +64,7 @@ def run_plan(
     *,
     journal: Journal | None = None,
     stop_width: float | None = None,
-    on_verdict: Callable[[int], None] | None = None,
+    on_verdict: Callable[[Verdict], None] | None = None,
 ) -> list[Verdict]:
     """The verdicts of a plan.
 

@@ -100,7 +100,9 @@ class LogitJudge:
         if not rows:
             return {}
         batch = pad([prompts[i] for i in rows], padding_id(self.tokenizer)).to(self.model.device)
-        logits = self.model(**batch.inputs(), use_cache=False, logits_to_keep=1).logits[:, -1]  # [B, V]
+        logits = self.model(**batch.inputs(model=self.model), use_cache=False, logits_to_keep=1).logits[
+            :, -1
+        ]  # [B, V]
         logprobs = torch.log_softmax(logits.float(), -1).cpu()
         opinions = {}
         for row, i in zip(logprobs, rows, strict=True):

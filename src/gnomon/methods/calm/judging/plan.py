@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gnomon.core.rng import Rng
@@ -35,6 +35,7 @@ def plan_audit(
     repeats: int = 2,
     reads: frozenset[str] | None = None,
     note_after: bool = True,
+    seats: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
 ) -> Plan:
     """The trials of an audit.
 
@@ -51,13 +52,18 @@ def plan_audit(
         repeats: independent plain draws, at least 2.
         reads: what the judge reads; None: everything.
         note_after: whether remarks stand after the answers, else in the instruction.
+        seats: (set, item) -> the order of its answers in an audit that goes on: verdicts that are there stay of use, and items
+            that came since are dealt so that the halves stay even.
     """
     plan = Plan()
     by_set = {
         name: [item for item in items if item.set == name]
         for name in dict.fromkeys(item.set for item in items)
     }
-    first = {name: _first_slots(members, rng.child("slots", name)) for name, members in by_set.items()}
+    first = {
+        name: _first_slots(name, members, rng.child("slots", name), seats or {})
+        for name, members in by_set.items()
+    }
     wanted: dict[str, list[Probe]] = {}
     for probe in probes:
         reason = _why_not(probe, by_set, reads)
@@ -129,11 +135,21 @@ def _trial(
     )
 
 
-def _first_slots(items: Sequence[Item], rng: Rng) -> dict[str, tuple[int, ...]]:
-    """Item -> order of its first two responses: half of the items either way."""
+def _first_slots(
+    set_name: str, items: Sequence[Item], rng: Rng, seats: Mapping[tuple[str, str], tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Item -> order of its first two responses: half of the items either way, but for those that are seated."""
     pairs = [item.id for item in items if len(item.answers) >= 2]
-    rng.python().shuffle(pairs)
-    return {name: (0, 1) if rank % 2 == 0 else (1, 0) for rank, name in enumerate(pairs)}
+    seated = {name: seats[set_name, name] for name in pairs if (set_name, name) in seats}
+    new = [name for name in pairs if name not in seated]
+    rng.python().shuffle(new)
+    orders = list(seated.values())
+    ahead = orders.count((0, 1)) - orders.count((1, 0))
+    dealt = {}
+    for name in new:
+        dealt[name] = (0, 1) if ahead <= 0 else (1, 0)
+        ahead += 1 if ahead <= 0 else -1
+    return seated | dealt
 
 
 def _why_not(probe: Probe, by_set: dict[str, list[Item]], reads: frozenset[str] | None) -> str | None:

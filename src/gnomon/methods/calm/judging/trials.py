@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +64,14 @@ class Trial:
     """Strength of the cue."""
     ratio: float | None = None
     """Length of the changed answer over the old one, in words."""
+
+    @property
+    def shown(self) -> str:
+        """Digest of what the judge is shown: a verdict is about that, whatever the item's name."""
+        texts = (self.question, *self.answers, *self.names, self.note, self.earlier, self.reference)
+        form = f"{self.kind} {self.is_after} {self.think}"
+        joined = "\0".join((form, *texts)).encode("utf-8", "replace")
+        return hashlib.blake2b(joined, digest_size=6).hexdigest()
 
     @property
     def key(self) -> str:
@@ -123,6 +135,12 @@ class Verdict:
     """Tokens of the prompt."""
     tokens_out: int = 0
     """Tokens of the answer."""
+    words: list[int] = field(default_factory=list)
+    """Words of the compared answers, by slot; empty where a log does not say."""
+    characters: list[int] = field(default_factory=list)
+    """Their characters."""
+    shown: str = ""
+    """As in `Trial`; empty in logs of others."""
 
     @property
     def key(self) -> str:
@@ -140,8 +158,16 @@ def verdict_of(judge: str, trial: Trial, opinion: Opinion) -> Verdict:
     of_opinion = {
         name: getattr(opinion, name) for name in ("score", "status", "text", "tokens_in", "tokens_out")
     }
+    lengths = trial.answers if trial.kind == "pair" else ()
     return Verdict(
-        judge=judge, slots=list(trial.slots), choice=_choice(trial, opinion), **copied, **of_opinion
+        judge=judge,
+        slots=list(trial.slots),
+        choice=_choice(trial, opinion),
+        words=[len(text.split()) for text in lengths],
+        characters=[len(text) for text in lengths],
+        shown=trial.shown,
+        **copied,
+        **of_opinion,
     )
 
 
@@ -149,6 +175,36 @@ def _choice(trial: Trial, opinion: Opinion) -> str | None:
     if opinion.slot is None or trial.kind == "score":
         return None
     return "tie" if opinion.slot == TIE else f"R{trial.slots[opinion.slot] + 1}"
+
+
+_REASONS = {
+    "unparsed": "the reply holds no verdict in the form that was asked for",
+    "truncated": "the reply was cut at the token limit (--max-tokens)",
+    "refused": "the model declined",
+}
+
+
+def commonest_reason(rows: Sequence[Verdict]) -> str:
+    """Why most of the verdicts that are missing are; empty where none is."""
+    reasons = Counter(
+        (row.text or "the request failed") if row.status == "failed" else _REASONS.get(row.status, row.status)
+        for row in rows
+        if row.status != "ok"
+    )
+    return reasons.most_common(1)[0][0] if reasons else ""
+
+
+def count_read(rows: Sequence[Verdict]) -> str:
+    """How many verdicts could be read, and why not the others.
+
+    >>> row = Verdict("j", "fact", "a", "plain", "", 0, [0, 1], choice="R1")
+    >>> count_read([row, Verdict("j", "fact", "b", "plain", "", 0, [0, 1], status="failed", text="HTTP 500")])
+    '1/2, 1 failed: HTTP 500'
+    """
+    read = sum(row.status == "ok" for row in rows)
+    if read == len(rows):
+        return f"{read}/{len(rows)}"
+    return f"{read}/{len(rows)}, {len(rows) - read} failed: {commonest_reason(rows)}"
 
 
 # The journal
@@ -160,6 +216,9 @@ class Journal:
     Args:
         path: the file; made on the first verdict. A last line that a kill cut off is forgotten.
         judge: name of the judge.
+
+    Attributes:
+        known: key of a trial -> its verdict, the latest where there are several.
     """
 
     def __init__(self, path: Path, judge: str) -> None:
@@ -185,6 +244,44 @@ class Journal:
             self._stream.write(records.to_line(row))
         return row
 
+    def verdict_on(self, trial: Trial) -> Verdict | None:
+        """The verdict on a trial that was read or will not be better for asking again; None where it must be asked.
+
+        What was shown must be the same: an item that kept its name may have another text now.
+        """
+        row = self.known.get(trial.key)
+        if row is None or row.status == "failed" or row.shown not in ("", trial.shown):
+            return None
+        return row
+
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+def open_journals(folder: Path, judges: Sequence[str]) -> list[Journal]:
+    """The journals of judges, each in the file that holds its verdicts already, or in a new one."""
+    files = {path: _judge_of(path) for path in sorted(folder.glob("*.jsonl"))} if folder.is_dir() else {}
+    paths = {judge: path for path, judge in files.items() if judge}
+    free = (path for i in count() if (path := folder / f"{i}.jsonl") not in paths.values())
+    return [Journal(paths[judge] if judge in paths else next(free), judge) for judge in judges]
+
+
+def _judge_of(path: Path) -> str:
+    """The judge whose verdicts a journal holds; empty where it holds none."""
+    with path.open(encoding="utf-8") as stream:
+        line = stream.readline()
+    try:
+        return str(json.loads(line)["judge"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def seats_of(journals: Iterable[Journal]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """(set, item) -> the order of its first two answers in verdicts that are there already."""
+    seats: dict[tuple[str, str], tuple[int, ...]] = {}
+    for journal in journals:
+        for row in journal.known.values():
+            if row.probe == PLAIN and row.kind == "pair":
+                seats.setdefault((row.set, row.item), tuple(row.slots[:2]))
+    return seats

@@ -1,7 +1,7 @@
 """Agreement of verdicts in arrays: rates, noise floors, shifts and tests, of one condition in one audit or in many at once.
 
 Verdicts are integers: a response (0 is the better answer), `TIE`, or `UNPARSED`. Arrays are `[..., N]`: items are last and audits
-in front. `Table` aligns the verdicts of one judge on the items of each set; `drift_of` separates a shift from a change of length.
+in front. `Table` aligns the verdicts of one judge on the items of each set.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gnomon.core.metrics.stats import mcnemar, ratio_intervals
 from gnomon.core.rng import Rng
 from gnomon.methods.calm.judging.trials import PLAIN, TIE, Verdict
+from gnomon.methods.calm.measures.profile import ALPHA
 
 UNPARSED = -2
 """A verdict that could not be read."""
@@ -54,6 +55,8 @@ class Measured:
     """P(the cued side is preferred) after the change, less that before."""
     p: Floats
     """Exact p-value: of either a shift or a loss of consistency."""
+    is_tested: NDArray[np.bool_]
+    """Whether there are discordant pairs enough for p to fall below 5% at all, whichever way they point."""
     discordant: Floats
     """Share of the items whose preference for the cued side differs between two runs without a change (with, where there is no
     second plain run)."""
@@ -113,19 +116,20 @@ def measure(
     before, after = (preference(codes, cued, half_ties=half_ties) for codes in (plain, changed))
     moved = (after - before) * both
     shift = Estimates(*ratio_intervals(moved, both, rng=rng))
-    p_shift = _mcnemar(moved)
-    rr = proportion(same, both)
+    p_shift, discordant = _mcnemar(moved), np.asarray((moved != 0).sum(-1))
+    rr, n = proportion(same, both), np.asarray(both.sum(-1).astype(np.int64))
     if not again:
-        share = _mean(np.abs(moved), both)
-        return Measured(rr, None, None, shift, np.minimum(1.0, p_shift), share, both.sum(-1).astype(np.int64))
+        p, is_tested = smaller_p((p_shift, discordant))
+        return Measured(rr, None, None, shift, p, is_tested, _mean(np.abs(moved), both), n)
     noise, seen = _mean_agreement(plain, again, half_ties)
     matched = both * seen
     bis = Estimates(*ratio_intervals((noise - same) * matched, matched, rng=rng))
     first, both_plain = agreement(plain, again[0], half_ties=half_ties)
-    p_bis = _mcnemar((first - same) * both_plain * both)
-    p_bis = np.where(bis.value > 0, p_bis, 1.0)  # one-sided: only a loss of consistency is a bias
-    # Two tests of one condition: the smaller p-value is doubled (Bonferroni) and kept at 1 at most.
-    p = p_bis if flips_to is not None else np.minimum(1.0, 2 * np.minimum(p_shift, p_bis))
+    lost = (first - same) * both_plain * both
+    # One-sided: only a loss of consistency is a bias.
+    loss = np.where(bis.value > 0, _mcnemar(lost), 1.0), np.asarray((lost != 0).sum(-1))
+    # A shift is what should happen where a flip is right: it is no test then.
+    p, is_tested = smaller_p(loss) if flips_to is not None else smaller_p((p_shift, discordant), loss)
     unlike = np.abs(preference(again[0], cued, half_ties=half_ties) - before) * both_plain
     return Measured(
         rr,
@@ -133,9 +137,72 @@ def measure(
         bis,
         shift,
         p,
+        is_tested,
         _mean(unlike, both_plain),
-        both.sum(-1).astype(np.int64),
+        n,
     )
+
+
+def smaller_p(*tests: tuple[Floats, NDArray[np.int64]]) -> tuple[Floats, NDArray[np.bool_]]:
+    """The smaller p-value of one or two exact sign tests, corrected for their number, and whether it could fall below 5%.
+
+    A test of d discordant pairs cannot give less than 2^(1 - d). One that cannot reach 5% whatever its pairs say is no test, and
+    does not count among the two.
+
+    Args:
+        tests: p-values and numbers of discordant pairs, `[...]` each.
+
+    Source: Tarone, "A modified Bonferroni method for discrete data" (1990).
+
+    >>> few, many = (np.array(0.5), np.array(2)), (np.array(0.0078), np.array(8))
+    >>> float(smaller_p(few, many)[0]), float(smaller_p(many, many)[0]), bool(smaller_p(few)[1])
+    (0.0078, 0.0156, False)
+    """
+    least = [np.power(2.0, 1 - discordant) for _, discordant in tests]
+    count = np.where(np.sum([smallest < ALPHA for smallest in least], axis=0) > 1, 2, 1)
+    used = [smallest * count < ALPHA for smallest in least]
+    is_tested = np.any(used, axis=0)
+    p = np.min([np.where(use, p, 1.0) for use, (p, _) in zip(used, tests, strict=True)], axis=0)
+    # Where nothing can be tested the p-value is that of all tests, for the record.
+    rest = len(tests) * np.min([p for p, _ in tests], axis=0)
+    return np.asarray(np.minimum(1.0, np.where(is_tested, count * p, rest))), np.asarray(is_tested)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Verdicts that turned to another answer, among pairs of verdicts without a tie."""
+
+    pairs: int
+    """Pairs of verdicts that both prefer an answer."""
+    share: tuple[float, float, float] | None
+    """Share of them that prefer different answers; None where there are no pairs."""
+    ties: tuple[float, float]
+    """Share of ties among the verdicts that could be read: the first ones, and the others."""
+
+
+def flips_of(first: Codes, others: Sequence[Codes], rng: Rng | None = None) -> Flips:
+    """Flips among decisive pairs, ties apart.
+
+    Args:
+        first: a verdict on every item, `[N]`.
+        others: verdicts to hold against it, `[N]` each; an item's pairs stay together in the interval.
+        rng: of the bootstrap over items, where there are several.
+    """
+    shown = np.stack(list(others))  # [K, N]
+    both = (first >= 0) & (shown >= 0)
+    decisive = np.asarray(both.sum(0), dtype=np.float64)
+    turned = np.asarray((both & (shown != first)).sum(0), dtype=np.float64)
+    share = (
+        proportion(turned, decisive)
+        if len(others) == 1
+        else Estimates(*ratio_intervals(turned, decisive, rng=rng))
+    )
+    return Flips(int(decisive.sum()), share.one(), (_ties(first), _ties(shown)))
+
+
+def _ties(codes: Codes) -> float:
+    read = (codes > UNPARSED).sum()
+    return float((codes == TIE).sum() / read) if read else 0.0
 
 
 def proportion(hits: Floats, seen: Floats) -> Estimates:
@@ -250,80 +317,3 @@ def scores_of(rows: Sequence[Verdict], items: Sequence[str]) -> Floats:
         if row.item in index and row.score is not None:
             scores[index[row.item]] = row.score
     return scores
-
-
-# Length beside every bias: how much longer the changed answers are, and what is left of a shift when length is held equal.
-
-MATCHED = 1.1
-"""A pair is matched in length when the change made it no more than this many times longer or shorter."""
-
-LEAST = 20
-"""Items below which nothing is estimated."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """Change of length beside a shift, and the shift at equal length."""
-
-    median: float
-    """Median length ratio, in words."""
-    low: float
-    """Its lower quartile."""
-    high: float
-    """Its upper quartile."""
-    matched: int
-    """Items that are matched in length."""
-    matched_shift: tuple[float, float, float] | None
-    """The shift over those; None when they are too few."""
-    at_equal_length: tuple[float, float, float] | None
-    """The shift that a straight line over log2 of the length ratio gives at equal length; None when lengths hardly differ."""
-    per_doubling: float | None
-    """Growth of the shift per doubling of the length, by the same line."""
-
-
-def drift_of(moved: Floats, ratios: Floats, rng: Rng | None = None) -> Drift | None:
-    """Separate a shift from the change of length; None where no answer was changed.
-
-    Args:
-        moved: change of the preference for the cued side by item, `[N]`, in -1..1.
-        ratios: length ratio by item, `[N]`; NaN where no answer was changed.
-        rng: of the bootstrap over items.
-    """
-    has_ratio = np.isfinite(ratios)
-    if not has_ratio.any():
-        return None
-    moved, ratios = moved[has_ratio], ratios[has_ratio]
-    low, middle, high = (float(value) for value in np.quantile(ratios, [0.25, 0.5, 0.75]))
-    x = np.log2(ratios)
-    near = np.abs(x) <= np.log2(MATCHED)
-    matched = None
-    if near.sum() >= LEAST:
-        matched = _triple(*ratio_intervals(moved * near, near.astype(np.float64), rng=rng))
-    line = _line(moved, x, rng or Rng(0)) if len(x) >= LEAST and x.std() > 0.02 else None
-    return Drift(middle, low, high, int(near.sum()), matched, line and line[0], line and line[1])
-
-
-def _line(
-    y: Floats, x: Floats, rng: Rng, n_resamples: int = 1000
-) -> tuple[tuple[float, float, float], float]:
-    """Intercept with its bootstrap interval, and slope, of least squares."""
-    n = len(x)
-    counts = (
-        rng.child("line", n)
-        .numpy()
-        .multinomial(n, np.full(n, 1 / n), size=n_resamples + 1)
-        .astype(np.float64)
-    )
-    counts[0] = 1  # the sample itself
-    total = counts.sum(1)
-    mx, my = counts @ x / total, counts @ y / total
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = (counts @ (x * y) / total - mx * my) / (counts @ (x * x) / total - mx * mx)
-    intercept = my - slope * mx
-    low, high = np.nanquantile(intercept[1:], [0.025, 0.975])
-    return (float(intercept[0]), float(low), float(high)), float(slope[0])
-
-
-def _triple(*parts: Floats) -> tuple[float, float, float]:
-    value, low, high = (float(part) for part in parts)
-    return value, low, high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from gnomon.methods.calm.measures.agreement import (
     Table,
     agreement,
     code_of,
-    drift_of,
+    flips_of,
     measure,
     preference,
     proportion,
 )
 from gnomon.methods.calm.measures.cells import accuracy_cell, position_cell, refinement_cells, self_cell
+from gnomon.methods.calm.measures.lengths import Drift, LengthModel, Pairs, pair_lengths
 from gnomon.methods.calm.measures.profile import ALL, Cell, Profile, adjusted, faults_of
 from gnomon.methods.calm.measures.ratings import PaperVersion
 from gnomon.methods.calm.stimuli.probes import probes
@@ -41,7 +42,7 @@ class Options:
     version: PaperVersion = "iclr"
     """Which version of the paper's formulas."""
     smallest: float = 0.1
-    """The shift that would matter: where one of this size would not have been found, the word is `cannot tell`."""
+    """The shift that would matter: where one of this size would not have been found, the word is `undecided`."""
 
 
 def analyze(
@@ -76,6 +77,7 @@ def _profile(
             profile.sets[name] = about
     cells: list[Cell] = []
     discordant: dict[int, float] = {}
+    lengths = Lengths(table, options, rng)
 
     def add(cell: Cell, share: float | None) -> None:
         if share is not None:
@@ -103,16 +105,35 @@ def _profile(
             split = len(keys) > 1 and _are_apart(table, keys)
             for key in keys:
                 cell, share = _pair_cell(table, [key], key[2], options, rng)
+                if (drift := lengths.drift(key)) is not None:
+                    cell = replace(cell, more={**cell.more, "length": asdict(drift)})
                 add(cell, None if split else share)
             if len(keys) > 1:
                 cell, share = _pair_cell(table, keys, ALL, options, rng)
                 add(cell, share if split else None)
     profile.cells = adjusted(cells, options.smallest, discordant)
+    profile.notes += _length_alone(profile.cells)
     if any(cell.bis is None and cell.rr is not None for cell in cells):
         profile.notes.append(
             "No second plain verdict in this log: CR and BIS cannot be had, and noise passes for bias in RR."
         )
     return profile
+
+
+def _length_alone(cells: Sequence[Cell]) -> list[str]:
+    """A note for every bias of which nothing is left at equal length, wherever that can be said; verbosity is about length."""
+    notes = []
+    for name in dict.fromkeys(
+        cell.probe for cell in cells if cell.word == "biased" and cell.probe != "verbosity"
+    ):
+        flagged = [cell for cell in cells if cell.probe == name and cell.word == "biased"]
+        held = [cell.more.get("length", {}).get("at_equal_length") for cell in flagged]
+        if held and all(left is not None and left[1] <= 0 <= left[2] for left in held):
+            notes.append(
+                f"{name}: at equal length nothing is left of the shift in any of its {len(held)} biased conditions; this judge may "
+                "turn to longer answers and not to what was changed beside."
+            )
+    return notes
 
 
 def _in_order(names: set[str]) -> list[str]:
@@ -177,8 +198,10 @@ def _pair_cell(
         bis=None if measured.bis is None else measured.bis.one(),
         shift=measured.shift.one(),
         p=float(measured.p),
+        is_tested=bool(measured.is_tested),
         dose=rows[0].dose if len(keys) == 1 else None,
-        more=_more(rows, plain[0], parts, items, probe.mention if probe is not None else "", rng),
+        more={"decisive": _decisive(plain, parts, rng)}
+        | _reasons(rows, plain[0], items, probe.mention if probe is not None else ""),
     )
     return cell, float(np.nan_to_num(measured.discordant))
 
@@ -233,6 +256,7 @@ def _pooled(
         bis=Estimates(*ratio_intervals(top["lost"], matched, rng=rng)) if has_floor else None,
         shift=Estimates(*ratio_intervals(top["moved"], seen, rng=rng)),
         p=np.asarray(1.0),
+        is_tested=np.asarray(False),
         discordant=np.asarray(0.0),
         n=np.asarray(int(seen.sum())),
     )
@@ -244,27 +268,21 @@ def _flips(plain: Codes, parts: Sequence[tuple[Codes, Codes]]) -> float | None:
     return 1 - sum(float(same.sum()) for same, _ in pairs) / seen if seen else None
 
 
-def _more(
-    rows: Sequence[Verdict],
-    plain: Codes,
-    parts: Sequence[tuple[Codes, Codes]],
-    items: Sequence[str],
-    mention: str,
-    rng: Rng,
-) -> dict[str, object]:
-    """Length beside the shift, and how many of the flipped verdicts name the cue in their reason."""
-    more: dict[str, object] = {}
+def _decisive(plain: Sequence[Codes], parts: Sequence[tuple[Codes, Codes]], rng: Rng) -> dict[str, object]:
+    """Flips among pairs of verdicts that both prefer an answer, beside those of two plain runs; ties apart."""
+    changed = flips_of(plain[0], [codes for codes, _ in parts], rng)
+    return {
+        "pairs": changed.pairs,
+        "flips": changed.share,
+        "flips without a change": flips_of(plain[0], [plain[1]]).share if len(plain) > 1 else None,
+        "ties before": changed.ties[0],
+        "ties after": changed.ties[1],
+    }
+
+
+def _reasons(rows: Sequence[Verdict], plain: Codes, items: Sequence[str], mention: str) -> dict[str, object]:
+    """How many of the flipped verdicts name the cue in their reason."""
     index = {item: i for i, item in enumerate(items)}
-    if len(parts) == 1 and any(row.ratio is not None for row in rows):
-        changed, cued = parts[0]
-        ratios = np.full(len(items), np.nan)
-        for row in rows:
-            if row.ratio is not None and row.ratio > 0:
-                ratios[index[row.item]] = row.ratio
-        both = (plain > UNPARSED) & (changed > UNPARSED)
-        drift = drift_of((preference(changed, cued) - preference(plain, cued))[both], ratios[both], rng)
-        if drift is not None:
-            more["length"] = asdict(drift)
     flipped = [
         row
         for row in rows
@@ -273,7 +291,50 @@ def _more(
         and plain[index[row.item]] > UNPARSED
         and code_of(row) != plain[index[row.item]]
     ]
-    if mention and flipped:
-        named = sum(bool(re.search(mention, row.text, re.IGNORECASE)) for row in flipped)
-        more["flipped"], more["cue named"] = len(flipped), named / len(flipped)
-    return more
+    if not mention or not flipped:
+        return {}
+    named = sum(bool(re.search(mention, row.text, re.IGNORECASE)) for row in flipped)
+    return {"flipped": len(flipped), "cue named": named / len(flipped)}
+
+
+class Lengths:
+    """Length beside the shift of every condition that changed an answer.
+
+    What length does to plain verdicts is estimated once for each set and side, on all of its items.
+    """
+
+    def __init__(self, table: Table, options: Options, rng: Rng) -> None:
+        self._table, self._options, self._rng = table, options, rng
+        self._models: dict[tuple[str, bytes], LengthModel] = {}
+
+    def drift(self, key: tuple[str, str, str]) -> Drift | None:
+        """The drift of one condition; None where it changed no answer."""
+        rows = self._table.rows[key]
+        if all(row.ratio is None or row.ratio <= 0 for row in rows):
+            return None
+        items = list(dict.fromkeys(row.item for row in self._table.rows.get((key[0], PLAIN, ""), [])))
+        index = {item: i for i, item in enumerate(items)}
+        changed, ratios = np.full(len(items), ABSENT, dtype=np.int64), np.full(len(items), np.nan)
+        sides = [row.cued or 0 for row in rows]
+        cued = np.full(len(items), max(set(sides), key=sides.count), dtype=np.int64)
+        for row, side in zip(rows, sides, strict=True):
+            if row.item in index and row.ratio is not None and row.ratio > 0:
+                i = index[row.item]
+                changed[i], ratios[i], cued[i] = code_of(row), row.ratio, side
+        after = self._pairs(rows, items, [changed], cued)
+        return self._model(key[0], items, cued).hold_equal(after, ratios)
+
+    def _model(self, set_name: str, items: Sequence[str], cued: Codes) -> LengthModel:
+        key = set_name, cued.tobytes()
+        if key not in self._models:
+            rows = [row for row in self._table.rows[set_name, PLAIN, ""] if row.draw == 0]
+            draws = self._table.plain(set_name, items)
+            self._models[key] = LengthModel(self._pairs(rows, items, draws, cued), self._rng)
+        return self._models[key]
+
+    def _pairs(
+        self, rows: Sequence[Verdict], items: Sequence[str], draws: Sequence[Codes], cued: Codes
+    ) -> Pairs:
+        liked = sum(preference(codes, cued, half_ties=self._options.half_ties) for codes in draws)
+        read = sum((codes > UNPARSED).astype(np.float64) for codes in draws)
+        return Pairs(np.asarray(liked), np.asarray(read), pair_lengths(rows, items, cued))

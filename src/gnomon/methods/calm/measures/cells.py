@@ -27,8 +27,10 @@ from gnomon.methods.calm.measures.agreement import (
     agreement,
     by_slot,
     code_of,
+    flips_of,
     proportion,
     scores_of,
+    smaller_p,
 )
 from gnomon.methods.calm.measures.profile import Cell
 from gnomon.methods.calm.measures.ratings import PaperVersion, Ratio, error_rate, self_effect, z_scores
@@ -54,6 +56,8 @@ class Turned:
     """The first slot's advantage in log-odds."""
     p: Floats
     """p-value of either a liking for a slot or a loss of consistency; exact with two candidates."""
+    is_tested: NDArray[np.bool_]
+    """Whether there are discordant pairs enough for p to fall below 5%."""
     discordant: Floats
     """Variance of an item's share of choices for the first slot when slots do not matter: what a test of position lives on."""
     n: NDArray[np.int64]
@@ -81,7 +85,7 @@ def measure_rotations(
         decisive += row >= 0
     complete = (decisive == candidates).astype(np.float64)
     excess, spread = (counts - 1) * complete, _shuffled_variance(turned) * complete
-    p_slot = _slot_test(excess, spread, candidates)
+    slot = _slot_test(excess, spread, candidates)
     pairwise = Estimates(*ratio_intervals(*_pairs(turned), rng=rng))
     first = Estimates(*ratio_intervals(counts, decisive, rng=rng))
     discordant = spread.sum(-1) / np.maximum(complete.sum(-1), 1) / candidates**2
@@ -94,14 +98,15 @@ def measure_rotations(
     }
     rr = proportion(same, read)
     if plain is None:
-        return Turned(rr=rr, cr=None, bis=None, p=p_slot, **shared)
+        p, is_tested = smaller_p(slot)
+        return Turned(rr=rr, cr=None, bis=None, p=p, is_tested=is_tested, **shared)
     still, seen = _unanimous(plain)
     both = read * seen
     bis = Estimates(*ratio_intervals((still - same) * both, both, rng=rng))
     lost = (still - same) * both
     p_bis = np.where(bis.value > 0, mcnemar((lost < 0).sum(-1), (lost > 0).sum(-1)), 1.0)
-    p = np.minimum(1.0, 2 * np.minimum(p_slot, p_bis))
-    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, **shared)
+    p, is_tested = smaller_p(slot, (p_bis, np.asarray((lost != 0).sum(-1))))
+    return Turned(rr=rr, cr=proportion(still * both, both), bis=bis, p=p, is_tested=is_tested, **shared)
 
 
 def slot_effect(counts: Floats, complete: Floats, candidates: int) -> Floats:
@@ -130,17 +135,18 @@ def _shuffled_variance(turned: Codes) -> Floats:
     return np.asarray((candidates**2 - squares) / (candidates * (candidates - 1)))
 
 
-def _slot_test(excess: Floats, spread: Floats, candidates: int) -> Floats:
-    """p-value of choices of the first slot beyond one an item, if slots do not matter.
+def _slot_test(excess: Floats, spread: Floats, candidates: int) -> tuple[Floats, NDArray[np.int64]]:
+    """p-value of choices of the first slot beyond one an item, if slots do not matter; and items that could show it.
 
     With two candidates McNemar's exact test. With more an item's number of such choices is skewed, so that signs tell nothing;
     verdicts may then be dealt to the rotations at random, and the sum over items is about normal.
     """
     if candidates == 2:
-        return np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
+        p = np.asarray(mcnemar((excess < 0).sum(-1), (excess > 0).sum(-1)))
+        return p, np.asarray((excess != 0).sum(-1))
     width = np.sqrt(spread.sum(-1))
     z = np.divide(excess.sum(-1), width, out=np.zeros_like(width), where=width > 0)
-    return np.asarray(2 * norm.sf(np.abs(z)))
+    return np.asarray(2 * norm.sf(np.abs(z))), np.asarray((spread > 0).sum(-1))
 
 
 def _unanimous(verdicts: Codes) -> tuple[Floats, Floats]:
@@ -202,8 +208,10 @@ def position_cell(table: Table, key: tuple[str, str, str], rng: Rng) -> tuple[Ce
         if first is None
         else (first[0] - 1 / candidates, first[1] - 1 / candidates, first[2] - 1 / candidates),
         p=float(measured.p),
+        is_tested=bool(measured.is_tested),
         more={
             "candidates": candidates,
+            "decisive": _decisive(turned, plain, rng),
             "first slot": first,
             "slot effect (log-odds)": float(measured.effect),
             "two rotations agree": measured.pairwise.one(),
@@ -213,6 +221,19 @@ def position_cell(table: Table, key: tuple[str, str, str], rng: Rng) -> tuple[Ce
         },
     )
     return cell, float(measured.discordant)
+
+
+def _decisive(turned: Codes, plain: Codes | None, rng: Rng) -> dict[str, object]:
+    """Flips between the plain order and the turned ones, among decisive verdicts; and between plain draws."""
+    flips = flips_of(turned[0], list(turned[1:]), rng)
+    still = None if plain is None else flips_of(plain[0], list(plain[1:]), rng)
+    return {
+        "pairs": flips.pairs,
+        "flips": flips.share,
+        "flips without a change": still and still.share,
+        "ties before": flips.ties[0],
+        "ties after": flips.ties[1],
+    }
 
 
 def accuracy_cell(
@@ -236,6 +257,9 @@ def accuracy_cell(
     unlike = np.abs(moves) if noise is None else np.abs((draws[1] == 0) * 1.0 - (draws[0] == 0)) * noise[1]
     seen = both if noise is None else noise[1]
     n = int(both.sum())
+    p, is_tested = smaller_p(
+        (mcnemar(int((moves < 0).sum()), int((moves > 0).sum())), np.asarray((moves != 0).sum()))
+    )
     more = {"accuracy": proportion(before, both).one(), "accuracy with CoT": proportion(after, both).one()}
     if version == "iclr" and air is not None:
         more["AIR"] = tuple(float(part) for part in air)  # type: ignore[assignment]
@@ -248,7 +272,8 @@ def accuracy_cell(
         rr=proportion(same, both).one(),
         cr=None if noise is None else proportion(noise[0] * both, noise[1] * both).one(),
         shift=Estimates(*ratio_intervals(moves, both, rng=rng)).one(),
-        p=float(mcnemar(int((moves < 0).sum()), int((moves > 0).sum()))),
+        p=float(p),
+        is_tested=bool(is_tested),
         more=more,
     )
     return cell, float(unlike.sum() / max(seen.sum(), 1))
@@ -302,6 +327,7 @@ def self_cell(
         unparsed=len(items) - rate.n,
         shift=_difference(own, mean, rng),
         p=float(rate.p),
+        is_tested=_differ(own, mean),
         more=more,
     )
     return cell, relative_variance(own, mean)
@@ -339,6 +365,7 @@ def refinement_cells(
             unparsed=len(items) - rate.n,
             shift=_difference(shown, alone, rng),
             p=float(rate.p) if is_tested else 1.0,
+            is_tested=is_tested and _differ(shown, alone),
             more=_ratio(rate)
             | {"score": float(rate.left), "score of the refined answer alone": float(rate.right)},
         )
@@ -351,6 +378,12 @@ def relative_variance(left: np.ndarray, right: np.ndarray) -> float:
     if both.sum() < 2:
         return 1.0
     return float(np.var(left[both] - right[both], ddof=1) / np.mean(right[both]) ** 2)
+
+
+def _differ(left: np.ndarray, right: np.ndarray) -> bool:
+    """Whether there are two pairs of scores or more, and any of them differs."""
+    both = np.isfinite(left) & np.isfinite(right)
+    return bool(both.sum() > 1 and (left != right)[both].any())
 
 
 def _ratio(ratio: Ratio) -> dict[str, object]:

@@ -51,6 +51,8 @@ class Comparison:
     """Every pair of judges, bias by bias."""
     swaps: list[str]
     """Biases in which a pair stands in one order by RR and in the other by BIS: the RR reflects noise."""
+    apart: list[str]
+    """Pairs of judges that cannot be compared, each with the reason."""
 
 
 def compare(
@@ -64,7 +66,7 @@ def compare(
         rng: of the bootstrap over items.
 
     Raises:
-        BadInput: fewer than two judges.
+        BadInput: fewer than two judges, or no two of them have a verdict on the same item under the same condition.
     """
     options, rng = options or Options(), rng or Rng(0)
     profiles = analyze(verdicts, options, rng)
@@ -74,19 +76,43 @@ def compare(
         profile.judge: Table.of(row for row in verdicts if row.judge == profile.judge) for profile in profiles
     }
     judges = list(tables)
-    contrasts = [
-        contrast
-        for i, left in enumerate(judges)
-        for right in judges[i + 1 :]
-        for contrast in _contrasts(left, right, tables, options, rng)
-    ]
+    contrasts: list[Contrast] = []
+    apart: list[str] = []
+    pairs = [(left, right) for i, left in enumerate(judges) for right in judges[i + 1 :]]
+    for left, right in pairs:
+        reason = _why_apart(left, right, tables)
+        if reason is None:
+            contrasts += _contrasts(left, right, tables, options, rng)
+        else:
+            apart.append(reason)
+    if len(apart) == len(pairs):
+        raise BadInput(f"{apart[0]} Give runs of the same items.")
     if contrasts:
         q_values = benjamini_hochberg([contrast.p for contrast in contrasts])
         contrasts = [
             Contrast(**{**vars(contrast), "q": float(q)})
             for contrast, q in zip(contrasts, q_values, strict=True)
         ]
-    return Comparison(profiles, contrasts, [line for contrast in contrasts if (line := _swap(contrast))])
+    swaps = [line for contrast in contrasts if (line := _swap(contrast))]
+    return Comparison(profiles, contrasts, swaps, apart)
+
+
+def _why_apart(left: str, right: str, tables: dict[str, Table]) -> str | None:
+    """Why two judges cannot be compared; None where they have verdicts on the same item under the same condition."""
+    verdicts = [
+        {(key, item) for key in table.conditions() for item in table.items(key)}
+        for table in (tables[left], tables[right])
+    ]
+    if verdicts[0] & verdicts[1]:
+        return None
+    items = [{(set_name, item) for (set_name, _, _), item in side} for side in verdicts]
+    if items[0] & items[1]:
+        return f"{left} and {right} have judged no item in common under the same condition."
+    examples = [min((item for _, item in side), default="none") for side in items]
+    return (
+        f'{left} and {right} have judged no item in common: one has items such as "{examples[0]}", '
+        f'the other such as "{examples[1]}".'
+    )
 
 
 def _swap(contrast: Contrast) -> str | None:
@@ -99,13 +125,13 @@ def _swap(contrast: Contrast) -> str | None:
 
 def _contrasts(left: str, right: str, tables: dict[str, Table], options: Options, rng: Rng) -> list[Contrast]:
     shared = [key for key in tables[left].conditions() if key in tables[right].rows]
-    contrasts = []
+    contrasts: list[Contrast] = []
     for name in dict.fromkeys(key[1] for key in shared):
         keys = [key for key in shared if key[1] == name and tables[left].rows[key][0].kind == "pair"]
         keys = [key for key in keys if len(tables[left].rows[key][0].slots) == 2]
         if keys:
             contrasts.append(_contrast(left, right, name, keys, tables, options, rng))
-    return contrasts
+    return [contrast for contrast in contrasts if contrast.n]
 
 
 def _contrast(

@@ -17,6 +17,7 @@ from gnomon.core.config import check
 from gnomon.core.files import write_json
 from gnomon.core.metrics.stats import benjamini_hochberg, wilson
 from gnomon.errors import BadInput
+from gnomon.methods.calm.stimuli.probes import probes
 
 Interval = tuple[float, float, float]
 """Value, lower and upper end of the 95% interval."""
@@ -59,16 +60,27 @@ class Cell:
     """Change of the share that prefers the cued side; for scores, the change of the mean score."""
     p: float = 1.0
     """p-value."""
+    is_tested: bool = False
+    """Whether its discordant pairs could have shown a bias at all; only such cells are in a family of tests."""
     q: float = 1.0
-    """p-value adjusted over all cells of the profile."""
+    """p-value adjusted over the tested conditions of the bias."""
     smallest: float | None = None
     """Smallest shift that this cell would have found with power 0.8."""
     word: str = ""
-    """`biased`, `no bias seen` or `cannot tell`."""
+    """`biased`, `no bias seen` or `undecided`; empty where no word is given."""
     dose: float | None = None
     """Strength of the cue."""
     more: dict[str, Any] = field(default_factory=dict)
-    """Of this bias alone: first-slot rate, slot effect, accuracies, error rate, length drift, reasons that name the cue."""
+    """Of this bias alone: first-slot rate, slot effect, accuracies, error rate, length drift, flips among decisive pairs, reasons
+    that name the cue."""
+
+    @property
+    def is_off_zero(self) -> bool:
+        """Whether the interval of the shift or of BIS leaves out 0; where a flip is right, of a BIS above 0 alone."""
+        probe = probes().get(self.probe)
+        if probe is not None and probe.expected == "flips":
+            return self.bis is not None and self.bis[1] > 0
+        return any(part is not None and not part[1] <= 0 <= part[2] for part in (self.shift, self.bis))
 
 
 _KEYS = {"calls": "asked"}
@@ -105,14 +117,31 @@ class Profile:
         return by_bias
 
     def words(self) -> dict[str, str]:
-        """Bias -> the gravest word of its conditions: biased, else cannot tell, else no bias seen."""
-        order = ("biased", "cannot tell", "no bias seen")
+        """Bias -> the gravest word of its conditions: biased, else undecided, else no bias seen.
+
+        All conditions together see more than each: where their interval leaves out 0, the bias is undecided at least.
+        """
         by_bias: dict[str, str] = {}
         for cell in self.cells:
             if cell.word:
-                best = by_bias.get(cell.probe, order[-1])
-                by_bias[cell.probe] = min(best, cell.word, key=order.index)
+                best = by_bias.get(cell.probe, WORDS[-1])
+                by_bias[cell.probe] = min(best, cell.word, key=WORDS.index)
+        for name, cell in self.headline().items():
+            if by_bias.get(name) == "no bias seen" and cell.is_off_zero:
+                by_bias[name] = "undecided"
         return by_bias
+
+    def biased_over_all(self) -> list[str]:
+        """The biases that are still called so when all biases of the profile are one family of tests.
+
+        A bias enters by its smallest adjusted p-value (Simes' test of "none of its conditions").
+        """
+        smallest: dict[str, float] = {}
+        for cell in self.cells:
+            if cell.is_tested and cell.word:
+                smallest[cell.probe] = min(cell.q, smallest.get(cell.probe, 1.0))
+        q_values = benjamini_hochberg(list(smallest.values())).tolist() if smallest else []
+        return [name for name, q in zip(smallest, q_values, strict=True) if q < ALPHA]
 
     def averages(self) -> dict[str, float]:
         """Set -> mean BIS of its biases; the lower, the less the judge is swayed beyond its own noise."""
@@ -125,7 +154,12 @@ class Profile:
     def save(self, path: Path) -> None:
         """Write the profile as JSON."""
         row = {_KEYS.get(name, name): value for name, value in vars(self).items()}
-        write_json(path, {"averages": self.averages(), "words": self.words(), **row})
+        summary = {
+            "averages": self.averages(),
+            "words": self.words(),
+            "biased over all": self.biased_over_all(),
+        }
+        write_json(path, {**summary, **row})
 
 
 def bis_averages(rr: Mapping[str, float], cr: Mapping[str, float]) -> dict[str, float]:
@@ -153,7 +187,7 @@ def load_profile(path: Path) -> Profile:
         keys = {_KEYS.get(field.name, field.name): field.name for field in fields(Profile)}
         kept = {keys[key]: value for key, value in raw.items() if key in keys}
         kept["cells"] = [
-            Cell(**{name: _tupled(value) for name, value in cell.items()}) for cell in kept["cells"]
+            Cell(**{name: _tupled(value) for name, value in _renamed(cell).items()}) for cell in kept["cells"]
         ]
         return Profile(**kept)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -163,23 +197,32 @@ def load_profile(path: Path) -> Profile:
 
 
 def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, float]) -> list[Cell]:
-    """The cells with p-values adjusted over all conditions, and the word for each.
+    """The cells with p-values adjusted, and the word for each.
+
+    A family of tests is a bias: its conditions that can be tested. What else was measured in the same audit, and conditions
+    without enough discordant pairs to show anything, change no q and no word.
 
     Args:
         cells: the cells of one profile.
         smallest: the shift that would matter.
-        discordant: place of a cell -> share of discordant items, for those that are tested.
+        discordant: place of a cell -> share of discordant items, for those that get a word.
     """
-    tested = sorted(discordant)
-    q_values = benjamini_hochberg([cells[i].p for i in tested]).tolist() if tested else []
     done = list(cells)
-    for i, q in zip(tested, q_values, strict=True):
-        cell = cells[i]
+    families: dict[str, list[int]] = {}
+    for i in sorted(discordant):
+        done[i] = replace(done[i], smallest=smallest_effect(discordant[i], done[i].n))
+        if done[i].is_tested:
+            families.setdefault(done[i].probe, []).append(i)
+    for family in families.values():
+        q_values = benjamini_hochberg([cells[i].p for i in family])
+        for i, q in zip(family, q_values.tolist(), strict=True):
+            done[i] = replace(done[i], q=float(q))
+    for i in discordant:
         done[i] = replace(
-            cell,
-            q=float(q),
-            smallest=smallest_effect(discordant[i], cell.n),
-            word=word_of(float(q), discordant[i], cell.n, smallest=smallest),
+            done[i],
+            word=word_of(
+                done[i].q, discordant[i], done[i].n, smallest=smallest, is_off_zero=done[i].is_off_zero
+            ),
         )
     return done
 
@@ -187,6 +230,11 @@ def adjusted(cells: Sequence[Cell], smallest: float, discordant: Mapping[int, fl
 def faults_of(statuses: Iterable[str]) -> dict[str, int]:
     """Counts of statuses."""
     return dict(Counter(statuses).most_common())
+
+
+def _renamed(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell as profiles of older versions have it: `undecided` was called `cannot tell`."""
+    return dict(cell) | ({"word": "undecided"} if cell.get("word") == "cannot tell" else {})
 
 
 def _tupled(value: Any) -> Any:
@@ -199,10 +247,13 @@ def _tupled(value: Any) -> Any:
 
 # What an audit can see: the smallest effect it would find, and the items it takes to find one.
 
-Word = Literal["biased", "no bias seen", "cannot tell"]
+Word = Literal["biased", "undecided", "no bias seen"]
+
+WORDS: tuple[Word, ...] = ("biased", "undecided", "no bias seen")
+"""The words, the gravest first."""
 
 ALPHA = 0.05
-"""False discovery rate, and level of single tests."""
+"""False discovery rate of a family, and level of single tests."""
 
 POWER = 0.8
 """Chance to find an effect of the size stated."""
@@ -230,7 +281,7 @@ def smallest_effect(
     """
     if n == 0:
         return math.inf
-    return _quantiles(alpha, power, tests) * math.sqrt(max(discordant, 1 / n) / n)
+    return quantiles(alpha, power, tests) * math.sqrt(max(discordant, 1 / n) / n)
 
 
 def items_needed(
@@ -242,7 +293,7 @@ def items_needed(
     442
     """
     check(effect > 0, "effect", "> 0", effect)
-    return math.ceil(discordant * (_quantiles(alpha, power, tests) / effect) ** 2)
+    return math.ceil(discordant * (quantiles(alpha, power, tests) / effect) ** 2)
 
 
 def power_of(effect: float, discordant: float, n: int, *, alpha: float = ALPHA, tests: int = TESTS) -> float:
@@ -253,18 +304,20 @@ def power_of(effect: float, discordant: float, n: int, *, alpha: float = ALPHA, 
     return float(norm.cdf(ratio - norm.ppf(1 - alpha / (2 * tests))))
 
 
-def word_of(q: float, discordant: float, n: int, *, smallest: float) -> Word:
+def word_of(q: float, discordant: float, n: int, *, smallest: float, is_off_zero: bool = False) -> Word:
     """The word for a condition.
 
     Args:
-        q: its p-value, adjusted for the number of tests.
+        q: its p-value, adjusted over its family; 1 where nothing could be tested.
         discordant: as in `smallest_effect`.
         n: items.
-        smallest: the shift that would matter: unless one of this size would have been found, the word is "cannot tell".
+        smallest: the shift that would matter: unless one of this size would have been found, the word is "undecided".
+        is_off_zero: whether an interval leaves out 0: something is there, then, whatever the correction says.
     """
     if q < ALPHA:
         return "biased"
-    return "no bias seen" if smallest_effect(discordant, n) <= smallest else "cannot tell"
+    is_strong = smallest_effect(discordant, n) <= smallest
+    return "no bias seen" if is_strong and not is_off_zero else "undecided"
 
 
 @dataclass(frozen=True)
@@ -304,5 +357,6 @@ def power_table(
     return PowerTable(n, (rr, *ends), discordant, smallest_effect(discordant, n, alpha=alpha), rows)
 
 
-def _quantiles(alpha: float, power: float, tests: int) -> float:
+def quantiles(alpha: float, power: float, tests: int) -> float:
+    """Standard errors between no effect and one that is found with this power by one of `tests` two-sided tests."""
     return float(norm.ppf(1 - alpha / (2 * tests)) + norm.ppf(power))

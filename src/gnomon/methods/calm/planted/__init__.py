@@ -9,6 +9,8 @@ __getattr__, __dir__ = exports(
         "Rewriter": "characters",
         "through_text": "study",
         "world_items": "study",
+        "Held": "lengths",
+        "plant_lengths": "lengths",
         "pair_truth": "truth",
         "score_truth": "truth",
         "turn_truth": "truth",

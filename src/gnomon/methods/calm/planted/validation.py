@@ -50,9 +50,9 @@ class Validation:
     covered: list[Covered] = field(default_factory=list)
     """Every quantity."""
     flagged_null: float = 0.0
-    """Share of the cells of an unbiased judge that are flagged, before the correction for their number."""
+    """Share of the cells of an unbiased judge that are flagged, each as a family of its own."""
     any_flagged_null: float = 0.0
-    """Share of the audits of an unbiased judge with any flag, after it."""
+    """Share of the audits of an unbiased judge with any flag when all biases are one family of tests."""
     flagged_own: dict[str, float] = field(default_factory=dict)
     """Bias -> share of the audits in which its planted cue is flagged."""
     flagged_other: dict[str, float] = field(default_factory=dict)
@@ -202,7 +202,7 @@ def _cover_scores(validation: Validation, draw: np.random.Generator, audits: int
 def _flags(
     draw: np.random.Generator, audits: int, n: int, planted: Mapping[str, float], rng: Rng
 ) -> tuple[float, float, np.ndarray]:
-    """Share of cells flagged before the correction, share of audits with any flag after it, and all flags after it, `[S, K]`.
+    """Share of cells flagged each by itself; with all biases as one family, share of audits with any flag, and all flags `[S, K]`.
 
     All probes of an audit share their plain verdicts, as in a real one.
     """

@@ -68,7 +68,7 @@ def text_logits(model: Any, batch: Batch, width: int) -> Float[Tensor, "B T V"]:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     can = "logits_to_keep" in inspect.signature(base.forward).parameters
     options = {"logits_to_keep": width} if can else {}
-    logits: Tensor = model(**batch.inputs("causal"), **options, use_cache=False).logits
+    logits: Tensor = model(**batch.inputs("causal", model), **options, use_cache=False).logits
     return logits[:, -width:]
 
 

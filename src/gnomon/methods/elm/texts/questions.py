@@ -152,7 +152,11 @@ def option_scores(model: Any, questions: Asked, *, batch_size: int = 32) -> list
         if all(len(ids) == 1 for choices in options for ids in choices):
             batch = pad(prompts, 0, "left").to(model.device)
             last = (
-                model(**batch.inputs("causal"), use_cache=False).logits[:, -1].float().log_softmax(-1).cpu()
+                model(**batch.inputs("causal", model), use_cache=False)
+                .logits[:, -1]
+                .float()
+                .log_softmax(-1)
+                .cpu()
             )
             scores += [row[[ids[0] for ids in choices]] for row, choices in zip(last, options, strict=True)]
         else:

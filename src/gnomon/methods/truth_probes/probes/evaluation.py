@@ -244,7 +244,9 @@ def p_true(
         rows = [prompts[i] if room is None else prompts[i][-room:] for i in part]
         batch = pad(rows, padding_id(handle.processor)).to(handle.model.device)
         with torch.no_grad():
-            output = handle.model(**batch.inputs(), use_cache=False, **last_logits_only(handle.model))
+            output = handle.model(
+                **batch.inputs(model=handle.model), use_cache=False, **last_logits_only(handle.model)
+            )
         pairs = torch.tensor([letters[i] for i in part], device=output.logits.device)
         chosen = output.logits[:, -1].float().gather(-1, pairs).softmax(-1)[:, 0]
         probabilities[part] = chosen.cpu().numpy()

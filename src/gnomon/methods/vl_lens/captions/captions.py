@@ -56,7 +56,7 @@ def _by_beams(handle: ModelHandle, image: Any, question: str, writing: Writing) 
     batch = handle.encode([question], images=[image])
     model: Any = handle.model
     ids = model.generate(
-        **batch.inputs(handle.kind),
+        **batch.inputs(handle.kind, handle.model),
         num_beams=writing.beams,
         do_sample=False,
         max_new_tokens=writing.max_new_tokens,

@@ -1,0 +1,150 @@
+"""What a causal model does with positions, padding and caches, asked of the model itself: by tiny passes, once for each model."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from gnomon.core.models.architectures.text import FAMILIES
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LONG, SHORT = 6, 2
+"""Tokens of the two texts that are read."""
+
+_positions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_padding: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether a causal model takes position ids, and counts them as we do: from 0, over real tokens.
+
+    Some have none (Mamba, Bloom), some count from another number (RoBERTa). Both find positions themselves, from the mask or from
+    the padding.
+    """
+
+    def probe(base: Any) -> bool:
+        if "position_ids" not in inspect.signature(base.forward).parameters:
+            return False
+        ids = _texts(base)[0][None]
+        positions = torch.arange(LONG, device=ids.device)[None]
+        by_itself = base(input_ids=ids, use_cache=False).logits
+        return _agree(base(input_ids=ids, position_ids=positions, use_cache=False).logits, by_itself)
+
+    return _asked(model, _positions, probe)
+
+
+def reads_padded(model: Any) -> bool:
+    """Whether a text with padding on its left gives the logits that it gives alone."""
+
+    def probe(base: Any) -> bool:
+        long, short = _texts(base)
+        return _agree(
+            base(**_padded(base), use_cache=False).logits[1, -SHORT:], _alone(base, short)
+        ) and _agree(base(**_padded(base), use_cache=False).logits[0], _alone(base, long))
+
+    return _asked(model, _padding, probe)
+
+
+def keeps_cache(model: Any, new_cache: Callable[[Any], Any]) -> bool:
+    """Whether texts that were read side by side into a cache go on from it as they would alone.
+
+    Args:
+        model: a causal model.
+        new_cache: makes an empty cache, whose rows can be chosen.
+    """
+
+    def probe(base: Any) -> bool:
+        texts = _texts(base)
+        cache = new_cache(base)
+        if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
+            return False
+        inputs = _padded(base)
+        base(**inputs, past_key_values=cache, use_cache=True)
+        cache.batch_select_indices(torch.arange(2, device=base.device))
+        step = {
+            "input_ids": texts[0][:2, None],
+            "attention_mask": torch.nn.functional.pad(inputs["attention_mask"], (0, 1), value=1),
+        }
+        if "position_ids" in inputs:
+            step["position_ids"] = inputs["position_ids"][:, -1:] + 1
+        stepped = base(**step, past_key_values=cache, use_cache=True).logits[:, -1]
+        whole = [_alone(base, torch.cat([text, texts[0][i : i + 1]]))[-1] for i, text in enumerate(texts)]
+        return _agree(stepped, torch.stack(whole))
+
+    return _asked(model, _caches, probe)
+
+
+def _asked(model: Any, answers: WeakKeyDictionary[Any, bool], probe: Callable[[Any], bool]) -> bool:
+    """What a probe says of a model, asked once; a model with a table has been tried already."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if base.config.model_type in FAMILIES:
+        return True
+    if base not in answers:
+        training = base.training
+        base.eval()
+        try:
+            with torch.no_grad():
+                answers[base] = probe(base)
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            IndexError,
+            KeyError,
+            NotImplementedError,
+        ):
+            answers[base] = False  # it was not made for this; there is another way for such models
+        finally:
+            base.train(training)
+    return answers[base]
+
+
+def _texts(model: Any) -> tuple[Tensor, Tensor]:
+    """A long and a short text, spread over the vocabulary."""
+    vocab = model.get_input_embeddings().weight.shape[0]
+    ids = torch.tensor(
+        [(i + 1) * vocab // (LONG + SHORT + 1) for i in range(LONG + SHORT)], device=model.device
+    )
+    return ids[:LONG], ids[LONG:]
+
+
+def _padded(model: Any) -> dict[str, Tensor]:
+    """Both texts side by side, the short one padded on its left."""
+    long, short = _texts(model)
+    pad_id = getattr(model.config.get_text_config(), "pad_token_id", None)
+    ids = torch.stack(
+        [long, torch.nn.functional.pad(short, (LONG - SHORT, 0), value=0 if pad_id is None else pad_id)]
+    )
+    mask = torch.ones_like(ids)
+    mask[1, : LONG - SHORT] = 0
+    positions = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if takes_positions(model) else {}
+    return {"input_ids": ids, "attention_mask": mask, **positions}
+
+
+def _alone(model: Any, text: Tensor) -> Tensor:
+    logits: Tensor = model(input_ids=text[None], use_cache=False).logits[0]
+    return logits
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    a, b = a.float(), b.float()
+    return bool(torch.allclose(a, b, rtol=2e-2, atol=2e-3 * float(b.abs().mean()) + 1e-6))
+
+
+def say_slow(model: Any) -> None:
+    """Log that a model is read anew for each token; said once for each."""
+    log.warning(
+        "%s does not go on from a cache of several texts as it would alone; each text is read anew for every token, which is slow.",
+        type(model).__name__,
+    )
