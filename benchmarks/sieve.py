@@ -124,12 +124,12 @@ def hashed_linear(texts: list[str]) -> Numbers:
 def t5_encoder(texts: list[str], n_texts: int = 192, rows_at_once: int = 32) -> Numbers:
     """An encoder of the size of T5-small with random weights: batches by length against batches as texts come."""
     import torch
+    from transformers import T5Config, T5EncoderModel
 
     from gnomon.core.models import train_bpe
     from gnomon.methods.sieve.students import (
         CPU_BUDGET,
         T5EncoderClassifier,
-        T5EncoderClassifierConfig,
         Tokens,
         pass_logits,
         plan_batches,
@@ -137,11 +137,9 @@ def t5_encoder(texts: list[str], n_texts: int = 192, rows_at_once: int = 32) -> 
     )
 
     torch.set_num_threads(1)
-    config = T5EncoderClassifierConfig(
-        vocab_size=32_128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8
-    )
+    config = T5Config(vocab_size=32_128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8)
     torch.manual_seed(0)
-    model = T5EncoderClassifier(config).eval()
+    model = T5EncoderClassifier(T5EncoderModel(config), 0.1).eval()
     torch.nn.init.normal_(model.head.weight, std=512**-0.5)
     tokens = Tokens(train_bpe(texts, 8192), longest=512)
     rows = tokens.encode(texts[:n_texts])

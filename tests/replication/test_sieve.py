@@ -1,10 +1,14 @@
 """Sieve's direction in miniature: chosen labels are worth more than random ones, and are more balanced."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from gnomon.core.rng import Rng
+from gnomon.methods.sieve import Fitting, LocalJudge, Selection, StudentConfig, open_student
 from gnomon.methods.sieve.mini import COMPARISONS, SCALES, labels_to_reach, prepare
+from gnomon.methods.sieve.mini.world import topic_corpus
 
 pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
@@ -41,6 +45,38 @@ def test_chosen_labels_are_balanced_and_random_ones_are_not(measured, arm):
 def test_the_calibrated_threshold_is_near_the_best_one(measured):
     for row in measured["trm"]:
         assert row["balanced accuracy"] > row["balanced accuracy at the best cut"] - 0.04
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.04, 0.06])
+def test_the_filter_passes_about_what_the_judge_passes(rate, tmp_path):
+    """800 labels in a stream of 9,000, on 8,000 new snippets, whose own sampling error is 5 to 8%."""
+    ratios = []
+    config = StudentConfig(hash_bits=16, ngrams=1, idf=True, lsa_dim=48, l2=30.0)
+    for seed in (40, 41, 42, 43, 44):
+        rng = Rng(seed).child("pass rate")
+        corpus = topic_corpus(17_000, 8_000, rng.child("corpus"), share=rate)
+        student = open_student("hashed-linear", config)
+        student.adapt([s.text for s in corpus.stream], rng.child("adapt"))
+        outcome = Fitting(
+            student,
+            LocalJudge(lambda snippet, known=corpus.verdicts: known[snippet.snippet_id]),
+            corpus,
+            tmp_path / str(seed),
+            reopen=partial(open_student, config=config),
+            settings=Selection(
+                budget=800, batch=100, window=9_000, max_seed_labels=1000, objective="pass-rate"
+            ),
+            rng=rng.child("fit"),
+        ).run()
+        right = corpus.labels(corpus.stream + corpus.test).mean()
+        passed = (outcome.student.predict([s.text for s in corpus.test]) >= outcome.threshold).mean()
+        ratios.append(passed / right)
+        assert outcome.base_rate / right == pytest.approx(1, abs=0.35)
+    # The share of the uniform labels, which stood here before, has a standard deviation of .34 to .48.
+    assert np.std(ratios, ddof=1) < 0.25, ratios
+    assert abs(np.mean(ratios) - 1) < 0.15, ratios
+    assert min(ratios) > 0.6, ratios
+    assert max(ratios) < 1.5, ratios
 
 
 def test_labels_to_reach_by_hand():

@@ -6,6 +6,7 @@ import sys
 import time
 from itertools import chain
 
+import numpy as np
 import pytest
 
 from fixtures_cats import CARS, CATS, card, generated, saved_model, student
@@ -14,7 +15,7 @@ from gnomon.core.data.documents import Row, read_rows
 from gnomon.core.data.execute import map_shards, parts, rejected
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve import SieveModel
-from gnomon.methods.sieve.fitting import ApplyStep, outside_note, share_of
+from gnomon.methods.sieve.fitting import KEPT, ApplyStep, outside_note, share_of
 
 
 def rows_of(texts):
@@ -52,7 +53,7 @@ def test_rows_keep_their_columns_and_gain_three(step, tmp_path):
         for n, text in enumerate([*CATS, *CARS])
     ]
     outside = sum(not 0.1 <= score <= 0.9 for score in scores)
-    assert totals.sums == {"scored": 6, "passed": 3, "snippets": 6, "outside": outside}
+    assert totals.sums == {"scored": 6, "passed": 3, "snippets": 6, "above": 3, "outside": outside}
 
 
 def test_only_what_passes_is_written_when_asked(tmp_path):
@@ -60,6 +61,49 @@ def test_only_what_passes_is_written_when_asked(tmp_path):
     totals = map_shards(step, rows_of([*CARS, *CATS]), tmp_path, settings=step.settings)
     assert [raw["id"] for raw in content(tmp_path)] == [3, 4, 5]
     assert totals.sums["scored"] == 6 and totals.written == 3
+
+
+def test_another_threshold_or_share_needs_no_new_fit(tmp_path):
+    draw, words = np.random.default_rng(0), " ".join([*CATS, *CARS]).split()
+    texts = [" ".join(draw.choice(words, 7)) for _ in range(120)]
+    scores = np.sort(SieveModel.load(saved_model()).score(texts))
+    cuts = [float(np.quantile(scores, 1 - share)) for share in KEPT]
+    SieveModel(student(), card(cuts=cuts)).save(tmp_path / "m")
+
+    def passed(**options):
+        sink = tmp_path / "-".join(map(str, options.items()))
+        step = ApplyStep.of(tmp_path / "m", **options)
+        totals = map_shards(step, rows_of(texts), sink, settings=step.settings)
+        rows = content(sink)
+        assert [row["sieve_pass"] for row in rows] == [
+            row["sieve_score"] >= step.card.threshold for row in rows
+        ]
+        return totals.sums["passed"], step.card
+
+    n_strict, strict = passed(threshold=float(scores[-10]))
+    assert n_strict == 10
+    assert strict.expected["pass rate"] == pytest.approx(10 / 120, rel=0.15)
+    for share in (0.05, 0.25, 0.6):
+        n_passed, other = passed(keep_share=share)
+        assert n_passed == pytest.approx(120 * share, abs=2)
+        assert other.expected["pass rate"] == pytest.approx(share, rel=0.05)
+    assert passed()[1].threshold == 0.5
+    # Work under one threshold is not continued under another.
+    step = ApplyStep.of(tmp_path / "m", threshold=0.9)
+    with pytest.raises(BadConfig, match="made with other settings"):
+        map_shards(step, rows_of(texts), tmp_path / str(("keep_share", 0.05)), settings=step.settings)
+
+
+def test_thresholds_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(BadConfig, match="Give one of them"):
+        ApplyStep.of(saved_model(), threshold=0.5, keep_share=0.1)
+    with pytest.raises(BadConfig, match=r"threshold must be in 0\.\.1; got 2"):
+        ApplyStep.of(saved_model(), threshold=2)
+    with pytest.raises(BadConfig, match=r"keep_share must be in 0\.00024\.\.1"):
+        ApplyStep.of(saved_model(), keep_share=1e-5)
+    with pytest.raises(BadInput, match="saved without the scores of its stream"):
+        ApplyStep.of(saved_model(), keep_share=0.1)
+    SieveModel.load(saved_model(), threshold=0.2)
 
 
 def test_the_rule_decides_for_a_document(tmp_path):

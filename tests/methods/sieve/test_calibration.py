@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve import calibrate
 from gnomon.methods.sieve.choosing import Reservoir
-from gnomon.methods.sieve.fitting import GRID, passing_curve, trimmed
+from gnomon.methods.sieve.fitting import GRID, StreamScores, on_scale_of, passing_curve, trimmed
 
 
 def test_the_curve_of_a_clean_cut_by_hand():
@@ -84,6 +84,31 @@ def test_pitfall_4_equal_scores_speak_for_all_their_ranks():
     assert found.rank == pytest.approx(0.75, abs=1e-3)
     assert found.expected["balanced accuracy"] == pytest.approx(1.0, abs=1e-3)
     assert reservoir.cut_at(found.rank) == pytest.approx(0.45)
+
+
+def test_labels_stand_for_their_share_of_the_stream_at_held_out_scores():
+    """A fifth of the stream is labelled and holds nearly all passes: without it the cut would lie among the fails."""
+    draw = np.random.default_rng(3)
+    fails, passing = draw.random(9600) * 0.6, 0.6 + 0.4 * draw.random(400)
+    labelled = np.concatenate([passing[:360], fails[:1640]])
+    unseen = np.concatenate([passing[360:], fails[1640:]])
+    stream = StreamScores(unseen, labelled, 0.2)
+    assert stream.cut_at(0.96) == pytest.approx(0.6, abs=0.01)
+    assert StreamScores(unseen, [], 0).cut_at(0.96) < 0.59
+    assert stream.spans([0.6]) == pytest.approx(0.96, abs=0.002)
+    everything = np.concatenate([fails, passing])
+    for rank in (0.0, 0.1, 0.5, 0.97, 0.999):
+        assert stream.cut_at(rank) == pytest.approx(np.quantile(everything, rank), abs=0.01)
+    assert stream.cut_at(1.0) > everything.max()
+
+
+def test_a_student_that_is_surer_than_another_is_read_on_the_others_scale():
+    draw = np.random.default_rng(4)
+    logits = draw.normal(size=500)
+    sure, unsure = 1 / (1 + np.exp(-(3 * logits - 2))), 1 / (1 + np.exp(-logits))
+    assert on_scale_of(sure[:50], sure, unsure) == pytest.approx(unsure[:50], abs=1e-9)
+    assert on_scale_of([0.2], [0.5, 0.5], [0.1, 0.9]) == pytest.approx([0.2])  # nothing to compare by
+    assert np.isfinite(on_scale_of([0.0, 1.0], sure, unsure)).all()
 
 
 def test_heavy_labels_are_cut_to_a_few_medians():

@@ -1,6 +1,9 @@
 """The T5 encoder with one logit: pooling against a plain computation, loading, saving."""
 
 import json
+import os
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -8,9 +11,16 @@ import pytest
 import torch
 from transformers import T5EncoderModel, T5ForConditionalGeneration
 
-import fixtures_process
-from fixtures_sieve_students import save_t5
-from gnomon.methods.sieve.students import T5EncoderClassifier, load_classifier
+from fixtures_sieve_students import corpus, save_t5
+from gnomon.core.files import room_file
+from gnomon.errors import BadInput
+from gnomon.methods.sieve.students import (
+    HEAD,
+    StudentConfig,
+    T5EncoderClassifier,
+    load_classifier,
+    open_student,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +98,46 @@ def test_dropout_works_in_training_only(model):
 
 
 @pytest.mark.slow
-def test_it_comes_back_in_a_fresh_process(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    ids, mask = padded(ROWS, "right")
-    script = (
-        "import json, sys, torch\nfrom gnomon.methods.sieve.students import T5EncoderClassifier\n"
-        "torch.set_num_threads(1)\nmodel = T5EncoderClassifier.from_pretrained(sys.argv[1])\n"
-        "ids, mask = (torch.tensor(rows) for rows in json.loads(sys.argv[2]))\n"
-        "with torch.no_grad():\n    print(json.dumps(model(ids, mask).logits[:, 0].tolist()))"
+def test_a_saved_student_is_used_without_this_library_as_the_readme_says(folder, tmp_path):
+    """The README's own snippet, in a process that does not import gnomon, on texts of several lengths."""
+    from gnomon.core.rng import Rng
+
+    texts, labels = corpus(60, seed=1)
+    student = open_student(
+        f"t5-encoder:{folder}", StudentConfig(max_steps=5, max_tokens=64, held_out=0.0, device="cpu")
     )
-    given = json.dumps([ids.tolist(), mask.tolist()])
-    done = fixtures_process.run([sys.executable, "-c", script, tmp_path, given])
+    student.fit(texts, labels, [1.0] * 60, Rng(0))
+    student.save(tmp_path)
+    readme = room_file("gnomon.methods.sieve.config", "README.md").read_text()
+    snippet = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if HEAD in code)
+    assert "gnomon" not in snippet
+    script = (
+        "import json, sys\nfolder, texts = sys.argv[1], json.loads(sys.argv[2])\n"
+        + snippet.replace('folder = "runs/climate/model"', "")
+        + "\nassert 'gnomon' not in sys.modules\nprint(json.dumps(scores.tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, json.dumps(texts)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
     assert done.returncode == 0, done.stderr
-    with torch.no_grad():
-        wanted = model(ids, mask).logits[:, 0].numpy()
-    np.testing.assert_allclose(json.loads(done.stdout), wanted, atol=1e-6)
-    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [
-        T5EncoderClassifier.__name__
-    ]
+    np.testing.assert_allclose(json.loads(done.stdout), student.predict(texts), atol=1e-5)
+    # Plain transformers reads every weight of the encoder, bit by bit, and nothing is missing or left over.
+    plain, info = T5EncoderModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    own = student.model.transformer.state_dict()
+    assert plain.state_dict().keys() == own.keys()
+    assert all(torch.equal(value, own[name]) for name, value in plain.state_dict().items())
+    assert not torch.equal(
+        plain.shared.weight, T5EncoderModel.from_pretrained(folder).shared.weight
+    )  # it was trained
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["T5EncoderModel"]
+
+
+def test_a_folder_without_its_head_says_so(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    (tmp_path / HEAD).unlink()
+    with pytest.raises(BadInput, match=r"holds no head\.safetensors"):
+        T5EncoderClassifier.from_pretrained(tmp_path)

@@ -1,5 +1,6 @@
 """The fit as a whole: reproducible, resumable, honest about what it cannot learn."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures_sieve import documents, fitting, is_about_the_sea
+from fixtures_sieve import CONFIG, documents, fitting, is_about_the_sea
 from gnomon.core.data.documents import Document
+from gnomon.core.files import write_json
 from gnomon.errors import BadInput, BudgetSpent, LLMFailure
 from gnomon.methods.sieve import Label, LocalJudge, Verdict
-from gnomon.methods.sieve.fitting import background, base_rate, cross_ranks, focal_alphas
+from gnomon.methods.sieve.fitting import background, base_rate, cross_scores, focal_alphas
 from gnomon.methods.sieve.judging import JudgingStopped
-from gnomon.methods.sieve.students import Fitted
+from gnomon.methods.sieve.students import Fitted, HashedLinear, open_student
 
 TEXTS = [d.text for d in documents(200, seed=9)]
 
@@ -29,8 +31,15 @@ def rows_of(fit):
     ]
 
 
+def is_usable(outcome):
+    """Whether the filter tells the two kinds of text apart."""
+    passes = outcome.student.predict(TEXTS) >= outcome.threshold
+    truth = np.array([is_about_the_sea(t) for t in TEXTS])
+    return (passes[truth].mean() + (~passes[~truth]).mean()) / 2 > 0.8
+
+
 class Limited:
-    """A judge that may answer only so often, as a model with a budget."""
+    """A judge that may answer only so often, as a model with a budget; of the last snippets, those at the end are answered."""
 
     name, is_simulated = "limited", False
 
@@ -38,11 +47,11 @@ class Limited:
         self.left = most
 
     async def ajudge(self, snippets):
-        verdicts = [Verdict(int(is_about_the_sea(s.text))) for s in snippets[: self.left]]
-        short = len(snippets) - len(verdicts)
-        self.left -= len(verdicts)
+        verdicts = [Verdict(int(is_about_the_sea(s.text))) for s in snippets]
+        short = max(len(snippets) - self.left, 0)
+        self.left -= len(snippets) - short
         if short:
-            raise JudgingStopped("The budget of 50 calls is spent.", [*verdicts, *[None] * short])
+            raise JudgingStopped("The budget of 50 calls is spent.", [*[None] * short, *verdicts[short:]])
         return verdicts
 
 
@@ -88,15 +97,103 @@ class TestSync:
             assert outcome.threshold == expected.threshold
             assert len(again) == 120 - known, "only what was missing is asked for"
 
-    def test_a_spending_limit_keeps_labels_and_a_higher_one_goes_on(self, tmp_path):
+    @pytest.mark.parametrize("strategy", ["trm", "uncertainty"])
+    def test_a_spending_limit_ends_in_a_usable_filter_and_a_higher_one_goes_on(self, tmp_path, strategy):
+        whole = fitting(tmp_path / "whole", strategy=strategy)
+        expected = whole.run()
+        for most in (30, 50, 97):
+            folder = tmp_path / str(most)
+            early = fitting(folder, judge=Limited(most), strategy=strategy).run()
+            assert early.stopped == "The budget of 50 calls is spent."
+            assert sum(s.labels for s in early.rounds) == most  # all that was paid for is learned from
+            assert is_usable(early)
+            rest = Limited(120 - most)
+            fit = fitting(folder, judge=rest, strategy=strategy)
+            outcome = fit.run()
+            assert rest.left == 0
+            assert not outcome.stopped
+            assert sorted(rows_of(fit)) == sorted(rows_of(whole))  # as if nothing had stopped it
+            assert (outcome.student.predict(TEXTS) == expected.student.predict(TEXTS)).all()
+            assert not rest.left
+            assert outcome.threshold == expected.threshold
+
+    def test_a_limit_that_comes_before_both_classes_keeps_the_labels(self, tmp_path):
         with pytest.raises(
-            BudgetSpent, match=r"50 labels are kept in .*repeat the command with a higher limit"
+            BudgetSpent,
+            match=r"2 labels are kept in .*too few to learn from: repeat the command with a higher",
         ):
-            fitting(tmp_path, judge=Limited(50)).run()
-        rest = Limited(70)
-        outcome = fitting(tmp_path, judge=rest).run()
+            fitting(tmp_path, judge=Limited(2)).run()
+        rest = Limited(118)
+        assert sum(s.labels for s in fitting(tmp_path, judge=rest).run().rounds) == 120
         assert rest.left == 0
-        assert sum(s.labels for s in outcome.rounds) == 120
+
+    @pytest.mark.parametrize("strategy", ["trm", "uncertainty"])
+    def test_a_budget_that_is_raised_or_lowered_gives_what_it_would_have_given_at_once(
+        self, tmp_path, strategy
+    ):
+        whole = fitting(tmp_path / "whole", strategy=strategy)
+        expected = whole.run()
+        for budgets in ((60, 120), (47, 70, 120), (120, 75, 120)):
+            folder, judged = tmp_path / "-".join(map(str, budgets)), []
+
+            def judge(text, judged=judged):
+                judged.append(text)
+                return is_about_the_sea(text)
+
+            for budget in budgets:
+                fit = fitting(folder, judge=judge, strategy=strategy, budget=budget)
+                outcome = fit.run()
+                assert len(fit.store) == max(budget, len(judged))
+                assert is_usable(outcome)
+            assert len(judged) == len(set(judged)) == 120
+            assert rows_of(fit) == rows_of(whole)
+            assert outcome.threshold == expected.threshold
+
+    def test_verdicts_that_failed_are_asked_for_again_by_a_repeated_run(self, tmp_path):
+        """A judge that is away for a while, in the middle of a round and in one that was finished."""
+        down, seen = set(), []
+
+        def judge(text):
+            seen.append(text)
+            return None if text in down else is_about_the_sea(text)
+
+        whole = fitting(tmp_path / "whole")
+        whole.run()
+        down |= {row.text for row in whole.store.rows[35:45] if row.label == 0}
+        first = fitting(tmp_path / "run", judge=judge, budget=75)
+        first.run()
+        failed = {row.text for row in first.store.rows if row.label is None}
+        assert 0 < len(failed) == sum(state.failed for state in first.rounds)
+        seen.clear()
+        again = fitting(tmp_path / "run", judge=judge, budget=75)
+        again.run()
+        assert set(seen) == failed  # still away: asked once, and for nothing else
+        seen.clear()
+        down.clear()
+        last = fitting(tmp_path / "run", judge=judge)
+        outcome = last.run()
+        assert failed <= set(seen)
+        assert len(seen) == len(failed) + 45
+        assert all(row.label == is_about_the_sea(row.text) for row in last.store.rows)
+        assert len(last.store) == 120 == sum(state.labels for state in outcome.rounds)
+        assert sum(state.failed for state in outcome.rounds) == 0
+        assert sum(state.passes for state in outcome.rounds) == sum(row.label for row in last.store.rows)
+        assert is_usable(outcome)
+
+    def test_a_judge_that_goes_away_for_good_stops_the_fit_and_a_repeated_one_goes_on(self, tmp_path):
+        judged = []
+
+        def judge(text, most=70):
+            judged.append(text)
+            return is_about_the_sea(text) if len(judged) <= most else None
+
+        with pytest.raises(LLMFailure, match=r"of the last 30 snippets got no verdict.*repeat the command"):
+            fitting(tmp_path, judge=judge).run()
+        fit = fitting(tmp_path)
+        fit.run()
+        whole = fitting(tmp_path / "whole")
+        whole.run()
+        assert rows_of(fit) == rows_of(whole)
 
     def test_pitfall_7_a_missing_verdict_is_never_a_fail(self, tmp_path):
         def judge(text):
@@ -136,12 +233,53 @@ class TestSync:
 
         whole = adapted(tmp_path / "whole")
         expected = whole.run()
-        with pytest.raises(BudgetSpent):
-            stopped = adapted(tmp_path / "two")
-            stopped.judge = Limited(50)
-            stopped.run()
+        stopped = adapted(tmp_path / "two")
+        stopped.judge = Limited(50)
+        assert stopped.run().stopped
         outcome = adapted(tmp_path / "two").run()
         assert (outcome.student.predict(TEXTS) == expected.student.predict(TEXTS)).all()
+
+
+class Remembers(HashedLinear):
+    """A student that knows its training texts by heart: what it scores them at says nothing about new ones."""
+
+    def fit(self, texts, labels, weights, rng, *, groups=None):
+        fitted = super().fit(texts, labels, weights, rng, groups=groups)
+        self.by_heart = dict(zip(texts, labels, strict=True))
+        return fitted
+
+    def predict(self, texts):
+        scores = super().predict(texts)
+        known = [self.by_heart.get(text) for text in texts]
+        return np.array([s if y is None else 0.999 * y + 0.0005 for s, y in zip(scores, known, strict=True)])
+
+    def save(self, folder):
+        super().save(folder)
+        write_json(folder / "heart.json", self.by_heart)
+
+
+def reopen_remembering(folder):
+    student = open_student(folder, CONFIG)
+    student.__class__ = Remembers
+    student.by_heart = json.loads((folder / "heart.json").read_text())
+    return student
+
+
+@pytest.mark.parametrize("strategy", ["trm", "random"])
+def test_snippets_that_were_learned_by_heart_do_not_move_the_threshold(tmp_path, strategy):
+    """Half of the stream has labels. On new texts of its kind the filter passes what the judge would."""
+    ratios = []
+    for seed in range(3):
+        rows = list(documents(600, seed=seed))
+        fit = fitting(tmp_path / str(seed), rows=rows, strategy=strategy, objective="pass-rate", budget=300)
+        fit.student = fit.scorer = Remembers(CONFIG)
+        fit.reopen = reopen_remembering
+        outcome = fit.run()
+        new = [document.text for document in documents(3000, seed=seed + 50)]
+        truth = np.mean([is_about_the_sea(text) for text in new])
+        ratios.append(np.mean(outcome.student.predict(new) >= outcome.threshold) / truth)
+        assert outcome.calibration.expected["pass rate"] == pytest.approx(truth, rel=0.3)
+    assert all(0.8 < ratio < 1.25 for ratio in ratios), ratios
 
 
 class TestRefusals:
@@ -211,9 +349,12 @@ class TestTraining:
         student = Recorder()
         from gnomon.core.rng import Rng
 
-        ranks = cross_ranks(student, rows, 0.5, ["a" * n for n in range(10)], 5, Rng(0))
-        assert ranks.shape == (30, 2)
-        assert not np.isnan(ranks).any()
+        stream = ["a" * n for n in range(10)]
+        scores = cross_scores(student, rows, 0.5, (stream, student.predict(stream)), 5, Rng(0))
+        assert scores.shape == (30,)
+        assert scores == pytest.approx(
+            student.predict([row.text for row in rows])
+        )  # all students score alike
         assert len(student.seen) == 5
         for _, _, _, groups in student.seen:
             left_out = {row.doc_id for row in rows} - set(groups)
@@ -293,16 +434,20 @@ class TestAsync:
         assert len(fit.store) == 120
         assert fit.judge.most_busy > 1
 
-    def test_labels_of_a_killed_round_are_kept_and_learned_from(self, tmp_path):
-        with pytest.raises(BudgetSpent):
-            background.run(fitting(tmp_path, judge=Limited(50)))
-        known = {row.snippet_id for row in fitting(tmp_path).store.rows}
-        assert len(known) == 50
+    def test_a_spending_limit_ends_in_a_usable_filter_and_a_higher_one_goes_on(self, tmp_path):
+        early = background.run(fitting(tmp_path, judge=Limited(50)))
+        assert early.stopped == "The budget of 50 calls is spent."
+        assert sum(state.labels for state in early.rounds) == 50
+        assert is_usable(early)
+        before = {row.snippet_id for row in fitting(tmp_path).store.rows}
+        assert len(before) == 50
         rest = fitting(tmp_path, judge=Limited(70))
         outcome = background.run(rest)
+        assert not outcome.stopped
         assert len(rest.store) == 120
-        assert known <= {row.snippet_id for row in rest.store.rows}
+        assert before <= {row.snippet_id for row in rest.store.rows}
         assert sum(state.labels for state in outcome.rounds) == 120
+        assert is_usable(outcome)
 
     def test_a_rule_that_fails_stops_the_fit_with_its_reason(self, tmp_path):
         def judge(text):

@@ -109,7 +109,7 @@ class TestHalving:
     def test_keeps_the_best_threshold(self, rows):
         scores, labels = apart(rows)
         low, high = halving(scores, labels, EVERYTHING)
-        assert low <= estimate(scores, labels, EVERYTHING) <= high
+        assert low <= estimate(scores, labels, EVERYTHING, float) <= high
 
 
 @pytest.mark.parametrize("shrink", [bernstein, halving])
@@ -133,9 +133,10 @@ def test_intervals_are_nested(shrink, rows):
 
 
 class TestEstimate:
-    def test_is_the_middle_of_the_gap(self):
-        assert estimate([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1], EVERYTHING) == pytest.approx(0.4)
+    def test_is_the_middle_of_the_gap_in_rank(self):
+        rank_of = {0.2: 0.7, 0.6: 0.8}.__getitem__
+        assert estimate([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1], EVERYTHING, rank_of) == pytest.approx(0.75)
 
     def test_stays_finite_when_one_side_is_open(self):
-        assert estimate([0.1, 0.2], [0, 0], EVERYTHING) == 0.2
-        assert estimate([0.1, 0.2], [1, 1], EVERYTHING) == 0.1
+        assert estimate([0.1, 0.2], [0, 0], EVERYTHING, float) == 0.2
+        assert estimate([0.1, 0.2], [1, 1], EVERYTHING, float) == 0.1

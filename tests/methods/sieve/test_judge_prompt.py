@@ -21,7 +21,7 @@ CATS = Filter("cats", "texts about cats", "a cat matters", "no $cat", SHOWN)
 def test_the_request_holds_the_filter_the_examples_and_the_snippet():
     request = request_of("The cat sat.", CATS)
     system, user = request.messages
-    assert (system.role, user.role, request.temperature, request.draw) == ("system", "user", 0.0, 0)
+    assert (system.role, user.role, request.temperature, request.draw) == ("system", "user", None, 0)
     for words in (
         "cats",
         "texts about cats",

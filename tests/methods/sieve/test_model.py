@@ -33,7 +33,7 @@ def test_pitfall_12_threshold_and_filter_travel_with_the_model(tmp_path):
     )
     assert set(json.loads((tmp_path / "m" / "sieve.json").read_text())) == {
         "filter", "student", "snippet_tokens", "threshold", "objective", "base_rate", "score_range", "judge",
-        "is_simulated", "labels", "rule", "version",
+        "is_simulated", "labels", "rule", "version", "expected", "cuts", "stopped",
     }  # fmt: skip
 
 

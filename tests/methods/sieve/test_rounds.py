@@ -82,6 +82,35 @@ def test_how_the_stream_is_cut_into_blocks_changes_nothing(seed, block):
     assert [p.snippet for p in one] == [p.snippet for p in other]
 
 
+BENDS = {
+    "to the ninth": lambda s: s**9,
+    "logit": lambda s: np.log(s / (1 - s)),
+    "steps of rank": lambda s: np.argsort(np.argsort(s)) / len(s),
+    "pushed to 1": lambda s: s ** (1 / 9),
+}
+"""Monotone changes of a score: what a focal loss, a temperature or a re-weighting does to a student."""
+
+
+@pytest.mark.parametrize("bend", BENDS.values(), ids=BENDS)
+@pytest.mark.parametrize(
+    "how", [("trm", "halving"), ("trm", "bound"), ("margin-quantile", "bound"), ("random", "bound")]
+)
+def test_a_monotone_change_of_the_scores_changes_no_pick(how, bend):
+    """With few labels, between which many snippets lie, and a window so small that the interval runs dry in some rounds."""
+    plan_of = plan(how[0], shrink=how[1])
+    reasons = set()
+    for seed in range(40):
+        scores, labels = world(seed, 150)
+        bent = bend(scores)
+        assert (np.argsort(bent) == np.argsort(scores)).all()  # still all apart
+        _, picked = drive(scores, labels, plan_of, wanted=40, uniform=8, chunk=8)
+        _, other = drive(bent, labels, plan_of, wanted=40, uniform=8, chunk=8)
+        assert [(p.snippet, p.reason) for p in picked] == [(p.snippet, p.reason) for p in other]
+        reasons |= {p.reason for p in picked}
+    if how[0] == "trm":
+        assert reasons == {"uniform", "interval", "nearest"}
+
+
 def test_the_first_labels_are_uniform_and_say_so():
     scores, labels = world(2)
     _, picked = drive(scores, labels, plan("trm", shrink="bound"), uniform=25)

@@ -92,10 +92,15 @@ def test_fit_leaves_labels_model_and_test(chain):
     card = json.loads((folder / "model" / "sieve.json").read_text())
     assert card["labels"]["pass"] == sum(row["label"] for row in rows)
     assert (card["filter"]["name"], card["is_simulated"], card["rule"]) == ("the sea", False, "any")
-    uniform = [row["label"] for row in rows if row["reason"] in ("seed", "uniform")]
     figures = report(folder)["figures"]
     assert figures["labels"] == 120
-    assert figures["base rate"] == pytest.approx(np.mean(uniform))
+    assert figures["base rate"] == card["base_rate"] == pytest.approx(IS_SEA.mean(), rel=0.3)
+    assert figures["expected pass rate"] == card["expected"]["pass rate"]
+    (seen,) = table(folder, "the judge's")
+    assert seen["expected"] == card["expected"]["pass rate"]
+    assert seen["seen"] == figures["pass rate on the test"]
+    tested_rows = read_rows(folder / "test.jsonl")
+    assert seen["the judge's"] == np.mean([row["label"] for row in tested_rows])
     assert figures["threshold"] == card["threshold"]
     assert figures["passes among labels"] == card["labels"]["pass"] / 120
     assert [row["labels"] for row in table(folder, "snippets scored")] == [30] * 4
@@ -121,6 +126,7 @@ def test_apply_adds_score_verdict_and_version(chain):
     passes = np.array([row["sieve_pass"] for row in rows])
     assert report(chain / "apply")["figures"] == {
         "documents": 600, "passed": passes.sum(), "pass rate": passes.mean(), "refused": 0,
+        "expected pass rate, snippets": card["expected"]["pass rate"], "pass rate, snippets": passes.mean(),
     }  # fmt: skip
     assert (passes[IS_SEA].mean() + (~passes[~IS_SEA]).mean()) / 2 > 0.85  # balanced accuracy
     scores = np.array([row["sieve_score"] for row in rows])
@@ -134,6 +140,45 @@ def test_apply_keeps_what_passes(chain, tmp_path):
     every = read_rows(chain / "apply" / "filtered")
     assert read_rows(tmp_path / "run" / "filtered") == [row for row in every if row["sieve_pass"]]
     assert report(tmp_path / "run")["figures"] == report(chain / "apply")["figures"]
+
+
+def test_apply_with_another_share_or_threshold_and_no_new_fit(chain, tmp_path):
+    scores = np.array([row["sieve_score"] for row in read_rows(chain / "apply" / "filtered")])
+    for option, value, n_wanted in (
+        ("--threshold", np.sort(scores)[-30], 30),
+        ("--keep-share", 0.05, 30),
+        ("--keep-share", 0.4, 240),
+    ):
+        out = tmp_path / f"{option}{value}"
+        assert (
+            sieve("apply", chain / "docs.jsonl", "--model", chain / "fit", option, value, "--out", out) == 0
+        )
+        rows = read_rows(out / "filtered")
+        assert [row["sieve_score"] for row in rows] == scores.tolist()
+        # A fifth of this stream was learned from, so that those scores are a little too sure.
+        assert sum(row["sieve_pass"] for row in rows) == pytest.approx(n_wanted, rel=0.25)
+        ((row,),) = [table(out, "seen")]
+        assert row["seen"] == np.mean([row["sieve_pass"] for row in rows])
+        assert row["expected"] == pytest.approx(n_wanted / 600, rel=0.25)
+
+
+def test_more_labels_in_the_folder_of_a_finished_run(chain, tmp_path):
+    """`-n` and the budget of a fit may grow: only what is missing is judged, and the result is that of a run at once."""
+    words = ["label", chain / "docs.jsonl", *judged_by(chain), "--out", tmp_path / "label"]
+    for n in (50, 200):
+        assert sieve(*words, "-n", n, "--repeat", 2) == 0
+        assert report(tmp_path / "label")["figures"]["labels"] == n
+    first, whole = (read_rows(root / "label" / "labels.jsonl") for root in (tmp_path, chain))
+    assert [row["snippet_id"] for row in first] == [row["snippet_id"] for row in whole]
+    assert len({row["time"] for row in first}) <= 200
+    for budget in (60, 120):
+        assert sieve(*fit_words(chain, budget=budget), "--test", 40, "--out", tmp_path / "fit") == 0
+        assert report(tmp_path / "fit")["figures"]["labels"] == budget
+    assert labels_of(tmp_path / "fit") == labels_of(chain / "fit")
+    student = ("model", "student.safetensors")
+    assert (tmp_path / "fit").joinpath(*student).read_bytes() == (chain / "fit").joinpath(
+        *student
+    ).read_bytes()
 
 
 def test_apply_on_two_machines_makes_the_whole(chain, tmp_path):
@@ -335,6 +380,8 @@ BAD = [
     (["label", "DOCS", "JUDGE", "-n", "0"], 2, "n must be >= 1; got 0"),
     (["apply", "DOCS", "--model", "EMPTY"], 2, "holds no sieve.json"),
     (["apply", "DOCS", "--model", "CHAIN/label"], 2, 'is a run without "model"'),
+    (["apply", "DOCS", "--model", "CHAIN/fit", "--threshold", "2"], 2, "threshold must be in 0..1; got 2"),
+    (["apply", "DOCS", "--model", "CHAIN/fit", "--threshold", "0.5", "--keep-share", "0.5"], 2, "Give one of them"),
     (["apply", "DOCS", "--model", "CHAIN/fit", "--shards", "2", "--shard", "2"], 2, "shard must be in 0..1; got 2"),
     (["apply", "none.jsonl", "--model", "CHAIN/fit"], 2, "none.jsonl does not exist"),
     (["eval", "DOCS", "--model", "CHAIN/fit"], 2, 'field "label" is missing. Name the column with --label-field.'),

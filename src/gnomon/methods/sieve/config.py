@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
@@ -23,12 +23,15 @@ Rule = Literal["any", "mean", "first"]
 class Selection:
     """How the labels are spent."""
 
+    GROWS: ClassVar = ("budget", "max_seed_labels")
+
     strategy: Literal["trm", "uncertainty", "random", "margin-quantile"] = "trm"
     """trm: around the true risk minimiser; the others are what it is compared with."""
     shrink: Literal["bound", "halving"] = "bound"
-    """How trm narrows its interval: an empirical Bernstein bound, or halving and then the nearest to the estimate."""
+    """How trm narrows its interval: an empirical Bernstein bound, or halving and then the nearest in rank to the estimate. Both
+    look at the order of scores only."""
     budget: int = 6000
-    """Snippets judged in all."""
+    """Snippets judged in all. A larger one continues a finished fit in its folder; a smaller one ends it with what it has."""
     batch: int = 500
     """Snippets judged per round (B); the student is trained anew after each round."""
     chunk: int | None = None
@@ -46,7 +49,7 @@ class Selection:
     adapt: int = 0
     """Unlabelled snippets that the student learns from first, if its settings say how. 0: none."""
     objective: Literal["balanced-accuracy", "f1", "pass-rate", "precision"] = "balanced-accuracy"
-    """What the final threshold aims at."""
+    """What the final threshold aims at; pass-rate keeps as large a share as the judge passes, by the fitted curve."""
     precision: float = 0.9
     """Least share of the kept that passes, for the objective precision."""
     folds: int = 5
@@ -99,6 +102,8 @@ class Text:
 @dataclass(frozen=True, kw_only=True)
 class Label(Text):
     """Let the judge label uniformly drawn snippets: a test set, or the base rate of a filter before anything is trained."""
+
+    GROWS: ClassVar = ("n", "repeat")
 
     filter: str
     """A filter file (.yaml), or a built-in one: politics, climate, artificial-intelligence, mainstream-knowledge, text-quality."""
@@ -164,6 +169,10 @@ class Apply(Shards):
     """Write every row with its verdict, or only those that pass."""
     rule: Rule | None = None
     """How a document's snippets decide for it. None: as the model says."""
+    threshold: float | None = None
+    """Scores of this and above pass, 0..1. None: as the model says."""
+    keep_share: float | None = None
+    """In place of a threshold: share of the snippets of the fit's stream that is to pass, 0..1; no new fit is needed."""
     shard_rows: int = 2048
     """Records per shard; a killed job repeats at most the shards it was working on."""
     shards: int = 1
@@ -173,6 +182,13 @@ class Apply(Shards):
 
     def __post_init__(self) -> None:
         Shards.__post_init__(self)
+        check(self.threshold is None or 0 <= self.threshold <= 1, "threshold", "in 0..1", self.threshold)
+        check(
+            self.keep_share is None or 0 < self.keep_share <= 1,
+            "keep_share",
+            "above 0 and at most 1",
+            self.keep_share,
+        )
         check(self.shards >= 1, "shards", ">= 1", self.shards)
         check(0 <= self.shard < self.shards, "shard", f"in 0..{self.shards - 1}", self.shard)
 

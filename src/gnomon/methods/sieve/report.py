@@ -77,6 +77,13 @@ def fit(page: Page, fitted: Fit, chosen: Filter, tested: Sequence[Label]) -> Non
     """Labels round by round, the threshold, and a test where the settings have one."""
     outcome, card, counts = fitted.outcome, fitted.model.card, fitted.store.counts()
     page.title = f'A filter for "{chosen.name}" from {len(fitted.store):,} verdicts'
+    if outcome.stopped:
+        page.title += ", stopped early"
+        page.figures({"stopped early": outcome.stopped})
+        page.text(
+            f"**The judge stopped before the budget of labels was spent.** {outcome.stopped} The model was trained on the labels "
+            "that there are, and can be used; the same command with a higher limit goes on from here."
+        )
     page.figures(
         {
             "labels": len(fitted.store),
@@ -89,8 +96,9 @@ def fit(page: Page, fitted: Fit, chosen: Filter, tested: Sequence[Label]) -> Non
     uniform = fitted.store.uniform_rows()
     low, high = wilson(sum(row.label == 1 for row in uniform), len(uniform))
     page.text(
-        f"The judge passes between {low:.2%} and {high:.2%} of the stream (95%, from {len(uniform):,} uniform labels). "
-        f"The threshold aims at {card.objective.replace('-', ' ')}."
+        f"The judge passes {outcome.base_rate:.2%} of the stream, by the curve below; {low:.2%} to {high:.2%} by its "
+        f"{len(uniform):,} uniform labels alone (95%, Wilson). The threshold aims at {card.objective.replace('-', ' ')}, and is "
+        f"expected to keep {card.expected['pass rate']:.2%} of the snippets."
     )
     if tested:
         _test(page, fitted, tested)
@@ -154,6 +162,13 @@ def _test(page: Page, fitted: Fit, tested: Sequence[Label]) -> None:
         "judge"
     ]
     page.table([_comparison(measured)], caption="with 95% bootstrap intervals over documents")
+    kept = float(np.mean(scores >= fitted.outcome.threshold))
+    expected = fitted.model.card.expected["pass rate"]
+    page.table(
+        [{"expected": expected, "seen": kept, "the judge's": measured["base_rate"]}],
+        caption="pass rate: expected of the threshold, and seen on the test",
+    )
+    page.figures({"pass rate on the test": kept})
     page.figures({"balanced accuracy": measured["balanced_accuracy"], "AP": measured["average_precision"]})
 
 
@@ -170,13 +185,23 @@ def applied(
             "documents": totals.read,
             "passed": int(sums.get("passed", 0)),
             "pass rate": sums.get("passed", 0) / scored if scored else None,
+            "expected pass rate, snippets": card.expected.get("pass rate"),
+            "pass rate, snippets": sums.get("above", 0) / sums["snippets"] if sums.get("snippets") else None,
             "refused": totals.rejected,
         }
     )
     page.text(outside_note(sums.get("outside", 0), sums.get("snippets", 0)))
     page.text(
-        f"In training the judge passed {card.base_rate:.2%} of the snippets. Model version `{card.version}`, judge `{card.judge}`."
+        f"In training the judge passed {card.base_rate:.2%} of the snippets. Threshold {card.threshold:.4f} ({card.objective}). "
+        f"Model version `{card.version}`, judge `{card.judge}`."
     )
+    if card.stopped:
+        page.text(f"The fit of this model was stopped early: {card.stopped}")
+    if card.expected and sums.get("snippets"):
+        page.table(
+            [{"expected": card.expected["pass rate"], "seen": sums.get("above", 0) / sums["snippets"]}],
+            caption="share of the snippets that pass: expected on the stream of the fit, and seen here",
+        )
     seen = [raw for _, raw in islice(rows, 2000)]
     for title, kept in (("passed", True), ("were dropped", False)):
         ranked = sorted((r for r in seen if r[PASS] == kept), key=lambda r: r[SCORE], reverse=kept)

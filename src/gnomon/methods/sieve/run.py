@@ -11,19 +11,19 @@ from gnomon.core import records
 from gnomon.core.data.documents import Document, Row, read_documents, read_rows, text_of
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.run import Run
-from gnomon.errors import BadInput
+from gnomon.errors import BadInput, BudgetSpent
 from gnomon.methods.sieve import config, report
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.choosing.stream import SnippetStream
 from gnomon.methods.sieve.fitting.application import ApplyStep, share_of
 from gnomon.methods.sieve.fitting.cost import Cost, call_usd, measured
 from gnomon.methods.sieve.fitting.evaluation import evaluate
-from gnomon.methods.sieve.fitting.model import SieveModel, read_card
+from gnomon.methods.sieve.fitting.model import SieveModel
 from gnomon.methods.sieve.fitting.sieve import Fit, FitSettings, fit_stream, judged
 from gnomon.methods.sieve.fitting.state import RoundState
 from gnomon.methods.sieve.judging.filters import Filter, filter_of, load_filter
 from gnomon.methods.sieve.judging.judges import Judge
-from gnomon.methods.sieve.judging.labels import Label, read_label
+from gnomon.methods.sieve.judging.labels import Label, LabelStore, read_label
 from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
 from gnomon.methods.sieve.judging.references import judge_of, source_of
 from gnomon.methods.sieve.students import Student, open_student
@@ -53,6 +53,7 @@ def label(cfg: config.Label, run: Run) -> None:
             with run.progress(len(snippets), title) as bar:
                 draws.append(judged(judge, snippets, path, progress=bar))
             run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
+    run.is_incomplete = any(row.label is None for rows in draws for row in rows)
     passes = sum(row.label == 1 for row in draws[0])
     run.log(labels=len(draws[0]), passes=passes, **models.figures("judge"))
     report.labels(run.page, draws, chosen)
@@ -81,7 +82,16 @@ def fit(cfg: config.Fit, run: Run) -> None:
         fitted = _fitted(cfg, chosen, judge, student, run)
         run.artifact("model", run.folder / "model")
         run.artifact("labels", fitted.store.path)
-        tested = _tested(cfg, judge, student, fitted, run) if cfg.test else []
+        tested: list[Label] = []
+        stopped = fitted.outcome.stopped
+        if cfg.test and not stopped:
+            tested, stopped = _tested(cfg, judge, student, fitted, run)
+    is_lacking = any(row.label is None for row in [*fitted.store.rows, *tested])
+    run.is_incomplete = bool(stopped) or is_lacking
+    if stopped:
+        run.say(f"{stopped} The filter can be used; repeat the command with a higher limit to go on.")
+        if not fitted.outcome.stopped:
+            run.page.text(f"The test is not complete: {stopped}")
     report.fit(run.page, fitted, chosen, tested)
 
 
@@ -114,21 +124,35 @@ def _fitted(cfg: config.Fit, chosen: Filter, judge: Judge, student: Student, run
         )
 
 
-def _tested(cfg: config.Fit, judge: Judge, student: Student, fitted: Fit, run: Run) -> list[Label]:
-    """The judge's labels of snippets from the documents that were set aside."""
+def _tested(
+    cfg: config.Fit, judge: Judge, student: Student, fitted: Fit, run: Run
+) -> tuple[list[Label], str]:
+    """The judge's labels of snippets from the documents that were set aside, and why it stopped, if it did."""
     stream = _stream(cfg, lambda: _documents(cfg, test=True), student.token_spans, run)
     learned = {row.text for row in fitted.store.rows}
     snippets = list(islice((s for s in stream.pass_(0) if s.text not in learned), cfg.test))
     path = run.folder / "test.jsonl"
+    stopped = ""
     with run.progress(len(snippets), "test labels") as bar:
-        tested = judged(judge, snippets, path, progress=bar)
+        try:
+            tested = judged(judge, snippets, path, progress=bar)
+        except BudgetSpent as error:
+            store, stopped = LabelStore(path), str(error)
+            tested = [store[s.snippet_id] for s in snippets if s.snippet_id in store]
     run.artifact("test", path)
-    return tested
+    return tested, stopped
 
 
 def apply(cfg: config.Apply, run: Run) -> None:
     """Filter documents with a trained model."""
-    step = ApplyStep.of(cfg.model, text_field=cfg.text_field, rule=cfg.rule, keep=cfg.keep)
+    step = ApplyStep.of(
+        cfg.model,
+        text_field=cfg.text_field,
+        rule=cfg.rule,
+        keep=cfg.keep,
+        threshold=cfg.threshold,
+        keep_share=cfg.keep_share,
+    )
 
     def rows() -> Iterator[Row]:
         every = read_rows(cfg.source, text_field=cfg.text_field)
@@ -162,7 +186,7 @@ def apply(cfg: config.Apply, run: Run) -> None:
         records.write(path, refusals)
         run.artifact("rejected", path)
     run.log(read=totals.read, written=totals.written, rejected=totals.rejected, **totals.sums)
-    report.applied(run.page, totals, read_card(cfg.model), records.read_raw(sink), cfg.text_field)
+    report.applied(run.page, totals, step.card, records.read_raw(sink), cfg.text_field)
 
 
 def eval(cfg: config.Eval, run: Run) -> None:

@@ -124,13 +124,24 @@ def halving(scores: ArrayLike, labels: ArrayLike, inside: Interval) -> Interval:
     return steps.between(first, last, inside)
 
 
-def estimate(scores: ArrayLike, labels: ArrayLike, inside: Interval) -> float:
-    """The score of least risk: the middle of the gap between the labels on its two sides, or an end of `inside` that is finite."""
+def estimate(
+    scores: ArrayLike, labels: ArrayLike, inside: Interval, rank_of: Callable[[float], float]
+) -> float:
+    """The rank of least risk: midway between the ranks of the labels on its two sides, or an end of `inside` that is finite.
+
+    Midway in rank, not in score: a monotone change of the scores moves no rank, but it does move the middle of two scores.
+
+    Args:
+        scores: of labels that lie in `inside`.
+        labels: 0 or 1.
+        inside: the interval.
+        rank_of: the rank of a score in the stream, 0..1.
+    """
     steps = risk_steps(scores, labels)
     low, high = steps.between(steps.best, steps.best, inside)
     if math.isinf(low):
-        return high if not math.isinf(high) else 0.5
-    return low if math.isinf(high) else (low + high) / 2
+        return rank_of(high) if not math.isinf(high) else 0.5
+    return rank_of(low) if math.isinf(high) else (rank_of(low) + rank_of(high)) / 2
 
 
 # Chances to be labelled.
@@ -147,9 +158,11 @@ class Design:
     spans: list[tuple[Interval, int]] = field(default_factory=list)
     """Interval and the number of snippets that passed while it stood, in order."""
     bands: list[Interval] = field(default_factory=list)
-    """Score intervals of which every snippet read in the round was labelled."""
+    """Score intervals of which every snippet read in the round was chosen at its end."""
     idle: int = 0
     """Snippets that were read while none was picked from the stream; only the bands reach them."""
+    band_share: float = 1.0
+    """Share of those that have a label: below 1 in a round that a budget cut short."""
 
     @property
     def n_read(self) -> int:
@@ -171,7 +184,8 @@ class Design:
             share += count * ((wanted >= low) & (wanted <= high))
         share /= max(self.n_read, 1)
         for low, high in self.bands:
-            share[(wanted >= low) & (wanted <= high)] = 1.0
+            inside = (wanted >= low) & (wanted <= high)
+            share[inside] = share[inside] + (1 - share[inside]) * self.band_share
         return share
 
     def weights(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -189,6 +203,7 @@ class Design:
         """The design as JSON holds it; infinite ends become None."""
         return {
             "idle": self.idle,
+            "band_share": self.band_share,
             "spans": [[*map(_finite, interval), count] for interval, count in self.spans],
             "bands": [[*interval] for interval in self.bands],
         }
@@ -197,7 +212,8 @@ class Design:
     def from_plain(cls, raw: dict[str, Any]) -> Design:
         """The design back from `to_plain`."""
         spans = [(_interval(low, high), int(count)) for low, high, count in raw["spans"]]
-        return cls(spans, [_interval(low, high) for low, high in raw["bands"]], raw["idle"])
+        bands = [_interval(low, high) for low, high in raw["bands"]]
+        return cls(spans, bands, raw["idle"], raw.get("band_share", 1.0))
 
 
 def _finite(end: float) -> float | None:

@@ -61,7 +61,8 @@ class Round:
         self._asked = 0
         self._pool: list[Snippet] = []
         self._pool_scores: list[NDArray[np.float64]] = []
-        self._picked: set[str] = set()
+        self.picked: dict[str, str] = {}
+        """Identifier of each chosen snippet -> the reason."""
         self._known: list[tuple[float, int]] = []
 
     @property
@@ -114,9 +115,9 @@ class Round:
             if label is not None and pick.reason != "nearest":
                 self._known.append((pick.score, label))
         if shrink and self.plan.shrink is not None and not self.until_shrink:
-            scores, weights = self._inside()
+            scores, answers = self._inside()
             if len(scores):
-                self.interval = self.plan.shrink(scores, weights, self.interval)
+                self.interval = self.plan.shrink(scores, answers, self.interval)
         self.widths.append(self.width)
 
     def rest(self) -> list[Pick]:
@@ -140,8 +141,8 @@ class Round:
                 self.wanted_from_stream,
             )
         scores = np.concatenate(self._pool_scores)
-        free = np.array([s.snippet_id not in self._picked for s in self._pool])
-        distance = np.where(free, self.plan.distance(scores, self.reservoir, self.target), math.inf)
+        free = np.array([s.snippet_id not in self.picked for s in self._pool])
+        distance = np.where(free, self._distance(scores), math.inf)
         chosen = np.sort(np.argsort(distance, kind="stable")[: min(self.wanted, int(free.sum()))])
         if not len(chosen):
             return []
@@ -150,13 +151,20 @@ class Round:
 
     @property
     def target(self) -> float:
-        """The score that the nearest picks are near to."""
-        if self.plan.target == "half":
-            return 0.5
+        """The rank that the nearest picks are near to."""
         if self.plan.target == "quantile" or not self._known:
-            return self.reservoir.score_at(1 - self.base_rate)
-        scores, weights = self._inside()
-        return estimate(scores, weights, self.interval)
+            return self._rank_of(self.reservoir.score_at(1 - self.base_rate))
+        scores, labels = self._inside()
+        return estimate(scores, labels, self.interval, self._rank_of)
+
+    def _distance(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far each score is from the target, [N]: in rank, but for uncertainty, which is about score 0.5 itself."""
+        if self.plan.target == "half":
+            return np.abs(scores - 0.5)
+        return np.abs(self.reservoir.ranks(scores) - self.target)
+
+    def _rank_of(self, score: float) -> float:
+        return float(self.reservoir.ranks(score))
 
     def _inside(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Scores and labels of the round that lie in the interval: independent draws from the stream, given that they lie there."""
@@ -166,8 +174,8 @@ class Round:
 
     def _pick(self, snippet: Snippet, score: float, reason: str) -> Pick:
         self._asked += 1
-        self._picked.add(snippet.snippet_id)
-        return Pick(snippet, score, float(self.reservoir.ranks(score)), self.interval, reason)
+        self.picked[snippet.snippet_id] = reason
+        return Pick(snippet, score, self._rank_of(score), self.interval, reason)
 
     def _widen_design(self, scores: NDArray[np.float64], chosen: NDArray[np.int64]) -> None:
         """Record that every snippet of the round in this band of scores is labelled, also those read while nothing was picked."""

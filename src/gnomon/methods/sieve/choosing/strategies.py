@@ -5,7 +5,6 @@ Selection works on ranks because a monotone change of the scores does not change
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,9 +87,6 @@ class Reservoir:
 
 # Strategies.
 
-Distance = Callable[[NDArray[np.float64], Reservoir, float], NDArray[np.float64]]
-"""Scores, the reservoir and the target -> how far each score is from the target."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -101,18 +97,8 @@ class Plan:
     shrink: Shrink | None
     """How the interval narrows. None: it stays everything, so the share is a uniform sample."""
     target: str
-    """What the rest of the labels is near to: `best` (score of least estimated risk), `half` (score 0.5), `quantile`
-    (the score above which a share of the stream as large as the base rate lies)."""
-    distance: Distance
-    """How nearness is measured."""
-
-
-def _in_rank(scores: NDArray[np.float64], reservoir: Reservoir, target: float) -> NDArray[np.float64]:
-    return np.abs(reservoir.ranks(scores) - reservoir.ranks(target))
-
-
-def _in_score(scores: NDArray[np.float64], reservoir: Reservoir, target: float) -> NDArray[np.float64]:
-    return np.abs(scores - target)
+    """What the rest of the labels is near to: `best` (rank of least estimated risk), `half` (score 0.5), `quantile`
+    (the rank above which a share of the stream as large as the base rate lies)."""
 
 
 STRATEGIES = ("trm", "uncertainty", "random", "margin-quantile")
@@ -141,11 +127,11 @@ def plan(strategy: str, *, shrink: str = "halving", delta: float = 0.1, scale: f
     if shrink not in SHRINKS:
         raise BadConfig(f'There is no shrink rule "{shrink}". {nearest(shrink, SHRINKS)}')
     if strategy == "random":
-        return Plan(1.0, None, "best", _in_rank)
+        return Plan(1.0, None, "best")
     if strategy == "uncertainty":
-        return Plan(0.0, None, "half", _in_score)
+        return Plan(0.0, None, "half")
     if strategy == "margin-quantile":
-        return Plan(0.0, None, "quantile", _in_rank)
+        return Plan(0.0, None, "quantile")
     if shrink == "bound":
-        return Plan(1.0, partial(bernstein, delta=delta, scale=scale), "best", _in_rank)
-    return Plan(0.5, halving, "best", _in_rank)
+        return Plan(1.0, partial(bernstein, delta=delta, scale=scale), "best")
+    return Plan(0.5, halving, "best")

@@ -9,6 +9,9 @@ __getattr__, __dir__ = exports(
         "outside_note": "application",
         "share_of": "application",
         "GRID": "calibration",
+        "KEPT": "calibration",
+        "StreamScores": "calibration",
+        "on_scale_of": "calibration",
         "passing_curve": "calibration",
         "trimmed": "calibration",
         "Cost": "cost",
@@ -18,7 +21,7 @@ __getattr__, __dir__ = exports(
         "self_consistency": "evaluation",
         "read_card": "model",
         "base_rate": "state",
-        "cross_ranks": "state",
+        "cross_scores": "state",
         "focal_alphas": "state",
     },
 )

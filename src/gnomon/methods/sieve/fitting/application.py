@@ -17,6 +17,7 @@ from gnomon.methods.sieve.fitting.model import (
     PASS,
     SCORE,
     VERSION,
+    Card,
     SieveModel,
     check_rule,
     model_folder,
@@ -34,7 +35,8 @@ class ApplyStep:
     """Rows in, rows with score, verdict and version out. A shard is scored in one go.
 
     Rows that cannot be read, have no text or hold no word are refused with the reason. The tally holds `scored`, `passed`,
-    `snippets`, and `outside`: snippets whose score lies outside the range seen in training.
+    `snippets`, `above` (snippets at or above the threshold), and `outside`: snippets whose score lies outside the range seen in
+    training.
     """
 
     folder: Path
@@ -45,21 +47,44 @@ class ApplyStep:
     rule: str | None = None
     """How a document's snippets decide for it. None: as the model says."""
     keep: Keep = "all"
+    threshold: float | None = None
+    """Scores of this and above pass. None: as the model says."""
 
     @classmethod
     def of(
-        cls, ref: str | Path, *, text_field: str = "text", rule: str | None = None, keep: Keep = "all"
+        cls,
+        ref: str | Path,
+        *,
+        text_field: str = "text",
+        rule: str | None = None,
+        keep: Keep = "all",
+        threshold: float | None = None,
+        keep_share: float | None = None,
     ) -> ApplyStep:
-        """The step of the model at `ref`.
+        """The step of the model at `ref`; threshold and share as in `Card.at`.
 
         Raises:
-            BadInput: no model is there.
-            BadConfig: a choice is not among those there are.
+            BadInput: no model is there, or it does not know its training stream.
+            BadConfig: a choice is not among those there are, or out of range.
         """
         check(keep in ("all", "pass"), "keep", "all or pass", keep)
         if rule is not None:
             check_rule(rule)
-        return cls(model_folder(ref).absolute(), read_card(ref).version, text_field, rule, keep)
+        card = read_card(ref)
+        other = card.at(threshold=threshold, keep_share=keep_share)
+        return cls(
+            model_folder(ref).absolute(),
+            card.version,
+            text_field,
+            rule,
+            keep,
+            None if other is card else other.threshold,
+        )
+
+    @property
+    def card(self) -> Card:
+        """The model's card, with the threshold of the step."""
+        return read_card(self.folder).at(threshold=self.threshold)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -69,11 +94,11 @@ class ApplyStep:
             "text_field": self.text_field,
             "rule": self.rule,
             "keep": self.keep,
-        }
+        } | ({} if self.threshold is None else {"threshold": self.threshold})
 
     def __call__(self, rows: Iterator[Row]) -> Iterator[dict[str, Any] | Rejected | Tally]:
         """The rows of a shard with their verdicts."""
-        model = _loaded(self.folder, self.version, self.rule)
+        model = _loaded(self.folder, self.version, self.rule, self.threshold)
         readable: list[tuple[dict[str, Any], str]] = []
         for row in rows:
             try:
@@ -94,6 +119,7 @@ class ApplyStep:
                 "scored": len(readable),
                 "passed": int(passed.sum()),
                 "snippets": len(snippets),
+                "above": int(model.decide(snippets).sum()),
                 "outside": int(model.is_outside(snippets).sum()),
             }
         )
@@ -128,9 +154,9 @@ def outside_note(outside: float, snippets: float) -> str:
 
 
 @lru_cache(maxsize=2)
-def _loaded(folder: Path, version: str, rule: str | None) -> SieveModel:
+def _loaded(folder: Path, version: str, rule: str | None, threshold: float | None) -> SieveModel:
     """The model of this process: a worker reads it once, not once a shard."""
-    model = SieveModel.load(folder, rule=rule)
+    model = SieveModel.load(folder, rule=rule, threshold=threshold)
     if model.card.version != version:
         raise BadInput(f"{folder}: the model has changed since this job began. Start over with --fresh.")
     return model

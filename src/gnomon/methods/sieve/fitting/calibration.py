@@ -4,6 +4,9 @@ Labels that were chosen have an artificial mix of classes: a threshold read off 
 nothing. So the labels are weighted by the inverse of their chance to be labelled, their scores come from students that have not
 seen them, and P(pass | rank) is fitted as a rising step function (isotonic regression). Because a snippet's rank is uniform in 0..1
 over the stream, every objective is then an integral over ranks, and the best cut is found on all of them.
+
+The base rate, too, is the mean of that curve. A run of 800 labels at a base rate of 4% has seven passes among its uniform labels,
+whose share says little; the curve also knows from all the chosen ones where passes begin.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ TRIM = 3.0
 """Weights above this many medians are cut: a single heavy label would otherwise decide where the curve rises."""
 
 
+KEPT = np.geomspace(1 / 4096, 1, 241)
+"""Shares of the stream for which a model knows the threshold that keeps them, ascending; 3.5% apart."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A cut, and what it is expected to do on the stream."""
@@ -38,6 +45,75 @@ class Calibration:
     """`balanced accuracy`, `f1`, `precision`, `recall`, `pass rate` of the cut, as the fitted curve expects them."""
     curve: NDArray[np.float64]
     """P(pass | rank) at the middles of `GRID` equal steps of rank."""
+
+
+class StreamScores:
+    """Scores of the whole stream by the final student, as it would give them had it learned from none of it.
+
+    On its own training labels a student is too sure: a threshold placed among those scores would lie where no new text comes.
+    Without them it would lie too low, since labels were chosen and most passes may be among them. So the snippets without a label
+    stand with their scores, and the labels, for their share of the stream, with the scores by students that have not seen them.
+
+    Args:
+        unseen: scores of snippets without a label, [M].
+        labelled: scores of labels by students without them, on the final student's scale, [N].
+        share: of the stream that has labels, 0..1.
+    """
+
+    def __init__(self, unseen: ArrayLike, labelled: ArrayLike, share: float) -> None:
+        parts = [np.asarray(values, float) for values in (unseen, labelled)]
+        masses = (1 - share, share)
+        weights = [
+            np.full(len(part), mass / max(len(part), 1)) for part, mass in zip(parts, masses, strict=True)
+        ]
+        values = np.concatenate(parts)
+        order = np.argsort(values, kind="stable")
+        self._values, cumulated = values[order], np.cumsum(np.concatenate(weights)[order])
+        self._below = np.concatenate([[0.0], cumulated / cumulated[-1]])
+
+    def spans(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Share of the stream below each score, and share not above it, [N, 2]; they differ where scores are equal.
+
+        >>> StreamScores([0.1, 0.2, 0.2, 0.9], [], 0).spans([0.2]).tolist()
+        [[0.25, 0.75]]
+        >>> StreamScores([0.1, 0.3], [0.2, 0.9], 0.5).spans([0.2, 0.5]).tolist()
+        [[0.25, 0.5], [0.75, 0.75]]
+        """
+        ends = [np.searchsorted(self._values, np.asarray(scores, float), side) for side in ("left", "right")]
+        return np.stack([self._below[end] for end in ends], axis=-1)
+
+    def cut_at(self, rank: float) -> float:
+        """The threshold that a share `rank` of the stream misses: midway between the scores on its two sides.
+
+        >>> StreamScores([0.1, 0.3], [0.2, 0.9], 0.5).cut_at(0.75)
+        0.6
+        """
+        at = int(np.argmin(np.abs(self._below - rank)))
+        if at in (0, len(self._values)):
+            return float(self._values[0]) if at == 0 else float(np.nextafter(self._values[-1], np.inf))
+        return float(self._values[at - 1] + self._values[at]) / 2
+
+
+def on_scale_of(scores: ArrayLike, own: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+    """Scores of one student as another would give them: their logits moved and stretched as on texts that both have scored.
+
+    Students that were trained on nearly the same labels rank alike, but one may be surer than the other.
+
+    Args:
+        scores: of one student, [N].
+        own: its scores of the texts that both have scored, [M].
+        other: the other student's, [M].
+    """
+    x, mine, theirs = (_logits(values) for values in (scores, own, other))
+    if len(mine) < 2 or mine.std() == 0 or theirs.std() == 0:
+        return np.asarray(scores, float)
+    moved = theirs.mean() + (x - mine.mean()) * theirs.std() / mine.std()
+    return np.asarray(np.exp(-np.logaddexp(0.0, -moved)))
+
+
+def _logits(scores: ArrayLike) -> NDArray[np.float64]:
+    clipped = np.clip(np.asarray(scores, float), 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def passing_curve(ranks: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core import records
-from gnomon.core.config import fingerprint
+from gnomon.core.config import check, fingerprint
 from gnomon.core.files import artifact, write_json
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.sieve.choosing.snippets import pieces_of
+from gnomon.methods.sieve.fitting.calibration import KEPT
 from gnomon.methods.sieve.students import Student, open_student
 
 # The card.
@@ -47,7 +48,7 @@ class Card:
     objective: str
     """Objective of the threshold."""
     base_rate: float
-    """Share of passes in the training stream, from uniformly drawn labels."""
+    """Share of passes in the training stream, as the fitted curve knows it."""
     score_range: list[float]
     """1% and 99% quantile of the scores of the training stream."""
     judge: str
@@ -58,6 +59,12 @@ class Card:
     """How many labels of each kind it was trained on."""
     rule: str = "any"
     """One of `RULES`."""
+    expected: dict[str, float] = field(default_factory=dict)
+    """What the threshold is expected to do on the training stream, snippet by snippet: `pass rate`, `recall` and so on."""
+    cuts: list[float] = field(default_factory=list)
+    """Thresholds that keep the shares `calibration.KEPT` of the training stream; empty in models made before there were any."""
+    stopped: str = ""
+    """Why the fit ended before its budget of labels; empty when it did not."""
     version: str = ""
     """A hash of the weights and of this card; empty until saved."""
 
@@ -65,6 +72,35 @@ class Card:
         check_rule(self.rule)
         if len(self.score_range) != 2:
             raise BadInput(f"score_range must be two numbers, low and high; got {self.score_range!r}.")
+
+    def at(self, *, threshold: float | None = None, keep_share: float | None = None) -> Card:
+        """The card with another threshold: a score, or the one that keeps a share of the training stream; None twice: as it is.
+
+        Raises:
+            BadConfig: both are given, or one is out of range.
+            BadInput: the model does not know its training stream.
+        """
+        if threshold is None and keep_share is None:
+            return self
+        if threshold is not None and keep_share is not None:
+            raise BadConfig("threshold and keep_share say the same thing in two ways. Give one of them.")
+        if keep_share is not None:
+            least = float(KEPT[0])
+            check(least <= keep_share <= 1, "keep_share", f"in {least:.2g}..1", keep_share)
+            if not self.cuts:
+                raise BadInput(
+                    "The model was saved without the scores of its stream, so keep_share cannot be turned into a threshold. "
+                    "Give a threshold, or repeat the fit."
+                )
+            threshold = float(np.interp(np.log(keep_share), np.log(KEPT), self.cuts))
+        assert threshold is not None
+        check(0 <= threshold <= 1, "threshold", "in 0..1", threshold)
+        expected = {} if not self.cuts else {"pass rate": self.share_above(threshold)}
+        return replace(self, threshold=threshold, objective="as given", expected=expected)
+
+    def share_above(self, threshold: float) -> float:
+        """Share of the training stream's snippets with this score or a higher one, from `cuts`."""
+        return float(np.exp(np.interp(threshold, self.cuts[::-1], np.log(KEPT)[::-1])))
 
     def save(self, folder: Path) -> Card:
         """Write the card into the folder of a saved student; returns it with its version."""
@@ -150,19 +186,29 @@ class SieveModel:
         self._student = student
 
     @classmethod
-    def load(cls, folder: str | Path, *, text_field: str = "text", rule: str | None = None) -> SieveModel:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        text_field: str = "text",
+        rule: str | None = None,
+        threshold: float | None = None,
+        keep_share: float | None = None,
+    ) -> SieveModel:
         """The model in a folder; its weights are read on first use.
 
         Args:
             folder: what `gnomon sieve fit` left: the run folder, or the model folder in it.
             text_field: column of the text in rows and batches.
             rule: how a document's snippets decide for it. None: as the card says.
+            threshold: scores of this and above pass. None: as the card says.
+            keep_share: in place of a threshold, the share of the training stream's snippets that is to pass.
 
         Raises:
             BadInput: no model is there.
-            BadConfig: there is no such rule.
+            BadConfig: there is no such rule, or threshold or share are out of range.
         """
-        card = read_card(folder)
+        card = read_card(folder).at(threshold=threshold, keep_share=keep_share)
         if rule is not None:
             check_rule(rule)
             card = replace(card, rule=rule)

@@ -16,19 +16,19 @@ from gnomon.core.data.documents import Document, read_documents, text_id
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.log import Advances
 from gnomon.core.rng import Rng
-from gnomon.errors import BadConfig, BadInput, nearest
+from gnomon.errors import BadConfig, BadInput, BudgetSpent, nearest
 from gnomon.methods.sieve.choosing.intervals import EVERYTHING
 from gnomon.methods.sieve.choosing.rounds import Pick
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.choosing.stream import SnippetStream
 from gnomon.methods.sieve.config import Selection
 from gnomon.methods.sieve.fitting import background
-from gnomon.methods.sieve.fitting.fit import Fitting, Outcome, keep_verdicts
+from gnomon.methods.sieve.fitting.fit import Fitting, Outcome
 from gnomon.methods.sieve.fitting.model import Card, SieveModel
 from gnomon.methods.sieve.fitting.state import RoundState
 from gnomon.methods.sieve.judging.filters import Filter, load_filter
 from gnomon.methods.sieve.judging.judges import Judge, LocalJudge, judge_all
-from gnomon.methods.sieve.judging.labels import Label, LabelStore
+from gnomon.methods.sieve.judging.labels import Label, LabelStore, keep_verdicts
 from gnomon.methods.sieve.judging.references import open_judge
 from gnomon.methods.sieve.students import Student, StudentConfig, open_student
 
@@ -118,6 +118,9 @@ def fit_stream(
         is_simulated=judge.is_simulated,
         labels=fitting.store.counts(),
         rule=settings.rule,
+        expected=outcome.calibration.expected,
+        cuts=outcome.cuts,
+        stopped=outcome.stopped,
     )
     return Fit(SieveModel(outcome.student, card).save(folder / "model"), outcome, fitting.store)
 
@@ -218,6 +221,7 @@ class Sieve:
             "base rate": fit.outcome.base_rate,
             "threshold": fit.outcome.threshold,
             "expected": fit.outcome.calibration.expected,
+            "stopped": fit.outcome.stopped,
             "judge": self.judge.name,
             "SIMULATED": self.judge.is_simulated,
             "rounds": [
@@ -252,18 +256,23 @@ TOGETHER = 256
 def judged(
     judge: Judge, snippets: Sequence[Snippet], path: Path, *, progress: Advances | None = None
 ) -> list[Label]:
-    """A label row for each snippet, in order; what the file holds already is not asked for again.
+    """A label row for each snippet, in order; what has a label in the file already is not asked for again.
 
     Raises:
         BudgetSpent: the judge may spend no more; what it has answered is in the file.
     """
     store = LabelStore(path)
-    missing = [s for s in snippets if s.snippet_id not in store]
+    missing = [s for s in snippets if store.lacks(s.snippet_id)]
     if progress:
         progress.advance(len(snippets) - len(missing))
     for start in range(0, len(missing), TOGETHER):
         picks = [Pick(s, 0.0, 0.5, EVERYTHING, "uniform") for s in missing[start : start + TOGETHER]]
-        keep_verdicts(store, picks, partial(judge_all, judge, [pick.snippet for pick in picks]), 0)
+        judging = partial(judge_all, judge, [pick.snippet for pick in picks])
+        _, stopped = keep_verdicts(store, picks, judging, 0)
+        if stopped is not None:
+            raise BudgetSpent(
+                f"{stopped} {len(store)} labels are kept in {path}: repeat the command with a higher limit to go on."
+            )
         if progress:
             progress.advance(len(picks))
     return [store[s.snippet_id] for s in snippets]

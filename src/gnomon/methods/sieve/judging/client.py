@@ -14,7 +14,7 @@ from gnomon.core.llm.roles import asking
 from gnomon.core.llm.stack.budget import Prices
 from gnomon.core.llm.stack.many import acomplete_many
 from gnomon.core.models import load_tokenizer
-from gnomon.errors import BadInput, LLMFailure, ModelMismatch
+from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.judging.filters import Filter, read_verdict, request_of
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
@@ -24,9 +24,6 @@ REPEATS = 2
 
 LONGEST = {"cot": 1024, "direct": 16, "json": 1024}
 """Tokens of an answer, at most, for each style."""
-
-_HOPELESS = 3
-"""So many first requests that all fail are no accident: wrong key, wrong name, no server."""
 
 
 class JudgeClient:
@@ -65,22 +62,22 @@ class JudgeClient:
         self.prices = Prices.of(config.price_in, config.price_out)
         self._base = Request((), temperature=temperature, max_tokens=LONGEST[chosen.style])
         self._first_draw = draw * (REPEATS + 1)
-        self._has_answered = False
 
     async def ajudge(self, snippets: Sequence[Snippet]) -> list[Verdict]:
         """A verdict for each snippet, in order; one without a verdict after the repeats has label None and the reason.
 
         Raises:
-            JudgingStopped: the budget ended; the verdicts so far are with it.
-            LLMFailure: nothing was ever answered and all of the first requests failed.
+            JudgingStopped: the budget ended, or too many requests failed; the verdicts so far are with it.
+            EndpointDown: the first requests show that none will be answered.
         """
         replies: list[list[Reply]] = [[] for _ in snippets]
         labels: list[tuple[int | None, str | None]] = [(None, None)] * len(snippets)
         open_, refusal = list(range(len(snippets))), ""
         for draw in range(self._first_draw, self._first_draw + REPEATS + 1):
             requests = [request_of(snippets[i].text, self.filter, base=self._base, draw=draw) for i in open_]
-            for i, reply in zip(open_, await self._ask(requests), strict=True):
-                if reply.finish == "budget":
+            heard_now = await acomplete_many(self.llm, requests, concurrency=self.concurrency)
+            for i, reply in zip(open_, heard_now, strict=True):
+                if reply.finish == "budget" or reply.fault == "stopped":  # it was not asked
                     refusal = reply.error or "The budget is spent."
                 else:
                     replies[i].append(reply)
@@ -99,14 +96,6 @@ class JudgeClient:
     async def aclose(self) -> None:
         """Close what the judge opened itself."""
         await self._models.aclose()
-
-    async def _ask(self, requests: list[Request]) -> list[Reply]:
-        replies = await acomplete_many(self.llm, requests, concurrency=self.concurrency)
-        self._has_answered |= any(reply.error is None for reply in replies)
-        failed = [reply for reply in replies if reply.error is not None and reply.finish != "budget"]
-        if not self._has_answered and len(failed) >= _HOPELESS and len(failed) == len(replies):
-            raise LLMFailure(f"The judge {self.name} answers nothing: {failed[0].error}")
-        return replies
 
     def _verdict(self, label: int | None, problem: str | None, heard: list[Reply]) -> Verdict:
         paid = [reply.usage for reply in heard if reply.error is None]

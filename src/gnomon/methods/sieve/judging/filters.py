@@ -164,7 +164,7 @@ def request_of(text: str, chosen: Filter, *, base: Request | None = None, draw: 
     Args:
         text: a snippet. What looks like the tags around it is made harmless, so that no snippet can end its own quotation.
         chosen: the filter.
-        base: a request whose sampling settings to use. None: the defaults, at temperature 0.
+        base: a request whose sampling settings to use. None: the defaults.
         draw: number of the repeat, for an answer that held no verdict.
     """
     ending = _template(chosen.style).substitute(name=chosen.name).strip()

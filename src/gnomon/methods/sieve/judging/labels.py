@@ -9,17 +9,17 @@ import csv
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gnomon.core import records
 from gnomon.core.data.documents import text_id
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.choosing.stream import same_words
-from gnomon.methods.sieve.judging.judges import Verdict
+from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REASONS = ("seed", "uniform", "interval", "nearest")
 """Why a snippet was asked about: drawn uniformly (in round 0, or later), inside the interval, or nearest to the threshold."""
@@ -130,6 +130,7 @@ class LabelStore:
         self._rows: dict[str, Label] = {}
         for row in records.read(path, Label):
             self._rows[row.snippet_id] = row
+        self._to_ask_again = {row.snippet_id for row in self._rows.values() if row.label is None}
 
     @property
     def rows(self) -> list[Label]:
@@ -143,6 +144,19 @@ class LabelStore:
             stream.flush()
             os.fsync(stream.fileno())
         self._rows |= {row.snippet_id: row for row in rows}
+        self._to_ask_again.difference_update(row.snippet_id for row in rows)
+
+    def lacks(self, snippet_id: str) -> bool:
+        """Whether the judge has still to be asked: there is no row, or one of an earlier run that has no label.
+
+        What failed in this run is not asked again before the next one: the cause is probably still there.
+        """
+        return snippet_id not in self._rows or snippet_id in self._to_ask_again
+
+    def forget(self, snippet_ids: Iterable[str]) -> None:
+        """Leave rows out from here on, as if the judge had never been asked about these snippets; the file keeps its lines."""
+        for name in snippet_ids:
+            self._rows.pop(name, None)
 
     def __getitem__(self, snippet_id: str) -> Label:
         return self._rows[snippet_id]
@@ -172,6 +186,33 @@ class LabelStore:
             "fail": labels[0],
             "unlabelled": labels[None],
         }
+
+
+C = TypeVar("C", bound=Choice)
+
+
+def keep_verdicts(
+    store: LabelStore, choices: Sequence[C], judging: Callable[[], Sequence[Verdict]], number: int
+) -> tuple[list[tuple[C, int | None]], JudgingStopped | None]:
+    """Put a round's verdicts into the store, those too that came before a judge stopped.
+
+    Args:
+        store: keeps them.
+        choices: what the judge was asked about.
+        judging: brings the verdicts, in the order of the choices.
+        number: of the round.
+
+    Returns:
+        Each choice that was answered with its label, None where the judge gave no verdict; and why the judge stopped, if it did.
+    """
+    stopped = None
+    try:
+        verdicts: list[Verdict | None] = [*judging()]
+    except JudgingStopped as error:
+        verdicts, stopped = error.verdicts, error
+    answered = [(choice, v) for choice, v in zip(choices, verdicts, strict=True) if v is not None]
+    store.append([as_label(choice, verdict, number) for choice, verdict in answered])
+    return [(choice, verdict.label) for choice, verdict in answered], stopped
 
 
 def read_label(value: Any, where: str) -> int | None:

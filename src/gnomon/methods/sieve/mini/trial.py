@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gnomon.core.metrics.classify import (
     agreement,
@@ -23,11 +24,10 @@ from gnomon.core.metrics.classify import (
 from gnomon.core.rng import Rng
 from gnomon.methods.sieve.choosing.intervals import EVERYTHING
 from gnomon.methods.sieve.choosing.rounds import Pick
-from gnomon.methods.sieve.choosing.strategies import Reservoir
 from gnomon.methods.sieve.config import Selection
-from gnomon.methods.sieve.fitting.calibration import calibrate
-from gnomon.methods.sieve.fitting.fit import RESERVOIR, Fitting, Outcome
-from gnomon.methods.sieve.fitting.state import RoundState, cross_ranks, train
+from gnomon.methods.sieve.fitting.calibration import StreamScores, calibrate
+from gnomon.methods.sieve.fitting.fit import Fitting, Outcome
+from gnomon.methods.sieve.fitting.state import RoundState, cross_scores, train
 from gnomon.methods.sieve.judging.judges import LocalJudge, Verdict
 from gnomon.methods.sieve.judging.labels import as_label
 from gnomon.methods.sieve.mini.world import Corpus
@@ -112,12 +112,14 @@ class Trial:
         picks = [Pick(snippet, 0.0, 0.5, EVERYTHING, "seed") for snippet in stream]
         verdicts = [Verdict(int(label)) for label in judged]
         rows = [as_label(pick, verdict, 0) for pick, verdict in zip(picks, verdicts, strict=True)]
-        texts = [s.text for s in stream[:RESERVOIR]]
-        ranks = cross_ranks(student, rows, rate, texts, self.selection.folds, self.rng.child("all folds"))
-        calibration = calibrate(ranks, judged, np.ones(len(rows)), objective=self.selection.objective)
+        nothing: tuple[list[str], NDArray[np.float64]] = ([], np.empty(0))  # no snippet is without a label
+        rng = self.rng.child("all folds")
+        scores = cross_scores(student, rows, rate, nothing, self.selection.folds, rng)
+        scale = StreamScores([], scores, 1.0)
+        calibration = calibrate(
+            scale.spans(scores), judged, np.ones(len(rows)), objective=self.selection.objective
+        )
         fitted = train(student, rows, rate, self.rng.child("all"))
-        reservoir = Reservoir(RESERVOIR)
-        reservoir.add(student.predict(texts))
         point = {"labels": float(len(rows)), "pass share": rate} | self._ranking(student)
         return {
             "curve": [point],
@@ -126,7 +128,7 @@ class Trial:
             "training_s": fitted.seconds,
             "scoring_s": 0.0,
             "scored": 0,
-            **self._verdicts(student, reservoir.cut_at(calibration.rank)),
+            **self._verdicts(student, scale.cut_at(calibration.rank)),
         }
 
     def _ranking(self, student: Student) -> dict[str, float]:

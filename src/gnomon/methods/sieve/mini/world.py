@@ -66,17 +66,27 @@ class Corpus:
             yield self.stream[i]
 
 
-def topic_corpus(documents: int, tests: int, rng: Rng, errors: Errors | None = None) -> Corpus:
+def topic_corpus(
+    documents: int, tests: int, rng: Rng, errors: Errors | None = None, *, share: float | None = None
+) -> Corpus:
     """Documents of 60 words from 40 topics, about 4% of which pass.
 
     A document passes when topics 0 and 1 make up more than 35% of its mixture and topic 2 less than 15%. Word distributions are
     Dirichlet(0.03) over 2,000 words, mixtures Dirichlet(0.06).
+
+    Args:
+        documents: how many, those for testing included.
+        tests: how many are for testing.
+        rng: where they are drawn.
+        errors: of the judge.
+        share: of the documents that are to pass; the 35% are then another number. None: the 35%.
     """
     errors = errors or Errors()
     draw = rng.child("topics").numpy()
     words = draw.dirichlet(np.full(VOCABULARY, 0.03), TOPICS)
     mixtures = draw.dirichlet(np.full(TOPICS, 0.06), documents)
-    passes = (mixtures[:, 0] + mixtures[:, 1] > 0.35) & (mixtures[:, 2] < 0.15)
+    mass = np.where(mixtures[:, 2] < 0.15, mixtures[:, 0] + mixtures[:, 1], 0.0)
+    passes = mass > (0.35 if share is None else np.quantile(mass, 1 - share))
     noise = rng.child("judge").numpy().random(documents)
     verdicts = np.where(passes, noise >= errors.false_negatives, noise < errors.false_positives)
     snippets = []

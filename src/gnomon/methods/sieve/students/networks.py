@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel
+from transformers import T5EncoderModel
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from gnomon.core.models.load import load_config, load_weights
 from gnomon.core.rng import Rng, seeded
@@ -27,38 +26,59 @@ if TYPE_CHECKING:
 # The T5 encoder with one logit.
 
 
-class T5EncoderClassifierConfig(T5Config):  # type: ignore[no-untyped-call]
-    """A T5 configuration; `classifier_dropout` is the dropout on the pooled text."""
-
-    model_type = "gnomon-t5-encoder"
+HEAD = "head.safetensors"
+"""File of the head beside the encoder: `weight`, [1, D], and `bias`, [1]."""
 
 
-class T5EncoderClassifier(T5PreTrainedModel):  # type: ignore[no-untyped-call]
+class T5EncoderClassifier(nn.Module):
     """Masked mean of the encoder's last states, dropout, and a linear head with one logit.
 
     The head begins at 0, so that an untrained classifier says 1/2 to everything and no random choice is in it.
+
+    Args:
+        encoder: becomes part of the classifier.
+        dropout: on the pooled text, while training.
     """
 
-    config_class = T5EncoderClassifierConfig
-
-    def __init__(self, config: T5EncoderClassifierConfig):
-        super().__init__(config)
-        self.transformer = T5EncoderModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.head = nn.Linear(config.d_model, 1)
-        self.post_init()  # type: ignore[no-untyped-call]
+    def __init__(self, encoder: T5EncoderModel, dropout: float) -> None:
+        super().__init__()
+        self.transformer, self.config = encoder, encoder.config
+        self.dropout = nn.Dropout(dropout)
+        with torch.random.fork_rng(devices=[]):  # the layer draws before it is set to 0
+            self.head = nn.Linear(encoder.config.d_model, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.train(False)
 
     @classmethod
-    def around(cls, encoder: T5EncoderModel, dropout: float) -> T5EncoderClassifier:
-        """An untrained classifier with a copy of the encoder's weights, in evaluation mode."""
-        plain = {**encoder.config.to_dict(), "classifier_dropout": dropout}
-        for name in ("architectures", "model_type", "transformers_version"):
-            plain.pop(name, None)
-        with torch.random.fork_rng(devices=[]):
-            model = cls(T5EncoderClassifierConfig(**plain))
-        model.transformer.load_state_dict(encoder.state_dict())
-        model.train(False)
+    def from_pretrained(cls, folder: str | Path, dropout: float = 0.1) -> T5EncoderClassifier:
+        """The classifier that `save_pretrained` wrote to a folder, float32, on the CPU.
+
+        Raises:
+            BadInput: the folder holds no encoder or no head.
+        """
+        from safetensors.torch import load_file
+
+        if not (Path(folder) / HEAD).is_file():
+            raise BadInput(f"{folder} holds no {HEAD}. Copy the whole folder of the student.")
+        model = cls(_load(T5EncoderModel, folder), dropout)
+        model.head.load_state_dict(load_file(Path(folder) / HEAD))
         return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as transformers does, for `T5EncoderModel.from_pretrained(folder)`, and the head beside it."""
+        from safetensors.torch import save_file
+
+        self.transformer.save_pretrained(folder)
+        save_file(
+            {name: value.detach().cpu() for name, value in self.head.state_dict().items()},
+            Path(folder) / HEAD,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SequenceClassifierOutput:
         """Logits of a pass, [B, 1], from token ids and their mask (1 at real tokens), [B, T]; padding may be on either side."""
@@ -66,12 +86,6 @@ class T5EncoderClassifier(T5PreTrainedModel):  # type: ignore[no-untyped-call]
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
         return SequenceClassifierOutput(logits=self.head(self.dropout(pooled)))
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)  # type: ignore[no-untyped-call]
-        if module is self.head:
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
 
 
 # Checkpoints.
@@ -94,9 +108,7 @@ def find_kind(ref: str | Path, kind: str | None = None) -> str:
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     config = read_config(ref)
-    is_own = config.model_type == T5EncoderClassifierConfig.model_type
-    is_t5 = config.model_type == "t5" and (kind == T5 or not _has_head(config))
-    if is_own or is_t5:
+    if config.model_type == "t5" and (kind == T5 or not _has_head(config)):
         return T5
     architectures = ", ".join(config.architectures or [config.model_type])
     if kind == T5:
@@ -117,9 +129,6 @@ def read_config(ref: str | Path) -> Any:
         BadInput: nothing is at `ref`.
         ModelMismatch: transformers does not know the model, or it brings its own code.
     """
-    from transformers import AutoConfig
-
-    AutoConfig.register(T5EncoderClassifierConfig.model_type, T5EncoderClassifierConfig, exist_ok=True)
     return load_config(ref)
 
 
@@ -134,13 +143,13 @@ def load_classifier(ref: str | Path, kind: str, dropout: float) -> Any:
     Raises:
         BadInput: nothing is at `ref`, or it has no safetensors weights.
     """
-    from transformers import AutoModelForSequenceClassification, T5EncoderModel
+    from transformers import AutoModelForSequenceClassification
 
     config = read_config(ref)
-    if config.model_type == T5EncoderClassifierConfig.model_type:
-        return _load(T5EncoderClassifier, ref)
+    if (Path(ref) / HEAD).is_file():
+        return T5EncoderClassifier.from_pretrained(ref, dropout)
     if kind == T5:
-        return T5EncoderClassifier.around(_load(T5EncoderModel, ref), dropout)
+        return T5EncoderClassifier(_load(T5EncoderModel, ref), dropout)
     if _has_head(config) and config.num_labels in (1, 2):
         return _load(AutoModelForSequenceClassification, ref)
     return _load(AutoModelForSequenceClassification, ref, num_labels=1, ignore_mismatched_sizes=True)
@@ -156,7 +165,7 @@ def load_t5(ref: str | Path) -> Any:
 def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
     """Tokens that the model can read, at most `wanted`; T5 counts positions relatively and knows no limit."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    if model.config.model_type in ("t5", T5EncoderClassifierConfig.model_type) or not positions:
+    if model.config.model_type == "t5" or not positions:
         return wanted
     for name, module in model.named_modules():
         # Models of RoBERTa's family begin to count behind the padding id.
