@@ -90,6 +90,29 @@ def test_groups_of_wrong_answers_are_equal_answers_and_not_parts_of_each_other()
     assert normal_form(spanned("the", "the")) == "the"
 
 
+def lost(answers):
+    """The same samples, of which no exact answer was located."""
+    return [dataclasses.replace(answer, exact_answer="", spans=[], valid=0) for answer in answers]
+
+
+def test_what_was_not_located_is_wrong_but_neither_a_refusal_nor_a_group():
+    refusals, failures = samples("a", 1, [""] * 5), samples("b", 1, ["x"]) + lost(samples("b", 0, ["y"] * 4))
+    failures = [dataclasses.replace(answer, draw=k) for k, answer in enumerate(failures, 1)]
+    silent, unread = taxonomy(refusals + failures)
+    assert "A" in silent.types
+    assert (silent.counts.refusals, silent.counts.failed) == (5, 0)
+    counts = unread.counts
+    assert (counts.correct, counts.largest, counts.distinct, counts.refusals, counts.failed) == (1, 1, 1, 0, 4)
+    assert dict(unread.wrong) == {"x": 1}
+    assert not {"A", "C1", "C2"} & set(unread.types)
+
+
+def test_right_answers_beside_unlocated_wrong_ones_are_mostly_right():
+    drawn = samples("a", 4, []) + lost(samples("a", 0, ["x"] * 2))
+    (typed,) = taxonomy([dataclasses.replace(answer, draw=k) for k, answer in enumerate(drawn, 1)])
+    assert typed.types == ("B2",)
+
+
 def test_shards_with_other_seeds_merge_and_the_same_ones_do_not():
     parts = [samples("a", 2, ["x"], seed) + samples("b", 0, ["x", "y", "z"], seed) for seed in (0, 1)]
     merged = merge(parts)

@@ -218,6 +218,21 @@ def test_a_language_model_copies_what_wrong_answers_say():
     assert sorted(asked) == [0, 0, 1]
 
 
+@pytest.mark.parametrize(
+    "way", ["known", "line", "regex:x", "rule:fixtures_truth_rules:first_number", "hf:folder"]
+)
+def test_an_output_without_text_is_a_refusal_whatever_the_way(way):
+    def never(request):
+        raise AssertionError("nobody is asked about an empty output")
+
+    answers = [made("  \n", correct=0, name="1"), made("so 12 x", correct=0, gold=["12"], name="2")]
+    how = Extraction.parse(way, ["open"])
+    llm = Script(lambda request: "12") if how.kind == "llm" else Script(never)
+    silent, spoken = extract(answers, how, llm=llm)
+    assert (silent.exact_answer, silent.valid, silent.is_usable) == ("NO ANSWER", 1, False)
+    assert (spoken.valid, spoken.found_by) == (1, way)
+
+
 def test_after_five_tries_an_answer_is_not_valid():
     (found,) = extract(
         [made("It is Rome", correct=0)], Extraction("llm", "x"), llm=Script(lambda request: "Berlin")
@@ -249,6 +264,9 @@ def test_what_is_dropped_is_told_for_right_and_wrong_answers_apart():
         0.5,
         1,
     )
+    assert (found["refused"], found["not located"]) == (1, 0)
+    lost = drop_report(extract(answers, Extraction("regex", "P.*")))
+    assert (lost["refused"], lost["not located"]) == (1, 1)
 
 
 def test_answers_are_plain_json():

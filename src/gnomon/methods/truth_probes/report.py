@@ -145,7 +145,10 @@ def kinds(page: Page, typed: Sequence[Typed], rule: str) -> None:
     share = coverage(typed)
     K = typed[0].counts.samples
     page.title = f"Kinds of errors on {len(typed):,} questions, {K} samples each"
-    page.figures({"questions": len(typed), "samples": K, "errors with a kind": share})
+    failed = sum(question.counts.failed for question in typed) / (K * len(typed))
+    page.figures(
+        {"questions": len(typed), "samples": K, "errors with a kind": share, "samples not located": failed}
+    )
     rows: list[dict[str, Any]] = [
         {
             "type": kind,

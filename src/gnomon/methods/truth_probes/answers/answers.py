@@ -70,14 +70,14 @@ class Answer:
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_located(self) -> bool:
+        """Whether its exact answer is known: a part of it, or that it gives none."""
+        return self.valid == 1 and (self.exact_answer == NO_ANSWER or bool(self.spans))
+
+    @property
     def is_usable(self) -> bool:
         """Whether it has a label and an exact answer."""
-        return (
-            self.correct is not None
-            and self.valid == 1
-            and self.exact_answer != NO_ANSWER
-            and bool(self.spans)
-        )
+        return self.correct is not None and self.is_located and self.exact_answer != NO_ANSWER
 
     @property
     def z(self) -> int:

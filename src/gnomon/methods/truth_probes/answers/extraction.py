@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gnomon.core.llm.base import LLM
 
 Extractor = Callable[[str, str], str | None]
-"""Question, answer -> the exact answer, a part of the answer; None where there is none."""
+"""Question, answer -> the exact answer, a part of the answer; NO ANSWER for a refusal, None where nothing is located."""
 
 _END_MARKS = re.compile(r"</s>|<\|[^|>]*\|>|<eos>|<end_of_turn>|\[/?INST\]")
 
@@ -94,6 +94,8 @@ def extract(
     - `line`, `regex`, `rule`: the same function for all answers, right or wrong, so that its habits do not tell the label.
     - `llm`: the accepted answer where the label is 1, as the paper does; `llm` copies the exact answer out of all others.
 
+    An output without text gives no answer, whatever the way: it is a refusal (`NO ANSWER`), and no failure to locate one.
+
     Args:
         answers: judged answers.
         how: which of these.
@@ -105,9 +107,13 @@ def extract(
         BadInput: an answer was not judged, or a rule gives something else than a part of the answer.
         LLMFailure: the model answers nothing; its replies so far are in its cache.
     """
-    return [
-        replace(answer, found_by=str(how)) for answer in _extracted(answers, how, match, llm, concurrency)
+    silent = {i for i, answer in enumerate(answers) if not answer.answer.strip()}
+    spoken = [answer for i, answer in enumerate(answers) if i not in silent]
+    located = iter(_extracted(spoken, how, match, llm, concurrency))
+    exact = [
+        _with_text(answer, NO_ANSWER) if i in silent else next(located) for i, answer in enumerate(answers)
     ]
+    return [replace(answer, found_by=str(how)) for answer in exact]
 
 
 def _extracted(
@@ -195,8 +201,6 @@ def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int)
             span = find_wrong(answer, match)
         if span is not None:
             answered[i] = _at(answer, span)
-        elif not answer.answer.strip():
-            answered[i] = _with_text(answer, NO_ANSWER)
 
     def read(i: int, text: str) -> Answer | None:
         copied = trim(text)
@@ -216,11 +220,15 @@ def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int)
 
 
 def drop_report(answers: Sequence[Answer]) -> dict[str, float | int]:
-    """How many answers can be used, and the share that cannot among the right and among the wrong ones."""
+    """How many answers can be used, the share that cannot among right and wrong ones, and why: refused, not located, cut off."""
     count = Counter((answer.correct, answer.is_usable) for answer in answers)
     rates = {}
     for z, name in ((1, "right"), (0, "wrong")):
         n = count[z, True] + count[z, False]
         rates[f"dropped of {name}"] = count[z, False] / n if n else float("nan")
-    cut = sum(answer.finish == "length" for answer in answers)
-    return {"answers": len(answers), "usable": count[1, True] + count[0, True], **rates, "cut off": cut}
+    reasons = {
+        "refused": sum(answer.exact_answer == NO_ANSWER for answer in answers),
+        "not located": sum(answer.valid == 0 for answer in answers),
+        "cut off": sum(answer.finish == "length" for answer in answers),
+    }
+    return {"answers": len(answers), "usable": count[1, True] + count[0, True], **rates, **reasons}

@@ -49,7 +49,9 @@ class Counts:
     distinct: int
     """u, number of different wrong answers."""
     refusals: int
-    """Samples without an answer; they are one of the wrong answers."""
+    """Samples that give no answer; they are one of the wrong answers."""
+    failed: int = 0
+    """Wrong samples whose exact answer was not located; what they answer is not known, so they are in no group."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
     | | code | paper |
     |---|---|---|
     | A | no answer is the largest wrong group, and larger than c | no answer in at least half of the samples |
-    | B1 / B2 | c = K / c >= K/2 and u > 0 | the same |
+    | B1 / B2 | c = K / c >= K/2 and some are wrong | the same |
     | C1 / C2 | m >= K/2, not A, c = 0 / c > 0 | the same |
     | D | abs(c - m) <= K/6, c > K/6, m > K/6 | c and m at least K/6, and as near |
     | E1 / E2 | u >= K/3 and c = 0 / u >= K/3 - 1 and c > 0 | u > K/3 |
@@ -99,7 +101,7 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
         types.append("A")
     if c == K:
         types.append("B1")
-    elif c and c >= half and u > 0:
+    elif c and c >= half and u + counts.failed > 0:
         types.append("B2")
     if m >= half and m > 0 and not refuses:
         types.append("C1" if c == 0 else "C2")
@@ -115,7 +117,7 @@ def normal_form(answer: Answer) -> str:
     Nothing is compared by substring: 1 and 15 are two answers.
     """
     text = answer.exact_answer.strip()
-    if not answer.spans or text == NO_ANSWER:
+    if text == NO_ANSWER:
         return NO_ANSWER
     value = number_of(text) if task_of(answer.task).rule == "number" else None
     if value is not None:
@@ -127,7 +129,8 @@ def normal_form(answer: Answer) -> str:
 def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
     """Each question with its counts and types, in the order in which the questions appear.
 
-    A sample whose exact answer could not be found counts as no answer when it is wrong.
+    A wrong sample whose exact answer was not located is wrong and no more: it joins no group and is no refusal. Thresholds stay
+    shares of all samples.
 
     Args:
         answers: samples of every question, judged, with exact answers; see `answers.merge`.
@@ -152,13 +155,16 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
         )
     typed = []
     for name, rows in by_id.items():
-        wrong = Counter(normal_form(answer) for answer in rows if answer.z == 0)
+        errors = [answer for answer in rows if answer.z == 0]
+        located = [answer for answer in errors if answer.is_located]
+        wrong = Counter(normal_form(answer) for answer in located)
         counts = Counts(
-            len(rows),
-            sum(answer.z for answer in rows),
-            max(wrong.values(), default=0),
-            len(wrong),
-            wrong[NO_ANSWER],
+            samples=len(rows),
+            correct=len(rows) - len(errors),
+            largest=max(wrong.values(), default=0),
+            distinct=len(wrong),
+            refusals=wrong[NO_ANSWER],
+            failed=len(errors) - len(located),
         )
         typed.append(Typed(name, counts, classify(counts, rule), dict(wrong.most_common())))
     return typed
