@@ -13,3 +13,7 @@ def first_number(question, answer):
 
 def from_the_question(question, answer):
     return question
+
+
+def initial(question, answer):
+    return answer[:1].upper()

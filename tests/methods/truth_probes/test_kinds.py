@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures_truth_probes import made, spanned, store_of
-from gnomon.errors import BadInput, ModelMismatch
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.truth_probes import (
     ErrorTypeProbe,
     TaskStates,
@@ -19,7 +19,7 @@ from gnomon.methods.truth_probes import (
     type_scores,
 )
 from gnomon.methods.truth_probes.answers import NO_ANSWER
-from gnomon.methods.truth_probes.errors import Counts, by_type, classify, coverage, normal_form
+from gnomon.methods.truth_probes.errors import Counts, Equality, by_type, classify, coverage, read_aliases
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,66 @@ def test_groups_of_wrong_answers_are_equal_answers_and_not_parts_of_each_other()
         "1": 2, "rome": 2, "15": 1, NO_ANSWER: 1,
     }  # fmt: skip
     assert (one.counts.largest, one.counts.distinct, one.counts.refusals) == (2, 4, 1)
-    assert normal_form(spanned("The Who", "The Who")) == "who"
-    assert normal_form(spanned("the", "the")) == "the"
+    assert Equality().of(spanned("The Who", "The Who")) == "who"
+    assert Equality().of(spanned("the", "the")) == "the"
+
+
+@pytest.mark.parametrize(
+    ("equality", "task", "groups"),
+    [
+        (Equality(), "open", {"nyc": 2, "new york": 1, "big apple": 1, "1,000": 1, "1000": 1}),
+        (Equality("exact"), "open", {"NYC": 1, "nyc.": 1, "New York": 1, "The Big Apple": 1, "1,000": 1, "1000": 1}),
+        (Equality("number"), "open", {"nyc": 2, "new york": 1, "big apple": 1, "1000": 2}),
+        (Equality(), "number", {"nyc": 2, "new york": 1, "big apple": 1, "1000": 2}),
+        (Equality(aliases={"NYC": "New York", "The Big Apple": "New York"}), "open", {"new york": 4, "1,000": 1, "1000": 1}),
+        (Equality("rule:fixtures_truth_rules:initial"), "open", {"N": 3, "T": 1, "1": 2}),
+        (Equality("rule:fixtures_truth_rules:initial", {"T": "N"}), "open", {"N": 4, "1": 2}),
+    ],
+)  # fmt: skip
+def test_which_wrong_answers_are_the_same(equality, task, groups):
+    drawn = samples("a", 0, ["NYC", "nyc.", "New York", "The Big Apple", "1,000", "1000"], task=task)
+    (typed,) = taxonomy(drawn, equality=equality)
+    assert dict(typed.wrong) == groups
+    assert (typed.counts.largest, typed.counts.distinct) == (max(groups.values()), len(groups))
+
+
+def test_spellings_of_one_label_are_one_answer():
+    drawn = samples(
+        "a", 0, ["entails", "Entailment", "entailed", "neither", "neutral", "it depends"], task="nli"
+    )
+    assert dict(taxonomy(drawn)[0].wrong) == {"entailment": 3, "neutral": 2, "it depends": 1}
+
+
+def test_large_numbers_stay_apart():
+    assert len(taxonomy(samples("a", 4, ["1234567", "1234568"], task="number"))[0].wrong) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"New York": ["NYC", "Big Apple"]}', None),
+        ('["NYC"]', "must be an object"), ("{}", "must be an object"), ("New York,NYC", "cannot be read as JSON"),
+        ('{"New York": "NYC"}', '"New York" needs a list'), ('{"a": ["x"], "b": ["x"]}', '"x" is a name of "a" and of "b"'),
+        ('{"a": ["b"], "b": []}', '"b" is a name of "a" and of "b"'),
+    ],
+)  # fmt: skip
+def test_files_of_aliases(tmp_path, content, message):
+    path = tmp_path / "aliases.json"
+    path.write_text(content)
+    if message is None:
+        assert read_aliases(path) == {"New York": "New York", "NYC": "New York", "Big Apple": "New York"}
+    else:
+        with pytest.raises(BadInput, match=message):
+            read_aliases(path)
+
+
+def test_forms_that_cannot_be():
+    with pytest.raises(BadConfig, match=r'normalise must be.*got "txt".*"text"'):
+        Equality("txt")
+    with pytest.raises(BadInput, match="must give the common form of an answer as text"):
+        taxonomy(samples("a", 0, ["xyz"] * 6), equality=Equality("rule:fixtures_truth_rules:is_long"))
+    with pytest.raises(BadInput, match=r'"nyc\." is a name of "x" and of "y"'):
+        taxonomy(samples("a", 0, ["z"] * 6), equality=Equality(aliases={"NYC": "x", "nyc.": "y"}))
 
 
 def lost(answers):
@@ -102,7 +160,13 @@ def test_what_was_not_located_is_wrong_but_neither_a_refusal_nor_a_group():
     assert "A" in silent.types
     assert (silent.counts.refusals, silent.counts.failed) == (5, 0)
     counts = unread.counts
-    assert (counts.correct, counts.largest, counts.distinct, counts.refusals, counts.failed) == (1, 1, 1, 0, 4)
+    assert (counts.correct, counts.largest, counts.distinct, counts.refusals, counts.failed) == (
+        1,
+        1,
+        1,
+        0,
+        4,
+    )
     assert dict(unread.wrong) == {"x": 1}
     assert not {"A", "C1", "C2"} & set(unread.types)
 

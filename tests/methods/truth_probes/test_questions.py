@@ -1,5 +1,6 @@
 """Questions from files of every kind, and from the columns of public data sets."""
 
+import csv
 import json
 
 import pyarrow
@@ -8,7 +9,7 @@ import pytest
 
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes import read_questions
-from gnomon.methods.truth_probes.answers import NLI, TASKS, open_hub, task_of
+from gnomon.methods.truth_probes.answers import NLI, TASKS, open_hub, parse_columns, task_of
 
 ROWS = [
     {
@@ -208,3 +209,119 @@ def test_real_gsm8k(shared_data):
     found = read_questions(str(shared_data / "math" / "gsm8k_test.jsonl"), "math")
     assert found[0].gold == ("18",)
     assert all(q.gold[0].replace(",", "").lstrip("-").replace(".", "").isdigit() for q in found)
+
+
+def test_a_table_with_columns_of_ones_own(tmp_path):
+    (tmp_path / "q.csv").write_text(
+        "Frage,Antworten,Falsch,n,question\nHauptstadt?,\"['Paris', 'Paris, France']\",Lyon,7,no question\n"
+    )
+    columns = {"question": "Frage", "answer": "Antworten", "wrong_answer": "Falsch", "id": "n"}
+    (question,) = read_questions(str(tmp_path / "q.csv"), columns=columns)
+    assert (question.question, question.gold, question.wrong, question.id) == (
+        "Hauptstadt?",
+        ("Paris", "Paris, France"),
+        ("Lyon",),
+        "7",
+    )
+    with pytest.raises(BadInput, match=r'line 2: there is no column "Fragen".*"Frage"'):
+        read_questions(str(tmp_path / "q.csv"), columns={"question": "Fragen"})
+    with pytest.raises(BadInput, match=r'"answer" is missing.*"Frage", .*--columns answer=COLUMN'):
+        read_questions(str(tmp_path / "q.csv"))
+    (tmp_path / "r.csv").write_text("Frage,Answer\nHauptstadt?,Paris\n")
+    (question,) = read_questions(str(tmp_path / "r.csv"), columns={"question": "Frage"})
+    assert question.gold == ("Paris",)
+
+
+def test_columns_are_read_as_they_are_typed():
+    assert parse_columns(["question=Q", "answer=A,context=C"]) == {
+        "question": "Q",
+        "answer": "A",
+        "context": "C",
+    }
+    for pairs, message in (
+        (["quest=Q"], 'no field "quest".*"question"'),
+        (["question"], "field=column pairs"),
+        (["question=a,question=b"], "each field once"),
+    ):
+        with pytest.raises(BadConfig, match=message):
+            parse_columns(pairs)
+
+
+def test_names_of_columns_in_another_case(tmp_path):
+    rows = [{"Question": "A?", "Answer": "x", "Wrong_Answer": "y", "Context": "c", "Other": 1}]
+    (question,) = read_questions(lines(tmp_path / "q.jsonl", rows), "choice")
+    assert (question.gold, question.wrong, question.context) == (("x",), ("y",), "c")
+    assert question.meta == {"Other": 1}
+
+
+@pytest.mark.parametrize("answer", ["entailment", "Entails", ["entailed"], "ENTAILMENT."])
+def test_a_closed_task_knows_its_labels(tmp_path, answer):
+    """Without the set, "It is neutral ... entailment" would count as right: no wrong answer would be known."""
+    rows = [{"question": "A?", "answer": answer}]
+    for task, row in (("nli", {}), ("open", {"task": "nli"})):
+        (question,) = read_questions(lines(tmp_path / "q.jsonl", [rows[0] | row]), task)
+        assert question.gold == NLI["entailment"]
+        assert set(question.wrong) == {*NLI["neutral"], *NLI["contradiction"]}
+
+
+def test_what_is_no_label_of_the_task_is_refused(tmp_path):
+    all_labels = "its labels are entailment, neutral, contradiction"
+    for answer, message in (("maybe", all_labels), (["entails", "neutral"], "one label")):
+        with pytest.raises(BadInput, match=f"line 1.*{message}"):
+            read_questions(lines(tmp_path / "q.jsonl", [{"question": "A?", "answer": answer}]), "nli")
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "gold"),
+    [
+        ("nli", "2", NLI["contradiction"]), ("nli", "neutral", NLI["neutral"]), ("nli", 0, NLI["entailment"]),
+        ("imdb", "1", ("positive",)), ("imdb", "pos", None), ("imdb", "positive", ("positive",)), ("imdb", 0, ("negative",)),
+        ("nli", "7", None),
+    ],
+)  # fmt: skip
+def test_labels_of_public_data_sets_as_numbers_texts_and_names(tmp_path, task, label, gold):
+    row = {"premise": "a", "hypothesis": "b", "text": "Fine.", "label": label}
+    path = lines(tmp_path / "q.jsonl", [row])
+    if gold is None:
+        with pytest.raises(BadInput, match='line 1: field "label" must be one of 0'):
+            read_questions(path, task)
+    else:
+        assert read_questions(path, task)[0].gold == gold
+
+
+def test_a_question_that_two_rows_ask_accepts_the_answers_of_both(tmp_path):
+    rows = [{"question": "Who played himself?", "answer": a} for a in ("Allen", "Krauss", "Allen")]
+    (question,) = read_questions(lines(tmp_path / "q.jsonl", rows))
+    assert question.gold == ("Allen", "Krauss")
+    rows = [{"question": "A?", "answer": "x", "wrong_answer": "y"}, {"question": "A?", "answer": "y"}]
+    with pytest.raises(BadInput, match='line 2: "y" is accepted in one row and wrong in another'):
+        read_questions(lines(tmp_path / "q.jsonl", rows))
+
+
+def test_an_id_of_zero_is_an_id(tmp_path):
+    rows = [{"question": "A?", "answer": "x", "id": 0}]
+    assert read_questions(lines(tmp_path / "q.jsonl", rows))[0].id == "0"
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "questions"),
+    [("movie_qa_test.csv", "movies", 7764), ("AnswerableMath_test.csv", "math", 650), ("winobias_test.csv", "winobias", 1584)],
+)  # fmt: skip
+def test_the_papers_own_tables(shared_data, name, task, questions):
+    """Every row of a table is in its questions; read by the standard library for comparison."""
+    path = shared_data / "truth" / name
+    with path.open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    read = read_questions(str(path), task)
+    assert len(read) == questions
+    accepted = {(question.question, gold) for question in read for gold in question.gold}
+    wrong = {(question.question, text) for question in read for text in question.wrong}
+    for row in table:
+        if task == "movies":
+            assert (row["Question"].strip(), row["Answer"]) in accepted
+        elif task == "math":
+            assert (row["question"].strip(), row["answer"].strip("[]")) in accepted
+        else:
+            text = f"{row['sentence']}\n{row['q_instruct']}"
+            assert (text, row["answer"]) in accepted
+            assert (text, row["incorrect_answer"]) in wrong

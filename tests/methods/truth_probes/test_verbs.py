@@ -61,6 +61,7 @@ def test_each_stage_leaves_what_the_next_one_takes(stages):
     names = {row["detector"] for row in json.loads((stages / "probe" / "detectors.json").read_text())}
     assert {"probe", "logits-min-exact", "p(True)", "p(True)-exact-swapped"} <= names
     assert report(stages / "kinds")["figures"]["samples"] == 8
+    assert report(stages / "kinds")["figures"]["samples not located"] < 0.05  # outputs that begin with "("
 
 
 @pytest.mark.slow

@@ -36,6 +36,9 @@ class Asking(Shards):
     task: str = "open"
     """Kind of questions: open, number, choice, or a known data set: triviaqa, hotpotqa, hotpotqa-context, nq-context, winobias,
     winogrande, nli, imdb, math, movies."""
+    columns: tuple[str, ...] = ()
+    """Columns of a table of one's own, field=column, such as question=Question,answer=Answer; fields: question, answer,
+    wrong_answer, context, id. Empty: these names, in any case, or those of the task's data set."""
     limit: int | None = None
     """Only so many questions. None: all."""
     template: Literal["auto", "chat", "plain", "none"] = "auto"
@@ -224,15 +227,26 @@ class Resample(Reference, Asking, Extracting, Labelling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taxonomy:
+class Clustering:
+    """Thresholds of the kinds of errors, and which wrong answers are the same."""
+
+    rule: Literal["code", "paper"] = "code"
+    """Thresholds of the published code, or of the paper's text."""
+    normalise: str = "auto"
+    """Form in which wrong answers are compared: exact, text (without case, an article and marks around), number (by value), or
+    rule:module:function of question and exact answer. auto: the label of a closed set, else number or text, by the task."""
+    aliases: Path | None = None
+    """JSON object {name: [other names]} of answers that are the same. None: no aliases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxonomy(Clustering):
     """What kinds of errors a model makes, question by question."""
 
     source: Positional[str]
     """A run of `resample`."""
     more: tuple[Path, ...] = ()
     """Further runs of `resample` over the same questions, with other seeds."""
-    rule: Literal["code", "paper"] = "code"
-    """Thresholds of the published code, or of the paper's text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +264,7 @@ class Types(Probing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choose(Reference):
+class Choose(Reference, Clustering):
     """Give the sampled answer that the detector trusts most, against greedy, random and majority."""
 
     probe: Positional[str]
@@ -261,8 +275,6 @@ class Choose(Reference):
     """A run of `answer` or `extract` over the same questions."""
     more: tuple[Path, ...] = ()
     """Further runs of `resample` over the same questions, with other seeds."""
-    rule: Literal["code", "paper"] = "code"
-    """Thresholds of the kinds of errors."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes import config, report
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, merge, read_answers
-from gnomon.methods.truth_probes.answers.data import read_questions
+from gnomon.methods.truth_probes.answers.data import parse_columns, read_questions
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report
 from gnomon.methods.truth_probes.errors import choice, clusters
 from gnomon.methods.truth_probes.errors.types import type_scores
@@ -42,7 +42,7 @@ from gnomon.methods.truth_probes.states.states import Capture, require_both, usa
 
 def answer(cfg: config.Answer, run: Run) -> None:
     """Greedy answers of a model to questions, each labelled."""
-    questions = read_questions(cfg.source, cfg.task, cfg.limit)
+    questions = read_questions(cfg.source, cfg.task, cfg.limit, parse_columns(cfg.columns))
     run.plan(questions=len(questions), answers=len(questions), judge_calls=_calls(cfg.label, len(questions)))
     answers = with_labels(answered(cfg.source, _recipe(cfg), run), _judging(cfg), run)
     records.write(run.artifact("records", run.folder / "answers.jsonl"), answers)
@@ -140,7 +140,7 @@ def generalise(cfg: config.Generalise, run: Run) -> None:
 
 def resample(cfg: config.Resample, run: Run) -> None:
     """Many sampled answers to each question, labelled, with exact answers."""
-    questions = read_questions(cfg.source, cfg.task, cfg.limit)
+    questions = read_questions(cfg.source, cfg.task, cfg.limit, parse_columns(cfg.columns))
     run.plan(questions=len(questions), samples=cfg.k * len(questions))
     recipe, judging = _recipe(cfg), _judging(cfg)
     drawn = with_labels(answered(cfg.source, recipe, run, "samples"), judging, run)
@@ -156,7 +156,7 @@ def taxonomy(cfg: config.Taxonomy, run: Run) -> None:
     """What kinds of errors a model makes, question by question."""
     samples = _samples(Path(cfg.source), cfg.more)
     run.plan(samples=len(samples))
-    typed = clusters.taxonomy(samples, cfg.rule)
+    typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
     records.write(run.artifact("records", run.folder / "types.jsonl"), typed)
     report.kinds(run.page, typed, cfg.rule)
 
@@ -186,7 +186,7 @@ def choose(cfg: config.Choose, run: Run) -> None:
     greedy = read_answers(Path(cfg.greedy), need="label")
     run.plan(samples=len(samples), questions=len(greedy))
     chances = probabilities(probe, load_handle(cfg.model, cfg.dtype), samples, run.folder / "states")
-    typed = clusters.taxonomy(samples, cfg.rule)
+    typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
     chosen = choice.choose(samples, typed, chances, greedy)
     rows = [
         {"id": name, "chosen draw": draw, **{arm: float(right[i]) for arm, right in chosen.right.items()}}
@@ -229,7 +229,17 @@ def _recipe(cfg: Any, extract: str | None = None) -> Recipe:
     )
     shards = Shards(engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows)
     way = str(extract or getattr(cfg, "extract", "auto"))
-    return Recipe(cfg.model, cfg.dtype, cfg.task, cfg.limit, answering, shards, _judging(cfg), way)
+    return Recipe(
+        cfg.model,
+        cfg.dtype,
+        cfg.task,
+        cfg.limit,
+        answering,
+        shards,
+        _judging(cfg),
+        way,
+        parse_columns(cfg.columns),
+    )
 
 
 def _judging(cfg: config.Labelling) -> Judging:
@@ -238,6 +248,11 @@ def _judging(cfg: config.Labelling) -> Judging:
 
 def _fit(cfg: config.Probing) -> FitOptions:
     return FitOptions(cfg.c, cfg.scale, cfg.max_iter)
+
+
+def _equality(cfg: config.Clustering) -> clusters.Equality:
+    aliases = clusters.read_aliases(cfg.aliases) if cfg.aliases else {}
+    return clusters.Equality(cfg.normalise, aliases)
 
 
 def _scored(scorer: Scorer, rows: Iterator[ScoreRow], together: int = 32) -> Iterator[dict[str, Any]]:

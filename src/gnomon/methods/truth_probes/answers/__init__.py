@@ -8,6 +8,7 @@ __getattr__, __dir__ = exports(
         "NO_ANSWER": "answers",
         "encode_prompt": "answers",
         "open_hub": "data",
+        "parse_columns": "data",
         "drop_report": "extraction",
         "trim": "extraction",
         "label_by_text": "labels",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.errors import BadConfig, nearest
+from gnomon.errors import BadConfig, BadInput, nearest
 
 Raw = Mapping[str, Any]
 
@@ -106,8 +106,15 @@ OCCUPATIONS = (
 """Whom the sentences of WinoBias are about."""
 
 
+_PAPERS_WINOBIAS = ("sentence", "q_instruct", "answer", "incorrect_answer")
+
+
 def _winobias(raw: Raw) -> dict[str, Any] | None:
-    """The pronoun of the sentence, and the one of the two people whom it means."""
+    """The pronoun of the sentence, and the one of the two people whom it means; also from the paper's own table."""
+    if _has(*_PAPERS_WINOBIAS)(raw):
+        sentence, asks = str(raw["sentence"]).strip(), str(raw["q_instruct"]).strip()
+        row = {"question": f"{sentence}\n{asks}", "answer": raw["answer"]}
+        return row | {"wrong_answer": raw["incorrect_answer"]}
     words, clusters = list(raw["tokens"]), [int(index) for index in raw["coreference_clusters"]]
     spans = sorted(
         ((words[a : b + 1], a) for a, b in zip(clusters[::2], clusters[1::2], strict=True)),
@@ -135,20 +142,51 @@ def labelled(label: str, labels: Mapping[str, tuple[str, ...]]) -> dict[str, lis
     return {"answer": list(labels[label]), "wrong_answer": others}
 
 
+def label_named(text: str, labels: Mapping[str, tuple[str, ...]]) -> str | None:
+    """The label that one of its spellings names, whatever the case; None where none does.
+
+    >>> label_named("Entails", NLI), label_named("maybe", NLI)
+    ('entailment', None)
+    """
+    word = text.strip().strip(".").casefold()
+    return next((name for name, spellings in labels.items() if word in (name, *spellings)), None)
+
+
+def _label_of(value: Any, labels: Mapping[str, tuple[str, ...]], order: tuple[str, ...]) -> str | None:
+    """The label of a column: its number in the data set's order (text in a CSV file) or its name; None for -1, no label.
+
+    Raises:
+        BadInput: it is none of these.
+    """
+    text = str(value).strip()
+    if text in ("-1", "-", "-1.0"):  # the annotators did not agree
+        return None
+    number = text.removesuffix(".0")
+    name = order[int(number)] if number in map(str, range(len(order))) else label_named(text, labels)
+    if name is None:
+        numbers = ", ".join(f"{i} ({label})" for i, label in enumerate(order))
+        raise BadInput(f'field "label" must be one of {numbers}, or -1; got {value!r}.')
+    return name
+
+
 def _mnli(raw: Raw) -> dict[str, Any] | None:
-    if raw["label"] not in (0, 1, 2):  # -1: the annotators did not agree
+    label = _label_of(raw["label"], NLI, ("entailment", "neutral", "contradiction"))
+    if label is None:
         return None
     return {
         "question": f"Premise: {raw['premise']}\nHypothesis: {raw['hypothesis']}\n"
         "Is this entailment, neutral or contradiction?",
-        **labelled(list(NLI)[raw["label"]], NLI),
+        **labelled(label, NLI),
     }
 
 
-def _imdb(raw: Raw) -> dict[str, Any]:
+def _imdb(raw: Raw) -> dict[str, Any] | None:
+    label = _label_of(raw["label"], SENTIMENT, ("negative", "positive"))
+    if label is None:
+        return None
     return {
         "question": f"{raw['text']}\nIs this review positive or negative?",
-        **labelled("positive" if raw["label"] == 1 else "negative", SENTIMENT),
+        **labelled(label, SENTIMENT),
     }
 
 
@@ -185,7 +223,8 @@ TASKS = {
         Task("hotpotqa-context", loader=Loader(*_HOTPOT, _hotpot)),
         Task("nq-context", loader=Loader("mrqa-workshop/mrqa", None, "validation", _has("qid", "answers", "context"), _natural)),
         Task("winobias", is_closed=True, loader=Loader(
-            "uclanlp/wino_bias", "type1_pro", "validation", _has("tokens", "coreference_clusters"), _winobias)),
+            "uclanlp/wino_bias", "type1_pro", "validation",
+            lambda raw: _has("tokens", "coreference_clusters")(raw) or _has(*_PAPERS_WINOBIAS)(raw), _winobias)),
         Task("winogrande", is_closed=True, loader=Loader(
             "allenai/winogrande", "winogrande_xl", "validation", _has("sentence", "option1", "option2"), _winogrande)),
         Task("nli", labels=NLI, is_closed=True, loader=Loader(

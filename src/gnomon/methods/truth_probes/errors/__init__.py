@@ -9,6 +9,7 @@ __getattr__, __dir__ = exports(
         "Counts": "clusters",
         "classify": "clusters",
         "coverage": "clusters",
-        "normal_form": "clusters",
+        "Equality": "clusters",
+        "read_aliases": "clusters",
     },
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from gnomon.core import records
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes.answers.answers import NO_ANSWER, Answer
-from gnomon.methods.truth_probes.answers.labels import number_of
-from gnomon.methods.truth_probes.answers.tasks import task_of
+from gnomon.methods.truth_probes.answers.labels import load_rule, number_of
+from gnomon.methods.truth_probes.answers.tasks import label_named, task_of
 
 Rule = Literal["code", "paper"]
 """code: the thresholds of the published code; paper: those of its text, where the two differ."""
@@ -111,22 +114,111 @@ def classify(counts: Counts, rule: Rule = "code") -> tuple[str, ...]:
     return tuple(types)
 
 
-def normal_form(answer: Answer) -> str:
-    """Common form of equal answers: a number's value, or the text without case, articles and marks around it.
+FORMS = ("auto", "exact", "text", "number")
+"""How exact answers are brought to a common form. exact: as they stand; text: without case, an article and marks around;
+number: by value, other texts as `text`; auto: the label of a closed set, else `number` for tasks of numbers, else `text`."""
 
-    Nothing is compared by substring: 1 and 15 are two answers.
+
+@dataclass(frozen=True)
+class Equality:
+    """Which exact answers are the same answer. Nothing is compared by substring: 1 and 15 are two answers."""
+
+    form: str = "auto"
+    """One of `FORMS`, or `rule:module:function`: question, exact answer -> their common form."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names -> the name of the answer, compared in their common form."""
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS and not self.form.startswith("rule:"):
+            raise BadConfig(
+                f'normalise must be {", ".join(FORMS)} or rule:module:function; got "{self.form}". {nearest(self.form, FORMS)}'
+            )
+
+    @cached_property
+    def _rule(self) -> Callable[..., object]:
+        return load_rule(self.form)
+
+    @cached_property
+    def _names(self) -> dict[str, dict[str, str]]:
+        return {}
+
+    def of(self, answer: Answer) -> str:
+        """Common form of an answer's exact answer.
+
+        Raises:
+            BadInput: the rule gives no text, or two names have one form.
+        """
+        text = answer.exact_answer.strip()
+        if text == NO_ANSWER:
+            return NO_ANSWER
+        if not self.aliases:
+            return self._form(text, answer)
+        # Forms depend on the task alone, except those of a rule, which sees the question as well.
+        key = answer.question if self.form.startswith("rule:") else answer.task
+        if key not in self._names:
+            self._names[key] = self._named(answer)
+        form = self._form(text, answer)
+        return self._names[key].get(form, form)
+
+    def _named(self, answer: Answer) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for alias, name in self.aliases.items():
+            form, target = self._form(alias, answer), self._form(name, answer)
+            if names.setdefault(form, target) != target:
+                raise BadInput(f'aliases: "{alias}" is a name of "{names[form]}" and of "{target}".')
+        return names
+
+    def _form(self, text: str, answer: Answer) -> str:
+        if self.form.startswith("rule:"):
+            form = self._rule(answer.question, text)
+            if not isinstance(form, str):
+                raise BadInput(
+                    f'{self.form} must give the common form of an answer as text; got {form!r} for "{text}".'
+                )
+            return form
+        if self.form == "exact":
+            return text
+        task = task_of(answer.task)
+        if self.form == "auto" and task.labels and (label := label_named(text, task.labels)):
+            return label
+        by_value = self.form == "number" or (self.form == "auto" and task.rule == "number")
+        value = number_of(text) if by_value else None
+        return f"{value:.15g}" if value is not None else plain_form(text)
+
+
+def plain_form(text: str) -> str:
+    """A text without case, an article and marks around it.
+
+    >>> plain_form(" The  Who. "), plain_form("the")
+    ('who', 'the')
     """
-    text = answer.exact_answer.strip()
-    if text == NO_ANSWER:
-        return NO_ANSWER
-    value = number_of(text) if task_of(answer.task).rule == "number" else None
-    if value is not None:
-        return f"{value:g}"
-    words = text.casefold().strip(" .,:;!?\"'()[]").split()
+    words = unicodedata.normalize("NFKC", text).casefold().strip(" .,:;!?\"'()[]").split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ("the", "a", "an") else words)
 
 
-def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
+def read_aliases(path: Path) -> dict[str, str]:
+    """Other name -> name of an answer, from a JSON object `{name: [other names]}`.
+
+    Raises:
+        BadInput: the file is no such object, or a name stands for two answers.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({error}).") from None
+    if not isinstance(content, dict) or not content:
+        raise BadInput(f"{path} must be an object {{name: [other names]}}; got {type(content).__name__}.")
+    aliases: dict[str, str] = {}
+    for name, others in content.items():
+        if not isinstance(others, list) or not all(isinstance(text, str) and text.strip() for text in others):
+            raise BadInput(f'{path}: "{name}" needs a list of other names, none of them empty.')
+        for text in (name, *others):
+            if aliases.setdefault(text, name) != name:
+                raise BadInput(f'{path}: "{text}" is a name of "{aliases[text]}" and of "{name}".')
+    return aliases
+
+
+def taxonomy(answers: Sequence[Answer], rule: Rule = "code", equality: Equality | None = None) -> list[Typed]:
     """Each question with its counts and types, in the order in which the questions appear.
 
     A wrong sample whose exact answer was not located is wrong and no more: it joins no group and is no refusal. Thresholds stay
@@ -135,6 +227,7 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
     Args:
         answers: samples of every question, judged, with exact answers; see `answers.merge`.
         rule: which thresholds.
+        equality: which wrong answers are the same one; None: by the form that suits the task.
 
     Raises:
         BadInput: a sample is greedy or not judged, or the questions have different numbers of samples, or too few.
@@ -153,11 +246,11 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code") -> list[Typed]:
         raise BadInput(
             f"Kinds of errors need at least {FEWEST} samples of every question; got {size}. Draw more with another --seed."
         )
-    typed = []
+    typed, equality = [], equality or Equality()
     for name, rows in by_id.items():
         errors = [answer for answer in rows if answer.z == 0]
         located = [answer for answer in errors if answer.is_located]
-        wrong = Counter(normal_form(answer) for answer in located)
+        wrong = Counter(equality.of(answer) for answer in located)
         counts = Counts(
             samples=len(rows),
             correct=len(rows) - len(errors),

@@ -6,7 +6,7 @@ killed goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +63,8 @@ class Recipe:
     judging: Judging = field(default_factory=Judging)
     extract: str = "auto"
     """How exact answers are located; see `Extraction.parse`."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field of a question -> column of the source; empty: those of the task."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def stage_of(source: str | Path) -> str:
 
 def answered(source: str, recipe: Recipe, run: Run, name: str = "answers") -> list[Answer]:
     """The model's answers to the questions of `source`, not labelled yet; finished shards are kept in the run's folder."""
-    questions = read_questions(source, recipe.task, recipe.limit)
+    questions = read_questions(source, recipe.task, recipe.limit, recipe.columns)
     step = AnswerStep(recipe.model, recipe.dtype, run.seed, recipe.answering)
     with run.progress(len(questions), "questions") as bar:
         map_shards(
