@@ -42,9 +42,7 @@ def test_errors():
 
 @pytest.fixture(scope="module")
 def published(shared_data):
-    """The published word lists. Those that begin with a space never match in the code that the published numbers come from."""
-    synonyms = json.loads((shared_data / "vl-lens" / "chair_vocab.json").read_text())["synonyms"]
-    return Vocabulary.of([[w for w in words if w[:1] != " "] for words in synonyms.values()])
+    return Vocabulary.read(shared_data / "vl-lens" / "chair_vocab.json")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +110,15 @@ def test_files_that_are_no_ground_truth(tmp_path, content, message):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(BadInput, match=message):
         read_objects([tmp_path / "x.json"], COCO)
+
+
+def test_names_that_the_vocabulary_does_not_know_are_reported(tmp_path, caplog):
+    (tmp_path / "x.json").write_text('{"1": ["dog", "moon"], "2": ["star"]}')
+    assert read_objects([tmp_path / "x.json"], COCO) == {"1": {"dog"}, "2": set()}
+    assert '2 names are not in the vocabulary and left out, such as "moon", "star"' in caplog.text
+    (tmp_path / "y.json").write_text('{"1": ["chien", "chat"]}')
+    with pytest.raises(BadInput, match=r'y.json: none of its names is in the vocabulary.*"chien", "chat"'):
+        read_objects([tmp_path / "y.json"], COCO)
 
 
 def test_real_boxes(shared_data):

@@ -113,3 +113,57 @@ def test_files_that_are_no_vocabulary(tmp_path, text, message):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(BadInput, match=message):
         Vocabulary.read(path)
+
+
+PUBLISHED = """{"synonyms": {"": [""], "dog": ["dog", "puppy"], "motorcycle": ["motorcycle", " motor bike"], "tie": ["tie", "bow"]},
+"double_words": {"motor bike": "motor bike", "bow tie": "tie", "home plate": "home plate"}}"""
+
+
+@pytest.mark.parametrize(
+    ("content", "objects"),
+    [
+        (PUBLISHED, ["dog", "tie"]),
+        ('{"dog": ["puppy"], "tie": ["bow tie"], "motorcycle": ["motor bike"]}', ["motorcycle", "dog", "tie"]),
+        ("dog, puppy\ntie, bow tie\nmotorcycle, motor bike\n", ["motorcycle", "dog", "tie"]),
+    ],
+)  # fmt: skip
+def test_every_form_of_a_vocabulary(tmp_path, content, objects):
+    (tmp_path / "v.json").write_text(content)
+    vocabulary = Vocabulary.read(tmp_path / "v.json")
+    assert vocabulary.objects("A motor bike, two puppies and a bow tie near home plate") == objects
+    assert set(vocabulary.names) == {"dog", "motorcycle", "tie"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"dog": ["puppy"], "cat": "kitten"}', "no object of lists of words"),
+        ('{"757": ["elephant"], "1029": ["airplane"]}', '"757" is no name'),
+        ('[["dog", "puppy"]]', "no object of lists of words"),
+        ('[{"image_id": 1, "caption": "a dog"}]', "no object of lists of words"),
+        ('{"image_id": 1, "caption": "a dog"}\n{"image_id": 2, "caption": "a cat"}', "cannot be read as JSON"),
+        ('{"synonyms": {"dog": ["puppy"]}, "images": []}', '"images" is no part of a vocabulary'),
+        ('{"synonyms": {"dog": ["puppy"]}, "double_words": ["bow tie"]}', '"double_words" must be an object'),
+        ('{"synonyms": {"dog": ["puppy: small"]}}', '"puppy: small" is no name'),
+        ('{"info": {}, "images": [], "annotations": [], "categories": []}', "no object of lists of words"),
+        ("dog: puppy\ncat: kitten\n", 'line 1: "dog: puppy" is no name'),
+        ("dog\tpuppy\n", "line 1: .* is no name"),
+        ("dog;puppy\n", "line 1: .* is no name"),
+        ("- dog\n- cat\n", "line 1: .* is no name"),
+        ("cat\n<html>\n", "line 2: .* is no name"),
+        ("A dog runs after the ball, and a man looks on\n", "line 1: .* is no name"),
+        ("1,2,3\n", "line 1: .* is no name"),
+        ("import json\nfor x in y:\n", "line 2: .* is no name"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_refused_and_not_read_as_words(tmp_path, content, message):
+    (tmp_path / "v").write_text(content)
+    with pytest.raises(BadInput, match=message):
+        Vocabulary.read(tmp_path / "v")
+
+
+def test_every_other_file_beside_the_published_vocabulary_is_refused(shared_data):
+    for path in sorted((shared_data / "vl-lens").iterdir()):
+        if path.name != "chair_vocab.json":
+            with pytest.raises(BadInput):
+                Vocabulary.read(path)

@@ -48,7 +48,8 @@ class _Writing(_Seeing):
     max_new_tokens: int = 512
     """Longest caption, in tokens."""
     synonyms: Path | None = None
-    """Objects and the words for them: a line per object, its name first, commas between. None: the 80 names of COCO."""
+    """Objects and the words for them: a line per object, its name first, commas between; or the CHAIR vocabulary in JSON.
+    None: the 80 names of COCO."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,7 +231,8 @@ class Chair:
     objects: tuple[Path, ...] = ()
     """What is in the images, one or more of instances_*.json, captions_*.json or {image id: [names]}."""
     synonyms: Path | None = None
-    """Objects and the words for them: a line per object, its name first, commas between. None: the 80 names of COCO."""
+    """Objects and the words for them: a line per object, its name first, commas between; or the CHAIR vocabulary in JSON.
+    None: the 80 names of COCO."""
     id_key: str = "image_id"
     """The column that holds the image id."""
     caption_key: str = "caption"

@@ -127,7 +127,11 @@ def read_captions(
                 raise BadInput(
                     f'{where}: field "{key}" is missing. Name the columns with --id-key and --caption-key.'
                 )
-        yield raw[id_key], str(raw[caption_key])
+        if not isinstance(raw[caption_key], str):
+            raise BadInput(
+                f'{where}: field "{caption_key}" must be a string; got {type(raw[caption_key]).__name__}.'
+            )
+        yield raw[id_key], raw[caption_key]
 
 
 def pictures_of(rows: Sequence[ImageRow]) -> list[Any]:

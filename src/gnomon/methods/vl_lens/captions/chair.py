@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
+
+_log = logging.getLogger(__name__)
 
 
 def chair(
@@ -87,31 +91,54 @@ def read_objects(paths: Iterable[Path], vocabulary: Vocabulary) -> Objects:
     Args:
         paths: any of `instances_*.json` (categories of the boxes), `captions_*.json` (what the reference captions mention),
             or one object `{image id: [names]}`.
-        vocabulary: the words for objects. What it does not know is left out, since no caption can be found to mention it.
+        vocabulary: the words for objects. What it does not know is left out with a warning, since no caption can be found to
+            mention it.
 
     Raises:
-        BadInput: a file cannot be read or is none of these.
+        BadInput: a file cannot be read or is none of these, or the vocabulary knows none of its names.
     """
     objects: Objects = {}
     for path in paths:
-        for image, names in _objects(path, vocabulary):
+        unknown, total = Counter[str](), 0
+
+        def name_of(text: str, unknown: Counter[str] = unknown) -> set[str]:
+            name = vocabulary.name(text)
+            unknown.update([text] if name is None else [])
+            return set() if name is None else {name}
+
+        for image, names in _objects(path, vocabulary, name_of):
             objects.setdefault(image, set()).update(names)
+            total += len(names)
+        _report_unknown(path, unknown, total)
     return objects
 
 
-def _objects(path: Path, vocabulary: Vocabulary) -> Iterator[tuple[str, set[str]]]:
+def _report_unknown(path: Path, unknown: Counter[str], total: int) -> None:
+    """Warn of names outside the vocabulary; where it has none of them, the files do not belong together."""
+    if not unknown:
+        return
+    some = ", ".join(f'"{name}"' for name, _ in unknown.most_common(5))
+    if not total:
+        raise BadInput(
+            f"{path}: none of its names is in the vocabulary; they are such as {some}. Give the --synonyms that belong to it."
+        )
+    _log.warning("%s: %s names are not in the vocabulary and left out, such as %s.", path, len(unknown), some)
+
+
+def _objects(
+    path: Path, vocabulary: Vocabulary, name_of: Callable[[str], set[str]]
+) -> Iterator[tuple[str, set[str]]]:
     content = _load(path)
     if "annotations" not in content:
-        yield from _from_lists(path, content, vocabulary)
+        yield from _from_lists(path, content, name_of)
         return
     try:
         # Images without a box belong to the ground truth as well: nothing is in them.
         yield from ((str(image["id"]), set()) for image in content["images"])
         if "categories" in content:
-            names = {kind["id"]: vocabulary.name(kind["name"]) for kind in content["categories"]}
+            names = {kind["id"]: name_of(kind["name"]) for kind in content["categories"]}
             for box in content["annotations"]:
-                name = names[box["category_id"]]
-                yield str(box["image_id"]), set() if name is None else {name}
+                yield str(box["image_id"]), names[box["category_id"]]
         else:
             for reference in content["annotations"]:
                 yield str(reference["image_id"]), set(vocabulary.objects(reference["caption"]))
@@ -123,12 +150,12 @@ def _objects(path: Path, vocabulary: Vocabulary) -> Iterator[tuple[str, set[str]
 
 
 def _from_lists(
-    path: Path, content: Mapping[str, Any], vocabulary: Vocabulary
+    path: Path, content: Mapping[str, Any], name_of: Callable[[str], set[str]]
 ) -> Iterator[tuple[str, set[str]]]:
     for image, names in content.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise BadInput(f'{path}: image "{image}" needs a list of names; got {type(names).__name__}.')
-        yield image, {word for name in names if (word := vocabulary.name(name)) is not None}
+        yield image, set().union(*(name_of(name) for name in names))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Objects that a caption mentions, by a closed vocabulary.
 
-A vocabulary has one line per object: its name, then other words for it, with commas between. A caption is taken apart into
-words, each is brought to its singular if that is a word of the vocabulary, and names of several words ("hot dog") are merged
-before single words are looked up.
+A vocabulary has one line per object: its name, then other words for it, with commas between; or it is the published CHAIR
+vocabulary in JSON. A caption is taken apart into words, each is brought to its singular if that is a word of the vocabulary,
+and names of several words ("hot dog") are merged before single words are looked up.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +21,12 @@ from gnomon.errors import BadInput
 COCO = room_file(__name__, "templates/coco.txt")
 """The 80 names of COCO with everyday words for them."""
 
+_log = logging.getLogger(__name__)
+
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+_NAME = re.compile(r"[^\W_]+(?:(?:[ '\u2019/&-]+|\. ?)[^\W_]+)*")
+_LONGEST_NAME = 5
+"""Words of a name, at most: a longer entry is a sentence, and the file no list of names."""
 _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
 _YOUNG_OR_OLD = ("baby", "adult")  # persons, unless an animal follows
 _NOTHING = ""
@@ -53,6 +60,8 @@ class Vocabulary:
 
     words: Mapping[str, str]
     """Every word or phrase, in lower case -> the object it names."""
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    """Phrases -> the word that they stand for, in lower case; one that is in no line of the vocabulary names nothing."""
 
     @classmethod
     def of(cls, lines: Iterable[Sequence[str]], where: str = "vocabulary") -> Vocabulary:
@@ -81,17 +90,57 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path | None = None) -> Vocabulary:
-        """The vocabulary in a text file; the one of COCO without a path.
+        """The vocabulary in a file; the one of COCO without a path.
+
+        Args:
+            path: text with one line per object; a JSON object `{name: [other words]}`; or the published CHAIR vocabulary,
+                `{"synonyms": {name: [words]}, "double_words": {phrase: word}}`.
 
         Raises:
-            BadInput: the file cannot be read, or as in `of`.
+            BadInput: the file cannot be read or is none of these, or as in `of`.
         """
         path = path or COCO
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{path}: cannot be read as a list of words ({error}).") from None
-        return cls.of((line.split(",") for line in text.splitlines()), str(path))
+        if text.lstrip()[:1] in ("{", "["):
+            return cls._of_json(text, str(path))
+        lines = [line.split(",") for line in text.splitlines()]
+        for number, line in enumerate(lines, 1):
+            for word in line:
+                _check_name(word, f"{path}, line {number}")
+        return cls.of(lines, str(path))
+
+    @classmethod
+    def _of_json(cls, text: str, where: str) -> Vocabulary:
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise BadInput(f"{where}: cannot be read as JSON ({error}). {_FORMATS}") from None
+        is_published = isinstance(content, dict) and isinstance(content.get("synonyms"), dict)
+        if is_published and (odd := content.keys() - {"synonyms", "double_words"}):
+            raise BadInput(f'{where}: "{min(odd)}" is no part of a vocabulary. {_FORMATS}')
+        words = content["synonyms"] if is_published else content
+        phrases = content.get("double_words", {}) if is_published else {}
+        if not isinstance(words, dict) or not all(
+            isinstance(row, list) and all(isinstance(word, str) for word in row) for row in words.values()
+        ):
+            raise BadInput(f"{where}: is no object of lists of words. {_FORMATS}")
+        if not isinstance(phrases, dict) or not all(isinstance(word, str) for word in phrases.values()):
+            raise BadInput(f'{where}: "double_words" must be an object {{phrase: word}}. {_FORMATS}')
+        # The published lists hold an empty entry, and words that begin with a space: in the code that goes with them these
+        # never match, since words of captions have no spaces.
+        rows = [[name, *(word for word in row if word == word.lstrip())] for name, row in words.items()]
+        ignored = sorted(
+            word for row in words.values() for word in row if word.strip() and word != word.lstrip()
+        )
+        if ignored:
+            _log.info("%s: words that begin with a space are left out: %s", where, ", ".join(ignored))
+        for word in (*(word for row in rows for word in row), *phrases, *phrases.values()):
+            _check_name(word, where)
+        merged = {phrase.lower(): word.lower() for phrase, word in phrases.items()}
+        return replace(cls.of(rows, where), phrases=merged)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -140,7 +189,8 @@ class Vocabulary:
         young = {(age, *word.split()): word for age in _YOUNG_OR_OLD for word in animals}
         own = {tuple(word.split()): word for word in self.words if " " in word}
         rules = {phrase: word for phrase, word in _PHRASES.items() if word in self.words or word == _NOTHING}
-        return young | rules | own
+        merged = {tuple(_WORD.findall(phrase)): word for phrase, word in self.phrases.items()}
+        return young | rules | merged | own
 
     @cached_property
     def _longest_phrase(self) -> int:
@@ -158,3 +208,20 @@ class Vocabulary:
         candidates = [_IRREGULAR.get(word, "")]
         candidates += [word.removesuffix(end) + new for end, new in _ENDINGS if word.endswith(end)]
         return next((candidate for candidate in candidates if candidate in self._known), word)
+
+
+_FORMATS = (
+    "Write one line per object, its name first and commas between its words, or JSON {name: [other words]}."
+)
+
+
+def _check_name(word: str, where: str) -> None:
+    """Refuse what is no name of an object: a file of another kind would be read as words that no caption has.
+
+    Raises:
+        BadInput: it has signs that names do not have, no letter, or is a sentence.
+    """
+    name = word.strip()
+    is_name = _NAME.fullmatch(name) and any(sign.isalpha() for sign in name)
+    if name and not (is_name and len(name.split()) <= _LONGEST_NAME):
+        raise BadInput(f'{where}: "{name[:60]}" is no name of an object. {_FORMATS}')
