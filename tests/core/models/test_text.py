@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures_byte_tokens import byte_fallback
 from gnomon.core.models.sampling.text import StopFinder, completion_text, encode_prompts
 from gnomon.errors import BadInput
 
@@ -60,6 +61,20 @@ def test_stops_are_found_as_a_plain_search_finds_them(tiny_tokenizer, text, stop
             assert finder.strip(so_far) == min((so_far.partition(s)[0] for s in stop), key=len)
             break
     assert any(s in text for s in stop) or finder.strip(text) == text
+
+
+@pytest.mark.parametrize("style", ["llama", "mistral", "gemma"])
+@pytest.mark.parametrize(
+    "before", ["x", "\u00e9", "\u5317\u4eac", "x\U0001f642", "\U0001f469\u200d\U0001f680\U0001f642"]
+)
+def test_a_line_break_behind_emoji_or_cjk_ends_a_completion_of_byte_tokens(style, before):
+    """The line break is a byte token as well, and a run of byte tokens decodes as a whole or not at all."""
+    tokenizer = byte_fallback(style)
+    finder = StopFinder(tokenizer, ["\n"], len(tokenizer))
+    ids = torch.tensor(tokenizer(f" Paris {before}\n\u5317", add_special_tokens=False)["input_ids"])
+    ends = [k for k in range(len(ids)) if finder.may_end(ids[k : k + 1]) and finder.is_at_end(ids[: k + 1])]
+    assert tokenizer.convert_ids_to_tokens(int(ids[ends[0]])) == "<0x0A>"
+    assert ends[0] == ids.tolist().index(tokenizer.convert_tokens_to_ids("<0x0A>"))
 
 
 def test_most_tokens_need_no_decoding(tiny_tokenizer):

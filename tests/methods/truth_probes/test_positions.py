@@ -1,9 +1,12 @@
 """Tokens of the exact answer, against a plain search over all windows, for tokenizers of several kinds."""
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures_byte_tokens import byte_fallback
 from fixtures_truth_probes import made
 from gnomon.core.models import load_tokenizer, train_bpe, whole_words
 from gnomon.core.models.sampling.text import completion_text
@@ -56,6 +59,92 @@ def test_it_finds_the_tokens_that_a_plain_search_finds(words, data):
     assert found == by_windows(BPE, answer)
     shown = completion_text(BPE, answer.prompt_ids, answer.output_ids[found[0] : found[1] + 1])
     assert exact in shown
+
+
+PLAIN = [
+    *range(33, 127),
+    *range(161, 173),
+    *range(174, 256),
+]  # bytes that byte-level BPE writes as themselves
+BYTES = {chr(byte): byte for byte in PLAIN}
+BYTES |= {chr(256 + i): byte for i, byte in enumerate(byte for byte in range(256) if byte not in PLAIN)}
+
+
+def bytes_of(tokenizer, token):
+    """The bytes that a token writes, from its piece alone."""
+    piece = tokenizer.convert_ids_to_tokens(token)
+    if piece.startswith("<0x"):
+        return bytes([int(piece[3:5], 16)])
+    if tokenizer.unk_token == "<unk>":  # pieces with spaces written as \u2581
+        return piece.replace("\u2581", " ").encode()
+    return bytes(BYTES[sign] for sign in piece)
+
+
+def by_offsets(tokenizer, answer):
+    """First and last token that write a byte of the exact answer, by a scan along the bytes of all tokens."""
+    pieces = [bytes_of(tokenizer, token) for token in answer.output_ids]
+    whole = b"".join(pieces).decode()
+    assert whole.endswith(answer.answer)  # the prompt's end may hold back a space
+    before = len(whole) - len(answer.answer)
+    start, end = (len(whole[: before + at].encode()) for at in answer.spans[0])
+    offset, inside = 0, []
+    for k, piece in enumerate(pieces):
+        if offset < end and offset + len(piece) > start:
+            inside.append(k)
+        offset += len(piece)
+    return inside[0], inside[-1]
+
+
+TOKENIZERS = {
+    "words and bytes": lambda: BPE,
+    "bytes alone": lambda: train_bpe(["a"], 259),
+    "pieces across characters": lambda: train_bpe(["Paris\u5317\u4eac", "Paris\U0001f642 is Paris \u5317\u4eac\u5e02"] * 3, 320),
+    **{style: lambda style=style: byte_fallback(style) for style in ("llama", "mistral", "gemma")},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_thousand_random_answers_beside_emoji_and_cjk(name):
+    """Each as by a scan along the bytes of the tokens, among them answers that emoji or CJK follow without a space."""
+    tokenizer, random = TOKENIZERS[name](), Random(0)
+    parts = [
+        "Paris",
+        "12",
+        "\u00e9",
+        "\u5317\u4eac",
+        "\U0001f642",
+        "\U0001f469\u200d\U0001f680",
+        " ",
+        "x",
+        ".",
+        "\n",
+    ]
+    wrong = []
+    for _ in range(1000):
+        before, after = (random.choices(parts, k=random.randint(0, 4)) for _ in range(2))
+        exact = random.choice(parts[:5])
+        text = " " + "".join([*before, exact, random.choice(["\U0001f642", "\u5317", " ", ""]), *after])
+        answer = answered(tokenizer, text, exact)
+        if token_span(tokenizer, answer) != by_offsets(tokenizer, answer):
+            wrong.append(text)
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_an_answer_that_was_cut_off_within_a_character(name):
+    tokenizer = TOKENIZERS[name]()
+    full = tokenizer(" Paris \u5317\u4eac\U0001f642", add_special_tokens=False)["input_ids"]
+    prompt = tokenizer("Q: where?\nA:")["input_ids"]
+    for count in range(1, len(full)):
+        shown = completion_text(tokenizer, prompt, full[:count])
+        if "Paris" not in shown:
+            continue
+        start = shown.index("Paris")
+        fields = {"prompt_ids": prompt, "exact_answer": "Paris", "spans": [[start, start + 5]], "valid": 1}
+        cut = made(shown, output_ids=full[:count], **fields)
+        uncut = answered(tokenizer, " Paris \u5317\u4eac\U0001f642", "Paris")
+        assert token_span(tokenizer, cut) == by_offsets(tokenizer, uncut), count
 
 
 def test_a_character_of_several_tokens_begins_at_the_first_of_them():

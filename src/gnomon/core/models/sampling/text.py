@@ -92,8 +92,12 @@ class StopFinder:
 
     def is_at_end(self, token_ids: Int[Tensor, " t"]) -> bool:
         """Whether a stop text lies in the last tokens of a completion."""
-        text = decode(self.tokenizer, token_ids[-self._tail :].tolist())
-        return any(stop in text for stop in self.stop)
+        # A tail that begins within a character can spoil all of it: a run of byte tokens decodes to replacement characters as a
+        # whole. A character has at most four bytes, so one of four tails begins with a whole one.
+        tails = (token_ids[-(self._tail + more) :].tolist() for more in range(4))
+        return any(
+            stop in text for tail in tails for text in [decode(self.tokenizer, tail)] for stop in self.stop
+        )
 
     def strip(self, text: str) -> str:
         """`text` up to the first stop text in it."""

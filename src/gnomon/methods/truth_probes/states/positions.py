@@ -70,20 +70,35 @@ def token_span(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> tuple[int,
 
 
 class _Reach:
-    """Characters of the answer that its first `count` tokens spell."""
+    """Characters of the answer that its first `count` tokens spell; never fewer for more tokens.
+
+    A beginning that ends within a character decodes to replacement characters, and where characters are written as byte tokens
+    (`<0xE5>`) a whole run of these does, complete characters among them. So the beginnings before it are looked at as well, back
+    to one that the answer begins with.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, answer: Answer):
         self.tokenizer, self.answer = tokenizer, answer
         self.special = set(tokenizer.all_special_ids)
-        self.lengths: dict[int, int] = {0: 0}
+        self.lengths: dict[int, tuple[int, bool]] = {0: (0, True)}
 
     def __call__(self, count: int) -> int:
+        length, is_beginning = self._spelled(count)
+        while not is_beginning:
+            count -= 1
+            shorter, is_beginning = self._spelled(count)
+            length = max(length, shorter)
+        return length
+
+    def _spelled(self, count: int) -> tuple[int, bool]:
+        """Length of the common beginning of the answer and its first tokens' text, and whether one is the other's beginning."""
         from gnomon.core.models.sampling.text import completion_text
 
         if count not in self.lengths:
-            ids = self.answer.output_ids[:count]
+            whole, ids = self.answer.answer, self.answer.output_ids[:count]
             text = completion_text(self.tokenizer, self.answer.prompt_ids, ids)
-            self.lengths[count] = _common(text, self.answer.answer)
+            length = _common(text, whole)
+            self.lengths[count] = length, length == min(len(text), len(whole))
         return self.lengths[count]
 
     def is_special(self, token: int) -> bool:
