@@ -15,7 +15,7 @@ from gnomon.errors import BadInput
 from gnomon.methods.vl_lens import project_away
 from gnomon.methods.vl_lens.erasure import random_like, word_vector
 from gnomon.methods.vl_lens.erasure.erase import erase
-from gnomon.methods.vl_lens.lens import word_vectors
+from gnomon.methods.vl_lens.lens import spell, word_vectors
 from gnomon.methods.vl_lens.lens.lens import Reading, lens
 
 IMAGES = [picture(0), picture(1, 25, 60), picture(2, 70, 24)]
@@ -185,7 +185,7 @@ def test_hooks_are_gone_after_an_exception():
 
 def test_a_word_is_its_last_pieces_state_read_alone():
     handle = vlm("llava")
-    ids = [0, *handle.tokenizer(" zebra", add_special_tokens=False)["input_ids"]]
+    ids = [0, *spell(handle.tokenizer, "zebra")[0].ids]
     assert len(ids) > 3
     with torch.no_grad():
         states = handle.model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
@@ -194,6 +194,21 @@ def test_a_word_is_its_last_pieces_state_read_alone():
     table = handle.model.get_input_embeddings().weight
     torch.testing.assert_close(word_vector(handle, " zebra", 0, how="mean_embedding"), table[ids[1:]].mean(0))
     assert torch.equal(word_vectors(handle, ["cat", " zebra"], 1)[1], word_vector(handle, " zebra", 1))
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_next", "instructblip", "qwen2_vl", "idefics3"])
+def test_the_erased_word_has_the_tokens_that_the_lens_scores_and_captions_have(name):
+    handle = vlm(name)
+    for word in ("cat", "dog", "zebra"):
+        spellings = spell(handle.tokenizer, word)
+        read = lens(handle, IMAGES[:1], "Describe it.", [word]).spellings[0][0]
+        assert read in [form.text for form in spellings]
+        in_text = handle.tokenizer(f"a {word}", add_special_tokens=False)["input_ids"]
+        assert in_text[-len(spellings[0].ids) :] == list(spellings[0].ids)
+        table = handle.model.get_input_embeddings().weight.detach()
+        mean = table[list(spellings[0].ids)].mean(0)
+        for written in (word, f" {word}"):
+            torch.testing.assert_close(word_vector(handle, written, 0, how="mean_embedding"), mean)
 
 
 def test_words_are_read_once_for_all_layers_and_again_after_training():

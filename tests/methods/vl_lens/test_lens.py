@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures_byte_tokens import byte_fallback
 from fixtures_vlm import picture, tokenizer, vlm
 from gnomon.core.models import LlavaSizes, ModelHandle, tiny_llava
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
@@ -145,9 +146,22 @@ def test_the_vocabulary_never_exists_for_all_places_at_once():
 
 def test_a_word_is_written_with_and_without_a_space():
     words = tokenizer()
-    assert [form.text for form in spell(words, "cat")] == ["cat", " cat"]
-    assert [len(form.ids) for form in spell(words, "cat")][1] == 1  # as in running text
+    assert [form.text for form in spell(words, "cat")] == [" cat", "cat"]
+    assert len(spell(words, "cat")[0].ids) == 1  # as in running text
     assert spell(words, " cat ") == spell(words, "cat")
+
+
+@pytest.mark.parametrize("style", ["llama", "mistral", "gemma"])
+@pytest.mark.parametrize("word", ["Paris", "x", "\u5317\u4eac", "caf\u00e9"])
+def test_the_first_spelling_is_that_of_running_text(style, word):
+    """Whatever the tokenizer writes in front of a text by itself, and for words made of byte tokens."""
+    words = byte_fallback(style)
+    text = words(f"is {word}", add_special_tokens=False)["input_ids"]
+    first, *others = spell(words, word)
+    assert text[-len(first.ids) :] == list(first.ids)
+    assert words.decode(first.ids).strip() == word
+    assert first == spell(words, f" {word} ")[0]
+    assert all(words.decode(form.ids).strip() == word for form in others)
 
 
 def test_spellings_with_unknown_or_empty_pieces_do_not_count():

@@ -241,7 +241,7 @@ def lens(
 ) -> LensResult:
     """Probability of each word at every layer and image token, from one pass over each prompt.
 
-    A word is looked for as it stands and with a space in front; of an image's spellings that with the largest
+    A word is looked for as it is spelled within running text and alone (see `spell`); of an image's spellings that with the largest
     score counts, and the result names it.
 
     Args:

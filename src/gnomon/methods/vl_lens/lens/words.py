@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -32,22 +33,46 @@ class Spelling:
 
 
 def spell(tokenizer: Any, word: str) -> tuple[Spelling, ...]:
-    """The spellings of `word`, as it stands and with a space in front; a vocabulary may have either as one piece.
+    """The spellings of `word`: first that within running text, as captions have it, then that of the word alone if it differs.
 
-    A spelling with a piece of spaces alone is left out: such a piece is everywhere. So is one with unknown pieces.
+    This is the one place that says which tokens a word has: the lens scores all spellings, a word's vector is read from the first.
+    A piece of spaces alone in front is left off: such a piece is everywhere. Spaces around `word` play no part.
 
     Raises:
-        BadInput: no spelling is left.
+        BadInput: no spelling is free of unknown pieces, and of pieces of spaces alone within.
     """
+    word = word.strip()
+    alone, within = _encode(tokenizer, word), _within_text(tokenizer, word)
     spellings: dict[tuple[int, ...], Spelling] = {}
-    for text in (word.strip(), " " + word.strip()):
-        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-        is_known = ids and tokenizer.unk_token_id not in ids
-        if is_known and all(tokenizer.decode([i]).strip() for i in ids):
+    for text, ids in ((word if within == alone else f" {word}", within), (word, alone)):
+        if ids and tokenizer.unk_token_id not in ids and not any(_is_blank(tokenizer, i) for i in ids):
             spellings.setdefault(ids, Spelling(text, ids))
     if not spellings:
-        raise _unknown(word)
+        raise BadInput(
+            f'The model\'s vocabulary cannot write the word "{word}" without unknown pieces. Choose another word.'
+        )
     return tuple(spellings.values())
+
+
+def _encode(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Pieces of a text, without those of spaces alone in front."""
+    ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return tuple(dropwhile(lambda i: _is_blank(tokenizer, i), ids))
+
+
+def _within_text(tokenizer: Any, word: str) -> tuple[int, ...]:
+    """Pieces of a word behind another word: the space in front belongs to its first piece, or to none."""
+    # A space in front of a text is not enough: some tokenizers write one of their own before it.
+    head, whole = (
+        tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("a", f"a {word}")
+    )
+    if whole[: len(head)] != head:
+        return _encode(tokenizer, f" {word}")
+    return tuple(dropwhile(lambda i: _is_blank(tokenizer, i), whole[len(head) :]))
+
+
+def _is_blank(tokenizer: Any, token: int) -> bool:
+    return not tokenizer.decode([token]).strip()
 
 
 def layer_sites(handle: ModelHandle) -> tuple[str, ...]:
@@ -75,8 +100,8 @@ class _Cached:
 
     stamp: int
     """Sum of the versions of its weights, which grows when they change."""
-    vectors: dict[tuple[str, str], Tensor]
-    """(word, how) -> one vector, or one per layer."""
+    vectors: dict[tuple[tuple[int, ...], str], Tensor]
+    """(pieces of a word, how) -> one vector, or one per layer."""
 
 
 _cache: WeakKeyDictionary[Any, _Cached] = WeakKeyDictionary()
@@ -92,7 +117,7 @@ def word_vectors(
 
     Args:
         model: a handle, or a transformers model.
-        words: each is written as it stands; begin it with a space where the vocabulary has words so.
+        words: each is read in its spelling within running text; see `spell`.
         layer: l_T in 0..L; 0 is the plain embedding.
         how: `"last"`, or `"mean_embedding"`: the mean of the input embeddings of the pieces, whatever the layer.
         tokenizer: tokenizer or processor of a plain transformers model.
@@ -107,10 +132,11 @@ def word_vectors(
     if how not in HOW:
         raise BadInput(f'how must be one of {", ".join(HOW)}; got "{how}".')
     vectors = _vectors_of(handle)
-    for word in words:
-        if (word, how) not in vectors:
-            vectors[word, how] = _mean(handle, word) if how == "mean_embedding" else _last(handle, word)
-    of_words = [vectors[word, how] for word in words]
+    pieces = [spell(handle.tokenizer, word)[0].ids for word in words]
+    for ids in pieces:
+        if (ids, how) not in vectors:
+            vectors[ids, how] = _mean(handle, ids) if how == "mean_embedding" else _last(handle, ids)
+    of_words = [vectors[ids, how] for ids in pieces]
     return torch.stack(of_words if how == "mean_embedding" else [layers[layer] for layers in of_words])
 
 
@@ -126,7 +152,7 @@ def random_like(vector: Float[Tensor, " D"], rng: Rng) -> Float[Tensor, " D"]:
     return drawn
 
 
-def _vectors_of(handle: ModelHandle) -> dict[tuple[str, str], Tensor]:
+def _vectors_of(handle: ModelHandle) -> dict[tuple[tuple[int, ...], str], Tensor]:
     """Vectors of this model's words so far; none once its weights have changed."""
     # torch counts in-place changes of every parameter.
     stamp = sum(parameter._version for parameter in handle.model.parameters())
@@ -135,32 +161,19 @@ def _vectors_of(handle: ModelHandle) -> dict[tuple[str, str], Tensor]:
     return _cache[handle.model].vectors
 
 
-def _unknown(word: str) -> BadInput:
-    return BadInput(
-        f'The model\'s vocabulary cannot write the word "{word}" without unknown pieces. Choose another word.'
-    )
-
-
-def _pieces(handle: ModelHandle, word: str) -> list[int]:
-    ids = list(handle.tokenizer(word, add_special_tokens=False)["input_ids"])
-    if not word.strip() or not ids or handle.tokenizer.unk_token_id in ids:
-        raise _unknown(word)
-    return ids
-
-
 @torch.no_grad()
-def _last(handle: ModelHandle, word: str) -> Float[Tensor, "L D"]:
+def _last(handle: ModelHandle, pieces: Sequence[int]) -> Float[Tensor, "L D"]:
     """All layers of the word's last piece."""
     begin = handle.tokenizer.bos_token_id
-    ids = ([] if begin is None else [begin]) + _pieces(handle, word)
+    ids = [*([] if begin is None else [begin]), *pieces]
     batch, sites = handle.pad([ids]).to(handle.model.device), layer_sites(handle)
     states = handle.capture(batch, sites, where="last")
     return torch.stack([states[site][0].to(states[sites[0]].device) for site in sites])
 
 
 @torch.no_grad()
-def _mean(handle: ModelHandle, word: str) -> Float[Tensor, " D"]:
-    ids = torch.tensor(_pieces(handle, word), device=handle.model.device)
+def _mean(handle: ModelHandle, pieces: Sequence[int]) -> Float[Tensor, " D"]:
+    ids = torch.tensor(pieces, device=handle.model.device)
     embedding: Any = handle.model.get_input_embeddings()
     vectors: Tensor = embedding(ids)
     return vectors.mean(0)
