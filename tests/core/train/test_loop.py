@@ -293,3 +293,32 @@ def test_a_16_bit_training_that_was_interrupted_goes_on_exactly(tmp_path):
     again = in_bf16(small_model())
     fit(again, small_batches(cfg), causal_loss, cfg, run=SmallRun(tmp_path / "part"))
     assert same(whole, again)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
+    cfg = dataclasses.replace(CFG, checkpoint_every=2)
+    whole, _, _ = train_small(tmp_path / "whole", cfg)
+    for name in ("model.safetensors", "optimizer.pt", "state.json"):
+        folder = tmp_path / name
+        train_small(folder, cfg)
+        (newest, before) = sorted((folder / "checkpoints").glob("step-*"), reverse=True)
+        file = newest / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        again, history, _ = train_small(folder, cfg)
+        assert same(whole, again), name
+        assert len(history.curve("loss")) == 6
+        assert f"{newest.name} is damaged" in caplog.text
+        assert before.name in {path.name for path in (folder / "checkpoints").glob("step-*")}
+
+
+def test_other_data_are_noticed_and_another_micro_batch_is_not(tmp_path):
+    cfg = dataclasses.replace(CFG, checkpoint_every=2)
+    run = SmallRun(tmp_path)
+    fit(small_model(), small_batches(cfg), causal_loss, cfg, run=run)
+    smaller = dataclasses.replace(cfg, micro_batch_size=2)
+    fit(small_model(), small_batches(smaller), causal_loss, smaller, run=run)
+    examples = small_examples()
+    examples[3] = dataclasses.replace(examples[3], labels=[-100, *examples[3].labels[1:-1], 4])
+    other = Batches(examples, cfg.batch_size, pad_id=2, generator=Rng(0).child("data"))
+    with pytest.raises(BadConfig, match=r"was made from other data than there are now"):
+        fit(small_model(), other, causal_loss, cfg, run=run)

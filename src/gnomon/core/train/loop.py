@@ -139,7 +139,11 @@ def _fit(
     total = total if cfg.max_steps is None else min(total, cfg.max_steps)
     optimizer = make_adamw(groups or decay_groups(model, cfg.weight_decay), cfg.lr)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    checkpoints = Checkpoints(run.folder / "checkpoints", accelerator, {**asdict(cfg), "total_steps": total})
+    checkpoints = Checkpoints(
+        run.folder / "checkpoints",
+        accelerator,
+        {**asdict(cfg), "total_steps": total, "data": _digest(batches)},
+    )
     start, records = checkpoints.load(model, optimizer)
     if run.is_main:
         run.rewind(step=start)
@@ -201,6 +205,22 @@ def _accumulate(
             accelerator.backward(value * scale)
         total += value.detach()
     return float(accelerator.reduce(total, "sum")) / targets
+
+
+def _digest(batches: BatchSource) -> list[list[int]]:
+    """What tells data from other data: of three batches the number of targets, their sum and the sum of their squares.
+
+    The same however a batch is cut into micro-batches and filled up.
+    """
+    digest = []
+    for step in sorted({0, len(batches) // 2, len(batches) - 1}):
+        batch = batches.at(step, 0, 1)  # whole, whatever the number of processes
+        labels = [micro["labels"] for micro in batch.micro if "labels" in micro]
+        values = [tensor[tensor != -100].long() for tensor in labels]
+        digest.append(
+            [batch.targets, sum(int(v.sum()) for v in values), sum(int((v * v).sum()) for v in values)]
+        )
+    return digest
 
 
 def _autocast(accelerator: Accelerator, cfg: TrainConfig) -> AbstractContextManager[Any]:
