@@ -64,14 +64,14 @@ def _small(name, value, has_latents):
     return None
 
 
-def small_model(kind, class_name, *, seed=0):
+def small_model(kind, class_name, *, seed=0, is_decoder=True):
     """A model of a class with its sizes set small and its weights spread, so that no two parts agree by chance."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     config = shrink(CONFIG_MAPPING[kind]())
     if hasattr(config, "is_decoder") and not config.is_encoder_decoder:
-        config.is_decoder = True
+        config.is_decoder = is_decoder
     torch.manual_seed(seed)
     made = getattr(transformers, class_name)
     try:

@@ -141,10 +141,7 @@ def test_models_with_an_encoder_and_a_decoder(kind, class_name):
     [("bert", "BertModel"), ("distilbert", "DistilBertModel"), ("modernbert", "ModernBertModel")],
 )
 def test_encoders(kind, class_name):
-    model = small_model(kind, class_name)
-    if kind == "bert":
-        model.config.is_decoder = False
-        model = type(model)(model.config).eval()
+    model = small_model(kind, class_name, is_decoder=False)
     sites = traced_sites(model)
     handle = ModelHandle(model, Tokens())
     handle.sites = sites

@@ -229,3 +229,96 @@ def test_a_few_sentences_are_learnt_by_heart(tmp_path):
     history = fit(model, batches, causal_loss, cfg, run=SmallRun(tmp_path))
     assert history.curve("loss")[0] > 3.5  # about ln 40
     assert history.curve("loss")[-1] < 0.1
+
+
+def in_bf16(model):
+    return model.to(torch.bfloat16)
+
+
+def test_a_16_bit_model_learns_like_a_32_bit_one(tmp_path):
+    """Each update is smaller than what bf16 can add to most weights: rounded away, nothing would be learned."""
+    cfg = dataclasses.replace(CFG, lr=1e-4, epochs=8, schedule="constant", weight_decay=0.0)
+    start = in_bf16(small_model())
+    low, high = in_bf16(small_model()), in_bf16(small_model()).float()
+    curves = [
+        fit(model, small_batches(cfg), causal_loss, cfg, run=SmallRun(tmp_path / name)).curve("loss")
+        for name, model in (("low", low), ("high", high))
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert all(parameter.dtype == torch.bfloat16 for parameter in low.parameters())
+    for mine, other in zip(low.parameters(), high.parameters(), strict=True):
+        assert torch.equal(mine, other.to(torch.bfloat16))
+    pairs = list(zip(low.parameters(), start.parameters(), strict=True))
+    kept = sum(int((a == b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
+    plain = in_bf16(small_model()).train()  # the same steps on bf16 weights as they are
+    optimizer, batches = torch.optim.AdamW(plain.parameters(), lr=1e-4, weight_decay=0), small_batches(cfg)
+    for step in range(len(batches) * cfg.epochs):
+        plain(**batches.at(step).micro[0]).loss.backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    pairs = list(zip(plain.parameters(), start.parameters(), strict=True))
+    kept_plain = sum(int((a == b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
+    assert kept < 0.75 * kept_plain
+
+
+def test_adapters_on_a_16_bit_model_train_in_mixed_precision_and_leave_it_as_it_is(tmp_path):
+    model = in_bf16(small_model())
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    adapted = add_lora(model, 4)
+    types = {name: weight.dtype for name, weight in adapted.named_parameters()}
+    history = fit(adapted, small_batches(CFG), causal_loss, CFG, run=SmallRun(tmp_path))
+    assert history.curve("loss")[-1] < history.curve("loss")[0]
+    assert {name: weight.dtype for name, weight in adapted.named_parameters()} == types
+    for name, weight in adapted.get_base_model().named_parameters():
+        if "lora" not in name:
+            assert torch.equal(weight, before[name.replace(".base_layer", "")]), name
+
+
+def test_a_16_bit_training_that_was_interrupted_goes_on_exactly(tmp_path):
+    cfg = dataclasses.replace(CFG, checkpoint_every=2)
+    whole = in_bf16(small_model())
+    fit(whole, small_batches(cfg), causal_loss, cfg, run=SmallRun(tmp_path / "whole"))
+
+    class Stop(Exception):
+        pass
+
+    def stop(step):
+        if step.step == 5:
+            raise Stop
+
+    halted = in_bf16(small_model())
+    with pytest.raises(Stop):
+        fit(halted, small_batches(cfg), causal_loss, cfg, run=SmallRun(tmp_path / "part"), on_step=[stop])
+    again = in_bf16(small_model())
+    fit(again, small_batches(cfg), causal_loss, cfg, run=SmallRun(tmp_path / "part"))
+    assert same(whole, again)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
+    cfg = dataclasses.replace(CFG, checkpoint_every=2)
+    whole, _, _ = train_small(tmp_path / "whole", cfg)
+    for name in ("model.safetensors", "optimizer.pt", "state.json"):
+        folder = tmp_path / name
+        train_small(folder, cfg)
+        (newest, before) = sorted((folder / "checkpoints").glob("step-*"), reverse=True)
+        file = newest / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        again, history, _ = train_small(folder, cfg)
+        assert same(whole, again), name
+        assert len(history.curve("loss")) == 6
+        assert f"{newest.name} is damaged" in caplog.text
+        assert before.name in {path.name for path in (folder / "checkpoints").glob("step-*")}
+
+
+def test_other_data_are_noticed_and_another_micro_batch_is_not(tmp_path):
+    cfg = dataclasses.replace(CFG, checkpoint_every=2)
+    run = SmallRun(tmp_path)
+    fit(small_model(), small_batches(cfg), causal_loss, cfg, run=run)
+    smaller = dataclasses.replace(cfg, micro_batch_size=2)
+    fit(small_model(), small_batches(smaller), causal_loss, smaller, run=run)
+    examples = small_examples()
+    examples[3] = dataclasses.replace(examples[3], labels=[-100, *examples[3].labels[1:-1], 4])
+    other = Batches(examples, cfg.batch_size, pad_id=2, generator=Rng(0).child("data"))
+    with pytest.raises(BadConfig, match=r"was made from other data than there are now"):
+        fit(small_model(), other, causal_loss, cfg, run=run)

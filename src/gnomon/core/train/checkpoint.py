@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gnomon.errors import BadConfig
+
+log = logging.getLogger(__name__)
 
 KEPT = 2
 # These change how a batch is computed, or how often it is saved, but not what it is.
@@ -38,40 +43,57 @@ class Checkpoints:
         self.folder, self.accelerator = folder, accelerator
         self.settings = {name: value for name, value in settings.items() if name not in FREE}
 
-    def newest(self) -> Path | None:
-        """The newest finished checkpoint."""
-        return max(self.folder.glob("step-*"), default=None)
-
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
-        """Put the newest checkpoint into `model` and `optimizer`.
+        """Put the newest checkpoint into `model` and `optimizer`; the one before it where that is damaged.
 
         Returns:
             The number of steps taken and the history; 0 and nothing without a checkpoint.
 
         Raises:
-            BadConfig: it was made with other settings.
+            BadConfig: it was made with other settings, of another model or from other data.
         """
-        newest = self.newest()
-        if newest is None:
-            return 0, []
-        state = json.loads((newest / "state.json").read_text())
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                state = json.loads((folder / "state.json").read_text())
+                weights = load_file(folder / "model.safetensors")
+                moments = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+                self._check(folder, state["settings"], set(weights), model)
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                RuntimeError,
+                EOFError,
+                SafetensorError,
+                UnpicklingError,
+            ) as error:
+                log.warning(
+                    "%s is damaged (%s); training goes on from the one before.", folder, type(error).__name__
+                )
+                continue
+            model.load_state_dict(weights, strict=False)
+            optimizer.load_state_dict(moments)
+            return state["step"], state["history"]
+        return 0, []
+
+    def _check(self, folder: Path, saved: Mapping[str, Any], names: set[str], model: nn.Module) -> None:
+        """Whether a checkpoint is one of this run."""
+        if "data" in saved and saved["data"] != self.settings.get("data"):
+            raise BadConfig(
+                f"{folder} was made from other data than there are now. Put them back to continue, or start over with --fresh."
+            )
         for name, value in self.settings.items():
-            saved = state["settings"].get(name)
-            if saved != value:
+            if saved.get(name) != value and name != "data":
                 raise BadConfig(
-                    f"{newest} was made with train.{name}={saved}; this run has {value}. "
+                    f"{folder} was made with train.{name}={saved.get(name)}; this run has {value}. "
                     "Set it back to continue, or start over with --fresh."
                 )
-        weights = load_file(newest / "model.safetensors")
-        missing = _saved_names(model) ^ set(weights)
+        missing = _saved_names(model) ^ names
         if missing:
             raise BadConfig(
-                f"{newest} belongs to another model: {sorted(missing)[0]} is only in one of them. "
+                f"{folder} belongs to another model: {sorted(missing)[0]} is only in one of them. "
                 "Name the same model to continue, or start over with --fresh."
             )
-        model.load_state_dict(weights, strict=False)
-        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True))
-        return state["step"], state["history"]
 
     def save(
         self,

@@ -35,7 +35,7 @@ class TrainConfig:
     grad_clip: float | None = 1.0
     """Longest gradient norm; longer gradients are scaled down. None: no clipping."""
     precision: Literal["no", "bf16"] = "no"
-    """"no" computes in the weights' own type, "bf16" in mixed precision."""
+    """"no" computes in float32, "bf16" in mixed precision; frozen 16-bit weights need that and get it."""
     checkpoint_every: int = 500
     """Steps between checkpoints to resume from; 0: only at the end."""
     lora_rank: int | None = None

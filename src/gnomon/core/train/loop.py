@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,9 @@ def fit(
 ) -> History:
     """Train `model` in place and return the curve.
 
+    What is trained is held in float32, also where the model is in 16 bit, which it is again afterwards; its frozen weights stay as
+    they are, and computing is then in mixed precision.
+
     Continues from the newest checkpoint in `run.folder/checkpoints`, if there is one, to bit for bit the
     weights and the curve of an uninterrupted run. Random numbers inside the model (dropout) are a function of
     `run.rng`, the step and the process.
@@ -112,13 +115,35 @@ def fit(
         UserError: the loss or the gradient is not finite.
         BadConfig: the checkpoint in the folder belongs to a run with other settings.
     """
+    with _full_precision(model) as mixes:
+        if mixes and cfg.precision == "no":
+            cfg = replace(cfg, precision="bf16")
+        return _fit(model, batches, loss, cfg, run=run, groups=groups, on_step=on_step, eval=eval)
+
+
+def _fit(
+    model: nn.Module,
+    batches: BatchSource,
+    loss: Loss,
+    cfg: TrainConfig,
+    *,
+    run: TrainRun,
+    groups: list[dict[str, Any]] | None,
+    on_step: Sequence[Callable[[Step], None]],
+    eval: Callable[[nn.Module], Mapping[str, float]] | None,
+) -> History:
+    """`fit` with what is trained in float32."""
     # A model that was put on the CPU stays there, also where there is a GPU.
     accelerator = Accelerator(cpu=next(model.parameters()).device.type == "cpu")
     total = cfg.epochs * len(batches)
     total = total if cfg.max_steps is None else min(total, cfg.max_steps)
     optimizer = make_adamw(groups or decay_groups(model, cfg.weight_decay), cfg.lr)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    checkpoints = Checkpoints(run.folder / "checkpoints", accelerator, {**asdict(cfg), "total_steps": total})
+    checkpoints = Checkpoints(
+        run.folder / "checkpoints",
+        accelerator,
+        {**asdict(cfg), "total_steps": total, "data": _digest(batches)},
+    )
     start, records = checkpoints.load(model, optimizer)
     if run.is_main:
         run.rewind(step=start)
@@ -154,7 +179,7 @@ def fit(
             is_last = now.step == total
             if eval is not None and (is_last or now.step % len(batches) == 0):
                 model.eval()
-                with torch.no_grad():
+                with torch.no_grad(), _autocast(accelerator, cfg):
                     note(step=now.step, epoch=now.epoch, **eval(model))
             if is_last or (cfg.checkpoint_every and now.step % cfg.checkpoint_every == 0):
                 checkpoints.save(now.step, model, wrapped, optimizer, records)
@@ -175,11 +200,51 @@ def _accumulate(
         is_last = i == len(batch.micro) - 1
         micro = {name: tensor.to(accelerator.device) for name, tensor in micro.items()}
         with nullcontext() if is_last else accelerator.no_sync(wrapped):
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=cfg.precision == "bf16"):
+            with _autocast(accelerator, cfg):
                 value = loss(wrapped, micro)
             accelerator.backward(value * scale)
         total += value.detach()
     return float(accelerator.reduce(total, "sum")) / targets
+
+
+def _digest(batches: BatchSource) -> list[list[int]]:
+    """What tells data from other data: of three batches the number of targets, their sum and the sum of their squares.
+
+    The same however a batch is cut into micro-batches and filled up.
+    """
+    digest = []
+    for step in sorted({0, len(batches) // 2, len(batches) - 1}):
+        batch = batches.at(step, 0, 1)  # whole, whatever the number of processes
+        labels = [micro["labels"] for micro in batch.micro if "labels" in micro]
+        values = [tensor[tensor != -100].long() for tensor in labels]
+        digest.append(
+            [batch.targets, sum(int(v.sum()) for v in values), sum(int((v * v).sum()) for v in values)]
+        )
+    return digest
+
+
+def _autocast(accelerator: Accelerator, cfg: TrainConfig) -> AbstractContextManager[Any]:
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=cfg.precision == "bf16")
+
+
+@contextmanager
+def _full_precision(model: nn.Module) -> Iterator[bool]:
+    """Hold the trained weights in float32 while training, and give them their own type back at the end.
+
+    In 16 bit an update smaller than about 1/256 of a weight is rounded away: a fine-tuned bf16 checkpoint keeps nine of ten weights
+    as they were, without a word. Yields whether frozen 16-bit weights stand beside them, which only mixed precision computes with.
+    """
+    small = (torch.bfloat16, torch.float16)
+    types = {p: p.dtype for p in model.parameters() if p.requires_grad and p.dtype in small}
+    mixes = any(not p.requires_grad and p.dtype in small for p in model.parameters())
+    has_float32 = bool(types) or any(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
+    for parameter in types:
+        parameter.data = parameter.data.float()
+    try:
+        yield mixes and has_float32
+    finally:
+        for parameter, dtype in types.items():
+            parameter.data = parameter.data.to(dtype)
 
 
 @contextmanager

@@ -149,7 +149,8 @@ def traced_sites(model: Any) -> Sites:
     """
     encodes = bool(model.config.is_encoder_decoder)
     training, device = model.training, next(model.parameters()).device
-    vocab = model.get_input_embeddings().weight.shape[0]
+    embedding = model.get_input_embeddings()
+    vocab = getattr(embedding, "weight", embedding).shape[0]
     # Spread over the vocabulary: special tokens mostly stand at its ends.
     ids = torch.tensor([[(i + 1) * vocab // (N_TOKENS + 2) for i in range(N_TOKENS)]], device=device)
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
