@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from gnomon.errors import BadConfig, nearest
-from gnomon.methods.neutral_residues.extension.design import Gate, Init, Shape
+from gnomon.methods.neutral_residues.extension.design import Design, Gate, Init, Shape
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -107,10 +107,12 @@ Watch = Callable[[int, Tensor, Tensor | None], None]
 
 @dataclass
 class Switch:
-    """State that all layers of a model share: whether its blocks are on, and a callback for their outputs."""
+    """State that all layers of a model share: whether its blocks are on, a callback for their outputs, how they were built."""
 
     is_on: bool = True
     watch: Watch | None = field(default=None, repr=False)
+    designs: list[Design] = field(default_factory=list)
+    """How the blocks were built, the oldest extension first."""
 
 
 class ExtendedMLP(nn.Module):

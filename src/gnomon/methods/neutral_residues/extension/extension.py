@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadInput, ModelMismatch, UserError
 from gnomon.methods.neutral_residues.extension.blocks import Block, ExtendedMLP, Switch
 from gnomon.methods.neutral_residues.extension.design import Design, backbone, block_width
+from gnomon.methods.neutral_residues.extension.files import save_checkpoint, wrapped
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Extended(nn.Module):
     @property
     def layers(self) -> list[ExtendedMLP]:
         """The wrapped networks, from the bottom to the top."""
-        return [module for module in self.model.modules() if isinstance(module, ExtendedMLP)]
+        return wrapped(self.model)
 
     @property
     def blocks(self) -> list[Block]:
@@ -79,6 +82,10 @@ class Extended(nn.Module):
         )
         self.model.train(mode and is_checkpointed)
         return self
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write backbone and blocks as one folder, which `open_extended` opens. `save_extension` writes the blocks alone."""
+        self.model.save_pretrained(folder, **options)
 
     @contextmanager
     def extension_disabled(self) -> Iterator[None]:
@@ -198,12 +205,10 @@ def extend(
         block.start(len(layers), design.init, draw)
         like = next(layer.mlp.parameters())
         layer.blocks.append(block.to(like.device))
+    switch.designs.append(design)
+    # transformers' own would write names that no class loads, and a plain model would draw its networks at random.
+    base.save_pretrained = MethodType(save_checkpoint, base)
     return Extended(base, switch, design)
-
-
-def wrapped(model: Any) -> list[ExtendedMLP]:
-    """The networks of a model that have blocks beside them; none in a plain model."""
-    return [module for module in model.modules() if isinstance(module, ExtendedMLP)]
 
 
 def matching_act(model: Any) -> str:
