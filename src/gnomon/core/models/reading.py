@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from gnomon.core.models.architectures.text import FAMILIES
 
@@ -86,7 +87,9 @@ def keeps_cache(model: Any, new_cache: Callable[[Any], Any]) -> bool:
 
 def _asked(model: Any, answers: WeakKeyDictionary[Any, bool], probe: Callable[[Any], bool]) -> bool:
     """What a probe says of a model, asked once; a model with a table has been tried already."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # Wrapped for several processes, a model hides its config.
+    base = model.module if isinstance(model, DistributedDataParallel) else model
+    base = base.get_base_model() if hasattr(base, "get_base_model") else base
     if base.config.model_type in FAMILIES:
         return True
     if base not in answers:
