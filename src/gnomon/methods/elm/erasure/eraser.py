@@ -26,6 +26,7 @@ from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadConfig
 from gnomon.methods.elm.erasure.design import Erasure, layer_range
+from gnomon.methods.elm.erasure.inspection import check_personas
 from gnomon.methods.elm.erasure.target import erase_loss, retain_loss, target_of
 from gnomon.methods.elm.texts.batches import (
     FLUENT,
@@ -312,6 +313,7 @@ class ELM:
         Raises:
             BadInput: no text is long enough, or a file cannot be used.
             BadConfig: a setting does not fit the model.
+            ModelMismatch: to the model expert and novice agree, so that nothing would be erased.
         """
         cfg, run = self.cfg, run or ScratchRun(self.seed)
         fluent = read_fluent(fluency) if isinstance(fluency, str | Path) else fluency or ()
@@ -325,6 +327,8 @@ class ELM:
             cfg.train.max_length,
         )
         design = narrow(Erasure, cfg)
+        if design.action != "random":
+            check_personas(self.model, texts, design)
         model = attach(self.model, design, run.rng.child("adapters"))
         self.history = train_eraser(model, texts, design, cfg.train, run=run)
         return model.eval()
