@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -134,15 +135,19 @@ class ExtendedMLP(nn.Module):
         """The blocks, the oldest first."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's output and the blocks'."""
-        y: Tensor = self.mlp(x)
+    def forward(self, x: Tensor, *more: Any, **options: Any) -> Any:
+        """The network's output and the blocks'.
+
+        Networks of experts may return their router's choice beside the output, and the output flat, [B T, D].
+        """
+        output = self.mlp(x, *more, **options)
         if not self.switch.is_on:
-            return y
+            return output
+        y, *beside = output if isinstance(output, tuple) else (output,)
         for block in self.stacked:
             # Blocks may have a type of their own beside a model in half precision.
             rho, g = block(x.to(block.out.weight.dtype))
-            y = y + rho.to(y.dtype)
+            y = y + rho.to(y.dtype).reshape(y.shape)
         if self.switch.watch is not None and len(self.blocks):
             self.switch.watch(self.layer, rho, g)
-        return y
+        return (y, *beside) if isinstance(output, tuple) else y
