@@ -260,3 +260,18 @@ def test_fluent_texts_and_judged_answers_have_no_stray_space(kind):
     ((whole, n_prompt),) = encode_fluent(tokenizer, [Fluent("It is", " the old river")])
     assert whole == tokenizer("It is the old river", add_special_tokens=False)["input_ids"]
     assert n_prompt == len(tokenizer("It is", add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_texts_of_tokens_join_to_the_text(kind):
+    from gnomon.core.models.sampling.text import token_texts
+
+    tokenizer = sentencepiece(kind)
+    for text in (*TEXTS, "the cat 🐈 sees  the\n river 猫.", "🐈", ""):
+        ids = tokenizer(text)["input_ids"]
+        pieces = token_texts(tokenizer, ids)
+        assert len(pieces) == len(ids)
+        assert (
+            "".join(pieces).lstrip(" ") == text
+        )  # some decoders give the space back that encoding put in front
+    assert " river" in token_texts(tokenizer, tokenizer("the old river")["input_ids"])[-1]

@@ -117,7 +117,7 @@ def test_target_shows_tokens_and_the_eta_table(data, tmp_path):
     words = ["z1 is zv2 . the cat", *common(data), "--model", data / "base", "--top-k", 8, "--device", "cpu"]
     assert elm("target", *words, "--etas", 1, 100, "--out", tmp_path / "run") == 0
     found = json.loads((tmp_path / "run" / "target.json").read_text())
-    assert [row["token"] for row in found["positions"]] == ["z1", "is", "zv2", ".", "the", "cat"]
+    assert [row["token"] for row in found["positions"]] == ["z1", " is", " zv2", " .", " the", " cat"]
     assert [row["eta"] for row in found["etas"]] == [1, 100]
     assert found["etas"][0]["mean support"] >= found["etas"][1]["mean support"] >= 1
     file = tmp_path / "text.txt"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnomon.core.models.sampling.text import token_texts
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.elm.erasure.design import Reweighting
 from gnomon.methods.elm.erasure.target import Target, frozen_logits, target_of
@@ -56,12 +57,12 @@ def along(
     entropy = torch.special.entr(before.exp()).sum(-1)
     edit = (passes[2] - passes[1])[0].double()
     rows = []
-    for i, token in enumerate(ids):
+    for i, token in enumerate(token_texts(tokenizer, ids)):
         was, now = before[i].topk(min(shown, before.shape[-1])), target.value[0, i]
         places = now.topk(min(shown, len(now))).indices
         rows.append(
             {
-                "token": tokenizer.decode([token]),
+                "token": token,
                 "before": _named(tokenizer, was.indices, was.values.exp()),
                 "after": _named(tokenizer, target.index[0, i][places], now[places]),
                 "entropy before": float(entropy[i]),
