@@ -20,11 +20,13 @@ from gnomon.methods.elm.rivals import (
     WHP,
     Ascent,
     Constants,
+    SimNPO,
     down_projection,
     gaussian_mmd,
     generic_labels,
     npo_loss,
     reinforce,
+    simnpo_loss,
     steering_layer,
     text_logprobs,
 )
@@ -73,6 +75,26 @@ def test_npo_starts_from_equal_models(texts):
     model = small_model(small_tokenizer())
     loss = NPO(copy.deepcopy(model), 0.1, 0.0)
     assert sum(loss(model, b).item() for b in batches(texts, 1)) == pytest.approx(20 * math.log(2), rel=1e-5)
+
+
+def test_simnpo_by_hand():
+    """Two tokens of probability 1/4, beta 2: log(1 + 1/16); a margin of log 4: log(1 + 1/4). Twice the length changes nothing."""
+    logprobs, lengths = torch.tensor([2, 4]) * math.log(0.25), torch.tensor([2.0, 4.0])
+    assert simnpo_loss(logprobs, lengths, 2.0).tolist() == pytest.approx([math.log(17 / 16)] * 2)
+    assert simnpo_loss(logprobs, lengths, 2.0, math.log(4)).tolist() == pytest.approx([math.log(5 / 4)] * 2)
+    # beta 4: -(2 / 4) log sigmoid(4 log 4) = log(1 + 1/256) / 2
+    assert simnpo_loss(logprobs, lengths, 4.0).tolist() == pytest.approx([math.log(257 / 256) / 2] * 2)
+
+
+@pytest.mark.parametrize("micro", [None, 1])
+def test_simnpo_reads_each_text_by_its_own_length(texts, micro):
+    model = small_model(small_tokenizer())
+    forget, retain, _ = Feed(texts, 4, generator=Rng(0)).rows(0)
+    per_token = [-nll(model, [row.ids]) for row in forget]
+    away = sum(2 / 4.5 * math.log1p(math.exp(4.5 * p + 0.5)) for p in per_token) / len(forget)
+    wanted = away + 2.0 * nll(model, [r.ids for r in retain])
+    found = sum(SimNPO(4.5, 0.5, 2.0)(model, batch).item() for batch in batches(texts, micro))
+    assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_text_s_log_probability():

@@ -178,7 +178,7 @@ class Baseline(Constants, Sources):
     model: str
     """A causal model: a folder, a run folder or a hub id."""
     method: Rival = "rmu"
-    """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff or npo."""
+    """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff, npo or simnpo."""
     train: TrainConfig = field(default_factory=_baseline_schedule)
     """The training. The default is RMU's: 150 steps of 4 texts at 5e-5; published are 2e-5 for RepNoise, 1e-5 for NPO and GradDiff,
     1e-6 for WHP."""

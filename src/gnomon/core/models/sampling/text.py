@@ -73,8 +73,8 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
 def token_texts(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
     """What each token adds to the text that all of them are: joined, the decoded text, special tokens and spaces included.
 
-    A token decoded alone loses the space in front of a word (SentencePiece) and a part of a character. Such a character counts for its
-    last token; the tokens before add nothing.
+    A token decoded alone loses the space in front of a word (SentencePiece), or is a part of a character: that counts for its last
+    token, and the tokens before it add nothing.
     """
     texts, done = [], ""
     for end in range(1, len(token_ids) + 1):
