@@ -24,6 +24,7 @@ from gnomon.methods.elm.rivals import (
     down_projection,
     gaussian_mmd,
     generic_labels,
+    last_maps,
     npo_loss,
     reinforce,
     simnpo_loss,
@@ -203,3 +204,33 @@ def test_each_baseline_trains_and_repeats(method, texts, tmp_path):
     assert found[0].curve == found[1].curve
     assert any(not torch.equal(a, b) for a, b in zip(before, found[0].weights, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(found[0].weights, found[1].weights, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wanted"),
+    [
+        ("mixtral", "MixtralForCausalLM", {"mlp.experts.down_proj"}),
+        (
+            "deepseek_v3",
+            "DeepseekV3ForCausalLM",
+            {"mlp.experts.down_proj", "mlp.shared_experts.down_proj.weight"},
+        ),
+        ("llama", "LlamaForCausalLM", {"mlp.down_proj.weight"}),
+    ],
+)
+def test_rmu_trains_the_experts_of_a_mixture_and_never_its_attention(kind, name, wanted):
+    from fixtures_architectures import small_model as small_architecture
+
+    block = small_architecture(kind, name).model.layers[-1]
+    ids = {id(p) for p in last_maps(block)}
+    assert {n for n, p in block.named_parameters() if id(p) in ids} == wanted
+
+
+def test_adapters_that_miss_the_experts_say_so(caplog):
+    from fixtures_architectures import small_model as small_architecture
+    from gnomon.methods.elm import Erasure
+    from gnomon.methods.elm.erasure import attach
+
+    adapted = attach(small_architecture("mixtral", "MixtralForCausalLM"), Erasure(layers="0,2"), Rng(0))
+    assert not any("experts" in n for n, p in adapted.named_parameters() if p.requires_grad)
+    assert "mlp.experts.down_proj" in caplog.text and "only attention" in caplog.text

@@ -126,7 +126,16 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
         BadConfig: `design.layers` leads out of the model.
         ModelMismatch: the model's family is not known.
     """
-    layers = layer_range(design.layers, len(find_sites(model).top.blocks))
+    blocks = find_sites(model).top.blocks
+    layers = layer_range(design.layers, len(blocks))
+    stacked = [n for n, p in blocks[layers[0]].named_parameters() if "experts" in n and p.dim() == 3]
+    if stacked:
+        log.warning(
+            "%s keeps its experts' weights in stacks (%s), which low-rank adapters of linear maps do not reach: only attention and "
+            "what every token goes through is adapted. A baseline that trains all weights reaches them: npo, simnpo.",
+            type(model).__name__,
+            ", ".join(stacked),
+        )
     with seeded(generator):
         adapted: PeftModel = add_lora(
             model, design.rank, alpha=design.alpha, layers=layers, dropout=design.dropout

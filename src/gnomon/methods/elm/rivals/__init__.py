@@ -11,6 +11,7 @@ __getattr__, __dir__ = exports(
         "SimNPO": "likelihood",
         "WHP": "likelihood",
         "generic_labels": "likelihood",
+        "last_maps": "representation",
         "npo_loss": "likelihood",
         "simnpo_loss": "likelihood",
         "reinforce": "likelihood",
