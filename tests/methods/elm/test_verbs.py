@@ -101,7 +101,7 @@ def test_metrics_hold_every_term(erased):
     assert {"retain", "support", "gradient of erase"} < set(terms[0])
 
 
-def test_merge_computes_the_same(erased, tmp_path):
+def test_merge_computes_the_same(erased, data, tmp_path):
     assert elm("merge", erased, "--out", tmp_path / "merged") == 0
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
@@ -109,6 +109,9 @@ def test_merge_computes_the_same(erased, tmp_path):
         other = load_model(tmp_path / "merged", device="cpu")(ids).logits
     assert torch.allclose(one, other, atol=1e-5)
     assert not (tmp_path / "merged" / "model" / "adapter_config.json").exists()
+    # The judge has the base's config and other weights.
+    with pytest.raises(UserError, match="trained on a model of other weights"):
+        elm("merge", erased, "--base", data / "judge", "--out", tmp_path / "wrong")
     with pytest.raises(UserError, match="holds no adapter"):
         elm("merge", tmp_path / "merged", "--out", tmp_path / "again")
 
