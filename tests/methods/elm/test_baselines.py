@@ -20,11 +20,14 @@ from gnomon.methods.elm.rivals import (
     WHP,
     Ascent,
     Constants,
+    SimNPO,
     down_projection,
     gaussian_mmd,
     generic_labels,
+    last_maps,
     npo_loss,
     reinforce,
+    simnpo_loss,
     steering_layer,
     text_logprobs,
 )
@@ -73,6 +76,26 @@ def test_npo_starts_from_equal_models(texts):
     model = small_model(small_tokenizer())
     loss = NPO(copy.deepcopy(model), 0.1, 0.0)
     assert sum(loss(model, b).item() for b in batches(texts, 1)) == pytest.approx(20 * math.log(2), rel=1e-5)
+
+
+def test_simnpo_by_hand():
+    """Two tokens of probability 1/4, beta 2: log(1 + 1/16); a margin of log 4: log(1 + 1/4). Twice the length changes nothing."""
+    logprobs, lengths = torch.tensor([2, 4]) * math.log(0.25), torch.tensor([2.0, 4.0])
+    assert simnpo_loss(logprobs, lengths, 2.0).tolist() == pytest.approx([math.log(17 / 16)] * 2)
+    assert simnpo_loss(logprobs, lengths, 2.0, math.log(4)).tolist() == pytest.approx([math.log(5 / 4)] * 2)
+    # beta 4: -(2 / 4) log sigmoid(4 log 4) = log(1 + 1/256) / 2
+    assert simnpo_loss(logprobs, lengths, 4.0).tolist() == pytest.approx([math.log(257 / 256) / 2] * 2)
+
+
+@pytest.mark.parametrize("micro", [None, 1])
+def test_simnpo_reads_each_text_by_its_own_length(texts, micro):
+    model = small_model(small_tokenizer())
+    forget, retain, _ = Feed(texts, 4, generator=Rng(0)).rows(0)
+    per_token = [-nll(model, [row.ids]) for row in forget]
+    away = sum(2 / 4.5 * math.log1p(math.exp(4.5 * p + 0.5)) for p in per_token) / len(forget)
+    wanted = away + 2.0 * nll(model, [r.ids for r in retain])
+    found = sum(SimNPO(4.5, 0.5, 2.0)(model, batch).item() for batch in batches(texts, micro))
+    assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_text_s_log_probability():
@@ -181,3 +204,33 @@ def test_each_baseline_trains_and_repeats(method, texts, tmp_path):
     assert found[0].curve == found[1].curve
     assert any(not torch.equal(a, b) for a, b in zip(before, found[0].weights, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(found[0].weights, found[1].weights, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wanted"),
+    [
+        ("mixtral", "MixtralForCausalLM", {"mlp.experts.down_proj"}),
+        (
+            "deepseek_v3",
+            "DeepseekV3ForCausalLM",
+            {"mlp.experts.down_proj", "mlp.shared_experts.down_proj.weight"},
+        ),
+        ("llama", "LlamaForCausalLM", {"mlp.down_proj.weight"}),
+    ],
+)
+def test_rmu_trains_the_experts_of_a_mixture_and_never_its_attention(kind, name, wanted):
+    from fixtures_architectures import small_model as small_architecture
+
+    block = small_architecture(kind, name).model.layers[-1]
+    ids = {id(p) for p in last_maps(block)}
+    assert {n for n, p in block.named_parameters() if id(p) in ids} == wanted
+
+
+def test_adapters_that_miss_the_experts_say_so(caplog):
+    from fixtures_architectures import small_model as small_architecture
+    from gnomon.methods.elm import Erasure
+    from gnomon.methods.elm.erasure import attach
+
+    adapted = attach(small_architecture("mixtral", "MixtralForCausalLM"), Erasure(layers="0,2"), Rng(0))
+    assert not any("experts" in n for n, p in adapted.named_parameters() if p.requires_grad)
+    assert "mlp.experts.down_proj" in caplog.text and "only attention" in caplog.text

@@ -1,5 +1,6 @@
 """Seamlessness, specificity, probes and attacks on models that are known through and through."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -235,3 +236,46 @@ def test_relearning_leaves_the_model_alone_and_learns(pair):
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with pytest.raises(BadInput, match="needs forget texts"):
         relearn(model, [], lambda m: {}, generator=Rng(0))
+
+
+def test_the_verdict_follows_the_distance_from_chance():
+    from gnomon.methods.elm.evaluation.measures import verdict
+    from gnomon.methods.elm.texts import Accuracy
+
+    def row(right, n=40):
+        return Accuracy((True,) * right + (False,) * (n - right), (0.5,) * n, 0.25).row
+
+    assert verdict(row(40), row(40)) == "not erased"
+    assert verdict(row(40), row(38)) == "not erased"  # .70 of .75 from chance are left
+    assert verdict(row(40), row(25)) == "partly erased"
+    assert verdict(row(40), row(11)) == "erased"
+    assert verdict(row(40), row(0)) == "partly erased"  # below chance is knowledge too
+    assert verdict(row(12), row(0)) == "not known before"
+
+
+def test_the_effect_of_personas_by_hand():
+    """Two tokens: a model that doubts its own answer as a novice, and one that does not listen."""
+    from types import SimpleNamespace
+
+    from gnomon.methods.elm import Erasure
+    from gnomon.methods.elm.erasure.inspection import persona_effect
+    from gnomon.methods.elm.texts.batches import Texts
+
+    class Listens(torch.nn.Module):
+        config, device = SimpleNamespace(model_type="llama"), "cpu"
+
+        def forward(self, input_ids, **_):
+            is_novice = (input_ids == 1).any(-1)[:, None, None]
+            sure, unsure = torch.tensor([0.8, 0.2]).log(), torch.tensor([0.5, 0.5]).log()
+            logits = torch.where(is_novice, unsure, sure).expand(*input_ids.shape, 2)
+            return SimpleNamespace(logits=logits)
+
+    texts = Texts([[[0, 0], [0]]], [], start=[0], experts=[[0]], novices=[[1]])
+    design = Erasure(eta=1.0, eta_schedule="constant", top_k=2, temperature=1.0)
+    effect = persona_effect(Listens(), texts, design)
+    # KL(novice || expert) = .5 log(.5/.8) + .5 log(.5/.2); q is the novice's here, and p0 the expert's.
+    assert effect.divergence == pytest.approx(0.2231436, abs=1e-6)
+    assert effect.moved == pytest.approx(0.3, abs=1e-6)
+    assert effect.spread is None
+    deaf = persona_effect(Listens(), dataclasses.replace(texts, novices=[[0]]), design)
+    assert (deaf.divergence, deaf.moved) == pytest.approx((0, 0), abs=1e-9)

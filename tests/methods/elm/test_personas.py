@@ -112,7 +112,7 @@ def test_fluent_texts_learn_their_continuation_alone(tmp_path):
     found = encode_fluent(tokenizer, [Fluent("z1 is", " zv1 . the"), Fluent("the cat", "")])
     assert [(len(ids), first) for ids, first in found] == [(5, 2)]
     with pytest.raises(BadInput, match="None of 1 fluent texts"):
-        encode_fluent(tokenizer, [Fluent("z1 is zv1", "the")], 3)
+        encode_fluent(tokenizer, [Fluent("z1 is zv1", " the")], 3)
     file = tmp_path / "fluent.jsonl"
     file.write_text('{"prompt": "a"}\n')
     with pytest.raises(BadInput, match=r'fluent.jsonl, line 1: field "continuation" is missing'):

@@ -101,7 +101,7 @@ def test_metrics_hold_every_term(erased):
     assert {"retain", "support", "gradient of erase"} < set(terms[0])
 
 
-def test_merge_computes_the_same(erased, tmp_path):
+def test_merge_computes_the_same(erased, data, tmp_path):
     assert elm("merge", erased, "--out", tmp_path / "merged") == 0
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
@@ -109,6 +109,9 @@ def test_merge_computes_the_same(erased, tmp_path):
         other = load_model(tmp_path / "merged", device="cpu")(ids).logits
     assert torch.allclose(one, other, atol=1e-5)
     assert not (tmp_path / "merged" / "model" / "adapter_config.json").exists()
+    # The judge has the base's config and other weights.
+    with pytest.raises(UserError, match="trained on a model of other weights"):
+        elm("merge", erased, "--base", data / "judge", "--out", tmp_path / "wrong")
     with pytest.raises(UserError, match="holds no adapter"):
         elm("merge", tmp_path / "merged", "--out", tmp_path / "again")
 
@@ -117,7 +120,7 @@ def test_target_shows_tokens_and_the_eta_table(data, tmp_path):
     words = ["z1 is zv2 . the cat", *common(data), "--model", data / "base", "--top-k", 8, "--device", "cpu"]
     assert elm("target", *words, "--etas", 1, 100, "--out", tmp_path / "run") == 0
     found = json.loads((tmp_path / "run" / "target.json").read_text())
-    assert [row["token"] for row in found["positions"]] == ["z1", "is", "zv2", ".", "the", "cat"]
+    assert [row["token"] for row in found["positions"]] == ["z1", " is", " zv2", " .", " the", " cat"]
     assert [row["eta"] for row in found["etas"]] == [1, 100]
     assert found["etas"][0]["mean support"] >= found["etas"][1]["mean support"] >= 1
     file = tmp_path / "text.txt"
@@ -241,3 +244,42 @@ def test_a_dry_run_counts_and_writes_nothing(data, tmp_path, capsys):
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert (plan["forget_texts"], plan["retain_texts"], plan["optimiser_steps"]) == (9, 9, 3)
     assert not Path(out).exists()
+
+
+def test_a_concept_that_was_not_erased_is_reported_so(data, tmp_path):
+    """A training that hardly moves the model: the title, the sentence and the numbers all say so."""
+    tokenizer = small_tokenizer()
+    base = load_model(data / "base", device="cpu")
+    prompts = [f"z{i} is" for i in range(6)]
+    with torch.no_grad():
+        likes = [base(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0, -1] for text in prompts]
+    values = [f"zv{i}" for i in range(4)]
+    scores = [[row[tokenizer(value)["input_ids"][0]] for value in values] for row in likes]
+    known = [
+        {"question": text, "choices": values, "answer": max(range(4), key=row.__getitem__)}
+        for text, row in zip(prompts, scores, strict=True)
+    ]
+    (tmp_path / "known.json").write_text(json.dumps(known))  # what the base answers rightly, all of it
+    words = [*common(data), *training(data), "--top-k", 8, "--style", "options", "--train.lr", 1e-9]
+    assert elm("train", *words, "--questions", tmp_path / "known.json", "--out", tmp_path / "asked") == 0
+    page = (tmp_path / "asked" / "report.html").read_text()
+    assert report(tmp_path / "asked")["title"] == "Not erased: zor"
+    assert "accuracy 1.00 before and 1.00" in page
+    assert elm("train", *words, "--out", tmp_path / "unasked") == 0
+    assert report(tmp_path / "unasked")["title"] == "Not erased: zor"  # forget texts are as likely as before
+    moved = [*training(data), "--method", "ga", "--train.lr", 0.01, "--out", tmp_path / "moved"]
+    assert elm("baseline", *moved) == 0
+    assert report(tmp_path / "moved")["title"].startswith("Trained to erase: ")
+    words = [*training(data), "--method", "ga", "--train.lr", 1e-9, "--questions", tmp_path / "known.json"]
+    assert elm("baseline", *words, "--style", "options", "--out", tmp_path / "ga") == 0
+    assert report(tmp_path / "ga")["title"].startswith("Not erased: ")
+    pair = ["--before", data / "base", "--after", tmp_path / "ga", "--device", "cpu", "--style", "options"]
+    assert elm("eval", *pair, "--questions", tmp_path / "known.json", "--out", tmp_path / "eval") == 0
+    assert "<strong>not erased</strong>" in (tmp_path / "eval" / "report.html").read_text()
+
+
+def test_personas_that_agree_stop_a_training_before_it_begins(data, tmp_path):
+    same = tmp_path / "same.yaml"
+    same.write_text("expert: ['text of expert in {concept} :']\nnovice: ['text of expert in {concept} :']\n")
+    with pytest.raises(UserError, match=r"as a novice just as it does as an expert \(KL 0 nats"):
+        elm("train", "--concept", "zor", "--personas", same, *training(data), "--out", tmp_path / "run")

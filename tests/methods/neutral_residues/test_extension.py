@@ -153,9 +153,7 @@ def test_one_extension_on_another_freezes_the_first(checkpoint, ids):
 
 def test_what_cannot_be_extended_says_why(checkpoint):
     model = load_model(checkpoint("opt"), device="cpu")
-    with pytest.raises(
-        ModelMismatch, match=r'no feed-forward network called "mlp"; it has .*fc1.*--mlp-name'
-    ):
+    with pytest.raises(ModelMismatch, match=r"has no module of its own .*; it has .*fc1.*--method lora"):
         extend(model, Design(**WIDE))
     with pytest.raises(BadConfig, match="extra must be > 0; got 0"):
         Design(extra=0)
@@ -163,3 +161,68 @@ def test_what_cannot_be_extended_says_why(checkpoint):
         Design(alpha=-1)
     with pytest.raises(BadConfig, match=r"narrowest is 8"):
         extend(load_model(checkpoint("llama"), device="cpu"), Design(extra=1e-4))
+
+
+MIXTURES = {
+    "mixtral": "MixtralForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "gpt_oss": "GptOssForCausalLM",  # its network returns a pair
+    "llama4_text": "Llama4ForCausalLM",  # named otherwise, and flat in its pair
+    "granitemoe": "GraniteMoeForCausalLM",
+    "jamba": "JambaForCausalLM",
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_mixtures_of_experts_are_extended_as_other_models_are(kind, tmp_path, caplog):
+    from fixtures_architectures import small_model
+    from gnomon.methods.neutral_residues import open_extended
+
+    model = small_model(kind, MIXTURES[kind])
+    ids = torch.tensor([[5, 9, 40, 3, 77, 12]])
+    with torch.no_grad():
+        before = model(ids, use_cache=False).logits
+    extended = extend(model, Design(extra=1.0)).eval()
+    with torch.no_grad():
+        assert torch.allclose(extended(ids).logits, before, atol=1e-6)
+        for block in extended.blocks:
+            block.out.weight.normal_()
+        moved = extended(ids, labels=ids, domain=torch.tensor([0]))
+    assert not torch.allclose(moved.logits, before)
+    assert "a share of all of them" in caplog.text  # what blocks sized by all experts cost
+    assert (moved.residual_norms > 0).all() and moved.local_loss > 0
+    with extended.extension_disabled(), torch.no_grad():
+        assert torch.allclose(extended(ids).logits, before, atol=1e-6)  # Jamba: to rounding
+    extended.train()
+    extended(ids, labels=ids, domain=torch.tensor([0])).loss.backward()
+    assert all(block.out.weight.grad.abs().sum() > 0 for block in extended.blocks)
+    extended.eval().save_pretrained(tmp_path / "whole")
+    with torch.no_grad():
+        assert torch.allclose(open_extended(tmp_path / "whole")(ids).logits, moved.logits, atol=1e-5)
+
+
+def test_what_cannot_be_extended_is_refused_with_advice_that_works():
+    from fixtures_architectures import small_model
+
+    opt = small_model("opt", "OPTForCausalLM")
+    with pytest.raises(ModelMismatch, match="no module of its own for the feed-forward network") as refused:
+        extend(opt, Design(extra=1.0))
+    assert "--mlp-name" not in str(refused.value)  # no name would help
+    shared = small_model("granitemoeshared", "GraniteMoeSharedForCausalLM")
+    with pytest.raises(ModelMismatch, match=r"block_sparse_moe or shared_mlp.*--mlp-name"):
+        extend(shared, Design(extra=1.0))
+    for name in ("block_sparse_moe", "shared_mlp"):  # and both names do
+        extend(
+            small_model("granitemoeshared", "GraniteMoeSharedForCausalLM"), Design(extra=1.0, mlp_name=name)
+        )
+    falcon = small_model("falcon", "FalconForCausalLM")
+    extend(falcon, Design(extra=1.0))  # its activation is known by the config's other name for it
+
+
+def test_a_module_that_is_no_feed_forward_network_is_refused_and_left_as_it_was(checkpoint):
+    model = load_model(checkpoint("llama"), device="cpu")
+    with pytest.raises(ModelMismatch, match='"self_attn" of LlamaForCausalLM'):
+        extend(model, Design(extra=1.0, mlp_name="self_attn"))
+    assert not wrapped(model)
+    assert all(p.requires_grad for p in model.parameters())

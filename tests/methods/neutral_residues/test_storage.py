@@ -120,3 +120,71 @@ def test_a_torn_file_is_not_loaded(checkpoint, tmp_path):
     save_file(tensors, tmp_path / "extension.safetensors")
     with pytest.raises(BadInput, match=r"layers\.1\.wo"):
         load_extension(load_model(checkpoint("llama"), device="cpu"), tmp_path)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+def test_save_pretrained_gives_a_folder_that_is_whole_and_that_plain_transformers_refuses(
+    checkpoint, tmp_path, family
+):
+    from transformers import AutoModelForCausalLM
+
+    extended = opened(load_model(checkpoint(family), device="cpu"))
+    extended = opened(extended, seed=8, gate="none")  # the second block differs in kind
+    plain_class = type(extended.model)
+    extended.model.save_pretrained(tmp_path / "whole")  # what a Trainer or a user calls
+    (tmp_path / "whole").rename(tmp_path / "elsewhere")  # nothing in it names another folder
+    again = open_extended(tmp_path / "elsewhere")
+    assert torch.equal(logits(again), logits(extended))
+    with again.extension_disabled(), torch.no_grad():
+        expected = load_model(checkpoint(family), device="cpu")(torch.tensor(IDS)).logits
+        assert torch.equal(again(torch.tensor(IDS)).logits, expected)
+    assert [block.gate is None for block in again.layers[0].stacked] == [False, True]
+    for loader in (AutoModelForCausalLM, plain_class):
+        with pytest.raises((ValueError, OSError), match=r"gnomon_neutral_residues|model\.safetensors"):
+            loader.from_pretrained(tmp_path / "elsewhere")
+    # The backbone within is an ordinary checkpoint, and the model in memory still has its blocks.
+    assert type(load_model(tmp_path / "elsewhere" / "backbone", device="cpu")) is plain_class
+    assert len(extended.layers[0].blocks) == 2
+
+
+def test_a_saved_copy_has_its_own_blocks_and_a_merged_model_saves_plainly(checkpoint, tmp_path):
+    import copy
+
+    first = opened(load_model(checkpoint("llama"), device="cpu"), gate="none")
+    second = copy.deepcopy(first)
+    with torch.no_grad():
+        second.blocks[0].out.weight.mul_(2)
+    second.save_pretrained(tmp_path / "copy")
+    assert torch.equal(logits(open_extended(tmp_path / "copy")), logits(second))
+    with pytest.raises(BadInput, match="writes its own weights"):
+        second.model.save_pretrained(tmp_path / "other", state_dict=second.model.state_dict())
+    expected = logits(first)
+    merge(first).save_pretrained(tmp_path / "plain")
+    with torch.no_grad():
+        plain = load_model(tmp_path / "plain", device="cpu")(torch.tensor(IDS)).logits
+    assert torch.allclose(plain, expected, atol=2e-5)
+
+
+def test_a_backbone_of_the_same_config_and_other_weights_is_refused(checkpoint, tmp_path, caplog):
+    def base(dtype="auto"):
+        return load_model(checkpoint("llama"), device="cpu", dtype=dtype)
+
+    save_extension(opened(base()), tmp_path, base="the/base")
+    load_extension(base("bfloat16"), tmp_path)  # the same weights, rounded
+    tuned = base()
+    with torch.no_grad():  # one number of one matrix
+        tuned.model.layers[1].mlp.down_proj.weight[3, 5] += 0.05
+    with pytest.raises(ModelMismatch, match=r'"the/base".*same config and other weights'):
+        load_extension(tuned, tmp_path)
+    swapped = base()
+    with torch.no_grad():  # every sum over a matrix stays
+        weight = swapped.model.layers[0].self_attn.q_proj.weight
+        weight.copy_(weight.flip(0))
+    with pytest.raises(ModelMismatch, match="other weights"):
+        load_extension(swapped, tmp_path)
+    load_extension(swapped, tmp_path, check_weights=False)
+    description = json.loads((tmp_path / "extension_config.json").read_text())
+    del description["base_weights"]  # as older versions wrote it
+    (tmp_path / "extension_config.json").write_text(json.dumps(description))
+    load_extension(base(), tmp_path)
+    assert "does not say which weights" in caplog.text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,15 @@ from gnomon.core.files import artifact, is_run_folder
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
+
+KEY_CHUNK, KEY_FACTOR = 1 << 24, 0x1E3779B97F4A7C15
+"""Numbers hashed at once, and an odd factor that spreads them over 64 bits."""
 
 # kind -> (transformers' table of classes, its loader, words for a message)
 KINDS = {
@@ -106,6 +111,32 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
         return loader.from_pretrained(str(ref), use_safetensors=True, trust_remote_code=False, **options)
     except OSError as error:
         raise BadInput(_no_safetensors(ref) if "safetensors" in str(error) else _not_found(ref)) from error
+
+
+def weights_key(tensors: Iterable[torch.Tensor]) -> str:
+    """A hash of every number of a model's weights, in their order; computed where they are.
+
+    Numbers are rounded to bfloat16 first, so that a checkpoint loaded in float32 and in bfloat16 has one key.
+
+    Args:
+        tensors: such as `model.state_dict().values()`; tied ones count once.
+    """
+    import torch
+
+    digest, hashed = hashlib.blake2b(digest_size=16), set()
+    for tensor in tensors:
+        if (tensor.data_ptr(), tensor.shape) in hashed:
+            continue
+        hashed.add((tensor.data_ptr(), tensor.shape))
+        bits = tensor.detach().reshape(-1)
+        total = 0
+        for first in range(0, len(bits), KEY_CHUNK):
+            part = bits[first : first + KEY_CHUNK].to(torch.bfloat16).view(torch.int16).long()
+            # Every number times an odd factor of its place: int64 wraps around, so the sum does not depend on its order.
+            places = torch.arange(first, first + len(part), device=part.device)
+            total += int((part * (2 * places + 1) * KEY_FACTOR).sum())
+        digest.update(f"{tuple(tensor.shape)} {total % 2**64}".encode())
+    return digest.hexdigest()
 
 
 def kind_of(ref: str | Path, *, revision: str | None = None) -> str:

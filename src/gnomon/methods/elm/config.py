@@ -151,7 +151,8 @@ class Train(ELMConfig, Sources):
     pick_eta: tuple[float, ...] = ()
     """Strengths to try; the one whose accuracy on half of --questions is nearest to chance is kept. Empty: --eta."""
     questions: str | None = None
-    """Questions about the concept for --pick-eta, as eval reads them; the other half is left for eval."""
+    """Questions about the concept, as eval reads them: the page says by them whether it is erased. --pick-eta takes the first half
+    for itself; the verdict then rests on the other."""
     style: Literal["letters", "options"] = "letters"
     """How these questions are asked; see eval."""
     device: str = "auto"
@@ -177,10 +178,14 @@ class Baseline(Constants, Sources):
     model: str
     """A causal model: a folder, a run folder or a hub id."""
     method: Rival = "rmu"
-    """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff or npo."""
+    """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff, npo or simnpo."""
     train: TrainConfig = field(default_factory=_baseline_schedule)
     """The training. The default is RMU's: 150 steps of 4 texts at 5e-5; published are 2e-5 for RepNoise, 1e-5 for NPO and GradDiff,
     1e-6 for WHP."""
+    questions: str | None = None
+    """Questions about the concept, as eval reads them: the page says by them whether it is erased."""
+    style: Literal["letters", "options"] = "letters"
+    """How these questions are asked; see eval."""
     device: str = "auto"
     """Where to compute."""
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.report import Page
-from gnomon.methods.elm.evaluation.measures import Exam, summary
+from gnomon.methods.elm.evaluation.measures import FORGET, Exam, summary, verdict, verdict_text
 from gnomon.methods.elm.evaluation.seamlessness import naming
 from gnomon.methods.elm.texts.passages import Fluent
 
 if TYPE_CHECKING:
     from gnomon.core.train import History
-    from gnomon.methods.elm.config import Baseline, Eval, Train
+    from gnomon.methods.elm.config import Baseline, Eval
     from gnomon.methods.elm.erasure.design import Erasure
+    from gnomon.methods.elm.erasure.inspection import PersonaEffect
+
+log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
@@ -63,17 +68,89 @@ def fluent(page: Page, texts: Sequence[Fluent], keywords: Sequence[str]) -> None
     )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a training did to the concept."""
+
+    before: Row | None
+    """The model's answers to questions about the concept as it was; None: no questions were named."""
+    after: Row | None
+    """The same questions afterwards."""
+    forget: tuple[float, float]
+    """Perplexity of forget texts before and after."""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For the metrics."""
+        numbers = dict(zip(("forget perplexity before", "forget perplexity after"), self.forget, strict=True))
+        for side, row in (("before", self.before), ("after", self.after)):
+            if row is not None:
+                numbers[f"accuracy {side}"] = row["accuracy"]
+        return numbers
+
+    @property
+    def verdict(self) -> str:
+        """One word for the title. Without questions it can only be said that nothing was erased, never that something was."""
+        if self.before is not None and self.after is not None:
+            return verdict(self.before, self.after)
+        return "not erased" if self.forget[1] < FORGOTTEN * self.forget[0] else "not asked"
+
+
+FORGOTTEN = 1.005
+"""Times its perplexity that a text must have risen to at least where its concept was erased."""
+
+TITLES = {
+    "erased": "Erased",
+    "partly erased": "Partly erased",
+    "not erased": "Not erased",
+    "not known before": "Not known before",
+    "not asked": "Trained to erase",
+}
+
+
+def shown(method: str) -> str:
+    """A baseline's name in results."""
+    return "whp-simplified" if method == "whp" else method
+
+
+def outcome(page: Page, name: str, outcome: Outcome) -> None:
+    """Whether the concept is gone, as title and first sentence of the page of `train` or `baseline`."""
+    page.title = f"{TITLES[outcome.verdict]}: {name}"
+    before, after = outcome.forget
+    if outcome.before is not None and outcome.after is not None:
+        page.text(verdict_text(outcome.before, outcome.after))
+        sides = {"before": outcome.before, "after": outcome.after}
+        page.table(
+            [{"model": side, **row} for side, row in sides.items()], caption="questions about the concept"
+        )
+    elif outcome.verdict == "not erased":
+        page.text(
+            f"The concept is **not erased**: forget texts have a perplexity of {before:.3g} before and {after:.3g} after. "
+            "Train longer, with a larger --eta or more blocks."
+        )
+    else:
+        page.text(
+            f"**Whether the concept is erased was not asked.** Forget texts have a perplexity of {before:.3g} before and "
+            f"{after:.3g} after; `--questions` here, or `gnomon elm eval`, tells what is still known."
+        )
+    if outcome.verdict == "not erased":
+        log.warning("%s is not erased: see the report.", name)
+
+
 def trained(
     page: Page,
-    cfg: Train,
     design: Erasure,
     history: History,
     folder: Path,
     part: str,
     picked: Sequence[Row],
+    effect: PersonaEffect | None,
 ) -> None:
     """Page of `train`: the three losses, gradient lengths and the choice of eta."""
-    page.title = f"Erased: {cfg.concept}"
+    if effect is not None:
+        page.text(f"How the personas differ to the model on forget texts: {effect.numbers}.")
+        if effect.is_slight:
+            page.text("**Expert and novice hardly differ**: little may be erased.")
     rows = [row for row in _logged(folder) if row.get("part", folder.name) == part and "erase" in row]
     last = rows[-1] if rows else {}
     page.figures(
@@ -115,8 +192,7 @@ def _logged(folder: Path) -> list[dict[str, Any]]:
 
 def baseline(page: Page, cfg: Baseline, history: History) -> None:
     """Page of `baseline`: its loss over steps."""
-    name = "whp-simplified" if cfg.method == "whp" else cfg.method
-    page.title = f"Erased by {name}"
+    name = shown(cfg.method)
     curve = history.curve("loss")
     page.figures({"steps": len(curve), "first loss": curve[0], "last loss": curve[-1]})
     page.text(NO_GUARANTEE)
@@ -141,6 +217,9 @@ def evaluated(page: Page, cfg: Eval, report: Row, exam: Exam) -> None:
         "Innocence: accuracy should be **at** chance; far below it shows knowledge too. Seamlessness: R-PPL is the perplexity "
         "of what the model writes, under an independent model. Specificity: everything else should not have moved."
     )
+    sides = [report[side]["innocence"].get(FORGET) for side in ("before", "after")]
+    if all(sides):
+        page.text(verdict_text(*sides))
     page.table(rows, caption="before and after; accuracies with their 95 % Wilson intervals")
     if cfg.prompts and cfg.judge is None:
         page.text("No judge was named, so there is no R-PPL: `--judge` takes an independent model.")

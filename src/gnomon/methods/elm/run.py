@@ -18,10 +18,11 @@ from gnomon.methods.elm import report as pages
 from gnomon.methods.elm.erasure.design import Constants, Erasure
 from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
 from gnomon.methods.elm.erasure.fluency import Guidance, make_fluent
-from gnomon.methods.elm.erasure.inspection import along, eta_table
+from gnomon.methods.elm.erasure.inspection import along, check_personas, eta_table
 from gnomon.methods.elm.erasure.store import merged, open_pair, save_adapter, save_checkpoint
 from gnomon.methods.elm.evaluation.attacks import Relearning, SuffixSearch, relearn, suffix_attack
 from gnomon.methods.elm.evaluation.measures import FORGET, Exam, evaluate_erasure
+from gnomon.methods.elm.evaluation.seamlessness import perplexity
 from gnomon.methods.elm.rivals.arms import train_baseline
 from gnomon.methods.elm.texts.passages import encode_texts, read_fluent, read_passages
 from gnomon.methods.elm.texts.personas import concept_text, read_personas, start_ids, topics
@@ -29,6 +30,9 @@ from gnomon.methods.elm.texts.questions import ask, encode_questions, read_quest
 
 if TYPE_CHECKING:
     from gnomon.methods.elm.texts.questions import Question, Style
+
+SAMPLE = 64
+"""Forget texts whose perplexity is measured before and after."""
 
 SHOWN = 5
 """Likeliest tokens that are shown of a distribution."""
@@ -85,7 +89,9 @@ def train(cfg: config.Train, run: Run) -> None:
     personas = read_personas(cfg.concept, cfg.personas)
     forget, retain = _texts(cfg)
     fluent = read_fluent(cfg.fluency) if cfg.fluency else []
-    validation = _half(_questions(cfg.questions), "first") if cfg.pick_eta else []
+    questions = _questions(cfg.questions)
+    validation = _half(questions, "first") if cfg.pick_eta else []
+    unseen = [question for question in questions if question not in validation]
     etas = cfg.pick_eta or (cfg.eta,)
     run.plan(
         forget_texts=sum(map(len, {id(some): some for some in forget}.values())),
@@ -97,6 +103,11 @@ def train(cfg: config.Train, run: Run) -> None:
     tokenizer = load_tokenizer(cfg.model)
     base = load_model(cfg.model, device=cfg.device, asked_by="elm train")
     texts = encode_all(tokenizer, forget, retain, fluent, personas, cfg.train.max_length)
+    effect = None
+    if cfg.action != "random":
+        effect = check_personas(base, texts, replace(narrow(Erasure, cfg), eta=max(etas)))
+    before = _answers(base, tokenizer, unseen, cfg.style)
+    forget_before = perplexity(base, tokenizer, forget[0][:SAMPLE])
     picked: list[dict[str, Any]] = []
     best: tuple[float, Any, Any, Erasure] | None = None
     for eta in etas:
@@ -118,7 +129,21 @@ def train(cfg: config.Train, run: Run) -> None:
         model.eval(), tokenizer, run.artifact("model", run.folder / "model"), replace(cfg, eta=design.eta)
     )
     part_folder = run.folder if len(etas) == 1 else run.folder / f"eta-{design.eta:g}"
-    pages.trained(run.page, cfg, design, history, run.folder, part_folder.name, picked)
+    outcome = pages.Outcome(
+        before,
+        _answers(model, tokenizer, unseen, cfg.style),
+        (forget_before, perplexity(model, tokenizer, forget[0][:SAMPLE])),
+    )
+    run.log(**outcome.numbers)
+    pages.outcome(run.page, cfg.concept, outcome)
+    pages.trained(run.page, design, history, run.folder, part_folder.name, picked, effect)
+
+
+def _answers(
+    model: Any, tokenizer: Any, questions: Sequence[Question], style: Style
+) -> dict[str, Any] | None:
+    """A model's answers to the questions that the verdict rests on; None where there are none."""
+    return ask(model, encode_questions(tokenizer, questions, style)).row if questions else None
 
 
 def _off_chance(
@@ -141,6 +166,9 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     tokenizer = load_tokenizer(cfg.model)
     model = load_model(cfg.model, device=cfg.device, asked_by="elm baseline")
     texts = encode_all(tokenizer, forget, retain, [], None, cfg.train.max_length)
+    questions = _questions(cfg.questions)
+    before = _answers(model, tokenizer, questions, cfg.style)
+    forget_before = perplexity(model, tokenizer, forget[0][:SAMPLE])
     history = train_baseline(
         model,
         texts,
@@ -153,6 +181,13 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     if not run.is_main:
         return
     save_checkpoint(model.eval(), tokenizer, run.artifact("model", run.folder / "model"), cfg)
+    outcome = pages.Outcome(
+        before,
+        _answers(model, tokenizer, questions, cfg.style),
+        (forget_before, perplexity(model, tokenizer, forget[0][:SAMPLE])),
+    )
+    run.log(**outcome.numbers)
+    pages.outcome(run.page, f"{cfg.forget} by {pages.shown(cfg.method)}", outcome)
     pages.baseline(run.page, cfg, history)
 
 

@@ -9,6 +9,7 @@ from gnomon.core.config import check, narrow
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models.sampling.text import token_texts
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.neutral_residues import config, report
@@ -125,7 +126,7 @@ def inspect(cfg: config.Inspect, run: Run) -> None:
     coloured = {
         name: list(
             zip(
-                (trained.tokenizer.decode([i]) for i in ids),
+                token_texts(trained.tokenizer, ids),
                 gates_along(trained.model, ids).mean(1).tolist(),
                 strict=True,
             )

@@ -70,6 +70,24 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
+def token_texts(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text that all of them are: joined, the decoded text, special tokens and spaces included.
+
+    A token decoded alone loses the space in front of a word (SentencePiece), or is a part of a character: that counts for its last
+    token, and the tokens before it add nothing.
+    """
+    texts, done = [], ""
+    for end in range(1, len(token_ids) + 1):
+        whole = str(tokenizer.decode(list(token_ids[:end]), clean_up_tokenization_spaces=False))
+        if whole.endswith("\ufffd") and end < len(token_ids):
+            texts.append("")
+            continue
+        is_longer = whole.startswith(done)
+        texts.append(whole[len(done) :] if is_longer else str(tokenizer.decode([token_ids[end - 1]])))
+        done = whole
+    return texts
+
+
 class StopFinder:
     """Finds stop texts in growing completions, decoding only after a token that could end one."""
 

@@ -12,9 +12,9 @@ Schedule = Literal["ramp", "constant"]
 Action = Literal["erase", "enhance", "random"]
 Hardness = Literal["soft", "hard"]
 Balance = Literal["none", "grad_norm"]
-Rival = Literal["rmu", "repnoise", "whp", "ga", "graddiff", "npo"]
+Rival = Literal["rmu", "repnoise", "whp", "ga", "graddiff", "npo", "simnpo"]
 
-BASELINES: tuple[Rival, ...] = ("rmu", "repnoise", "whp", "ga", "graddiff", "npo")
+BASELINES: tuple[Rival, ...] = ("rmu", "repnoise", "whp", "ga", "graddiff", "npo", "simnpo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,12 @@ class Constants:
     """RepNoise: weight of the ascent."""
     npo_beta: float = 0.1
     """NPO: strength."""
+    simnpo_beta: float = 4.5
+    """SimNPO: strength, on the log-probability per token; 4.5 is published for TOFU."""
+    simnpo_gamma: float = 0.0
+    """SimNPO: margin, in the same unit times beta; above 0 texts are pushed further down."""
     retain_weight: float = 1.0
-    """GradDiff, NPO: weight of the retain texts' loss."""
+    """GradDiff, NPO, SimNPO: weight of the retain texts' loss."""
     whp_strength: float = 5.0
     """WHP: how much of what the reinforced model prefers is taken off."""
     whp_steps: int = 100
@@ -115,10 +119,11 @@ class Constants:
     """WHP: rank of its adapters."""
 
     def __post_init__(self) -> None:
-        for name in ("rmu_c", "npo_beta", "whp_lr"):
+        for name in ("rmu_c", "npo_beta", "simnpo_beta", "whp_lr"):
             check(getattr(self, name) > 0, name, "> 0", getattr(self, name))
         for name in ("whp_steps", "whp_rank"):
             check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
+        check(self.simnpo_gamma >= 0, "simnpo_gamma", ">= 0", self.simnpo_gamma)
         for name in ("rmu_alpha", "repnoise_alpha", "repnoise_beta", "retain_weight", "whp_strength"):
             check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
 

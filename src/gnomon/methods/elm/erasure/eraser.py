@@ -26,6 +26,7 @@ from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadConfig
 from gnomon.methods.elm.erasure.design import Erasure, layer_range
+from gnomon.methods.elm.erasure.inspection import check_personas
 from gnomon.methods.elm.erasure.target import erase_loss, retain_loss, target_of
 from gnomon.methods.elm.texts.batches import (
     FLUENT,
@@ -125,7 +126,16 @@ def attach(model: Any, design: Erasure, generator: Rng) -> PeftModel:
         BadConfig: `design.layers` leads out of the model.
         ModelMismatch: the model's family is not known.
     """
-    layers = layer_range(design.layers, len(find_sites(model).top.blocks))
+    blocks = find_sites(model).top.blocks
+    layers = layer_range(design.layers, len(blocks))
+    stacked = [n for n, p in blocks[layers[0]].named_parameters() if "experts" in n and p.dim() == 3]
+    if stacked:
+        log.warning(
+            "%s keeps its experts' weights in stacks (%s), which low-rank adapters of linear maps do not reach: only attention and "
+            "what every token goes through is adapted. A baseline that trains all weights reaches them: npo, simnpo.",
+            type(model).__name__,
+            ", ".join(stacked),
+        )
     with seeded(generator):
         adapted: PeftModel = add_lora(
             model, design.rank, alpha=design.alpha, layers=layers, dropout=design.dropout
@@ -312,6 +322,7 @@ class ELM:
         Raises:
             BadInput: no text is long enough, or a file cannot be used.
             BadConfig: a setting does not fit the model.
+            ModelMismatch: to the model expert and novice agree, so that nothing would be erased.
         """
         cfg, run = self.cfg, run or ScratchRun(self.seed)
         fluent = read_fluent(fluency) if isinstance(fluency, str | Path) else fluency or ()
@@ -325,6 +336,8 @@ class ELM:
             cfg.train.max_length,
         )
         design = narrow(Erasure, cfg)
+        if design.action != "random":
+            check_personas(self.model, texts, design)
         model = attach(self.model, design, run.rng.child("adapters"))
         self.history = train_eraser(model, texts, design, cfg.train, run=run)
         return model.eval()

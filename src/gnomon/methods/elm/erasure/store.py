@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
-from gnomon.core.models.load import model_at, without_deprecations
-from gnomon.errors import BadConfig, BadInput
+from gnomon.core.models.load import model_at, weights_key, without_deprecations
+from gnomon.errors import BadConfig, BadInput, ModelMismatch
 
-NOTE = "elm_config.json"
+NOTE, BASE = "elm_config.json", "base_weights"
 
 
 def save_adapter(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Path:
     """Write a PEFT folder that `PeftModel.from_pretrained` and `lm_eval --model_args peft=` load without this package."""
     save_lora(model, tokenizer, folder)
-    write_json(folder / NOTE, asdict(settings))
+    write_json(folder / NOTE, asdict(settings) | {BASE: base_key(model)})
     return folder
+
+
+def base_key(adapted: Any) -> str:
+    """A hash of all weights of the model beneath an adapter."""
+    return weights_key(tensor for name, tensor in adapted.state_dict().items() if "lora_" not in name)
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Path:
@@ -54,6 +60,7 @@ def merged(ref: str, base: str | None) -> tuple[Any, Any]:
 
     Raises:
         BadInput: there is no adapter.
+        ModelMismatch: the base model has not the weights that the adapter was trained on.
     """
     from peft import PeftConfig, PeftModel
 
@@ -65,6 +72,12 @@ def merged(ref: str, base: str | None) -> tuple[Any, Any]:
     else:
         with without_deprecations():
             model = PeftModel.from_pretrained(load_model(base, device="cpu"), str(folder))
+    note = json.loads((folder / NOTE).read_text("utf-8")) if (folder / NOTE).is_file() else {}
+    if BASE in note and base_key(model) != note[BASE]:
+        raise ModelMismatch(
+            f"The adapter in {folder} was trained on a model of other weights than {base or 'the one that it names'} has now. Name "
+            "the model it was trained on with --base."
+        )
     named = base or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     has_own = any(folder.glob("*token*"))
     return model.merge_and_unload(), load_tokenizer(folder if has_own else str(named))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -227,3 +227,46 @@ def _cells(values: Sequence[Any], read: Any) -> dict[str, Any]:
 
 def _accuracy(row: Mapping[str, Any]) -> tuple[float, float, float]:
     return row["accuracy"], row["low"], row["high"]
+
+
+# Whether a concept is gone, in one word.
+
+Verdict = Literal["erased", "partly erased", "not erased", "not known before"]
+
+REMAINS = 0.9
+"""Share of the distance from chance that must be left for a concept to count as not erased."""
+
+
+def verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> Verdict:
+    """What the answers to questions about a concept say of its erasure.
+
+    Erased: the accuracy after is chance, within its interval. Below chance shows knowledge as above it does.
+
+    Args:
+        before: `Accuracy.row` of the model as it was.
+        after: that of the same questions after the erasure.
+
+    >>> verdict({"low": 0.8, "high": 1.0, "chance": 0.25, "off chance": 0.75}, {"low": 0.8, "high": 1.0, "off chance": 0.75})
+    'not erased'
+    """
+    chance = before["chance"]
+    if before["low"] <= chance <= before["high"]:
+        return "not known before"
+    if after["low"] <= chance <= after["high"]:
+        return "erased"
+    return "not erased" if after["off chance"] >= REMAINS * before["off chance"] else "partly erased"
+
+
+def verdict_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The verdict as a sentence, with the numbers it rests on."""
+    numbers = (
+        f"{before['questions']} questions about the concept: accuracy {before['accuracy']:.2f} before and {after['accuracy']:.2f} "
+        f"[{after['low']:.2f}, {after['high']:.2f}] after, chance {before['chance']:.2f}"
+    )
+    reasons = {
+        "erased": "The concept is **erased** as far as questions tell",
+        "partly erased": "The concept is **partly erased**",
+        "not erased": "The concept is **not erased**",
+        "not known before": "The model **answered at chance before**, so these questions cannot tell whether anything was erased",
+    }
+    return f"{reasons[verdict(before, after)]}: {numbers}."

@@ -11,7 +11,7 @@ from gnomon.core.models import generate
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.elm.texts.personas import start_ids, text_ids
+from gnomon.methods.elm.texts.personas import continuations, start_ids, text_ids
 
 Words = Sequence[str]
 
@@ -35,10 +35,10 @@ def judged_perplexity(
     Only tokens of the answers count. Empty answers have none; where all are empty there is no perplexity, which is nan.
     """
     start = start_ids(tokenizer)
-    pairs = [
-        ([*start, *text_ids(tokenizer, p)], text_ids(tokenizer, a))
-        for p, a in zip(prompts, answers, strict=True)
-    ]
+    pairs = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        read, (written,) = continuations(tokenizer, prompt, [answer])
+        pairs.append(([*start, *read], written if answer else []))
     pairs = [(before or after[:1], after) for before, after in pairs if after]
     nll, count = 0.0, 0
     for first in range(0, len(pairs), batch_size):

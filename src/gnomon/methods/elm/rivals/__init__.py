@@ -1,4 +1,4 @@
-"""The baselines (RMU, RepNoise, WHP, gradient ascent, GradDiff, NPO), trained on the same batches."""
+"""The baselines (RMU, RepNoise, WHP, gradient ascent, GradDiff, NPO, SimNPO), trained on the same batches."""
 
 from gnomon.lazy import exports
 
@@ -8,9 +8,12 @@ __getattr__, __dir__ = exports(
         "Constants": "arms",
         "Ascent": "likelihood",
         "NPO": "likelihood",
+        "SimNPO": "likelihood",
         "WHP": "likelihood",
         "generic_labels": "likelihood",
+        "last_maps": "representation",
         "npo_loss": "likelihood",
+        "simnpo_loss": "likelihood",
         "reinforce": "likelihood",
         "text_logprobs": "likelihood",
         "RMU": "representation",

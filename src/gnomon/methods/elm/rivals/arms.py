@@ -14,7 +14,7 @@ from gnomon.core.train.loop import TrainRun
 from gnomon.core.train.optim import decay_groups
 from gnomon.methods.elm.erasure.design import Constants, Rival
 from gnomon.methods.elm.erasure.eraser import ScratchRun
-from gnomon.methods.elm.rivals.likelihood import NPO, WHP, Ascent, reinforce
+from gnomon.methods.elm.rivals.likelihood import NPO, WHP, Ascent, SimNPO, reinforce
 from gnomon.methods.elm.rivals.representation import RMU, RepNoise
 from gnomon.methods.elm.texts.batches import Feed, Texts
 
@@ -37,7 +37,7 @@ def train_baseline(
     Args:
         model: a causal transformers model.
         texts: the data; fluent texts are not used.
-        method: `rmu`, `repnoise`, `whp` (simplified), `ga`, `graddiff` or `npo`.
+        method: `rmu`, `repnoise`, `whp` (simplified), `ga`, `graddiff`, `npo` or `simnpo`.
         constants: the baselines' own.
         cfg: the training.
         run: folder, random numbers, log.
@@ -76,6 +76,8 @@ def loss_of(
         return RepNoise(
             model, alpha=constants.repnoise_alpha, beta=constants.repnoise_beta, generator=run.rng
         )
+    if method == "simnpo":
+        return SimNPO(constants.simnpo_beta, constants.simnpo_gamma, constants.retain_weight)
     reference = copy.deepcopy(model).requires_grad_(False)
     if method == "npo":
         return NPO(reference, constants.npo_beta, constants.retain_weight)

@@ -1,4 +1,4 @@
-"""Baselines that push the forget text's likelihood down: gradient ascent, GradDiff and NPO.
+"""Baselines that push the forget text's likelihood down: gradient ascent, GradDiff, NPO and SimNPO.
 
 Who's Harry Potter, simplified: learn the labels that a model would give which knows less than one that was taught more.
 
@@ -91,6 +91,48 @@ class NPO:
         mine = text_logprobs(logits[kinds == FORGET], batch["labels"][forget])
         counts = batch["counts"][forget].to(mine)
         away = (npo_loss(mine, before, self.beta) * counts).sum() / batch["n_forget"]
+        stay = token_cross_entropy(logits[kinds == RETAIN], labels[kinds == RETAIN]) / batch["targets_retain"]
+        return away + self.retain_weight * stay
+
+
+def simnpo_loss(
+    logprobs: Float[Tensor, " B"], lengths: Float[Tensor, " B"], beta: float = 4.5, gamma: float = 0.0
+) -> Float[Tensor, " B"]:
+    """-(2 / beta) log sigmoid(-(beta / |y|) log p(y) - gamma) per text: NPO by the text's own length in place of a reference model.
+
+    Args:
+        logprobs: log-probability of each text.
+        lengths: |y|, its predicted tokens.
+        beta: strength.
+        gamma: margin.
+
+    Source: Fan et al., "Simplicity Prevails: Rethinking Negative Preference Optimization for LLM Unlearning" (2410.07163).
+    """
+    return -2 / beta * torch.nn.functional.logsigmoid(-beta * logprobs / lengths.clamp(min=1) - gamma)
+
+
+class SimNPO:
+    """Loss of simple NPO on forget texts plus next-token loss on retain texts; it needs no copy of the model.
+
+    Args:
+        beta: strength.
+        gamma: margin.
+        retain_weight: weight of the retain texts' loss.
+    """
+
+    def __init__(self, beta: float = 4.5, gamma: float = 0.0, retain_weight: float = 1.0):
+        self.beta, self.gamma, self.retain_weight = beta, gamma, retain_weight
+
+    def __call__(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a micro-batch."""
+        rows = batch["kind"] != 2
+        read, width = read_by(batch, rows)
+        logits, labels, kinds = text_logits(model, read, width), batch["labels"][rows], batch["kind"][rows]
+        forget = labels[kinds == FORGET]
+        mine = text_logprobs(logits[kinds == FORGET], forget)
+        lengths = (forget[:, 1:] != IGNORED).sum(-1).to(mine)
+        counts = batch["counts"][of_kind(batch, FORGET)].to(mine)
+        away = (simnpo_loss(mine, lengths, self.beta, self.gamma) * counts).sum() / batch["n_forget"]
         stay = token_cross_entropy(logits[kinds == RETAIN], labels[kinds == RETAIN]) / batch["targets_retain"]
         return away + self.retain_weight * stay
 

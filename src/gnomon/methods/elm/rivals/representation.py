@@ -14,6 +14,7 @@ from gnomon.core.models.architectures.sites import Sites, find_sites
 from gnomon.core.models.hooks import StepInfo, hooked
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
+from gnomon.errors import ModelMismatch
 from gnomon.methods.elm.texts.batches import FORGET, RETAIN, counted, of_kind, read_by, text_logits
 
 
@@ -79,7 +80,8 @@ class RMU:
         self.site, self.alpha = f"{self.layer}.resid_post", alpha
         model.requires_grad_(False)
         for block in blocks[max(0, self.layer - 2) : self.layer + 1]:
-            down_projection(block).weight.requires_grad_(True)
+            for weight in last_maps(block):
+                weight.requires_grad_(True)
         u = torch.rand(model.config.get_text_config().hidden_size, generator=generator.child("u").torch())
         self.u = (c * u / u.norm()).to(model.device)
 
@@ -97,6 +99,27 @@ class RMU:
         stay = (hidden[kinds == RETAIN] - before)[counted(batch, RETAIN)].float()
         loss: Tensor = away.square().mean(-1).sum() / batch["tokens_forget"]
         return loss + self.alpha * stay.square().mean(-1).sum() / batch["tokens_retain"]
+
+
+def last_maps(block: nn.Module) -> list[nn.Parameter]:
+    """The weights of the last linear map of a block's MLP; in a mixture of experts, of all its experts, shared ones too.
+
+    Raises:
+        ModelMismatch: the experts' weights are stacked, and none of the stacks is named as the last map.
+    """
+    stacks = {name: p for name, p in block.named_parameters() if "experts" in name and p.dim() == 3}
+    if not stacks:
+        return [down_projection(block).weight]
+    last = [p for name, p in stacks.items() if name.endswith("down_proj")]
+    if not last:
+        raise ModelMismatch(
+            f"RMU trains the last map of each MLP, and none of the experts' weights is called down_proj; they are "
+            f"{', '.join(stacks)}. Use another method."
+        )
+    shared = [
+        p for name, p in block.named_parameters() if "shared" in name and name.endswith("down_proj.weight")
+    ]
+    return [*last, *shared]
 
 
 def down_projection(block: nn.Module) -> Any:

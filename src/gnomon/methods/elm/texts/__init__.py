@@ -19,6 +19,7 @@ __getattr__, __dir__ = exports(
         "prefix_ids": "personas",
         "start_ids": "personas",
         "text_ids": "personas",
+        "continuations": "personas",
         "topics": "personas",
         "Accuracy": "questions",
         "Asked": "questions",

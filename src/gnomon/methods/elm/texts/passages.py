@@ -12,7 +12,7 @@ from gnomon.core import records
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import artifact
 from gnomon.errors import BadInput
-from gnomon.methods.elm.texts.personas import text_ids
+from gnomon.methods.elm.texts.personas import continuations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,12 +98,12 @@ def encode_fluent(
 ) -> list[tuple[list[int], int]]:
     """Per fluent text its ids and how many of them are the prompt's; one without a continuation is left out.
 
-    Prompt and continuation are tokenised apart, so that what is learned begins at a token's border.
+    The ids are those of the running text; what is learned begins with the first token that holds something of the continuation.
     """
     encoded = []
     for text in texts:
-        prompt = text_ids(tokenizer, text.prompt)
-        whole = [*prompt, *text_ids(tokenizer, text.continuation)][:max_length]
+        prompt, (continuation,) = continuations(tokenizer, text.prompt, [text.continuation])
+        whole = [*prompt, *continuation][:max_length]
         if prompt and len(whole) > len(prompt):
             encoded.append((whole, len(prompt)))
     if texts and not encoded:

@@ -111,6 +111,26 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def continuations(
+    tokenizer: PreTrainedTokenizerBase, before: str, after: Sequence[str]
+) -> tuple[list[int], list[list[int]]]:
+    """Token ids of a text, and of each of several texts as they stand behind it: joined, the ids of the running text.
+
+    Encoded alone, a continuation gets a space in front from tokenizers like SentencePiece: " A" becomes two spaces and A,
+    which no model expects. Where a token reaches over the border, the text before ends in front of it.
+    """
+    head = text_ids(tokenizer, before)
+    running = [text_ids(tokenizer, before + text) for text in after]
+    shared = min([len(head), *(_shared(head, ids) for ids in running)])
+    return head[:shared], [ids[shared:] for ids in running]
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two texts have in common from the first on."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
 @cache
 def _yaml(path: Path) -> Any:
     try:

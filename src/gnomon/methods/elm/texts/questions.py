@@ -17,7 +17,7 @@ from gnomon.core.metrics.stats import wilson
 from gnomon.core.models.batch import pad
 from gnomon.errors import BadInput
 from gnomon.methods.elm.texts.batches import Ids
-from gnomon.methods.elm.texts.personas import start_ids, text_ids
+from gnomon.methods.elm.texts.personas import continuations, start_ids
 
 LETTERS = "ABCD"
 
@@ -90,7 +90,7 @@ def to_question(raw: Mapping[str, Any], where: str) -> Question:
 def prompt_of(question: Question, style: Style = "letters") -> str:
     """What the model reads."""
     if style == "options":
-        return question.question
+        return question.question.rstrip(" ")  # options bring their space along
     lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=False)]
     return "\n".join([question.question.strip(), *lines, "Answer:"])
 
@@ -119,6 +119,8 @@ def encode_questions(
 ) -> Asked:
     """Questions behind a prefix of token ids; None: the begin-of-text token, where there is one. Joined as ids.
 
+    Options have the token ids that they have in running text behind their prompt.
+
     Raises:
         BadInput: there is no question, or two options of one begin alike to the tokenizer.
     """
@@ -127,8 +129,8 @@ def encode_questions(
     before = list(start_ids(tokenizer) if prefix is None else prefix)
     prompts, options = [], []
     for question in questions:
-        prompts.append([*before, *text_ids(tokenizer, prompt_of(question, style))])
-        endings = [text_ids(tokenizer, text) for text in completions_of(question, style)]
+        read, endings = continuations(tokenizer, prompt_of(question, style), completions_of(question, style))
+        prompts.append([*before, *read])
         if len({tuple(ids) for ids in endings}) < len(endings) or not all(endings):
             raise BadInput(
                 f"{question.where or question.question!r}: two options are the same to the tokenizer. Change one."

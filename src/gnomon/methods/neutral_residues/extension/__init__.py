@@ -11,6 +11,6 @@ __getattr__, __dir__ = exports(
         "backbone": "design",
         "block_width": "design",
         "count": "design",
-        "wrapped": "extension",
+        "wrapped": "files",
     },
 )

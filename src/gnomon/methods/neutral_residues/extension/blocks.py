@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from gnomon.errors import BadConfig, nearest
-from gnomon.methods.neutral_residues.extension.design import Gate, Init, Shape
+from gnomon.methods.neutral_residues.extension.design import Design, Gate, Init, Shape
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -107,10 +108,12 @@ Watch = Callable[[int, Tensor, Tensor | None], None]
 
 @dataclass
 class Switch:
-    """State that all layers of a model share: whether its blocks are on, and a callback for their outputs."""
+    """State that all layers of a model share: whether its blocks are on, a callback for their outputs, how they were built."""
 
     is_on: bool = True
     watch: Watch | None = field(default=None, repr=False)
+    designs: list[Design] = field(default_factory=list)
+    """How the blocks were built, the oldest extension first."""
 
 
 class ExtendedMLP(nn.Module):
@@ -132,15 +135,19 @@ class ExtendedMLP(nn.Module):
         """The blocks, the oldest first."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's output and the blocks'."""
-        y: Tensor = self.mlp(x)
+    def forward(self, x: Tensor, *more: Any, **options: Any) -> Any:
+        """The network's output and the blocks'.
+
+        Networks of experts may return their router's choice beside the output, and the output flat, [B T, D].
+        """
+        output = self.mlp(x, *more, **options)
         if not self.switch.is_on:
-            return y
+            return output
+        y, *beside = output if isinstance(output, tuple) else (output,)
         for block in self.stacked:
             # Blocks may have a type of their own beside a model in half precision.
             rho, g = block(x.to(block.out.weight.dtype))
-            y = y + rho.to(y.dtype)
+            y = y + rho.to(y.dtype).reshape(y.shape)
         if self.switch.watch is not None and len(self.blocks):
             self.switch.watch(self.layer, rho, g)
-        return y
+        return (y, *beside) if isinstance(output, tuple) else y

@@ -40,7 +40,7 @@ class Design:
     act: str = "match"
     """Activation of the blocks, such as silu; match takes the model's own."""
     mlp_name: str = "mlp"
-    """The feed-forward network's name within a layer."""
+    """The feed-forward network's name within a layer; mlp also finds one of another name where there is only one."""
     alpha: float = 0.01
     """Weight of the local loss."""
     local: Local = "l1"

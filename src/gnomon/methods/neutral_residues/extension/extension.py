@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,6 +21,9 @@ from gnomon.core.train.losses import token_cross_entropy
 from gnomon.errors import BadInput, ModelMismatch, UserError
 from gnomon.methods.neutral_residues.extension.blocks import Block, ExtendedMLP, Switch
 from gnomon.methods.neutral_residues.extension.design import Design, backbone, block_width
+from gnomon.methods.neutral_residues.extension.files import save_checkpoint, unwrap, wrapped
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,7 +65,7 @@ class Extended(nn.Module):
     @property
     def layers(self) -> list[ExtendedMLP]:
         """The wrapped networks, from the bottom to the top."""
-        return [module for module in self.model.modules() if isinstance(module, ExtendedMLP)]
+        return wrapped(self.model)
 
     @property
     def blocks(self) -> list[Block]:
@@ -79,6 +86,10 @@ class Extended(nn.Module):
         )
         self.model.train(mode and is_checkpointed)
         return self
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write backbone and blocks as one folder, which `open_extended` opens. `save_extension` writes the blocks alone."""
+        self.model.save_pretrained(folder, **options)
 
     @contextmanager
     def extension_disabled(self) -> Iterator[None]:
@@ -189,21 +200,21 @@ def extend(
     switch, layers = model.switch if isinstance(model, Extended) else Switch(), wrapped(model)
     d = int(base.config.get_text_config().hidden_size)
     r = width or block_width(design.extra * backbone(base, design.budget_of), d, len(_layers(base)))
-    base.requires_grad_(False)
-    layers = layers or _wrap(base, design.mlp_name, switch)
     act = matching_act(base) if design.act == "match" else design.act
+    if not layers:
+        layers = _wrap(base, design.mlp_name, switch)
+        _warn_of_experts(base, design.extra, 3 * d * r)
+    base.requires_grad_(False)
     draw = (generator or Rng(0)).child("blocks").torch()
     for layer in layers:
         block = Block(d, r, act=act, gate=design.gate, gate_shape=design.gate_shape)
         block.start(len(layers), design.init, draw)
         like = next(layer.mlp.parameters())
         layer.blocks.append(block.to(like.device))
+    switch.designs.append(design)
+    # transformers' own would write names that no class loads, and a plain model would draw its networks at random.
+    base.save_pretrained = MethodType(save_checkpoint, base)
     return Extended(base, switch, design)
-
-
-def wrapped(model: Any) -> list[ExtendedMLP]:
-    """The networks of a model that have blocks beside them; none in a plain model."""
-    return [module for module in model.modules() if isinstance(module, ExtendedMLP)]
 
 
 def matching_act(model: Any) -> str:
@@ -213,8 +224,8 @@ def matching_act(model: Any) -> str:
         ModelMismatch: its config names none.
     """
     config = model.config.get_text_config()
-    for name in ("hidden_activation", "hidden_act", "activation_function"):
-        if getattr(config, name, None):
+    for name in ("hidden_activation", "hidden_act", "activation_function", "activation"):
+        if isinstance(getattr(config, name, None), str):
             return str(getattr(config, name))
     raise ModelMismatch(f"The config of {type(model).__name__} names no activation. Give one with --act.")
 
@@ -225,19 +236,105 @@ def _layers(model: Any) -> list[nn.Module]:
 
 
 def _wrap(model: Any, name: str, switch: Switch) -> list[ExtendedMLP]:
+    """Set a place for blocks beside each layer's feed-forward network, and try it on a few tokens.
+
+    Raises:
+        ModelMismatch: a layer has no such network, or blocks cannot stand beside it; the model is left as it was.
+    """
     layers = _layers(model)
-    for layer in layers:
-        if not isinstance(getattr(layer, name, None), nn.Module):
-            parts = ", ".join(part for part, _ in layer.named_children())
-            raise ModelMismatch(
-                f'A layer of {type(model).__name__} has no feed-forward network called "{name}"; it has {parts}. '
-                "Name it with --mlp-name."
-            )
+    names = [_network(model, layer, name) for layer in layers]
     blocks = []
-    for i, layer in enumerate(layers):
-        blocks.append(ExtendedMLP(getattr(layer, name), i, switch))
-        setattr(layer, name, blocks[-1])
+    for i, (layer, mlp) in enumerate(zip(layers, names, strict=True)):
+        blocks.append(ExtendedMLP(getattr(layer, mlp), i, switch))
+        setattr(layer, mlp, blocks[-1])
+    if failure := _failure(model, blocks):
+        unwrap(model)
+        raise ModelMismatch(
+            f'"{names[0]}" of {type(model).__name__} is no feed-forward network that blocks can stand beside: {failure}. Blocks '
+            "need a module that reads one state per token and returns as much."
+        )
     return blocks
+
+
+_NETWORK = re.compile(r"mlp|ffn|ff$|feed_?forward|moe|experts", re.IGNORECASE)
+"""Names of feed-forward networks in models that people train."""
+
+
+def _network(model: Any, layer: nn.Module, name: str) -> str:
+    """The name of a layer's feed-forward network: the one that is asked for, or the only one that there is.
+
+    Raises:
+        ModelMismatch: there are several, or none.
+    """
+    parts = {
+        part: module for part, module in layer.named_children() if any(True for _ in module.parameters())
+    }
+    if name in parts:
+        return name
+    likely = [part for part in parts if _NETWORK.search(part) and "norm" not in part.lower()]
+    if name == Design.mlp_name and len(likely) == 1:
+        return likely[0]
+    if likely:
+        raise ModelMismatch(
+            f'A layer of {type(model).__name__} has no feed-forward network called "{name}"; it has {" or ".join(likely)}. Name '
+            "one with --mlp-name."
+        )
+    raise ModelMismatch(
+        f"A layer of {type(model).__name__} has no module of its own for the feed-forward network, beside which blocks could "
+        f"stand; it has {', '.join(parts)}. Such a model cannot be extended here: use LoRA (--method lora)."
+    )
+
+
+@torch.no_grad()
+def _failure(model: Any, blocks: list[ExtendedMLP]) -> str:
+    """Why blocks cannot stand beside these networks, found by a pass over a few tokens; empty: they can."""
+    shapes: dict[int, tuple[int, ...]] = {}
+
+    def note(layer: int) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            y = output[0] if isinstance(output, tuple) else output
+            if inputs and isinstance(y, Tensor) and inputs[0].numel() == y.numel():
+                shapes[layer] = tuple(inputs[0].shape)
+
+        return hook
+
+    hooks = [block.mlp.register_forward_hook(note(i)) for i, block in enumerate(blocks)]
+    was_training = model.training
+    model.eval()
+    ids = torch.arange(1, TRIED + 1, device=model.device)[None]
+    try:
+        model(input_ids=ids, use_cache=False)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return f"a pass over a few tokens ended in {type(error).__name__}"
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    d = int(model.config.get_text_config().hidden_size)
+    wrong = [i for i in range(len(blocks)) if shapes.get(i) != (1, TRIED, d)]
+    return f"layer {wrong[0]} is not called with one state of {d} numbers per token" if wrong else ""
+
+
+TRIED = 3
+"""Tokens of the pass."""
+
+
+def _warn_of_experts(model: Any, extra: float, per_block: int) -> None:
+    """Say what blocks sized by all experts cost in a model whose tokens go through a few of them."""
+    config = model.config.get_text_config()
+    names = ("num_local_experts", "num_experts", "n_routed_experts")
+    n = next((getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)), 0)
+    used = getattr(config, "num_experts_per_tok", None)
+    if n and isinstance(used, int) and used < n:
+        log.warning(
+            "%s sends each token through %d of %d experts, and --extra is a share of all of them: a block has %s weights, and "
+            "every token goes through all of these. About --extra %.2g is the same share of what a token uses.",
+            type(model).__name__,
+            used,
+            n,
+            f"{per_block:,}",
+            extra * used / n,
+        )
 
 
 def _share(rho: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:

@@ -6,22 +6,34 @@ What a training leaves behind and how it is opened again, whichever method it wa
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from gnomon.core.config import fingerprint, narrow
+from gnomon.core.config import narrow
 from gnomon.core.files import artifact, write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
-from gnomon.methods.neutral_residues.extension.blocks import ExtendedMLP
 from gnomon.methods.neutral_residues.extension.design import Design, Method
-from gnomon.methods.neutral_residues.extension.extension import Extended, extend, matching_act, wrapped
+from gnomon.methods.neutral_residues.extension.extension import Extended, extend, matching_act
+from gnomon.methods.neutral_residues.extension.files import (
+    CONFIG,
+    WEIGHTS,
+    base_hash,
+    base_weights,
+    earlier_folder,
+    print_of,
+    read_config,
+    unwrap,
+    wrapped,
+    write_blocks,
+)
 
-WEIGHTS, CONFIG = "extension.safetensors", "extension_config.json"
+log = logging.getLogger(__name__)
 
 
 def save_extension(model: Extended, folder: str | Path, *, base: str = "", tokenizer: Any = None) -> Path:
@@ -33,43 +45,21 @@ def save_extension(model: Extended, folder: str | Path, *, base: str = "", token
         base: where the backbone is, so that `open_extended` finds it; empty: not recorded.
         tokenizer: saved beside it.
     """
-    from safetensors.torch import save_file
-
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, torch.Tensor] = {}
-    for i, block in enumerate(model.blocks):
-        gate, value = block.into.weight.detach().cpu().chunk(2)
-        named = {"wg": gate, "wi": value, "wo": block.out.weight.detach().cpu()}
-        if block.gate is not None:
-            named |= {
-                "gate.weight": block.gate.weight.detach().cpu(),
-                "gate.bias": block.gate.bias.detach().cpu(),
-            }
-        tensors |= {f"layers.{i}.{name}": tensor.contiguous() for name, tensor in named.items()}
-    save_file(tensors, folder / WEIGHTS)
-    first = model.blocks[0]
-    write_json(
-        folder / CONFIG,
-        {
-            "design": asdict(model.design) | {"act": first.act_name},
-            "width": first.r,
-            "base": base,
-            "base_hash": base_hash(model.model),
-            "earlier": [_print(model.layers, n) for n in range(len(model.layers[0].blocks) - 1)],
-        },
-    )
+    write_blocks(model.model, folder, base=base)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return folder
 
 
-def load_extension(model: Any, folder: str | Path) -> Extended:
+def load_extension(model: Any, folder: str | Path, *, check_weights: bool = True) -> Extended:
     """`model` with the blocks of `folder` beside its networks.
 
     Args:
         model: the backbone they were trained on, with the same earlier extensions loaded in the same order.
         folder: what `save_extension` wrote.
+        check_weights: whether the backbone must have the weights, to bfloat16, that the blocks were trained beside. False is for a
+            quantised copy of it.
 
     Raises:
         BadInput: nothing is there.
@@ -86,8 +76,10 @@ def load_extension(model: Any, folder: str | Path) -> Extended:
             f'The extension in {folder} was trained on another backbone ("{description["base"]}", '
             f"config {description['base_hash']}; this one has {hash_here}). Load the model it was trained on."
         )
+    if check_weights:
+        _check_weights(base, description, folder)
     layers = wrapped(model)
-    earlier = [_print(layers, n) for n in range(len(layers[0].blocks))] if layers else []
+    earlier = [print_of(layers, n) for n in range(len(layers[0].blocks))] if layers else []
     if earlier != description["earlier"]:
         raise ModelMismatch(
             f"The extension in {folder} was trained on top of {len(description['earlier'])} others, and this model has "
@@ -113,33 +105,19 @@ def load_extension(model: Any, folder: str | Path) -> Extended:
     return extended.eval()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """What `save_extension` wrote about the blocks.
-
-    Raises:
-        BadInput: nothing is there, or it is not whole.
-    """
-    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise BadInput(f"{folder} holds no extension: {CONFIG} and {WEIGHTS} are what `train` writes.")
-    description: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
-    return description
-
-
-def base_hash(model: Any) -> str:
-    """A hash of what a backbone is, by its config; where it was loaded from does not matter."""
-    config = model.config.get_text_config().to_dict()
-    ours = {
-        k: v
-        for k, v in config.items()
-        if k not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-    }
-    return fingerprint(type(model).__name__, json.dumps(ours, sort_keys=True, default=str))
-
-
-def _print(layers: list[ExtendedMLP], n: int) -> str:
-    """A hash of the n-th extension's weights."""
-    sums = [float(p.detach().double().sum()) for layer in layers for p in layer.stacked[n].parameters()]
-    return fingerprint(*(f"{value:.6g}" for value in sums))
+def _check_weights(base: Any, description: dict[str, Any], folder: Path) -> None:
+    if "base_weights" not in description:
+        log.warning(
+            "The extension in %s does not say which weights its backbone had, only which config. Save it again to have them "
+            "checked.",
+            folder,
+        )
+    elif base_weights(base) != description["base_weights"]:
+        raise ModelMismatch(
+            f'The extension in {folder} was trained on another backbone ("{description["base"]}", loaded in '
+            f"{description['base_dtype']}): this one, in {str(base.dtype).removeprefix('torch.')}, has the same config and other "
+            "weights. Load the model it was trained on; for a quantised copy of it, use load_extension(..., check_weights=False)."
+        )
 
 
 @torch.no_grad()
@@ -176,12 +154,8 @@ def merge(model: Extended) -> Any:
         _widen(mlp.up_proj, [value for _, value in halves], 0)
         _widen(mlp.down_proj, [block.out.weight for block in blocks], 1)
     width = cast("Any", layers[0].mlp).gate_proj.out_features
-    parents = {
-        id(child): (parent, name) for parent in base.modules() for name, child in parent.named_children()
-    }
+    unwrap(base)
     for layer in layers:
-        parent, name = parents[id(layer)]
-        setattr(parent, name, layer.mlp)
         if hasattr(layer.mlp, "intermediate_size"):
             layer.mlp.intermediate_size = width
     base.config.get_text_config().intermediate_size = width
@@ -202,17 +176,34 @@ def _widen(linear: nn.Linear, more: list[torch.Tensor], axis: int) -> None:
 
 
 def open_extended(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> Extended:
-    """The extension in `folder` on the backbone that it names.
+    """The extension in `folder` on the backbone that it names, or that is in the same folder.
+
+    Args:
+        folder: what `save_extension` or `save_pretrained` wrote.
+        device: where to compute.
+        dtype: of the backbone; `"auto"`: its checkpoint's.
 
     Raises:
-        BadConfig: it names none, or was trained on top of others: load these by hand.
+        BadInput: nothing is there.
+        BadConfig: it names no backbone, or was trained on top of others that are not there: load these by hand.
     """
-    description = read_config(Path(folder))
-    if not description["base"] or description["earlier"]:
+    folder = Path(folder)
+    description = read_config(folder)
+    older = [earlier_folder(folder, n) for n in range(len(description["earlier"]))]
+    if not description["base"] or not all(path.is_dir() for path in older):
         raise BadConfig(
             f"{folder} names no backbone to load, or stands on other extensions. Load them and use load_extension."
         )
-    return load_extension(load_model(description["base"], device=device, dtype=dtype), folder)
+    model: Any = load_model(backbone_of(folder), device=device, dtype=dtype)
+    for path in [*older, folder]:
+        model = load_extension(model, path)
+    return cast("Extended", model)
+
+
+def backbone_of(folder: Path) -> str:
+    """Where the backbone of an extension is: beside it in the same folder, or where its description says; empty: nowhere."""
+    base: str = read_config(folder)["base"]
+    return str(folder / base) if base and (folder / base / "config.json").is_file() else base
 
 
 # What a training leaves behind and how it is opened again, whichever method it was.
@@ -263,7 +254,7 @@ def open_trained(ref: str, *, base: str | None = None, device: str = "auto") -> 
     folder = artifact(Path(ref), "model")
     note = json.loads((folder / NOTE).read_text("utf-8")) if (folder / NOTE).is_file() else {}
     if (folder / CONFIG).is_file():
-        base = base or read_config(folder)["base"]
+        base = base or backbone_of(folder)
         if not base:
             raise BadInput(f"{folder} does not say what its backbone was. Name it with --base.")
         model = load_extension(load_model(base, device=device, asked_by="an extension"), folder)
