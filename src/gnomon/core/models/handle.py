@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +25,7 @@ from gnomon.core.models.batch import Batch, Where, pad
 from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
 from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
+from gnomon.core.models.reading import text_kind
 from gnomon.core.models.sampling.decoding import Decoding, last_logits_only, read_images, start_token
 from gnomon.core.models.sampling.generate import generate as _generate
 from gnomon.core.models.sampling.text import padding_id
@@ -58,11 +59,12 @@ class ModelHandle:
         self.model = model
         self.processor = processor
         sees = family if family is not None else layout_of(base_of(model).config)
-        self.kind = "vlm" if isinstance(sees, VLFamily) else _kind(model)
+        self.kind = "vlm" if isinstance(sees, VLFamily) else text_kind(model)
         is_text = (
             family is None and self.kind != "vlm" and not hasattr(base_of(model).config, "vision_config")
         )
-        self._sites: Sites | None = None if is_text else find_sites(model, family)
+        if not is_text:
+            self.sites = find_sites(model, family)
         if family is not None and self.kind != "encoder":
             self._check_lens()
 
@@ -82,16 +84,10 @@ class ModelHandle:
         load = load_processor if kind == "vlm" else load_tokenizer
         return cls(model, load(ref, revision=revision))
 
-    @property
+    @cached_property
     def sites(self) -> Sites:
         """Where its hidden states are; found on first use, since much can be done without."""
-        if self._sites is None:
-            self._sites = find_sites(self.model)
-        return self._sites
-
-    @sites.setter
-    def sites(self, sites: Sites) -> None:
-        self._sites = sites
+        return find_sites(self.model)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -408,9 +404,3 @@ def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedToken
             f"A plain {type(model).__name__} needs its tokenizer beside it; or give a ModelHandle."
         )
     return model, tokenizer
-
-
-def _kind(model: PreTrainedModel) -> str:
-    if model.get_output_embeddings() is None:
-        return "encoder"
-    return "seq2seq" if model.config.is_encoder_decoder else "causal"

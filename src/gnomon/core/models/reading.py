@@ -26,6 +26,13 @@ _padding: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _caches: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
+def text_kind(model: Any) -> str:
+    """causal, seq2seq, or encoder for a model that predicts no tokens."""
+    if model.get_output_embeddings() is None:
+        return "encoder"
+    return "seq2seq" if model.config.is_encoder_decoder else "causal"
+
+
 def takes_positions(model: Any) -> bool:
     """Whether a causal model takes position ids, and counts them as we do: from 0, over real tokens.
 
