@@ -110,7 +110,9 @@ def test_a_server_without_system_messages_may_say_so_in_words_of_its_own(error):
         requests = [ask(f"{n}", system="Be brief.", temperature=0.0) for n in range(9)]
         replies = replies_of(server, requests)
     assert {(reply.text, reply.left_out) for reply in replies} == {("fine", ())}
-    assert len(server.bodies) == 11  # as it is, without the temperature, and then with it and without a system message
+    assert (
+        len(server.bodies) == 11
+    )  # as it is, without the temperature, and then with it and without a system message
     assert all(body["temperature"] == 0.0 for body in server.bodies[2:])
     assert server.bodies[-1]["messages"][0]["content"].startswith("Be brief.\n\n")
 

@@ -189,6 +189,28 @@ def test_questions_that_are_all_wrong_are_refused_with_their_counts(truth_model,
         truth("train", path, "--model", truth_model, *SHORT, "--out", tmp_path / "run")
 
 
+def test_a_dry_run_counts_what_language_models_will_be_asked(truth_model, truth_questions, tmp_path, capsys):
+    judged = ["--label", "http://127.0.0.1:9/v1#judge", "--llm.price-in", 2, "--llm.price-out", 8]
+    copied = ["--extract", "http://127.0.0.1:9/v1#copy"]
+    n = len(truth_questions.read_text().splitlines())
+    for words, calls, tokens_out in (
+        (["answer", truth_questions, "--model", truth_model, *judged], n, 8 * n),
+        (
+            ["resample", truth_questions, "--model", truth_model, *judged, *copied, "--k", 3],
+            6 * n,
+            3 * 72 * n,
+        ),
+        (["train", truth_questions, "--model", truth_model, *judged, *copied], 2 * n, 72 * n),
+    ):
+        assert truth(*words, "--dry-run", "--json", "--out", tmp_path / "run") == 0
+        plan = json.loads(capsys.readouterr().out)["plan"]
+        assert (plan["calls"], plan["tokens_out_at_most"]) == (calls, tokens_out)
+        assert plan["usd_at_most"] == pytest.approx((2 * plan["tokens_in"] + 8 * tokens_out) / 1e6)
+        assert plan["tokens_in"] > 130 * calls
+    assert truth("answer", truth_questions, "--model", truth_model, "--dry-run", "--json") == 0
+    assert "calls" not in json.loads(capsys.readouterr().out)["plan"]  # match asks nobody
+
+
 def test_a_dry_run_tells_the_stage(truth_model, truth_questions, tmp_path, capsys):
     assert (
         truth("train", truth_questions, "--model", truth_model, "--dry-run", "--out", tmp_path / "run") == 0
