@@ -309,7 +309,15 @@ class Books:
                 limit = min(entry.max_failed for entry in entries)
                 of = total.failed + total.answered
                 shortfalls.append(
-                    Shortfall(f"replies of {role}", total.failed, of, reason, limit, total.unasked)
+                    Shortfall(
+                        f"replies of {role}",
+                        total.failed,
+                        of,
+                        reason,
+                        limit,
+                        total.unasked,
+                        is_stopped=total.stopped > 0,
+                    )
                 )
         return shortfalls
 
