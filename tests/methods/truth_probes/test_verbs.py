@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fixtures_process
+from fixtures_server import CompletionServer
 from gnomon.errors import BadConfig, BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe
 from gnomon.registry import method
@@ -187,6 +188,26 @@ def test_questions_that_are_all_wrong_are_refused_with_their_counts(truth_model,
     )
     with pytest.raises(BadInput, match=r"0 right and \d+ wrong answers; a probe needs at least 20 of each"):
         truth("train", path, "--model", truth_model, *SHORT, "--out", tmp_path / "run")
+
+
+def test_a_judge_that_gives_no_label_is_not_a_model_that_is_always_wrong(
+    truth_model, truth_questions, tmp_path, capsys
+):
+    state = {"is_vague": True}
+    words = ["answer", truth_questions, "--model", truth_model, "--limit", 12, "--out", tmp_path / "run"]
+    vague = lambda messages, seed=None: "Perhaps." if state["is_vague"] else "1"  # noqa: E731
+    with CompletionServer(chat_answer=vague) as server:
+        words += ["--label", server.endpoint]
+        assert truth(*words) == 1
+        assert "12 of 12 labels failed" in capsys.readouterr().out
+        found = json.loads((tmp_path / "run" / "report.json").read_text())
+        assert found["status"] == "failed" and "12 of 12 labels failed" in found["title"]
+        state["is_vague"] = False
+        assert truth(*words) == 0
+        n = len(server.requests)
+        assert truth(*words) == 0 and len(server.requests) == n
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (found["status"], found["figures"]["right"]) == ("done", 1.0)  # the share of right answers
 
 
 def test_a_dry_run_counts_what_language_models_will_be_asked(truth_model, truth_questions, tmp_path, capsys):
