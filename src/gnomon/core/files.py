@@ -72,3 +72,11 @@ def artifact(path: Path, name: str) -> Path:
     if name not in artifacts:
         raise BadInput(f'{path} is a run without "{name}"; it has {", ".join(artifacts) or "no artifacts"}.')
     return path / str(artifacts[name])
+
+
+def state_of(source: str) -> list[tuple[str, int, int]]:
+    """Names, sizes and dates of the files behind a path; none for what is no file, such as a data set of a hub."""
+    path = Path(source)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file() and not file.name.startswith(".")]
+    return [(str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats]

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
 from gnomon.core.config import differences, fingerprint, flatten, read_settings, write_settings
-from gnomon.core.files import HEADER, MARKER, is_run_folder, write_json, write_text
+from gnomon.core.files import HEADER, MARKER, is_run_folder, state_of, write_json, write_text
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
@@ -149,7 +149,7 @@ class Run:
         """Whether files that are read have other sizes or dates than when the folder was used last; notes those of now."""
         if not self._inputs:
             return False
-        mark, now = self.folder / _INPUTS, fingerprint(*map(_state_of, sorted(self._inputs)))
+        mark, now = self.folder / _INPUTS, fingerprint(*map(state_of, sorted(self._inputs)))
         before = mark.read_text("utf-8") if mark.exists() else now
         write_text(mark, now)
         return before != now
@@ -395,14 +395,6 @@ def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
         row.get(name) == limit if isinstance(limit, str) else name in row and row[name] > limit
         for name, limit in where.items()
     )
-
-
-def _state_of(source: str) -> list[tuple[str, int, int]]:
-    """Names, sizes and dates of the files behind a path; none for what is no file, such as a data set of a hub."""
-    path = Path(source)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [(file, file.stat()) for file in files if file.is_file() and not file.name.startswith(".")]
-    return [(str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def command_line() -> str:

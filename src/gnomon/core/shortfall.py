@@ -25,6 +25,8 @@ class Shortfall:
     """Largest share that may fail, 0..1."""
     unasked: int = 0
     """How many more were not tried for, because a budget was spent or too much had failed."""
+    is_stopped: bool = False
+    """Whether some of these were not tried for because too much had failed, be it a small share of all that came before."""
 
     @property
     def is_too_much(self) -> bool:
@@ -33,7 +35,7 @@ class Shortfall:
         >>> Shortfall("verdicts", 3, 10, "").is_too_much, Shortfall("verdicts", 2, 10, "").is_too_much
         (True, False)
         """
-        return self.of > 0 and self.failed > self.limit * self.of + 1e-9
+        return self.is_stopped or (self.of > 0 and self.failed > self.limit * self.of + 1e-9)
 
     @property
     def count(self) -> str:

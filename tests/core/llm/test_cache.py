@@ -74,12 +74,13 @@ def test_every_part_of_a_request_tells_it_from_another(other, tmp_path):
 
 
 def test_the_key_names_every_field():
-    """A field that is added to Request later must make another key too."""
+    """A field that is added to Request later must make another key too; `anew` alone says how it is asked and not what."""
     changed = {
         "messages": (), "temperature": 9.0, "top_p": 0.1, "max_tokens": 1, "stop": ("s",), "seed": 1, "draw": 1,
         "want_logprobs": True, "choices": ("c",),
     }  # fmt: skip
-    assert set(changed) == {field.name for field in dataclasses.fields(Request)}
+    assert {*changed, "anew"} == {field.name for field in dataclasses.fields(Request)}
+    assert request_key(dataclasses.replace(ask("a"), anew=True)) == request_key(ask("a"))
     keys = {request_key(dataclasses.replace(ask("a"), **{name: value})) for name, value in changed.items()}
     assert len(keys | {request_key(ask("a"))}) == len(changed) + 1
 
@@ -273,3 +274,37 @@ def test_what_costs_nothing_is_kept_with_its_run(tmp_path, monkeypatch):
         server.shutdown()
         thread.join()
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_kept_reply_that_cannot_be_read_is_asked_for_again_and_replaced(tmp_path):
+    """Once for each asking: a command that is repeated gets another chance, and a reply that just came is what it is."""
+
+    class Improving(Counting):
+        async def acomplete(self, request):
+            self.asked.append(request)
+            return Reply("no word" if len(self.asked) <= 2 else "PASS")
+
+    llm, requests = Improving(), [ask("a"), ask("b")]
+    cached = Cached(llm, tmp_path)
+
+    def texts():
+        return [reply.text for reply in complete(cached, requests, is_readable=lambda _, r: "PASS" in r.text)]
+
+    assert (texts(), len(llm.asked)) == (["no word", "no word"], 2)
+    assert (texts(), len(llm.asked)) == (["PASS", "PASS"], 4)
+    assert (texts(), len(llm.asked)) == (["PASS", "PASS"], 4)
+    assert [reply.text for reply in complete(cached, requests)] == ["PASS", "PASS"]
+
+
+def test_what_cannot_be_read_stays_where_the_budget_is_spent(tmp_path):
+    class Spent(Counting):
+        async def acomplete(self, request):
+            self.asked.append(request)
+            if len(self.asked) > 1:
+                raise BudgetSpent("The budget of 1 calls is spent.")
+            return Reply("no word")
+
+    cached = Cached(Spent(), tmp_path)
+    for _ in range(2):
+        (reply,) = complete(cached, [ask("a")], is_readable=lambda _, r: "PASS" in r.text)
+        assert (reply.text, reply.finish) == ("no word", "stop")

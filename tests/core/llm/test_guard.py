@@ -142,6 +142,20 @@ def test_a_run_with_a_few_failures_is_incomplete_and_says_how_many(tmp_path):
     assert "The vendor says no." in (tmp_path / "report.html").read_text()
 
 
+def test_a_run_that_was_stopped_is_failed_however_much_came_before(tmp_path):
+    """A quota that ends after 200 of 400 answers: the failures are a small share of what was asked, and half is missing."""
+
+    def answer(request):
+        number = int(request.messages[0].content.split()[1][:-1])
+        spent = Reply("", "error", error="The quota is used up.", fault="quota")
+        return spent if number >= 200 else "PASS"
+
+    _, report = run_with(tmp_path, answer, n=400)
+    (row,) = report["shortfalls"]
+    assert row["failed"] < 0.2 * row["of"] and row["not_asked"] > 150
+    assert (report["status"], row["too_much"]) == ("failed", True)
+
+
 def test_a_run_that_mostly_failed_is_failed_with_its_results_kept(tmp_path):
     _, report = run_with(tmp_path, failing(0.3))
     assert report["status"] == "failed"

@@ -93,6 +93,30 @@ def test_a_refusal_that_names_nothing_is_met_once_by_a_bare_request():
     assert len(server.bodies) == 10
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": {"code": 400, "message": "Developer instruction is not enabled for models/tiny"}},
+        {"message": "Conversation roles must alternate user/assistant/user/assistant/..."},
+        "bad request",
+    ],
+)
+def test_a_server_without_system_messages_may_say_so_in_words_of_its_own(error):
+    def answer(request):
+        has_system = any(turn["role"] == "system" for turn in request.body["messages"])
+        return (400, error) if has_system else (200, chat("fine"))
+
+    with VendorServer(answer) as server:
+        requests = [ask(f"{n}", system="Be brief.", temperature=0.0) for n in range(9)]
+        replies = replies_of(server, requests)
+    assert {(reply.text, reply.left_out) for reply in replies} == {("fine", ())}
+    assert (
+        len(server.bodies) == 11
+    )  # as it is, without the temperature, and then with it and without a system message
+    assert all(body["temperature"] == 0.0 for body in server.bodies[2:])
+    assert server.bodies[-1]["messages"][0]["content"].startswith("Be brief.\n\n")
+
+
 def test_a_prompt_that_is_too_long_fails_alone_and_changes_nothing_for_others():
     sentence = (
         "'max_tokens' or 'max_completion_tokens' is too large: 512. This model's maximum context length is 2048 tokens "

@@ -512,9 +512,35 @@ def test_a_judge_that_gives_no_verdicts_was_not_audited(perturbed, tmp_path, cap
     some = ["--judge", "sim:judge?gibberish=0.2", "--bias", "distraction", "--out", tmp_path / "some"]
     assert calm("audit", perturbed, *some) == 0
     found = report(tmp_path / "some")
-    assert found["figures"]["verdicts"].startswith(
-        found["title"].rpartition("(verdicts ")[2].partition(",")[0]
-    )
+    (row,) = found["shortfalls"]
+    assert found["figures"]["verdicts"].startswith(f"{row['of'] - row['failed']}/{row['of']}, ")
+    assert f"({row['failed']} of {row['of']} verdicts failed)" in found["title"]
+    assert (found["status"], row["too_much"]) == ("incomplete", False)
+
+
+def test_replies_without_a_verdict_are_asked_for_again_by_the_next_command(tmp_path):
+    source = write_rows(tmp_path / "items.jsonl", as_rows(made_items(10, sets=("alignment",))))
+    state = {"n": 0, "is_vague": True}
+
+    def vague(messages, seed=None):
+        state["n"] += 1
+        return "Hard to say." if state["is_vague"] and state["n"] % 4 == 0 else "[[A]]"
+
+    with CompletionServer(chat_answer=vague) as server:
+        words = ["--bias", "bandwagon", "--judge", server.endpoint, "--out", tmp_path / "run"]
+        assert calm("audit", source, *words) == 0
+        n = len(server.requests)
+        (row,) = report(tmp_path / "run")["shortfalls"]
+        assert row["failed"] == n // 4
+        state["is_vague"] = False
+        assert calm("audit", source, *words) == 0
+        assert len(server.requests) == n + n // 4
+        assert report(tmp_path / "run")["figures"]["verdicts"] == f"{n}/{n}"
+        assert calm("audit", source, *words) == 0  # finished now
+        assert (
+            calm("audit", source, *words, "--fresh") == 0
+        )  # what came in the place of those replies is kept
+        assert len(server.requests) == n + n // 4
 
 
 def test_identical_answers_leave_nothing_to_measure_and_that_is_said(perturbed, tmp_path):

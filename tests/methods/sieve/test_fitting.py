@@ -120,7 +120,7 @@ class TestSync:
     def test_a_limit_that_comes_before_both_classes_keeps_the_labels(self, tmp_path):
         with pytest.raises(
             BudgetSpent,
-            match=r"2 labels are kept in .*too few to learn from: repeat the command with a higher",
+            match=r"2 labels are kept in .*too few to learn from: repeat the command, with a higher",
         ):
             fitting(tmp_path, judge=Limited(2)).run()
         rest = Limited(118)

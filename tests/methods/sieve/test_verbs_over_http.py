@@ -199,6 +199,36 @@ def test_failed_verdicts_are_asked_for_again_when_the_command_is_repeated(root, 
     assert report(tmp_path / "run")["figures"]["without verdict"] == 0
 
 
+def test_answers_without_a_verdict_are_counted_and_asked_for_again(root, tmp_path, capsys):
+    """They came and are in the cache, but nobody can use them: a repeated command tries again and does not find them there."""
+    state = {"is_vague": True}
+
+    def vague(messages, seed=None):
+        is_vague = state["is_vague"] and sum(map(ord, messages[-1]["content"])) % 3 == 0
+        return "I would rather not say." if is_vague else answer_as_the_rule(messages)
+
+    with CompletionServer(chat_answer=vague) as server:
+        words = ["label", root / "docs.jsonl", *judged_by(root, server.endpoint), "-n", 30]
+        words += ["--out", tmp_path / "run", *ASK]
+        assert sieve(*words) == 1  # more than --llm.max-failed
+        missing = report(tmp_path / "run")["figures"]["without verdict"]
+        assert missing > 6
+        sentence = f"{missing} of 30 labels failed"
+        found = report(tmp_path / "run")
+        assert (found["status"], sentence in found["title"]) == ("failed", True)
+        assert found["shortfalls"][0]["reason"] == "the answer holds no verdict"
+        assert sentence in capsys.readouterr().out
+        assert len(server.requests) == 30 + 2 * missing
+        state["is_vague"] = False
+        assert sieve(*words) == 0
+        assert len(server.requests) == 30 + 3 * missing
+        assert sieve(*words) == 0  # finished now
+        assert len(server.requests) == 30 + 3 * missing
+    rows = {row["snippet_id"]: row for row in read_rows(tmp_path / "run" / "labels.jsonl")}
+    assert all(row["label"] == is_about_the_sea(row["text"]) for row in rows.values())
+    assert report(tmp_path / "run")["status"] == "done"
+
+
 @pytest.mark.parametrize("n", [2, 10])
 def test_labels_from_a_dead_port_are_not_finished(root, tmp_path, n):
     with judge() as server:
@@ -247,6 +277,22 @@ def test_cost_of_what_a_judge_over_http_took(root, tmp_path):
     assert figures["total, USD"] == pytest.approx(30 * call)
     assert figures["judge on everything, USD"] == pytest.approx(1000 * call)
     assert figures["break-even, snippets"] == 30
+
+
+def test_a_dry_run_says_what_a_judge_costs_rather_more_than_less(root, tmp_path, capsys):
+    with judge() as server:
+        words = ["label", root / "docs.jsonl", *judged_by(root, server.endpoint), "-n", 30, "--repeat", 2]
+        words += ["--temperature", 1, "--llm.price-in", 2.5, "--llm.price-out", 10]
+        assert sieve(*words, "--dry-run", "--json") == 0
+        plan = json.loads(capsys.readouterr().out)["plan"]
+        assert sieve(*words, "--out", tmp_path / "run") == 0
+        assert plan["calls"] == plan["judge_calls"] == len(server.requests) == 60
+        sent = sum(len(turn["content"]) for asked in server.requests for turn in asked["messages"])
+        assert sent / 5 < plan["tokens_in"] < 60 * 2000
+        limits = {asked["max_tokens"] for asked in server.requests}
+    assert plan["tokens_out_at_most"] == 60 * limits.pop() and not limits
+    money = (2.5 * plan["tokens_in"] + 10 * plan["tokens_out_at_most"]) / 1e6
+    assert plan["usd_at_most"] == pytest.approx(money)
 
 
 def test_a_dry_run_asks_nobody(root, tmp_path):

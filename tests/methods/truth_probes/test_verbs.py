@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fixtures_process
+from fixtures_server import CompletionServer
 from gnomon.errors import BadConfig, BadInput, LLMFailure, ModelMismatch
 from gnomon.methods.truth_probes import ErrorProbe
 from gnomon.registry import method
@@ -188,6 +189,48 @@ def test_questions_that_are_all_wrong_are_refused_with_their_counts(truth_model,
     )
     with pytest.raises(BadInput, match=r"0 right and \d+ wrong answers; a probe needs at least 20 of each"):
         truth("train", path, "--model", truth_model, *SHORT, "--out", tmp_path / "run")
+
+
+def test_a_judge_that_gives_no_label_is_not_a_model_that_is_always_wrong(
+    truth_model, truth_questions, tmp_path, capsys
+):
+    state = {"is_vague": True}
+    words = ["answer", truth_questions, "--model", truth_model, "--limit", 12, "--out", tmp_path / "run"]
+    vague = lambda messages, seed=None: "Perhaps." if state["is_vague"] else "1"  # noqa: E731
+    with CompletionServer(chat_answer=vague) as server:
+        words += ["--label", server.endpoint]
+        assert truth(*words) == 1
+        assert "12 of 12 labels failed" in capsys.readouterr().out
+        found = json.loads((tmp_path / "run" / "report.json").read_text())
+        assert found["status"] == "failed" and "12 of 12 labels failed" in found["title"]
+        state["is_vague"] = False
+        assert truth(*words) == 0
+        n = len(server.requests)
+        assert truth(*words) == 0 and len(server.requests) == n
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (found["status"], found["figures"]["right"]) == ("done", 1.0)  # the share of right answers
+
+
+def test_a_dry_run_counts_what_language_models_will_be_asked(truth_model, truth_questions, tmp_path, capsys):
+    judged = ["--label", "http://127.0.0.1:9/v1#judge", "--llm.price-in", 2, "--llm.price-out", 8]
+    copied = ["--extract", "http://127.0.0.1:9/v1#copy"]
+    n = len(truth_questions.read_text().splitlines())
+    for words, calls, tokens_out in (
+        (["answer", truth_questions, "--model", truth_model, *judged], n, 8 * n),
+        (
+            ["resample", truth_questions, "--model", truth_model, *judged, *copied, "--k", 3],
+            6 * n,
+            3 * 72 * n,
+        ),
+        (["train", truth_questions, "--model", truth_model, *judged, *copied], 2 * n, 72 * n),
+    ):
+        assert truth(*words, "--dry-run", "--json", "--out", tmp_path / "run") == 0
+        plan = json.loads(capsys.readouterr().out)["plan"]
+        assert (plan["calls"], plan["tokens_out_at_most"]) == (calls, tokens_out)
+        assert plan["usd_at_most"] == pytest.approx((2 * plan["tokens_in"] + 8 * tokens_out) / 1e6)
+        assert plan["tokens_in"] > 130 * calls
+    assert truth("answer", truth_questions, "--model", truth_model, "--dry-run", "--json") == 0
+    assert "calls" not in json.loads(capsys.readouterr().out)["plan"]  # match asks nobody
 
 
 def test_a_dry_run_tells_the_stage(truth_model, truth_questions, tmp_path, capsys):

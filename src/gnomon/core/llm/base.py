@@ -47,6 +47,8 @@ class Request:
     """Whether to return the log-probability of each token, where the endpoint can."""
     choices: tuple[str, ...] = ()
     """When given, the answer is one of these, where the endpoint can enforce that."""
+    anew: bool = False
+    """Whether a kept reply is passed over, and replaced by the one that comes; two requests that differ in this alone are equal."""
 
     @property
     def sampling_seed(self) -> int | None:

@@ -307,10 +307,9 @@ class Books:
             if total.failed or total.unasked:
                 reason = total.reasons.most_common(1)[0][0] if total.reasons else ""
                 limit = min(entry.max_failed for entry in entries)
-                of = total.failed + total.answered
-                shortfalls.append(
-                    Shortfall(f"replies of {role}", total.failed, of, reason, limit, total.unasked)
-                )
+                what, of = f"replies of {role}", total.failed + total.answered
+                counts = (total.failed, of, reason, limit, total.unasked, total.stopped > 0)
+                shortfalls.append(Shortfall(what, *counts))
         return shortfalls
 
     def show(self, page: Page) -> None:

@@ -229,11 +229,10 @@ class ModelHandle:
 
         def keep(site: Site, hidden: Tensor, step: StepInfo) -> None:
             pick = picks[self.sites[site].stack]
-            # A large model may have its blocks on several devices.
-            # A copy: some blocks add to what they got after the hook has seen it.
+            here = None if pick is None else tuple(index.to(hidden.device) for index in pick)
             seen[site] = (
-                hidden.clone() if pick is None else hidden[tuple(index.to(hidden.device) for index in pick)]
-            )
+                hidden.clone() if here is None else hidden[here]
+            )  # a copy: some blocks add to it later
 
         with hooked(self.sites, {site: partial(keep, site) for site in at}):
             if stacks <= {"encoder"}:
@@ -308,7 +307,7 @@ class ModelHandle:
 
     @property
     def _how(self) -> VLFamily | None:
-        """How the model sees; `None` for one that reads texts alone, whose sites may not be known yet."""
+        """How the model sees; `None` for one that reads texts alone."""
         return self.sites.sees if self.kind == "vlm" else None
 
     def _sees(self) -> VLFamily:

@@ -272,9 +272,7 @@ def _count_verdicts(run: Run, verdicts: Sequence[Verdict]) -> None:
         run.page.figures({name: counted})
         came = [row for row in rows if row.status != "failed"]  # failed replies are recorded with the model
         unread = [row for row in came if row.status != "ok"]
-        if unread and len(came) == len(rows):
-            run.page.title += f" ({name} {counted.partition(':')[0]})"
-        if len(unread) > MOST_UNREAD * len(came):
+        if unread:  # the same command asks for them again
             run.missing(Shortfall(name, len(unread), len(came), commonest_reason(unread), MOST_UNREAD))
 
 

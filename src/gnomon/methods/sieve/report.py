@@ -82,7 +82,7 @@ def fit(page: Page, fitted: Fit, chosen: Filter, tested: Sequence[Label]) -> Non
         page.figures({"stopped early": outcome.stopped})
         page.text(
             f"**The judge stopped before the budget of labels was spent.** {outcome.stopped} The model was trained on the labels "
-            "that there are, and can be used; the same command with a higher limit goes on from here."
+            "that there are, and can be used; the same command, with a higher limit where one was met, goes on from here."
         )
     page.figures(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gnomon.core import records
 from gnomon.core.data.documents import Document, Row, read_documents, read_rows, text_of
 from gnomon.core.data.execute import map_shards, rejected
+from gnomon.core.llm.stack.stored import tokens_asked
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadInput, BudgetSpent
 from gnomon.methods.sieve import config, report
 from gnomon.methods.sieve.choosing.snippets import Snippet
@@ -21,8 +24,9 @@ from gnomon.methods.sieve.fitting.evaluation import evaluate
 from gnomon.methods.sieve.fitting.model import SieveModel
 from gnomon.methods.sieve.fitting.sieve import Fit, FitSettings, fit_stream, judged
 from gnomon.methods.sieve.fitting.state import RoundState
-from gnomon.methods.sieve.judging.filters import Filter, filter_of, load_filter
-from gnomon.methods.sieve.judging.judges import Judge
+from gnomon.methods.sieve.judging.client import LONGEST
+from gnomon.methods.sieve.judging.filters import Filter, filter_of, load_filter, request_of
+from gnomon.methods.sieve.judging.judges import GO_ON, Judge
 from gnomon.methods.sieve.judging.labels import Label, LabelStore, read_label
 from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
 from gnomon.methods.sieve.judging.references import judge_of, source_of
@@ -39,7 +43,9 @@ TEST_IN = 10
 def label(cfg: config.Label, run: Run) -> None:
     """Let the judge label uniformly drawn snippets."""
     chosen = load_filter(cfg.filter)
-    run.plan(snippets=cfg.n, judge_calls=cfg.n * cfg.repeat, judge=cfg.judge, filter=chosen.name)
+    run.plan(
+        snippets=cfg.n, judge=cfg.judge, filter=chosen.name, **_judging_cost(cfg, chosen, cfg.n * cfg.repeat)
+    )
     stream = _stream(cfg, lambda: _documents(cfg), HashedLinear().token_spans, run)
     snippets = list(islice(stream.pass_(0), cfg.n))
     if len(snippets) < cfg.n:
@@ -53,7 +59,7 @@ def label(cfg: config.Label, run: Run) -> None:
             with run.progress(len(snippets), title) as bar:
                 draws.append(judged(judge, snippets, path, progress=bar))
             run.artifact("records" if draw == 0 else f"records-{draw + 1}", path)
-    run.is_incomplete = any(row.label is None for rows in draws for row in rows)
+    _count_missing(run, [row for rows in draws for row in rows], cfg.llm.max_failed)
     passes = sum(row.label == 1 for row in draws[0])
     run.log(labels=len(draws[0]), passes=passes, **models.figures("judge"))
     report.labels(run.page, draws, chosen)
@@ -64,12 +70,12 @@ def fit(cfg: config.Fit, run: Run) -> None:
     chosen = load_filter(cfg.filter)
     selection = cfg.selection
     run.plan(
-        judge_calls=selection.budget + cfg.test,
         rounds=-(-selection.budget // selection.batch),
         trainings=-(-selection.budget // selection.batch) + selection.folds,
         judge=cfg.judge,
         filter=chosen.name,
         student=cfg.model,
+        **_judging_cost(cfg, chosen, selection.budget + cfg.test),
     )
 
     if cfg.test and next(_documents(cfg, test=True), None) is None:
@@ -86,10 +92,10 @@ def fit(cfg: config.Fit, run: Run) -> None:
         stopped = fitted.outcome.stopped
         if cfg.test and not stopped:
             tested, stopped = _tested(cfg, judge, student, fitted, run)
-    is_lacking = any(row.label is None for row in [*fitted.store.rows, *tested])
-    run.is_incomplete = bool(stopped) or is_lacking
+    _count_missing(run, [*fitted.store.rows, *tested], cfg.llm.max_failed)
+    run.is_incomplete = bool(stopped)
     if stopped:
-        run.say(f"{stopped} The filter can be used; repeat the command with a higher limit to go on.")
+        run.say(f"{stopped} The filter can be used; {GO_ON}")
         if not fitted.outcome.stopped:
             run.page.text(f"The test is not complete: {stopped}")
     report.fit(run.page, fitted, chosen, tested)
@@ -266,6 +272,22 @@ def cost(cfg: config.Cost, run: Run) -> None:
 
 _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
 """Settings of `cost` that a fit has measured."""
+
+
+def _count_missing(run: Run, rows: Sequence[Label], limit: float) -> None:
+    """Say how many snippets have no verdict and why, so that the same command asks about them again."""
+    reasons = Counter(row.problem for row in rows if row.label is None)
+    if reasons:
+        run.missing(Shortfall("labels", reasons.total(), len(rows), reasons.most_common(1)[0][0], limit))
+
+
+def _judging_cost(cfg: config.Label | config.Fit, chosen: Filter, calls: int) -> dict[str, Any]:
+    """What a dry run says of the judge: calls, and tokens and money where a language model is asked; repeats come on top."""
+    cost: dict[str, Any] = {"judge_calls": calls}
+    if not isinstance(source_of(cfg.judge), str):
+        return cost
+    around = tokens_asked(request_of("", chosen))
+    return cost | cfg.llm.cost(calls, calls * (around + cfg.snippet_tokens), calls * LONGEST[chosen.style])
 
 
 def _asking(cfg: config.Label | config.Fit, run: Run) -> Models:

@@ -11,12 +11,14 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.data.config import Shards
 from gnomon.core.files import write_json
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes import config, report
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, merge, read_answers
 from gnomon.methods.truth_probes.answers.data import parse_columns, read_questions
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report
+from gnomon.methods.truth_probes.answers.tasks import task_of
 from gnomon.methods.truth_probes.errors import choice, clusters
 from gnomon.methods.truth_probes.errors.types import type_scores
 from gnomon.methods.truth_probes.probes import grid
@@ -43,7 +45,8 @@ from gnomon.methods.truth_probes.states.states import Capture, require_both, usa
 def answer(cfg: config.Answer, run: Run) -> None:
     """Greedy answers of a model to questions, each labelled."""
     questions = read_questions(cfg.source, cfg.task, cfg.limit, parse_columns(cfg.columns))
-    run.plan(questions=len(questions), answers=len(questions), judge_calls=_calls(cfg.label, len(questions)))
+    texts = [question.question for question in questions]
+    run.plan(questions=len(questions), answers=len(questions), **_cost(cfg, texts, longest=_longest(cfg)))
     answers = with_labels(answered(cfg.source, _recipe(cfg), run), _judging(cfg), run)
     records.write(run.artifact("records", run.folder / "answers.jsonl"), answers)
     run.log(answers=len(answers), right=sum(answer.z for answer in answers))
@@ -53,7 +56,15 @@ def answer(cfg: config.Answer, run: Run) -> None:
 def extract(cfg: config.Extract, run: Run) -> None:
     """The part of each answer that is the answer."""
     answers = read_answers(Path(cfg.source))
-    run.plan(answers=len(answers), llm_calls_at_most=5 * len(answers) if ":" in cfg.extract else 0)
+    run.plan(
+        answers=len(answers),
+        **_cost(
+            cfg,
+            [answer.question + answer.answer for answer in answers],
+            labels=any(answer.correct is None for answer in answers),
+            extract=cfg.extract,
+        ),
+    )
     if any(answer.correct is None for answer in answers):
         answers = with_labels(answers, _judging(cfg), run)
     answers, how = with_exact(answers, cfg.extract, _judging(cfg), run)
@@ -92,7 +103,7 @@ def heatmap(cfg: config.Heatmap, run: Run) -> None:
 def train(cfg: config.Train, run: Run) -> None:
     """Fit an error detector on questions with answers, and save it."""
     (position,) = check_positions((cfg.position,))
-    run.plan(source=cfg.source, stage=lambda: stage_of(cfg.source), splits=len(cfg.seeds))
+    run.plan(source=cfg.source, stage=lambda: stage_of(cfg.source), splits=len(cfg.seeds), **_cost_from(cfg))
     data = prepared(cfg.source, _recipe(cfg), Capture(cfg.site, cfg.layers, (position,)), run)
     handle = load_handle(cfg.model, cfg.dtype) if cfg.ask_p_true else None
     about = {"template": cfg.template, "stop": cfg.stop, "max_new_tokens": cfg.max_new_tokens}
@@ -108,11 +119,16 @@ def train(cfg: config.Train, run: Run) -> None:
 def eval(cfg: config.Eval, run: Run) -> None:
     """Measure a saved detector on other answers."""
     probe = ErrorProbe.load(Path(cfg.probe))
-    run.plan(
-        source=cfg.source, stage=lambda: stage_of(cfg.source), layer=probe.layer, position=probe.position
-    )
     # Exact answers are located as in training, unless the settings say otherwise.
-    recipe = _recipe(cfg, probe.extract if cfg.extract == "auto" else cfg.extract)
+    way = probe.extract if cfg.extract == "auto" else cfg.extract
+    run.plan(
+        source=cfg.source,
+        stage=lambda: stage_of(cfg.source),
+        layer=probe.layer,
+        position=probe.position,
+        **_cost_from(cfg, way),
+    )
+    recipe = _recipe(cfg, way)
     data = prepared(cfg.source, recipe, Capture(probe.site, (probe.layer,), (probe.position,)), run)
     detectors = measure(probe, data, load_handle(cfg.model, cfg.dtype) if cfg.ask_p_true else None)
     _write_detectors(run, detectors)
@@ -141,7 +157,12 @@ def generalise(cfg: config.Generalise, run: Run) -> None:
 def resample(cfg: config.Resample, run: Run) -> None:
     """Many sampled answers to each question, labelled, with exact answers."""
     questions = read_questions(cfg.source, cfg.task, cfg.limit, parse_columns(cfg.columns))
-    run.plan(questions=len(questions), samples=cfg.k * len(questions))
+    texts = cfg.k * [question.question for question in questions]
+    run.plan(
+        questions=len(questions),
+        samples=len(texts),
+        **_cost(cfg, texts, extract=cfg.extract, longest=_longest(cfg)),
+    )
     recipe, judging = _recipe(cfg), _judging(cfg)
     drawn = with_labels(answered(cfg.source, recipe, run, "samples"), judging, run)
     samples, how = with_exact(drawn, cfg.extract, judging, run)
@@ -280,9 +301,65 @@ def _write_detectors(run: Run, detectors: Sequence[Detector]) -> None:
         run.log(detector=row["detector"], auc=row["AUC"][0] if row["AUC"] else None, n=row["n"])
 
 
-def _calls(label: str, answers: int) -> int:
-    """Calls of a judge, if every answer takes one."""
-    return 0 if label == "match" or label.startswith("rule:") else answers
+JUDGE_TOKENS, EXTRACT_TOKENS = (130, 8), (190, 64)
+"""Tokens of a request for a label or an exact answer before it is filled, and of its longest answer."""
+
+
+def _cost(
+    cfg: config.Labelling,
+    texts: Sequence[str],
+    *,
+    labels: bool = True,
+    extract: str = "auto",
+    longest: int = 0,
+) -> dict[str, Any]:
+    """What a dry run says of language models that label answers and copy exact answers out of them, one request for each.
+
+    A reply that cannot be read is asked for again, up to five times in all: that comes on top.
+
+    Args:
+        cfg: who labels, and how a language model is asked.
+        texts: question, with its answer where there is one already; one for each answer.
+        labels: whether labels are wanted.
+        extract: how exact answers are located.
+        longest: tokens of an answer that is not there yet.
+    """
+    is_judged = labels and cfg.label != "match" and not cfg.label.startswith("rule:")
+    is_copied = Extraction.parse(extract, []).kind == "llm"
+    roles = [*([JUDGE_TOKENS] if is_judged else []), *([EXTRACT_TOKENS] if is_copied else [])]
+    n = {"judge_calls": is_judged * len(texts), "extract_calls": is_copied * len(texts)}
+    n = {name: calls for name, calls in n.items() if calls}
+    if not n:
+        return {}
+    filled = sum(estimated_tokens(text) + longest for text in texts)
+    read = sum(len(texts) * around + filled for around, _ in roles)
+    return n | cfg.llm.cost(sum(n.values()), read, sum(len(texts) * written for _, written in roles))
+
+
+def _cost_from(cfg: config.Train | config.Eval, extract: str | None = None) -> dict[str, Any]:
+    """The same for the verbs that begin with questions, answers or states; of states nobody is asked."""
+    way = extract or cfg.extract
+    if not _cost(cfg, [""], extract=way):  # nobody is asked: read nothing for it
+        return {}
+    stage = stage_of(cfg.source)
+    if stage == "questions":
+        texts = [question.question for question in read_questions(cfg.source, cfg.task, cfg.limit)]
+        return _cost(cfg, texts, extract=way, longest=_longest(cfg))
+    if stage == "answers":
+        answers = read_answers(Path(cfg.source))
+        has_exact = all(answer.valid is not None for answer in answers)
+        return _cost(
+            cfg,
+            [answer.question + answer.answer for answer in answers],
+            labels=any(answer.correct is None for answer in answers),
+            extract="line" if has_exact else way,
+        )
+    return {}
+
+
+def _longest(cfg: config.Asking) -> int:
+    """Tokens of an answer at most."""
+    return cfg.max_new_tokens or task_of(cfg.task).max_new_tokens
 
 
 def _tokens(answers: Sequence[Answer]) -> int:

@@ -154,7 +154,8 @@ class Client:
         manner = manner or Manner()
         self.url, self.model, self.name, self.manner = url, model, name, manner
         self.shape = Shape()
-        self._has_tried_bare = False
+        self._bare: frozenset[str] | None = None
+        self._has_tried_folded = False
         if manner.keys.key(url) is not None:
             warn_unencrypted(url, str(manner.keys.variable(url)))
         self._clients = PerLoop(self._open)
@@ -249,9 +250,16 @@ class Client:
             return replace(shape, limit=LIMITS[1])
         if folded is not None and not shape.folds and "system" in named:
             return replace(shape, folds=True)
-        if sent and not self._has_tried_bare and not named:
-            self._has_tried_bare = True  # once: a prompt that is too long is refused without any of them too
-            return replace(shape, left_out=shape.left_out | set(sent))
+        if named:
+            return None
+        # It names nothing that was sent. Once each, as a prompt that is too long is refused in any form: without the fields,
+        # then with them and without a system message, which many chat templates refuse in words of their own.
+        if sent and self._bare is None:
+            self._bare = frozenset(sent)
+            return replace(shape, left_out=shape.left_out | self._bare)
+        if folded is not None and not shape.folds and not self._has_tried_folded:
+            self._has_tried_folded = True
+            return replace(shape, left_out=shape.left_out - (self._bare or frozenset()), folds=True)
         return None
 
     def _remember(self, shape: Shape) -> None:

@@ -93,7 +93,7 @@ class Cached:
         key = request_key(request, identity(self.llm))
         under_way = self._under_way.get()
         while True:
-            if (kept := self._known(key)) is not None:
+            if not request.anew and (kept := self._known(key)) is not None:
                 return kept
             if key not in under_way:
                 return await self._ask(key, request, under_way)
@@ -123,7 +123,8 @@ class Cached:
             reply = await self.llm.acomplete(request)
             if reply.error is None:
                 self._store.run(
-                    "INSERT OR IGNORE INTO replies VALUES (?, ?)", values=(key, reply_to_json(reply))
+                    f"INSERT OR {'REPLACE' if request.anew else 'IGNORE'} INTO replies VALUES (?, ?)",
+                    values=(key, reply_to_json(reply)),
                 )
             return reply
         finally:  # whoever waits for the same reply asks himself when this one was cancelled

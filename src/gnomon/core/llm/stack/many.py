@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import queue
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
@@ -19,8 +20,17 @@ OnReply = Callable[[int, Reply], None]
 """Called with the index of a request and its reply, as each reply arrives."""
 
 
+IsReadable = Callable[[int, Reply], bool]
+"""Whether the reply to the request of that index holds what was asked for."""
+
+
 def complete(
-    llm: LLM, requests: Iterable[Request], *, concurrency: int = 8, on_reply: OnReply | None = None
+    llm: LLM,
+    requests: Iterable[Request],
+    *,
+    concurrency: int = 8,
+    on_reply: OnReply | None = None,
+    is_readable: IsReadable | None = None,
 ) -> list[Reply]:
     """The reply to each request, in the order of the requests.
 
@@ -32,6 +42,7 @@ def complete(
         requests: what is asked.
         concurrency: requests under way at once.
         on_reply: called in the calling thread; what it raises cancels the rest.
+        is_readable: a kept reply of which it is not true is asked for again, once; None: every reply is as good as another.
 
     Returns:
         One reply per request. One that failed has `error` set; once a budget is spent, the rows that were not asked have
@@ -45,7 +56,11 @@ def complete(
     async def work() -> list[Reply]:
         try:
             return await acomplete_many(
-                llm, requests, concurrency=concurrency, on_reply=lambda *item: arrived.put(item)
+                llm,
+                requests,
+                concurrency=concurrency,
+                on_reply=lambda *item: arrived.put(item),
+                is_readable=is_readable,
             )
         finally:
             arrived.put(None)
@@ -64,7 +79,12 @@ def complete(
 
 
 async def acomplete_many(
-    llm: LLM, requests: Iterable[Request], *, concurrency: int = 8, on_reply: OnReply | None = None
+    llm: LLM,
+    requests: Iterable[Request],
+    *,
+    concurrency: int = 8,
+    on_reply: OnReply | None = None,
+    is_readable: IsReadable | None = None,
 ) -> list[Reply]:
     """`complete` for asynchronous code; runs on the loop of the caller."""
     requests = list(requests)
@@ -74,6 +94,10 @@ async def acomplete_many(
 
     async def one(item: tuple[int, Request]) -> Reply:
         reply = await _reply_to(llm, item[1])
+        # What cannot be read is of no use to anybody: without this, a repeated command would find it in the cache for ever.
+        if is_readable is not None and reply.cached and not is_readable(item[0], reply):
+            again = await _reply_to(llm, dataclasses.replace(item[1], anew=True))
+            reply = reply if again.finish == "budget" or again.fault == "stopped" else again
         if on_reply is not None:
             on_reply(item[0], reply)
         return reply

@@ -11,7 +11,7 @@ from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
 from gnomon.core.llm.stack.budget import Prices
 from gnomon.errors import BudgetSpent
 
-_SUMMED = ("fresh", "cached", "failed", "unasked", "tokens_in", "tokens_out", "seconds")
+_SUMMED = ("fresh", "cached", "failed", "unasked", "stopped", "tokens_in", "tokens_out", "seconds")
 """Counts of a meter that are added up for a total."""
 
 
@@ -32,6 +32,8 @@ class Meter:
         """Replies that were known."""
         self.failed = 0
         """Requests that failed for good."""
+        self.stopped = 0
+        """Requests that were not made because too much had failed."""
         self.unasked = 0
         """Requests that were not made: the budget had no room for them, or too much had failed."""
         self.tokens_in = 0
@@ -63,6 +65,7 @@ class Meter:
                 return
             if reply.fault == "stopped":
                 self.unasked += 1
+                self.stopped += 1
                 return
             self._charge(reply)
             if reply.error is not None:

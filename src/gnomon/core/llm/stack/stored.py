@@ -15,8 +15,10 @@ _PASSING_FIELDS = ("cached", "fault", "retry_after_s")
 
 
 def request_key(request: Request, *more: str) -> str:
-    """A key that two requests share only if they are equal in every field, and equal in `more`."""
-    return fingerprint(dataclasses.asdict(request), more, length=32)
+    """A key that two requests share only if they are equal in every field (but for `anew`), and equal in `more`."""
+    fields = dataclasses.asdict(request)
+    del fields["anew"]
+    return fingerprint(fields, more, length=32)
 
 
 def reply_to_json(reply: Reply) -> str:

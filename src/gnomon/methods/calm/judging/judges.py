@@ -82,7 +82,10 @@ class PairwiseJudge:
                 if on_opinion is not None:
                     on_opinion(i, opinions[i])
 
-        self.ask(prompts, [trial.draw for trial in trials], on_reply=read)
+        def is_readable(i: int, reply: Reply) -> bool:
+            return read_opinion(trials[i], reply, self.prompting).status == "ok"
+
+        self.ask(prompts, [trial.draw for trial in trials], on_reply=read, is_readable=is_readable)
         return [opinions[i] for i in range(len(trials))]
 
     def answer(self, questions: Sequence[str], draw: int = 0) -> list[str | None]:
@@ -101,6 +104,7 @@ class PairwiseJudge:
         prompts: Sequence[str],
         draws: Sequence[int],
         on_reply: Callable[[int, Reply], None] | None = None,
+        is_readable: Callable[[int, Reply], bool] | None = None,
     ) -> list[Reply]:
         """Replies to prompts, each with its draw.
 
@@ -112,7 +116,13 @@ class PairwiseJudge:
             ask(prompt, temperature=self.temperature, max_tokens=self.max_tokens, draw=draw)
             for prompt, draw in zip(prompts, draws, strict=True)
         ]
-        replies: list[Reply] = complete(self.llm, requests, concurrency=self.concurrency, on_reply=on_reply)
+        replies: list[Reply] = complete(
+            self.llm,
+            requests,
+            concurrency=self.concurrency,
+            on_reply=on_reply,
+            is_readable=is_readable,
+        )
         unasked = [reply for reply in replies if reply.finish == "budget"]
         if unasked:
             raise BudgetSpent(f"{unasked[0].error} {len(replies) - len(unasked)} replies are kept.")

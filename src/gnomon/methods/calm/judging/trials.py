@@ -233,6 +233,8 @@ class Journal:
                 raw: dict[str, Any] = json.loads(line)
                 row = records.parse(raw, Verdict, f"{path}, line {number}")
                 self.known[row.key] = row
+        # Replies of an earlier run that held no verdict are asked for again, once in each run.
+        self._unread = {key for key, row in self.known.items() if row.status != "ok"}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("a", encoding="utf-8", buffering=1)
 
@@ -240,17 +242,23 @@ class Journal:
         """Store one opinion. A failed one is not stored, so that it is asked again."""
         row = verdict_of(self.judge, trial, opinion)
         self.known[row.key] = row
+        self._unread.discard(row.key)
         if row.status != "failed":
             self._stream.write(records.to_line(row))
         return row
 
     def verdict_on(self, trial: Trial) -> Verdict | None:
-        """The verdict on a trial that was read or will not be better for asking again; None where it must be asked.
+        """The verdict on a trial, or the reply of this run that held none; None where it must be asked.
 
         What was shown must be the same: an item that kept its name may have another text now.
         """
         row = self.known.get(trial.key)
-        if row is None or row.status == "failed" or row.shown not in ("", trial.shown):
+        if (
+            row is None
+            or row.status == "failed"
+            or trial.key in self._unread
+            or row.shown not in ("", trial.shown)
+        ):
             return None
         return row
 

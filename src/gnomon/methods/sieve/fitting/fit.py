@@ -31,7 +31,7 @@ from gnomon.methods.sieve.fitting.state import (
     counts_of,
     cross_scores,
 )
-from gnomon.methods.sieve.judging.judges import JudgingStopped, judge_all
+from gnomon.methods.sieve.judging.judges import GO_ON, JudgingStopped, judge_all
 from gnomon.methods.sieve.judging.labels import Label, keep_verdicts
 from gnomon.methods.sieve.students.base import Student
 
@@ -175,8 +175,8 @@ class Fitting(Progress):
             if at_once.stopped is not None:
                 if not is_mixed:
                     raise BudgetSpent(
-                        f"{at_once.stopped} {len(self.store)} labels are kept in {self.store.path}, too few to learn from: "
-                        "repeat the command with a higher limit to go on."
+                        f"{at_once.stopped} {self.store.n_labelled} labels are kept in {self.store.path}, too few to learn from: "
+                        f"{GO_ON}"
                     )
                 break
             self._check_seed(labels, len(snippets) < number_wanted)

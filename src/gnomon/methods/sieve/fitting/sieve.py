@@ -27,7 +27,7 @@ from gnomon.methods.sieve.fitting.fit import Fitting, Outcome
 from gnomon.methods.sieve.fitting.model import Card, SieveModel
 from gnomon.methods.sieve.fitting.state import RoundState
 from gnomon.methods.sieve.judging.filters import Filter, load_filter
-from gnomon.methods.sieve.judging.judges import Judge, LocalJudge, judge_all
+from gnomon.methods.sieve.judging.judges import GO_ON, Judge, LocalJudge, judge_all
 from gnomon.methods.sieve.judging.labels import Label, LabelStore, keep_verdicts
 from gnomon.methods.sieve.judging.references import open_judge
 from gnomon.methods.sieve.students import Student, StudentConfig, open_student
@@ -270,9 +270,7 @@ def judged(
         judging = partial(judge_all, judge, [pick.snippet for pick in picks])
         _, stopped = keep_verdicts(store, picks, judging, 0)
         if stopped is not None:
-            raise BudgetSpent(
-                f"{stopped} {len(store)} labels are kept in {path}: repeat the command with a higher limit to go on."
-            )
+            raise BudgetSpent(f"{stopped} {store.n_labelled} labels are kept in {path}: {GO_ON}")
         if progress:
             progress.advance(len(picks))
     return [store[s.snippet_id] for s in snippets]

@@ -75,7 +75,12 @@ class JudgeClient:
         open_, refusal = list(range(len(snippets))), ""
         for draw in range(self._first_draw, self._first_draw + REPEATS + 1):
             requests = [request_of(snippets[i].text, self.filter, base=self._base, draw=draw) for i in open_]
-            heard_now = await acomplete_many(self.llm, requests, concurrency=self.concurrency)
+            heard_now = await acomplete_many(
+                self.llm,
+                requests,
+                concurrency=self.concurrency,
+                is_readable=lambda _, reply: read_verdict(reply, self.filter.style)[0] is not None,
+            )
             for i, reply in zip(open_, heard_now, strict=True):
                 if reply.finish == "budget" or reply.fault == "stopped":  # it was not asked
                     refusal = reply.error or "The budget is spent."

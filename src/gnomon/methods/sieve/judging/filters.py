@@ -184,6 +184,10 @@ def system_text(chosen: Filter) -> str:
     return _template("system").substitute(words, examples=examples).strip()
 
 
+REFUSED, CUT_OFF = "the judge refused to answer", "the answer was cut off before its verdict"
+NO_VERDICT = "the answer holds no verdict"
+
+
 def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
     """Label and problem of a reply: 1 for pass, 0 for fail; None with a reason where it holds no verdict.
 
@@ -193,11 +197,11 @@ def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
     if reply.error is not None:
         return None, reply.error
     if reply.finish == "refusal":
-        return None, "the judge refused to answer"
+        return None, REFUSED
     word = _json_word(reply.text) if style == "json" else _last_word(reply, style)
     if word is None:
         cut_off = reply.finish == "length"
-        return None, "the answer was cut off before its verdict" if cut_off else "the answer holds no verdict"
+        return None, CUT_OFF if cut_off else NO_VERDICT
     return int(word == "PASS"), None
 
 

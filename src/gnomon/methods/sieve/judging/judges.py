@@ -52,6 +52,10 @@ class Judge(Protocol):
         ...
 
 
+GO_ON = "repeat the command, with a higher limit where one was met, to go on."
+"""What to do where judging has stopped."""
+
+
 class JudgingStopped(BudgetSpent):
     """Raised when the budget ends before all snippets are judged; none of the verdicts is lost.
 

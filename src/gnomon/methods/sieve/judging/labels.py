@@ -19,6 +19,7 @@ from gnomon.core.data.documents import text_id
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.choosing.stream import same_words
+from gnomon.methods.sieve.judging.filters import CUT_OFF, NO_VERDICT, REFUSED
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REASONS = ("seed", "uniform", "interval", "nearest")
@@ -69,6 +70,14 @@ class Label:
     def is_uniform(self) -> bool:
         """Whether it was drawn uniformly: only such rows show the base rate."""
         return self.reason in ("seed", "uniform")
+
+    @property
+    def problem(self) -> str:
+        """Why there is no label, without the reply that held none; empty where there is one."""
+        if self.label is not None:
+            return ""
+        problems = (name for name in (REFUSED, CUT_OFF, NO_VERDICT) if self.verdict_text.startswith(name))
+        return next(problems, self.verdict_text)
 
 
 class Choice(Protocol):
@@ -136,6 +145,11 @@ class LabelStore:
     def rows(self) -> list[Label]:
         """One row for each snippet, in the order in which they were first asked about."""
         return list(self._rows.values())
+
+    @property
+    def n_labelled(self) -> int:
+        """Snippets with a label."""
+        return sum(row.label is not None for row in self._rows.values())
 
     def append(self, rows: Sequence[Label]) -> None:
         """Add rows in one write; on disk when this returns."""

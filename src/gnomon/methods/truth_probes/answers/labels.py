@@ -127,7 +127,12 @@ def ask_until(
         waiting = [i for i in prompts if i not in values]
         temperature = 1.0 if draw else first_temperature
         requests = [ask(prompts[i], temperature=temperature, draw=draw, **options) for i in waiting]
-        replies = complete(llm, requests, concurrency=concurrency)
+        replies = complete(
+            llm,
+            requests,
+            concurrency=concurrency,
+            is_readable=lambda at, reply, of=tuple(waiting): read(of[at], reply.text) is not None,
+        )
         _require(llm, replies)
         for i, reply in zip(waiting, replies, strict=True):
             if (value := read(i, reply.text)) is not None:
@@ -199,6 +204,7 @@ def label(
     match: Match = "boundary",
     llm: LLM | None = None,
     concurrency: int = 8,
+    on_unread: Callable[[int], None] | None = None,
 ) -> list[Answer]:
     """The answers with their labels.
 
@@ -209,6 +215,7 @@ def label(
         match: how texts are compared.
         llm: the judge.
         concurrency: requests under way at once.
+        on_unread: called with the number of answers of which the judge gave no label that can be read; they count as wrong.
 
     Raises:
         BadConfig: there is no such way.
@@ -220,7 +227,10 @@ def label(
     if how == "judge":
         if llm is None:
             raise BadConfig("Labels by a judge need a language model to ask.")
-        return _by_judge(answers, llm, concurrency)
+        labels = _by_judge(answers, llm, concurrency)
+        if on_unread is not None:
+            on_unread(len(answers) - len(labels))
+        return [replace(answer, correct=labels.get(i, 0)) for i, answer in enumerate(answers)]
     rule = load_rule(how) if isinstance(how, str) else how
     return [
         replace(answer, correct=_checked(rule(answer.question, answer.answer, answer.gold), answer))
@@ -257,14 +267,14 @@ def read_digit(text: str) -> int | None:
     return int(digit.group()) if digit else None
 
 
-def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> list[Answer]:
-    """Ask until a digit comes; where none does, the answer counts as wrong."""
+def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> dict[int, int]:
+    """Number of an answer -> its label; ask until a digit comes, and leave out where none does."""
     prompt = room_file(__name__, "prompts/judge.txt").read_text("utf-8")
     prompts = {
         i: prompt.format(question=answer.question, gold=" | ".join(answer.gold), answer=answer.answer)
         for i, answer in enumerate(answers)
     }
-    labels = ask_until(
+    return ask_until(
         llm,
         prompts,
         lambda _, text: read_digit(text),
@@ -272,4 +282,3 @@ def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> list[Ans
         first_temperature=0.0,
         max_tokens=8,
     )
-    return [replace(answer, correct=labels.get(i, 0)) for i, answer in enumerate(answers)]

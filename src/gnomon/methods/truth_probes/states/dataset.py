@@ -22,6 +22,7 @@ from gnomon.core.files import artifact, is_run_folder
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadInput
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, read_answers
 from gnomon.methods.truth_probes.answers.data import Question, read_questions
@@ -32,6 +33,10 @@ from gnomon.methods.truth_probes.states.states import Capture, RepStore, represe
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
+
+
+UNREAD = "the judge gave neither 1 nor 0; these answers count as wrong"
+"""Why a label is missing."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,12 @@ def with_labels(answers: Sequence[Answer], judging: Judging, run: Run) -> list[A
         return label(answers, judging.label, match=judging.match)
     with run.asking({"judge": judging.label}, judging.llm) as models:
         concurrency = judging.llm.concurrency
-        return label(answers, "judge", match=judging.match, llm=models["judge"], concurrency=concurrency)
+
+        def count_unread(n: int) -> None:
+            limit = judging.llm.max_failed
+            run.missing(Shortfall("labels", n, len(answers), UNREAD, limit))
+
+        return label(answers, "judge", llm=models["judge"], concurrency=concurrency, on_unread=count_unread)
 
 
 def with_exact(
