@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -103,8 +104,7 @@ class Run:
         self.is_incomplete = False
         """True when the verb ended early, or without all that it asked for: repeating the command goes on."""
         self._settings = {"seed": seed, **to_plain(settings or {})}
-        self._dry, self._quiet, self._loose, self._grows = start.dry, quiet, start.loose, start.grows
-        self._inputs = start.inputs
+        self._start, self._quiet = start, quiet
         self._started = datetime.now(UTC)
         self._page: Page | None = None
         self._books: Books | None = None
@@ -122,16 +122,14 @@ class Run:
         self._take_lock()
         if is_ours and fresh:
             self._empty()
-        elif is_ours and (changed := self._changed({*self._loose, *self._grows})):
+        elif is_ours and (changed := self._changed({*self._start.loose, *self._start.grows})):
             self.close()
             raise BadConfig(
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
                 "Use --fresh to start over or --out for another folder."
             )
-        has_more = self._has_other_inputs()
-        if (
-            is_ours and not fresh and (has_more or self._changed(self._loose))
-        ):  # more of the same is to be done
+        has_more = self._has_other_inputs()  # in any case: it notes those of now
+        if is_ours and not fresh and (has_more or self._changed(self._start.loose)):
             (self.folder / "report.json").unlink(missing_ok=True)
         if self.finished is not None:
             return  # what produced its numbers is written there already
@@ -147,9 +145,9 @@ class Run:
 
     def _has_other_inputs(self) -> bool:
         """Whether files that are read have other sizes or dates than when the folder was used last; notes those of now."""
-        if not self._inputs:
+        if not self._start.inputs:
             return False
-        mark, now = self.folder / _INPUTS, fingerprint(*map(state_of, sorted(self._inputs)))
+        mark, now = self.folder / _INPUTS, fingerprint(*map(state_of, sorted(self._start.inputs)))
         before = mark.read_text("utf-8") if mark.exists() else now
         write_text(mark, now)
         return before != now
@@ -182,7 +180,7 @@ class Run:
     def finished(self) -> dict[str, Any] | None:
         """The report of this run when it is complete already."""
         path = self.folder / "report.json"
-        if self._dry or not path.exists():
+        if self._start.dry or not path.exists():
             return None
         report: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return report if report.get("status") == "done" else None
@@ -196,7 +194,7 @@ class Run:
         Raises:
             PlanShown: this is a dry run.
         """
-        if self._dry:
+        if self._start.dry:
             plan = {name: value() if callable(value) else value for name, value in costs.items()}
             raise PlanShown(to_plain(plan))
 
@@ -335,7 +333,7 @@ class Run:
             self._metrics = None
 
     def _must_not_be_dry(self, what: str) -> None:
-        if self._dry:
+        if self._start.dry:
             raise RuntimeError(f"Run.{what} was reached in a dry run: the verb must call run.plan first.")
 
 
@@ -399,6 +397,4 @@ def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 def command_line() -> str:
     """The command as typed, with the program's short name."""
-    import shlex
-
     return shlex.join(["gnomon", *sys.argv[1:]])

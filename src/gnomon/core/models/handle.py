@@ -105,11 +105,8 @@ class ModelHandle:
         sees = self._sees()
         if getattr(self.processor, "chat_template", None):
             content = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
-            return str(
-                self.processor.apply_chat_template(
-                    [{"role": "user", "content": content}], add_generation_prompt=True
-                )
-            )
+            turns = [{"role": "user", "content": content}]
+            return str(self.processor.apply_chat_template(turns, add_generation_prompt=True))
         placeholder = sees.placeholder.format(token=self.processor.image_token)
         return sees.prompt.format(images=placeholder * images, text=text)
 
@@ -166,10 +163,8 @@ class ModelHandle:
 
     def gather(self, seen: Sequence[SeenText], *, side: str = "left") -> Batch:
         """Processed texts as a batch on the model's device."""
-        batch, token = (
-            pad([text.ids for text in seen], padding_id(self.tokenizer), side),
-            self.sites.top.image_token,
-        )
+        batch = pad([text.ids for text in seen], padding_id(self.tokenizer), side)
+        token = self.sites.top.image_token
         assert token is not None
         images = put_together(seen, batch.input_ids, batch.mask, token, self.model.dtype)
         return Batch(batch.input_ids, batch.mask, None, images).to(self.model.device)
