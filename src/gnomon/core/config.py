@@ -161,8 +161,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def loose_names(kind: type, prefix: str = "", *, mark: str = "LOOSE") -> set[str]:
     """Settings that say how work is done and not what comes out: a run may be continued with others.
 
-    A settings class names them in its class variable `LOOSE`; `("*",)` means all of its fields. Those in its `GROWS` say how much
-    of the same work is done, such as a budget or a number of items: with others a run goes on, a finished one too.
+    A settings class names them in its class variable `LOOSE`; `("*",)` means all of its fields, and `"gen.n"` one of a nested
+    class. Those in its `GROWS` say how much of the same work is done, such as a budget or a number of items: with others a run goes
+    on, a finished one too.
 
     Args:
         kind: a settings class.
@@ -174,6 +175,7 @@ def loose_names(kind: type, prefix: str = "", *, mark: str = "LOOSE") -> set[str
     names: set[str] = set()
     for field in fields(kind):
         if is_dataclass(hint := hints[field.name]):
+            names |= {f"{prefix}{name}" for name in own if name.startswith(f"{field.name}.")}
             names |= loose_names(hint, f"{prefix}{field.name}.", mark=mark)  # type: ignore[arg-type]
         elif field.name in own or "*" in own:
             names.add(f"{prefix}{field.name}")

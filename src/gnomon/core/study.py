@@ -135,6 +135,7 @@ class Study:
         run.plan(seeds=list(seeds), **self.plan(cfg, scale))
         env.check_scale(cfg.scale, scale.device)
         run.page.title = self.title
+        run.books.expects_faults = True
         run.page.simulated = run.page.simulated or self.simulated
         parts = self._chosen(cfg)
         claims = [claim for claim in self.claims if claim.is_about(parts)]

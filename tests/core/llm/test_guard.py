@@ -210,3 +210,13 @@ def test_the_command_line_ends_with_code_1_and_the_reason(tmp_path, monkeypatch,
     assert report["status"] == "failed"
     assert cli.main(words) == 1  # not taken for finished
     assert "finished" not in capsys.readouterr().err
+
+
+def test_the_faults_of_a_made_up_world_are_counted_and_no_shortfall(tmp_path):
+    run = Run(tmp_path, method="sieve", verb="mini")
+    run.books.expects_faults = True  # as a study says
+    with run.asking({"judge": Script(failing(0.3), "judge")}, LLMConfig()) as models:
+        complete(models["judge"], requests(80))
+    report = run.finish()
+    assert (report["status"], report["shortfalls"]) == ("done", [])
+    assert run.books.rows()[0]["failed"] == 21

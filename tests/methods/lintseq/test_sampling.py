@@ -152,6 +152,29 @@ def test_a_completion_that_failed_is_tried_for_again_and_the_others_are_not(tmp_
     assert sorted(row["task_id"] for row in rows) == sorted(str(n) for n in range(20))
 
 
+def test_more_completions_in_the_same_folder_ask_only_for_the_new_ones(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"instruction": "Do {n}.", "task_id": "{n}"}}\n' for n in range(20)))
+    with CompletionServer() as server:
+        words = [
+            "lintseq",
+            "sample",
+            str(prompts),
+            "--writer",
+            server.endpoint,
+            "--out",
+            str(tmp_path / "run"),
+        ]
+        assert cli.main([*words, "--gen.n", "1"]) == 0
+        first = {row["task_id"]: row["completion"] for row in samples_in(tmp_path / "run")}
+        assert cli.main([*words, "--gen.n", "3"]) == 0
+        assert len(server.requests) == 60
+        rows = samples_in(tmp_path / "run")
+        assert [row["sample"] for row in rows] == [0, 1, 2] * 20
+        assert {row["task_id"]: row["completion"] for row in rows if row["sample"] == 0} == first
+        assert cli.main([*words, "--gen.n", "3", "--gen.temperature", "0.5"]) == 2
+
+
 def test_a_server_that_counts_no_tokens():
     with CompletionServer(tell_usage=False) as server:
         (found,) = served(server.endpoint, PROMPTS[:1], "editseq", GenConfig(40))

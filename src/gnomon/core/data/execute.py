@@ -151,6 +151,12 @@ def map_shards(
     return finished
 
 
+def has_other_settings(sink: Path, settings: Any, *, shard_rows: int = SHARD_ROWS) -> bool:
+    """Whether a sink was made with other settings, so that `map_shards` would refuse it."""
+    owner = sink / "_done" / "settings"
+    return owner.exists() and owner.read_text("utf-8") != fingerprint(settings, shard_rows, length=16)
+
+
 def parts(sink: Path) -> list[Path]:
     """The sink's part files in order."""
     return sorted(sink.glob("part-*.jsonl"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, Short, check
@@ -172,6 +172,8 @@ class Train:
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """Write programs for instructions: n completions each, resolved to code where the model writes edits."""
+
+    GROWS: ClassVar = ("gen.n",)
 
     prompts: Positional[str]
     """Instructions: records, or the file of a suite."""

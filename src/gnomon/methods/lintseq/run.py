@@ -12,7 +12,7 @@ from typing import Any
 
 from gnomon.core import records
 from gnomon.core.data.config import Shards
-from gnomon.core.data.execute import Totals, map_shards, rejected
+from gnomon.core.data.execute import Totals, has_other_settings, map_shards, rejected
 from gnomon.core.llm import manner, open_completions
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.log import Advances
@@ -218,12 +218,12 @@ def sample(cfg: config.Sample, run: Run) -> None:
     sink = run.artifact("records", run.folder / "samples")
     settings = {name: value for name, value in asdict(cfg).items() if name != "llm"}
     parameters = None
+    # More completions are asked for, or some failed and are tried for again: what a server wrote already is in the cache.
+    has_failed = cfg.writer is not None and any(rejected(sink))
+    if has_failed or has_other_settings(sink, settings, shard_rows=16):
+        shutil.rmtree(sink)
     with run.progress(len(prompts), "prompts") as bar:
         if cfg.writer is not None:
-            if any(
-                rejected(sink)
-            ):  # completions that failed are tried for again; the others are in the cache
-                shutil.rmtree(sink)
             source = partial(open_completions, cfg.writer, manner(cfg.llm))
             with run.asking({"writer": source}, cfg.llm) as models:
                 step = partial(_served, models["writer"], cfg, run.seed)
