@@ -30,42 +30,17 @@ def chat_answer_to(messages, seed=None):
     return f"It is {hashlib.blake2b(f'{asked}|{seed}'.encode(), digest_size=4).hexdigest()}. Verdict: PASS"
 
 
-class CompletionServer(ThreadingHTTPServer):
-    """Serves the model `tiny` at `endpoint` while its `with` block lasts.
-
-    Args:
-        script: what happens to the first requests, one entry each: "fine"; a status to refuse with, at length; "cut" (the
-            connection ends without an answer); "garbled" (JSON that breaks off); "other" (JSON of another format); "proxy" (a
-            web page with status 502); "refusal" and "filtered" (a chat model declines); "long" (it meets the token limit);
-            "endless" (an answer that trickles on and on); a text to refuse with, status 400. Later requests are answered.
-            Or a function of the number of the request and of what is asked.
-        headers: what every answer says in its head.
-        leave_stop: keep the stop text, and words behind it, at the end of the completion.
-        delay_s: time to answer; a function of the number of the request when callable.
-        tell_usage: count tokens in the answer.
-        chat_answer: gives the answer to a conversation from its messages and seed.
-    """
+class LoopbackServer(ThreadingHTTPServer):
+    """Answers on a free port of the loopback address while its `with` block lasts."""
 
     daemon_threads = True
+    request_queue_size = 128  # the default of 5 resets connections when more clients come at once
 
-    def __init__(
-        self,
-        script=(),
-        *,
-        leave_stop=False,
-        delay_s=0.0,
-        tell_usage=True,
-        chat_answer=chat_answer_to,
-        headers=(("retry-after-ms", "10"),),
-    ):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.script = script if callable(script) else list(script)
-        self.leave_stop, self.delay_s, self.tell_usage = leave_stop, delay_s, tell_usage
-        self.chat_answer = chat_answer
-        self.sent_headers, self.is_over = headers, threading.Event()
-        self.requests, self.headers, self.busy, self.most_busy = [], [], 0, 0
-        self.lock = threading.Lock()
-        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}/v1#tiny"
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.is_over, self.lock = threading.Event(), threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+        self.endpoint = f"{self.url}#tiny"
 
     def __enter__(self):
         self._thread = threading.Thread(
@@ -82,6 +57,40 @@ class CompletionServer(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         """A client that went away is no trouble of the server's."""
+
+
+class CompletionServer(LoopbackServer):
+    """Serves the model `tiny` at `endpoint` while its `with` block lasts.
+
+    Args:
+        script: what happens to the first requests, one entry each: "fine"; a status to refuse with, at length; "cut" (the
+            connection ends without an answer); "garbled" (JSON that breaks off); "other" (JSON of another format); "proxy" (a
+            web page with status 502); "refusal" and "filtered" (a chat model declines); "long" (it meets the token limit);
+            "endless" (an answer that trickles on and on); a text to refuse with, status 400. Later requests are answered.
+            Or a function of the number of the request and of what is asked.
+        headers: what every answer says in its head.
+        leave_stop: keep the stop text, and words behind it, at the end of the completion.
+        delay_s: time to answer; a function of the number of the request when callable.
+        tell_usage: count tokens in the answer.
+        chat_answer: gives the answer to a conversation from its messages and seed.
+    """
+
+    def __init__(
+        self,
+        script=(),
+        *,
+        leave_stop=False,
+        delay_s=0.0,
+        tell_usage=True,
+        chat_answer=chat_answer_to,
+        headers=(("retry-after-ms", "10"),),
+    ):
+        super().__init__(_Handler)
+        self.script = script if callable(script) else list(script)
+        self.leave_stop, self.delay_s, self.tell_usage = leave_stop, delay_s, tell_usage
+        self.chat_answer = chat_answer
+        self.sent_headers = headers
+        self.requests, self.headers, self.busy, self.most_busy = [], [], 0, 0
 
 
 class _Handler(BaseHTTPRequestHandler):

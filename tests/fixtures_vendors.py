@@ -6,9 +6,10 @@ with VendorServer(lambda request: (200, chat("fine"))) as server:
 """
 
 import json
-import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from fixtures_server import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -43,37 +44,16 @@ def chat(text, *, finish="stop", usage=True, message=None, **more):
     }
 
 
-class VendorServer(ThreadingHTTPServer):
+class VendorServer(LoopbackServer):
     """Serves at `endpoint` while its `with` block lasts; `answer` gives status and body (an object, or a text as it is)."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, answer):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer, self.asked, self.lock = answer, [], threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        self.endpoint = f"{self.url}#tiny"
-        self.n_answered = 0
+        super().__init__(_Handler)
+        self.answer, self.asked, self.n_answered = answer, [], 0
 
     @property
     def bodies(self):
         return [request.body for request in self.asked]
-
-    def __enter__(self):
-        self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request, client_address):
-        """A client that went away is no trouble of the server's."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -98,6 +98,10 @@ class Shard:
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+_OWNER = Path("_done") / "settings"
+"""Within a sink: the key of the settings that it was made with."""
+
+
 def map_shards(
     step: Step,
     source: Iterable[Any],
@@ -130,7 +134,7 @@ def map_shards(
     """
     check(workers >= 1, "workers", ">= 1", workers)
     check(shard_rows >= 1, "shard_rows", ">= 1", shard_rows)
-    _claim_sink(sink, fingerprint(settings, shard_rows, length=16))
+    _claim_sink(sink, _key_of(settings, shard_rows))
     finished = Totals()
 
     def pending() -> Iterator[Shard]:
@@ -153,8 +157,16 @@ def map_shards(
 
 def has_other_settings(sink: Path, settings: Any, *, shard_rows: int = SHARD_ROWS) -> bool:
     """Whether a sink was made with other settings, so that `map_shards` would refuse it."""
-    owner = sink / "_done" / "settings"
-    return owner.exists() and owner.read_text("utf-8") != fingerprint(settings, shard_rows, length=16)
+    return _is_of_others(sink, _key_of(settings, shard_rows))
+
+
+def _key_of(settings: Any, shard_rows: int) -> str:
+    return fingerprint(settings, shard_rows, length=16)
+
+
+def _is_of_others(sink: Path, key: str) -> bool:
+    owner = sink / _OWNER
+    return owner.exists() and owner.read_text("utf-8") != key
 
 
 def parts(sink: Path) -> list[Path]:
@@ -210,13 +222,12 @@ def _cut(source: Iterable[Any], rows: int) -> Iterator[Shard]:
 
 
 def _claim_sink(sink: Path, key: str) -> None:
-    (sink / "_done").mkdir(parents=True, exist_ok=True)
-    owner = sink / "_done" / "settings"
-    if owner.exists() and owner.read_text("utf-8") != key:
+    (sink / _OWNER).parent.mkdir(parents=True, exist_ok=True)
+    if _is_of_others(sink, key):
         raise BadConfig(
             f"{sink} was made with other settings. Use another folder or start over with --fresh."
         )
-    write_text(owner, key)
+    write_text(sink / _OWNER, key)
 
 
 def _read_mark(sink: Path, shard: Shard) -> Totals | None:

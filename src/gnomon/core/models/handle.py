@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import Layout, VLFamily
+from gnomon.core.models.architectures.parts import Layout, VLFamily, base_of
 from gnomon.core.models.architectures.sites import (
     VISION,
     Site,
     Sites,
-    base_of,
     find_sites,
     layout_of,
     module_at,

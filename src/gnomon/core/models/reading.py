@@ -6,12 +6,13 @@ import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from gnomon.core.models.architectures.parts import base_of
 from gnomon.core.models.architectures.text import FAMILIES
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ LONG, SHORT = 6, 2
 _positions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _padding: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _caches: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_slow: WeakSet[Any] = WeakSet()
 
 
 def text_kind(model: Any) -> str:
@@ -56,9 +58,10 @@ def reads_padded(model: Any) -> bool:
 
     def probe(base: Any) -> bool:
         long, short = _texts(base)
-        return _agree(
-            base(**_padded(base), use_cache=False).logits[1, -SHORT:], _alone(base, short)
-        ) and _agree(base(**_padded(base), use_cache=False).logits[0], _alone(base, long))
+        side_by_side = base(**_padded(base), use_cache=False).logits
+        return _agree(side_by_side[1, -SHORT:], _alone(base, short)) and _agree(
+            side_by_side[0], _alone(base, long)
+        )
 
     return _asked(model, _padding, probe)
 
@@ -95,8 +98,7 @@ def keeps_cache(model: Any, new_cache: Callable[[Any], Any]) -> bool:
 def _asked(model: Any, answers: WeakKeyDictionary[Any, bool], probe: Callable[[Any], bool]) -> bool:
     """What a probe says of a model, asked once; a model with a table has been tried already."""
     # Wrapped for several processes, a model hides its config.
-    base = model.module if isinstance(model, DistributedDataParallel) else model
-    base = base.get_base_model() if hasattr(base, "get_base_model") else base
+    base = base_of(model.module if isinstance(model, DistributedDataParallel) else model)
     if not hasattr(base, "config") or base.config.model_type in FAMILIES:
         return True
     if base not in answers:
@@ -105,15 +107,7 @@ def _asked(model: Any, answers: WeakKeyDictionary[Any, bool], probe: Callable[[A
         try:
             with torch.no_grad():
                 answers[base] = probe(base)
-        except (
-            TypeError,
-            ValueError,
-            RuntimeError,
-            AttributeError,
-            IndexError,
-            KeyError,
-            NotImplementedError,
-        ):
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
             answers[base] = False  # it was not made for this; there is another way for such models
         finally:
             base.train(training)
@@ -154,6 +148,9 @@ def _agree(a: Tensor, b: Tensor) -> bool:
 
 def say_slow(model: Any) -> None:
     """Log that a model is read anew for each token; said once for each."""
+    if model in _slow:
+        return
+    _slow.add(model)
     log.warning(
         "%s does not go on from a cache of several texts as it would alone; each text is read anew for every token, which is slow.",
         type(model).__name__,

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 
 from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose
+from gnomon.core.llm.endpoint.faults import LONGEST_REASON
 from gnomon.core.llm.parse import without_thoughts
 from gnomon.core.llm.stack.loop import PerLoop
 from gnomon.errors import EndpointDown
@@ -129,7 +130,7 @@ def ready(reply: Reply, name: str) -> Reply:
         at = reply.text.rfind(text) if text else len(reply.text)
         reply = dataclasses.replace(reply, text=text, thoughts=reply.thoughts or reply.text[:at].strip())
     if reply.finish == "refusal":
-        sentence = " ".join(text.split())[:300]
+        sentence = " ".join(text.split())[:LONGEST_REASON]
         return _failed(reply, "refusal", f"{name} refused to answer{f': {sentence}' if sentence else '.'}")
     if text.strip():
         return reply

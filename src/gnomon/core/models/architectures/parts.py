@@ -14,6 +14,11 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom on the original image, in pixels."""
 
 
+def base_of(model: Any) -> Any:
+    """The transformers model below adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 @dataclass(frozen=True)
 class Tile:
     """A grid of image tokens and the part of the image that it covers."""

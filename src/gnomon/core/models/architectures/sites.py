@@ -26,7 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from gnomon.core.models.architectures.parts import Family, Layout, VLFamily
+from gnomon.core.models.architectures.parts import Family, Layout, VLFamily, base_of
 from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.architectures.trace import N_TOKENS, Column, Head, NotTraced, trace
 from gnomon.core.models.architectures.vision import VLMS, image_token
@@ -233,15 +233,9 @@ def _places(stack: Stack, family: Family, prefix: str) -> Iterator[tuple[Site, P
     yield "final_norm", Place(stack.final_norm or stack.blocks[-1], "out", prefix)
 
 
-def base_of(model: Any) -> Any:
-    """The transformers model below adapters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def module_at(model: nn.Module, path: str) -> nn.Module:
     """The module at a path of the model without its adapters; the model itself at the empty one."""
-    root: Any = model
-    return _at(root.get_base_model() if path and hasattr(root, "get_base_model") else root, path)
+    return _at(base_of(model) if path else model, path)
 
 
 def _at(root: nn.Module, path: str) -> nn.Module:

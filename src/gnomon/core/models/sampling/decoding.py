@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import VLFamily
+from gnomon.core.models.architectures.parts import VLFamily, base_of
 from gnomon.core.models.architectures.sites import module_at
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
@@ -96,8 +96,8 @@ def start_token(model: PreTrainedModel) -> int:
 
 def last_logits_only(model: Any) -> dict[str, int]:
     """The argument that keeps a model from making the logits of every token, where it has one."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    takes = inspect.signature(base_of(model).forward).parameters
+    return {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
 
 class _AfterPrompt:
