@@ -1,4 +1,4 @@
-"""The images of a batch: opened, processed text by text, put side by side.
+"""The images of a batch: processed text by text, put side by side.
 
 Processors of vision-language models, with or without torchvision.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gnomon.core.models.architectures.parts import ImageLayout
 from gnomon.core.models.load import load_config, model_at, with_padding
+from gnomon.core.vision import open_image
 from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
@@ -82,29 +83,6 @@ def open_images(entries: Sequence[Any], texts: int) -> list[list[Image]]:
         [open_image(source, f"Image {k} of text {i}") for k, source in enumerate(_listed(entry))]
         for i, entry in enumerate(entries)
     ]
-
-
-def open_image(source: Any, name: str = "The image") -> Image:
-    """A PIL image or the file at a path, in colours and upright.
-
-    Raises:
-        BadInput: it is neither, or cannot be read; `name` says which.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if isinstance(source, Image.Image):
-        return source.convert("RGB")
-    if not isinstance(source, str | Path):
-        raise BadInput(f"{name} is a {type(source).__name__}; give a PIL image or the path of a file.")
-    try:
-        with Image.open(source) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError as error:
-        raise BadInput(f'{name}: there is no file "{source}". Check the path.') from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(
-            f'{name}: "{source}" cannot be read as an image ({error}). Save it again as PNG or JPEG.'
-        ) from error
 
 
 def see_text(
