@@ -5,6 +5,7 @@ The vision-language architectures that are known: one row each.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -138,17 +139,25 @@ def _blip2(config: Any) -> VLFamily:
     return _blip(config, "Question: {text} Answer:")
 
 
-def _qwen(config: Any) -> VLFamily:
-    def by_axis(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
-        """Time, row and column of each token after its place in the text; what follows goes on after the largest."""
-        text = batch.position_ids
-        if not batch.pixels:
-            return text[None].expand(4, -1, -1), text.new_zeros(len(text), 1)
-        places, shift = model.model.get_rope_index(
-            batch.input_ids, attention_mask=batch.mask.long(), **batch.pixels
-        )
-        return torch.cat([text[None], places]), shift
+def by_axis(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
+    """Time, row and column of each token after its place in the text, [4, B, T]; what follows goes on after the largest.
 
+    By the model's own `get_rope_index`.
+    """
+    text = batch.position_ids
+    if not batch.pixels:
+        return text[None].expand(4, -1, -1), text.new_zeros(len(text), 1)
+    owner = next(module for module in model.modules() if hasattr(module, "get_rope_index"))
+    takes = inspect.signature(owner.get_rope_index).parameters
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    inputs = {"attention_mask": batch.mask.long(), **batch.pixels}
+    places, shift = owner.get_rope_index(
+        batch.input_ids, **{name: value for name, value in inputs.items() if is_open or name in takes}
+    )
+    return torch.cat([text[None], places]), shift
+
+
+def _qwen(config: Any) -> VLFamily:
     return VLFamily(
         vision=_tower("model.visual.blocks", attn="attn", mid="norm2"),
         text=_text(config, "model.language_model", base=True, reader="model"),
