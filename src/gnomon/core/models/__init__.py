@@ -26,7 +26,7 @@ __getattr__, __dir__ = exports(
         "Completion": "sampling.generate",
         "Progress": "sampling.sampler",
         "Watch": "sampling.sampler",
-        "generate": "handle",
+        "generate": "sampling.plain",
         "add_token": "adapters",
         "add_lora": "adapters",
         "save_lora": "adapters",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gnomon.core.models.architectures.measure import measured_grid
 from gnomon.core.models.architectures.parts import Grid, Layout, Seeing, VLFamily, base_of
+from gnomon.core.models.architectures.sight import seen_sites
 from gnomon.core.models.architectures.sites import (
     VISION,
     Site,
@@ -22,9 +23,8 @@ from gnomon.core.models.architectures.sites import (
     layout_of,
     module_at,
 )
-from gnomon.core.models.architectures.sight import seen_sites
 from gnomon.core.models.batch import Batch, Where, pad
-from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
+from gnomon.core.models.hooks import Edit, StepInfo, check_lens, head_logits, hooked
 from gnomon.core.models.images import (
     Images,
     SeenText,
@@ -37,7 +37,13 @@ from gnomon.core.models.images import (
 )
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
 from gnomon.core.models.reading import text_kind
-from gnomon.core.models.sampling.decoding import Decoding, last_logits_only, read_images, read_prompts, start_token
+from gnomon.core.models.sampling.decoding import (
+    Decoding,
+    last_logits_only,
+    read_images,
+    read_prompts,
+    start_token,
+)
 from gnomon.core.models.sampling.generate import generate as _generate
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
@@ -75,7 +81,7 @@ class ModelHandle:
         if family is not None or isinstance(table, VLFamily):
             self.sites = find_sites(model, family)
         if family is not None and self.kind != "encoder":
-            self._check_lens()
+            check_lens(self, start_token(model) if self.kind == "seq2seq" else padding_id(self.tokenizer))
 
     @classmethod
     def load(
@@ -234,7 +240,9 @@ class ModelHandle:
         if not at:
             return {}
         stacks = {self.sites[site].stack for site in at}
-        if VISION in stacks and (batch.images is None or not batch.pixels or not isinstance(where, str) or where != "all"):
+        if VISION in stacks and (
+            batch.images is None or not batch.pixels or not isinstance(where, str) or where != "all"
+        ):
             raise BadInput(
                 "The vision tower and the projector see images, not texts: give the batch images and leave where at "
                 '"all".'
@@ -255,6 +263,8 @@ class ModelHandle:
             else:
                 reads = self._reads(batch)
                 reads(**(batch.inputs(self.kind, self.model) | last_logits_only(reads)), use_cache=False)
+        if skipped := [site for site in at if site not in seen]:
+            raise BadInput(f"This pass does not run the blocks of {', '.join(skipped)}: they look at images.")
         return {site: seen[site] for site in at}
 
     @contextmanager
@@ -345,7 +355,9 @@ class ModelHandle:
         """What is called with a batch: the whole model, unless that insists on an image and there is none."""
         sees = self._how
         if sees is not None and sees.needs_image and batch.images is None:
-            raise ModelMismatch(f"{type(self.model).__name__} reads no text without an image. Give it images.")
+            raise ModelMismatch(
+                f"{type(self.model).__name__} reads no text without an image. Give it images."
+            )
         return self.model if sees is None or batch.images else module_at(self.model, sees.language)
 
     def _read_by(self, stack: str, batch: Batch) -> Batch:
@@ -358,19 +370,6 @@ class ModelHandle:
             )
         return batch.target
 
-    def _check_lens(self) -> None:
-        """Whether the last block's state leads to the logits, so that the table leaves nothing out."""
-        batch = pad([[start_token(self.model) if self.kind == "seq2seq" else padding_id(self.tokenizer)]], 0)
-        batch = Batch(batch.input_ids, batch.mask, batch).to(self.model.device)
-        last = f"{len(self.sites.top.blocks) - 1}.resid_post"
-        site = next(name for name in reversed(list(self.sites)) if name.endswith(last))
-        state = self.capture(batch, [site])[site]
-        if not torch.allclose(self.lens(state).float(), self.logits(batch).float(), rtol=1e-2, atol=1e-3):
-            raise ModelMismatch(
-                f"By the given table the last block of {type(self.model).__name__} does not lead to its logits. "
-                "Check final_norm, and name in project what stands between it and the output embedding."
-            )
-
 
 def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
     """The handle on a plain transformers model and its tokenizer or processor; a handle is returned as it is.
@@ -380,38 +379,6 @@ def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
         ModelMismatch: the model's type is not known.
     """
     return model if isinstance(model, ModelHandle) else ModelHandle(*unpack(model, tokenizer))
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str | Sequence[int]],
-    gen: GenConfig,
-    *,
-    generator: Rng | Sequence[Rng],
-    images: Sequence[Any] | None = None,
-    watch: Watch | None = None,
-) -> list[list[Completion]]:
-    """`gen.n` completions of each prompt, from a handle or from a plain model of any type that writes text.
-
-    Args:
-        model: a causal, sequence-to-sequence or vision-language transformers model, or a `ModelHandle`.
-        tokenizer: its tokenizer, or its processor if the prompts have images; `None` with a handle.
-        prompts: texts, encoded as the tokenizer does by default, or token ids, taken as they are.
-        gen: how to sample.
-        generator: as for `gnomon.core.models.sampling.generate`.
-        images: per prompt an image or a list of them, as for `ModelHandle.encode`; the prompts are then texts.
-        watch: called after each token of a batch; may end rows.
-
-    Raises:
-        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; an image cannot be
-            read or has no place in its prompt.
-        ModelMismatch: the model writes no text.
-    """
-    if isinstance(model, ModelHandle) or images is not None:
-        handle = as_handle(model, tokenizer)
-        return handle.generate(prompts, gen, generator=generator, images=images, watch=watch)
-    return _generate(*unpack(model, tokenizer), prompts, gen, generator=generator, watch=watch)
 
 
 def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

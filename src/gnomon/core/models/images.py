@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 TOKENWISE = ("token_type_ids", "mm_token_type_ids")
-"""What processors say about every token; all else is about images."""
+"""Names of what processors say about the kind of every token."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class SeenText:
 
     def longer(self, tokens: Sequence[int]) -> SeenText:
         """The same text with more tokens behind it."""
-        pixels = {
-            name: torch.cat([value, value.new_zeros(len(value), len(tokens))], 1)
-            if name in TOKENWISE
-            else value
-            for name, value in self.pixels.items()
-        }
+        pixels = dict(self.pixels)
+        for name, value in self.pixels.items() if tokens else ():
+            if name in TOKENWISE:  # 0 is text
+                pixels[name] = torch.cat([value, value.new_zeros(len(value), len(tokens))], 1)
+            elif _is_tokenwise(
+                name, value, len(self.ids)
+            ):  # what the last token looks at, the next ones look at
+                pixels[name] = torch.cat([value, *[value[:, -1:]] * len(tokens)], 1)
         return SeenText([*self.ids, *tokens], pixels, self.layouts)
 
     def fingerprint(self) -> tuple[str, ...]:
@@ -141,7 +143,12 @@ def see_text(
 
 
 def _counted(
-    processor: Any, config: Any, sees: Seeing, token: int, images: Sequence[Image], inputs: Mapping[str, Tensor]
+    processor: Any,
+    config: Any,
+    sees: Seeing,
+    token: int,
+    images: Sequence[Image],
+    inputs: Mapping[str, Tensor],
 ) -> tuple[ImageLayout, ...]:
     """How many tokens each image has, by what the processor makes of it alone, and where they lie if that was measured.
 
@@ -149,19 +156,19 @@ def _counted(
         ModelMismatch: alone they have other numbers of tokens than side by side, and of different sizes.
     """
 
-    def count(made: Mapping[str, Tensor]) -> int:
-        return int((made["input_ids"] == token).sum())
+    def count(inputs: Mapping[str, Tensor]) -> int:
+        return int((inputs["input_ids"] == token).sum())
 
     alone, whole = [inputs], count(inputs)
     if len(images) > 1:
         prompt = question(processor, sees, "", 1)
         alone = [processed(processor, prompt, [image]) for image in images]
-    counts, sizes = [count(one) for one in alone], [image.size for image in images]
+    counts, sizes = [count(of_image) for of_image in alone], [image.size for image in images]
     if sum(counts) != whole:
         if len(set(sizes)) > 1 or whole % len(images):
             raise ModelMismatch(
-                f"The processor makes {whole} tokens of {len(images)} images together and {counts} of each alone, so that it is not "
-                "known which tokens are whose. Give one image to a text, or images of one size."
+                f"The processor makes {whole} tokens of {len(images)} images together and {counts} of each alone, so that it is "
+                "not known which tokens are whose. Give one image to a text, or images of one size."
             )
         return (ImageLayout(sizes[0], whole // len(images)),) * len(images)
     layouts = []
@@ -207,23 +214,40 @@ def question(processor: Any, sees: Seeing, text: str, images: int) -> str:
     return sees.prompt.format(images=placeholder * images, text=text)
 
 
-def samples(model: Any, processor: Any) -> tuple[int | None, dict[str, Tensor], dict[str, Tensor]]:
-    """The id of an image token as config or processor name it, and one prompt with two images of noise, for a traced pass."""
+def samples(model: Any, processor: Any) -> tuple[int | None, str, dict[str, Tensor], dict[str, Tensor]]:
+    """One prompt with two images of noise, for a traced pass.
+
+    Returns:
+        The id of an image token as config or processor name it, what stands for an image in a prompt (see `Seeing`), and the two.
+    """
     import numpy as np
     from PIL import Image
 
-    prompt, both = question(processor, Seeing(), "one two three four five six", 1), []
-    for seed in range(2):
-        noise = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        inputs = processed(processor, prompt, [Image.fromarray(noise)])
-        both.append(
-            {
-                name: (value.to(model.dtype) if value.is_floating_point() else value).to(model.device)
-                for name, value in inputs.items()
-                if isinstance(value, Tensor) and name != "labels"
-            }
-        )
-    return named_token(model.config, processor), both[0], both[1]
+    noise = [np.random.default_rng(i).integers(0, 256, (60, 80, 3), dtype=np.uint8) for i in range(2)]
+    images, token = [Image.fromarray(pixels) for pixels in noise], named_token(model.config, processor)
+    words = "one two three four five six"
+    placeholder = Seeing().placeholder if image_sign(processor) else ""
+    if not getattr(processor, "chat_template", None) and _adds_images(processor, words, images[0], token):
+        placeholder = ""
+    prompt = question(processor, Seeing(placeholder=placeholder), words, 1)
+    both = [
+        {
+            name: (value.to(model.dtype) if value.is_floating_point() else value).to(model.device)
+            for name, value in processed(processor, prompt, [image]).items()
+            if isinstance(value, Tensor) and name != "labels"
+        }
+        for image in images
+    ]
+    return token, placeholder, both[0], both[1]
+
+
+def _adds_images(processor: Any, words: str, image: Image, token: int | None) -> bool:
+    """Whether a processor writes the image's tokens into a text that has no place for it."""
+    try:
+        ids = processed(processor, words, [image])["input_ids"]
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError):  # it wants a place
+        return False
+    return token is not None and bool((ids == token).any())
 
 
 def named_token(config: Any, processor: Any) -> int | None:
@@ -248,14 +272,20 @@ def put_together(
     pixels: dict[str, Tensor] = {}
     for key in seen[0].pixels:
         parts = [text.pixels[key] for text in seen]
-        if key in TOKENWISE:
-            pixels[key] = torch.zeros_like(ids, dtype=parts[0].dtype)
-            pixels[key][mask] = torch.cat([part[0] for part in parts])
+        if all(_is_tokenwise(key, part, len(text.ids)) for part, text in zip(parts, seen, strict=True)):
+            rows = _stack([part[0] for part in parts])
+            pixels[key] = rows.new_zeros((*ids.shape, *rows.shape[1:]))
+            pixels[key][mask] = rows
         else:
             pixels[key] = _stack(parts)
         if pixels[key].is_floating_point():
             pixels[key] = pixels[key].to(dtype)
     return Images(pixels, (ids == token) & mask, tuple(text.layouts for text in seen))
+
+
+def _is_tokenwise(name: str, value: Tensor, n_tokens: int) -> bool:
+    """Whether a processor's tensor has a row for each token: its kind, or which images it looks at."""
+    return name in TOKENWISE or (name.endswith("attention_mask") and value.shape[:2] == (1, n_tokens))
 
 
 def _stack(parts: Sequence[Tensor]) -> Tensor:
@@ -293,7 +323,9 @@ def load_processor(ref: str | Path, *, revision: str | None = None) -> Any:
         )
     except ImportError as error:
         # The library's message is a paragraph; its first line names the package.
-        needs = next((line for line in str(error).splitlines() if line.strip()), "a package that is not installed")
+        needs = next(
+            (line for line in str(error).splitlines() if line.strip()), "a package that is not installed"
+        )
         raise ModelMismatch(f'The processor of "{ref}" cannot be used here: {needs.strip()}') from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(no_processor) from error
@@ -309,15 +341,33 @@ def without_videos(processor_class: type) -> type:
 
     Some processors of images read videos too, which needs torchvision; nothing here shows a model a video.
     """
+    from transformers import ProcessorMixin
+
     parts = [name for name in processor_class.get_attributes() if name != "video_processor"]  # type: ignore[attr-defined]
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        processor_class.__init__(self, *args, **{"video_processor": None} | kwargs)  # type: ignore[misc]
+    class Parts(
+        ProcessorMixin
+    ):  # between the class and its base, which would take the missing part for a wrong one
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("video_processor", None)
+            super().__init__(*(arg for arg in args if arg is not None), **kwargs)
+
+    takes = inspect.signature(processor_class.__init__).parameters  # type: ignore[misc]
+
+    def from_args_and_dict(cls: Any, /, args: Sequence[Any], settings: dict[str, Any], **more: Any) -> Any:
+        # By name: some have the missing part before the others.
+        arguments = dict(zip(parts, args, strict=True)) | {
+            name: value for name, value in (settings | more).items() if name in takes and name not in parts
+        }
+        return cls(**dict.fromkeys({"video_processor"} & set(takes)) | arguments)
 
     return type(
         processor_class.__name__,
-        (processor_class,),
-        {"get_attributes": classmethod(lambda cls: parts), "__init__": __init__},
+        (processor_class, Parts),
+        {
+            "get_attributes": classmethod(lambda cls: parts),
+            "from_args_and_dict": classmethod(from_args_and_dict),
+        },
     )
 
 

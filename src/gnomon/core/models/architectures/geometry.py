@@ -71,12 +71,10 @@ def llava_next(
 
     chosen, side = processor.image_processor, config.vision_config.image_size
     patches = side // config.vision_config.patch_size
-    if (
-        chosen.crop_size["height"] != side
-        or (chosen.size.get("shortest_edge") or chosen.size["height"]) != side
-    ):
+    cut = chosen.crop_size or {"height": side}
+    if cut["height"] != side or (chosen.size.get("shortest_edge") or chosen.size["height"]) != side:
         raise ModelMismatch(
-            f"The image processor makes tiles of {dict(chosen.size)} cropped to {dict(chosen.crop_size)}; "
+            f"The image processor makes tiles of {dict(chosen.size)} cropped to {dict(cut)}; "
             f"the vision tower takes {side}. Give both sizes the tower's."
         )
     width, height = size
@@ -216,7 +214,9 @@ def _splits(image_processor: Any, size: Size) -> tuple[int, int]:
 # Layouts of processors that are not known: each is tried on a model and measured (see `measure.py`).
 
 
-def _by_report(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int) -> ImageLayout | None:
+def _by_report(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
     """One grid over the whole image, as the processor reports it: frames, rows and columns of patches, some merged into a token."""
     grids = [v for k, v in pixels.items() if "grid" in k and v.dim() == 2 and v.shape[-1] in (2, 3)]
     if not grids:
@@ -226,17 +226,31 @@ def _by_report(processor: Any, config: Any, size: Size, pixels: Mapping[str, Ten
     return _whole(size, rows // merge, columns // merge)
 
 
-def _stretched(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int) -> ImageLayout | None:
+def _stretched(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
     """One grid over the whole image, in the proportions of the processed one."""
     shape = _seen_shape(pixels)
     return None if shape is None else _whole(size, *shape_of(n, *shape))
 
 
-def _cropped(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int) -> ImageLayout | None:
+def _cropped(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
     """One grid over what padding, resizing and cropping leave."""
     (width, height), box = frame(processor.image_processor, size)
     rows, columns = shape_of(n, height, width)
     return ImageLayout(size, n, (Tile(np.arange(n).reshape(rows, columns), box),))
+
+
+def _padded(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
+    """One square grid over the image in the middle of a square."""
+    side, rows = max(size), math.isqrt(n)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    cells = np.arange(rows * rows).reshape(rows, rows)
+    return ImageLayout(size, rows * rows, (Tile(cells, (left, top, left + side, top + side)),))
 
 
 def _tiles(first: bool) -> Grid:
@@ -303,6 +317,7 @@ GRIDS: tuple[Grid, ...] = (
     _by_report,
     _stretched,
     _cropped,
+    _padded,
     _tiles(first=False),
     _tiles(first=True),
     _as_known(llava),

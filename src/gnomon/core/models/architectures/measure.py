@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnomon.core.models.architectures import geometry
 from gnomon.core.models.architectures.parts import Grid, ImageLayout, Tile
 from gnomon.core.models.architectures.sight import FAILURES, entering
 from gnomon.errors import ModelMismatch
 
-GREY, MARKS = 90, 5
-"""Grey value of the images, and marks that are painted on each."""
+GREY, MARKS, FEWEST = 90, 5, 8
+"""Grey value of the images, marks that are painted on each, and the fewest on all of them that say something."""
 
 FORMS = ((1.0, 1.0), (1.35, 1.0), (1.0, 1.9), (2.6, 1.0))
 """Width and height of the images, in units."""
@@ -41,34 +40,42 @@ def measured_grid(handle: Any) -> Grid | None:
     seen = handle.show([_grey((64, 64))])
     unit = max(64, 10 * math.isqrt(seen[0].ids.count(sites.top.image_token)))
     for grid in geometry.GRIDS:
+        marks = 0
         try:
-            if all(_holds(handle, grid, edits, (int(unit * w), int(unit * h))) for w, h in FORMS):
-                return grid
+            for width, height in FORMS:
+                right = _marks_right(handle, grid, edits, (int(unit * width), int(unit * height)))
+                if not right:
+                    break
+                marks += right
+            else:
+                if marks >= FEWEST:
+                    return grid
         except (ModelMismatch, ZeroDivisionError, *FAILURES):
             continue  # this processor's settings are not those of the known one
     return None
 
 
-def _holds(handle: Any, grid: Grid, edits: Mapping[str, Any], size: tuple[int, int]) -> bool:
-    """Whether marks on an image of a size are seen by the tokens that a layout names."""
+def _marks_right(handle: Any, grid: Grid, edits: Mapping[str, Any], size: tuple[int, int]) -> int:
+    """How many marks on an image of a size are seen by the tokens that a layout names; 0 where one of them is not."""
     token, plain = handle.sites.top.image_token, _grey(size)
     (seen,) = handle.show([plain])
     n_tokens = seen.ids.count(token)
     layout = grid(handle.processor, handle.model.config, size, seen.pixels, n_tokens)
     if layout is None or layout.n_tokens != n_tokens or not layout.tiles:
-        return False
+        return 0
     boxes = list(_boxes(layout))
-    if len(boxes) < 2:
-        return False
+    if not boxes:
+        return 0
     batch = handle.gather([seen, *handle.show([_marked(plain, box) for _, _, box in boxes])])
     with handle.edit(edits):
         states = entering(handle.model, batch.inputs("vlm"), handle.sites.top.blocks[0])
     mask = batch.image_mask.cpu()
     vectors = [row[is_image] for row, is_image in zip(states, mask, strict=True)]
-    return all(
+    is_right = all(
         _is_seen(layout, tile, cell, box, (marked - vectors[0]).norm(dim=-1).numpy())
         for (tile, cell, box), marked in zip(boxes, vectors[1:], strict=True)
     )
+    return len(boxes) if is_right else 0
 
 
 def _is_seen(
@@ -76,13 +83,11 @@ def _is_seen(
 ) -> bool:
     """Whether a mark changed the token of its cell most, and that of another tile that shows the place."""
     within = change[tile.tokens]
-    if not within.max() > 0 or np.unravel_index(int(within.argmax()), within.shape) != cell:
+    if not within.max() > 0 or int(within.argmax()) != cell[0] * within.shape[1] + cell[1]:
         return False
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     tokens = [(other, other.at(x, y)) for other in layout.tiles]
-    return all(
-        token is None or change[token] > 0.3 * change[other.tokens].max() for other, token in tokens
-    )
+    return all(token is None or change[token] > 0.3 * change[other.tokens].max() for other, token in tokens)
 
 
 def _boxes(layout: ImageLayout) -> Iterator[tuple[Tile, tuple[int, int], tuple[int, int, int, int]]]:
@@ -103,13 +108,12 @@ def _boxes(layout: ImageLayout) -> Iterator[tuple[Tile, tuple[int, int], tuple[i
 def _inside(
     box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
-    """Whole pixels in the middle of a box within the image; None where there are none."""
+    """Whole pixels in the middle of a box; None where there are none, or they lie outside of the image."""
     left, top, right, bottom = box
-    if left < 0 or top < 0 or right > size[0] or bottom > size[1]:
-        return None
     across, down = (right - left) / 4, (bottom - top) / 4
     whole = (math.ceil(left + across), math.ceil(top + down), int(right - across), int(bottom - down))
-    return whole if whole[0] < whole[2] and whole[1] < whole[3] else None
+    is_seen = whole[0] >= 0 and whole[1] >= 0 and whole[2] <= size[0] and whole[3] <= size[1]
+    return whole if is_seen and whole[0] < whole[2] and whole[1] < whole[3] else None
 
 
 def _grey(size: tuple[int, int]) -> Any:

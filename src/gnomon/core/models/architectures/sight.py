@@ -1,15 +1,14 @@
 """The parts of a vision-language model of any architecture, found in traced passes over two small images.
 
 The language model's blocks are the last list of modules that hands one stream of all tokens on and leads to the logits; the
-tower's are the largest that ran before. The image tokens are those whose vectors differ between two images; the projector is the
+tower's are the first that ran before. The image tokens are those whose vectors differ between two images; the projector is the
 module that returned these vectors. What does not add up is left out, and the reason is told.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,13 +50,14 @@ class _Pass:
 
 
 @torch.no_grad()
-def seen_sites(model: Any, named: int | None, first: Inputs, second: Inputs) -> Sites:
+def seen_sites(model: Any, named: int | None, placeholder: str, first: Inputs, second: Inputs) -> Sites:
     """The sites of a vision-language model without a table.
 
     Args:
         model: a transformers model, with or without adapters.
-        named: the id of an image token by the config or the processor; None where neither names one.
-        first: one prompt with an image, as the processor made it.
+        named: the id of an image token by the config or the processor; None where neither names traced.
+        placeholder: what stands for an image in a prompt.
+        first: traced prompt with an image, as the processor made it.
         second: the same prompt with another image of the same size.
 
     Raises:
@@ -70,7 +70,9 @@ def seen_sites(model: Any, named: int | None, first: Inputs, second: Inputs) -> 
     try:
         if root.config.is_encoder_decoder:
             raise NotTraced("it has an encoder and a decoder, which are read for texts alone")
-        return _seen(root, named, first, second)
+        sites = _seen(root, named, first, second)
+        sites.sees = _how(root, placeholder)
+        return sites
     except (NotTraced, *FAILURES) as error:
         raise ModelMismatch(
             f"The parts of {type(root).__name__} were not found in a traced pass over a small image: {str(error).splitlines()[0]}. "
@@ -86,18 +88,18 @@ def _seen(model: Any, named: int | None, first: Inputs, second: Inputs) -> Sites
     if not torch.equal(ids, second["input_ids"][0].cpu()):
         raise NotTraced("two images of one size make different tokens")
     is_text = torch.ones_like(ids, dtype=torch.bool) if named is None else ids != named
-    one = _Pass(*recorded(model, lambda: model(**first, use_cache=False, output_hidden_states=True)))
-    chain = _language(model, one, is_text)
-    column = find_column(model, one.calls, chain, one.output.logits, chain.calls[0].x.shape[1])  # type: ignore[union-attr]
-    _check_states(one, chain)
+    traced = _Pass(*recorded(model, lambda: model(**first, use_cache=False, output_hidden_states=True)))
+    chain = _language(model, traced, is_text)
+    column = find_column(model, traced.calls, chain, traced.output.logits, chain.calls[0].x.shape[1])  # type: ignore[union-attr]
+    _check_states(traced, chain)
     missing = [f"language model: {reason}" for reason in column.reasons]
-    embedded = _embedded(one.calls, chain)
+    embedded = _embedded(traced.calls, chain)
     other = entering(model, second, chain.calls[0].module)[0]
     differs = ((embedded[0] - other).abs() > 1e-6 * other.abs().mean()).any(-1)
     image_token = _image_token(named, ids, differs)
     places = dict(traced_places(column, ""))
     stacks = {}
-    tower = _tower(model, one.calls, chain)
+    tower = _tower(model, traced.calls, chain)
     if tower is None:
         missing.append("vision: no list of modules hands one stream of image patches on")
     else:
@@ -107,12 +109,12 @@ def _seen(model: Any, named: int | None, first: Inputs, second: Inputs) -> Sites
     if image_token == NO_TOKEN:
         missing.append("projector: its blocks look at the image themselves, and no token stands for it")
     else:
-        projector = _projector(one.calls, chain, tower, embedded[1][differs])
+        projector = _projector(traced.calls, chain, tower, embedded[1][differs])
         if projector is None or not _matters(model, first, projector, chain.calls[0].module):
             missing.append("projector: no module returns what stands at the image tokens")
         else:
             places = {"projector": Place(projector, "out", VISION)} | places
-    reader = _reader(model, one.calls, chain)
+    reader = _reader(model, traced.calls, chain)
     stacks[""] = Stack(
         reader,
         column.blocks,
@@ -126,7 +128,7 @@ def _seen(model: Any, named: int | None, first: Inputs, second: Inputs) -> Sites
     )
     if missing:
         log.warning("%s has not all sites: %s.", type(model).__name__, "; ".join(missing))
-    return Sites(_in_order(places), stacks, _how(model), missing)
+    return Sites(_in_order(places), stacks, missing=missing)
 
 
 def _in_order(places: Mapping[Site, Place]) -> dict[Site, Place]:
@@ -141,13 +143,13 @@ def _in_order(places: Mapping[Site, Place]) -> dict[Site, Place]:
 # The language model
 
 
-def _language(model: nn.Module, one: _Pass, is_text: Tensor) -> Chain:
+def _language(model: nn.Module, traced: _Pass, is_text: Tensor) -> Chain:
     """The blocks of the language model."""
-    n_tokens, logits = len(is_text), getattr(one.output, "logits", None)
+    n_tokens, logits = len(is_text), getattr(traced.output, "logits", None)
     if logits is None:
         raise NotTraced("its pass returns no logits")
     fitting = []
-    for chain in find_chains(model, one.calls, is_text):
+    for chain in find_chains(model, traced.calls, is_text):
         x = chain.calls[0].x
         # Some put the image's vectors in front of the text's: then the logits say how many tokens there are.
         if x is not None and x.dim() == 3 and x.shape[0] == 1 and x.shape[1] in (n_tokens, logits.shape[1]):
@@ -157,13 +159,13 @@ def _language(model: nn.Module, one: _Pass, is_text: Tensor) -> Chain:
     return max(fitting, key=lambda chain: chain.calls[0].enter)
 
 
-def _check_states(one: _Pass, chain: Chain) -> None:
+def _check_states(traced: _Pass, chain: Chain) -> None:
     """Whether the blocks return the hidden states that the library gives out, where it gives out as many.
 
     Raises:
         NotTraced: they do not.
     """
-    states = getattr(one.output, "hidden_states", None)
+    states = getattr(traced.output, "hidden_states", None)
     if states is None or len(states) != len(chain.calls) + 1:
         return
     for call, state in zip(chain.calls[:-1], states[1:-1], strict=True):
@@ -211,15 +213,18 @@ def _reader(model: nn.Module, calls: Sequence[Call], chain: Chain) -> nn.Module:
 
 
 def _tower(model: nn.Module, calls: Sequence[Call], language: Chain) -> Column | None:
-    """The blocks that see the image, the largest list of modules that ran before the language model's blocks."""
+    """The blocks that see the image: the first list of equal modules that hand a stream on, before the language model's blocks.
+
+    Others may stand between the two: a Q-Former, a resampler.
+    """
     first = language.calls[0].enter
     before = [
         chain for chain in find_chains(model, calls)
-        if chain.calls[-1].exit < first and chain.calls[0].x is not None and len(chain.calls) > 1
+        if chain.calls[-1].exit < first and len(chain.calls) > 1 and _is_stream(chain)
     ]  # fmt: skip
     if not before:
         return None
-    chain = max(before, key=lambda c: c.size)
+    chain = min(before, key=lambda c: c.calls[0].enter)
     parts = tuple(
         block_parts(call, [inner for inner in calls if call.enter < inner.enter and inner.exit < call.exit])
         for call in chain.calls
@@ -238,6 +243,12 @@ def _tower(model: nn.Module, calls: Sequence[Call], language: Chain) -> Column |
         None,
         reasons=tuple(dict.fromkeys(part.reason for part in parts if part.reason)),
     )
+
+
+def _is_stream(chain: Chain) -> bool:
+    """Whether the modules are of traced class and leave the shape as it is: blocks, and not the steps of an MLP."""
+    shapes = {tensor.shape for call in chain.calls for tensor in (call.x, call.y) if tensor is not None}
+    return len({type(call.module) for call in chain.calls}) == 1 and len(shapes) == 1
 
 
 # Between them
@@ -323,7 +334,7 @@ def _matters(model: Any, inputs: Inputs, module: nn.Module, block: nn.Module) ->
     return not same(before, after)
 
 
-def _how(model: Any) -> Seeing:
+def _how(model: Any, placeholder: str) -> Seeing:
     """How it is called for a text alone."""
     vocab = model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([[(i + 1) * vocab // 8 for i in range(6)]], device=model.device)
@@ -334,8 +345,8 @@ def _how(model: Any) -> Seeing:
         except FAILURES:
             continue
         if getattr(output, "logits", None) is not None:
-            return Seeing(language=path, positions=None)
-    return Seeing(needs_image=True, positions=None)
+            return Seeing(language=path, placeholder=placeholder, positions=None)
+    return Seeing(needs_image=True, placeholder=placeholder, positions=None)
 
 
 def _head_parent(model: Any) -> str:

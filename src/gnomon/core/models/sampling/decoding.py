@@ -93,10 +93,10 @@ def read_images(
     if family.positions is not None:
         return _AfterImages(model, family, family.positions, batch, rows)
     is_padded = not bool(batch.mask.all())
-    asked = _counts.setdefault(model, {})
-    if is_padded not in asked:
-        asked[is_padded] = _positions_of(model, family, batch, again)
-    counts = asked[is_padded]
+    by_padding = _counts.setdefault(model, {})
+    if is_padded not in by_padding:
+        by_padding[is_padded] = _positions_of(model, family, batch, again)
+    counts = by_padding[is_padded]
     if counts is None:
         say_slow(model)
         return _WholeSeen(model, again, len(rows), rows)
@@ -114,7 +114,11 @@ def _positions_of(model: Any, family: Seeing, batch: Batch, again: Again) -> Pos
     """The positions with which a model reads the shortest prompt of a batch, and one more token, as it does alone."""
     counts: list[Positions] = [text_positions, no_positions]
     if any(hasattr(module, "get_rope_index") for module in base_of(model).modules()):
-        counts = [by_axis, _by_axis_alone, text_positions]  # left alone, such models remember the last batch's
+        counts = [
+            by_axis,
+            _by_axis_alone,
+            text_positions,
+        ]  # left alone, such models remember the last batch's
     row = int(batch.mask.sum(-1).argmin())
     alone = _last_logits(model, again(row, []))
     token = int(alone.argmax())
