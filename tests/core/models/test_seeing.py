@@ -8,7 +8,7 @@ from PIL import Image
 from fixtures_seeing import check_seer, check_writing, classes, picture, small_seer, written_alone
 from fixtures_vlm import FAMILIES, GRIDLESS, saved_vlm, vlm
 from fixtures_walk import walk
-from gnomon.core.models import GenConfig, ModelHandle
+from gnomon.core.models import GenConfig, ModelHandle, VLFamily, read_family
 from gnomon.core.models.architectures.sight import NO_TOKEN, seen_sites
 from gnomon.core.models.images import samples
 from gnomon.core.rng import Rng
@@ -191,3 +191,68 @@ def test_every_image_text_class_that_is_installed():
 
 def test_the_tables_load_as_before():
     assert ModelHandle.load(saved_vlm("llava"), device="cpu").sites.sees.lay_out is not None
+
+
+GEMMA = """
+vision:
+  blocks: model.vision_tower.encoder.layers
+  attn_out: self_attn
+  mlp_out: mlp
+  mid_into: layer_norm2
+text:
+  blocks: model.language_model.layers
+  final_norm: model.language_model.norm
+  attn_out: post_attention_layernorm
+  mlp_out: post_feedforward_layernorm
+  reader: model
+projector: model.multi_modal_projector
+placeholder: <boi>
+"""
+
+
+def test_a_table_may_come_as_a_file(tmp_path):
+    """The same sites, tokens and places as the traced passes find."""
+    model, processor = small_seer("gemma3", classes()["gemma3"])
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "gemma.yaml").write_text(GEMMA)
+    handle = ModelHandle.load(tmp_path / "model", device="cpu", family=tmp_path / "gemma.yaml")
+    traced = ModelHandle.load(tmp_path / "model", device="cpu")
+    assert isinstance(handle.sites.sees, VLFamily) and not isinstance(traced.sites.sees, VLFamily)
+    prompt = handle.prompt("a cat")
+    assert prompt == traced.prompt("a cat")
+    ours, theirs = (h.encode([prompt], images=[picture(0)]) for h in (handle, traced))
+    (tile,), (known,) = ours.layouts[0][0].tiles, theirs.layouts[0][0].tiles
+    assert tile.tokens.tolist() == known.tokens.tolist() and tile.box == known.box
+    sites = ["0.attn_out", "3.resid_post", "projector", "vision.1.mlp_out"]
+    a, b = handle.capture(ours, sites), traced.capture(theirs, sites)
+    assert all(torch.equal(a[site], b[site]) for site in sites)
+    check_writing(handle)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"blocks": "h", "attn_out": "attn"}', r'f.json: field "mlp_out" is missing'),
+        ('{"blocks": "h", "attn_out": "a", "mlp_out": "m", "norm": "n"}', r'field "norm" is unknown'),
+        ('{"blocks": 3, "attn_out": "a", "mlp_out": "m"}', r'field "blocks" must be a module path; got 3'),
+        ('{"encoder": {"blocks": "h"}}', r'encoder: field "attn_out" is missing'),
+        ('{"projector": "p", "vision": {}}', r'vision: field "attn_out" is missing'),
+        (
+            '{"projector": "p", "lay_out": "lava", "vision": {"blocks": "h", "attn_out": "a", "mlp_out": "m"}, '
+            '"text": {"blocks": "h", "attn_out": "a", "mlp_out": "m"}}',
+            r'lay_out "lava" is unknown. .*llava',
+        ),
+        ("[1]", "settings are a mapping"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, text, message):
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(BadInput, match=message):
+        read_family(tmp_path / "f.json")
+
+
+def test_a_table_in_a_file_that_leaves_something_out_is_noticed_on_load(tmp_path, checkpoint):
+    (tmp_path / "f.json").write_text('{"blocks": "model.layers", "attn_out": "self_attn", "mlp_out": "mlp"}')
+    with pytest.raises(ModelMismatch, match=r"does not lead to its logits. Check final_norm"):
+        ModelHandle.load(checkpoint("llama"), device="cpu", family=tmp_path / "f.json")

@@ -20,6 +20,7 @@ __getattr__, __dir__ = exports(
         "Layout": "architectures.parts",
         "find_sites": "architectures.sites",
         "VLFamily": "architectures.parts",
+        "read_family": "architectures.vision",
         "ImageLayout": "architectures.parts",
         "Tile": "architectures.parts",
         "GenConfig": "sampling.config",

@@ -23,6 +23,7 @@ from gnomon.core.models.architectures.sites import (
     layout_of,
     module_at,
 )
+from gnomon.core.models.architectures.vision import read_family
 from gnomon.core.models.batch import Batch, Where, pad
 from gnomon.core.models.hooks import Edit, StepInfo, check_lens, head_logits, hooked
 from gnomon.core.models.images import (
@@ -81,7 +82,7 @@ class ModelHandle:
         if family is not None or isinstance(table, VLFamily):
             self.sites = find_sites(model, family)
         if family is not None and self.kind != "encoder":
-            check_lens(self, start_token(model) if self.kind == "seq2seq" else padding_id(self.tokenizer))
+            check_lens(self)
 
     @classmethod
     def load(
@@ -92,12 +93,13 @@ class ModelHandle:
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
+        family: Path | None = None,
     ) -> ModelHandle:
-        """The handle on the model at `ref`; arguments and errors are those of `load_model`, `kind=None` takes what is there."""
+        """The handle on what `load_model` loads; `kind=None` takes what is there, `family` is a file for `read_family`."""
         kind = kind or kind_of(ref, revision=revision)
         model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
         load = load_processor if kind == "vlm" else load_tokenizer
-        return cls(model, load(ref, revision=revision))
+        return cls(model, load(ref, revision=revision), family=read_family(family) if family else None)
 
     @cached_property
     def sites(self) -> Sites:

@@ -240,7 +240,9 @@ def _begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[Image
     rows = read_images(Path(cfg.images))
     run.plan(images=len(rows), passes_per_image=passes, **costs)
     rows = readable(run, rows)
-    return rows, ModelHandle.load(cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype)
+    return rows, ModelHandle.load(
+        cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype, family=cfg.family
+    )
 
 
 def _rewrite(

@@ -55,9 +55,9 @@ def seen_sites(model: Any, named: int | None, placeholder: str, first: Inputs, s
 
     Args:
         model: a transformers model, with or without adapters.
-        named: the id of an image token by the config or the processor; None where neither names traced.
+        named: the id of an image token by the config or the processor; None where neither names one.
         placeholder: what stands for an image in a prompt.
-        first: traced prompt with an image, as the processor made it.
+        first: one prompt with an image, as the processor made it.
         second: the same prompt with another image of the same size.
 
     Raises:
@@ -246,7 +246,7 @@ def _tower(model: nn.Module, calls: Sequence[Call], language: Chain) -> Column |
 
 
 def _is_stream(chain: Chain) -> bool:
-    """Whether the modules are of traced class and leave the shape as it is: blocks, and not the steps of an MLP."""
+    """Whether the modules are of one class and leave the shape as it is: blocks, and not the steps of an MLP."""
     shapes = {tensor.shape for call in chain.calls for tensor in (call.x, call.y) if tensor is not None}
     return len({type(call.module) for call in chain.calls}) == 1 and len(shapes) == 1
 
