@@ -46,7 +46,10 @@ def test_lens_and_maps(kind, checkpoint, tmp_path):
         sites = ["embed", *(f"{i}.resid_post" for i in range(len(handle.sites.top.blocks)))]
         states = handle.capture(batch, sites, where=batch.image_mask)
         ids = handle.tokenizer(row["word"])["input_ids"], handle.tokenizer(f" {row['word']}")["input_ids"]
-        probs = [handle.lens(states[site]).softmax(-1)[:, sorted({i for form in ids for i in form})] for site in sites]
+        probs = [
+            handle.lens(states[site]).softmax(-1)[:, sorted({i for form in ids for i in form})]
+            for site in sites
+        ]
         highest = [float(p.max()) for p in probs]
         assert row["confidence"] == pytest.approx(max(highest), rel=1e-3)
         assert row["token"] < int(batch.image_mask.sum())

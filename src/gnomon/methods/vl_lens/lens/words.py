@@ -103,8 +103,8 @@ def check_tokens(handle: ModelHandle) -> None:
     token = handle.sites.top.image_token
     if token is not None and token < 0:
         raise ModelMismatch(
-            f"{type(handle.model).__name__} has no image tokens: its blocks look at the image by cross-attention, so there is nothing "
-            "to read or to edit. Take a model with image tokens, such as LLaVA."
+            f"{type(handle.model).__name__} has no image tokens: its blocks look at the image by cross-attention, so there is "
+            "nothing to read or to edit. Take a model with image tokens, such as LLaVA."
         )
 
 
