@@ -78,9 +78,8 @@ class LensResult:
         """
         if not self.layouts[b].tiles:
             raise ModelMismatch(
-                "The image tokens of this model have looked at the whole image and have no place on it, or it is not known which "
-                "(a Q-Former, a resampler, an unknown processor): there is a confidence but no map. Take a model with a grid, "
-                "such as LLaVA."
+                "The image tokens of this model have looked at the whole image and have no place on it (a Q-Former or a "
+                "resampler), or it is not known which: there is a confidence but no map. Take a model with a grid, such as LLaVA."
             )
         most = self.scores[b][..., self._index(word)].max(0)
         return [most[tile.tokens] for tile in self.layouts[b].tiles]
