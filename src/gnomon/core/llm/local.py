@@ -29,7 +29,8 @@ from gnomon.core.llm.endpoint.chat import folded
 from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
-from gnomon.core.models.load import kind_of
+from gnomon.core.models.load import kind_of, model_at
+from gnomon.core.models.load.embedded import SCHEME
 from gnomon.core.models.sampling.decoding import read_prompts
 from gnomon.core.models.sampling.text import decode, padding_id
 from gnomon.core.rng import Rng
@@ -215,8 +216,8 @@ class Local:
         tokenizer: Any = None,
     ):
         check(batch_size >= 1, "batch_size", ">= 1", batch_size)
-        self.name = f"hf:{ref}"
-        self.identity = f"{self.name} {folder_state(Path(ref))}"
+        self.name = str(ref) if str(ref).startswith(SCHEME) else f"hf:{ref}"
+        self.identity = f"{self.name} {folder_state(Path(model_at(ref)))}"
         self.batch_size = batch_size
         self.model = _open(ref, device) if model is None else model
         self.tokenizer = load_tokenizer(ref) if tokenizer is None else tokenizer

@@ -29,13 +29,17 @@ FORMS = {
     "gemini": "gemini:MODEL",
     "openrouter": "openrouter:MODEL",
     "http": "http://host:8000/v1#MODEL",
-    "hf": "hf:FOLDER_OR_HUB_ID, in this process",
+    "hf": "hf:FOLDER_OR_HUB_ID or hf:FILE.gguf, in this process",
+    "embedded": "embedded:smollm2, a small real model that comes as a package, in this process",
     "serve": "serve:FOLDER, in a server of its own on this machine",
     "tape": "tape:FILE, recorded earlier",
     "sim": "sim:NAME?param=value, a simulator",
     "script": "script:module:function or script:path/to/file.py:function",
 }
 """Scheme -> how a reference of it is written."""
+
+IN_PROCESS = ("hf", "embedded")
+"""Schemes of models that run in this process: their weights can be read."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def open_llm(
         BadConfig: the reference is misspelt.
         UserError: what it names cannot be opened.
     """
+    if ref.lower().endswith(".gguf") and Path(ref).is_file():
+        ref = f"hf:{ref}"
     scheme, colon, rest = ref.partition(":")
     if scheme in ("http", "https") and "#" not in ref:
         raise BadConfig(f'"{ref}" names no model. Write {FORMS["http"]}.')
@@ -131,6 +137,10 @@ def _open_local(rest: str, options: _Options) -> LLM:
     return Local(rest, device=options.device, **size)
 
 
+def _open_embedded(rest: str, options: _Options) -> LLM:
+    return _open_local(f"embedded:{rest}", options)
+
+
 def _open_served(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.endpoint.serve import Served
 
@@ -159,6 +169,7 @@ _OPENERS: dict[str, Callable[[str, _Options], LLM]] = {
     "http": _open_http("http"),
     "https": _open_http("https"),
     "hf": _open_local,
+    "embedded": _open_embedded,
     "serve": _open_served,
     "tape": _open_tape,
     "sim": _open_simulator,

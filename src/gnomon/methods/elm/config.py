@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.elm.erasure.design import Constants, Erasure, Reweighting, Rival
@@ -84,7 +84,7 @@ class Target(Reweighting, Concept):
 
     text: Positional[str]
     """A text about the concept, or a file of one."""
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     etas: tuple[float, ...] = (1.0, 2.0, 5.0, 20.0, 100.0, 500.0)
     """Strengths of the table by which --eta is chosen."""
@@ -108,7 +108,7 @@ class Target(Reweighting, Concept):
 class FluencyData(Concept):
     """Fluent texts that know nothing of the concept, sampled once from the frozen model and reused by train."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     forget: str
     """Texts about the concept, sources separated by commas; a fluent text begins with the first characters of one."""
@@ -144,7 +144,7 @@ class FluencyData(Concept):
 class Train(ELMConfig, Sources):
     """Erase a concept: a LoRA adapter in PEFT's own format. With --pick-eta, eta is chosen on half of the questions."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     fluency: str | None = None
     """Fluent texts: a run of fluency-data, or its file; None: no fluency term, as the paper does for models above 8B."""
@@ -175,7 +175,7 @@ def _baseline_schedule() -> TrainConfig:
 class Baseline(Constants, Sources):
     """Erase by another method with its own constants, on the batches that train would see. Saves a full checkpoint."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     method: Rival = "rmu"
     """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff, npo or simnpo."""
@@ -199,9 +199,9 @@ class Baseline(Constants, Sources):
 class Pair:
     """A model before and after."""
 
-    before: str
+    before: TextModel
     """The model as it was: a folder, a run folder or a hub id."""
-    after: str
+    after: TextModel
     """The model whose concept was erased, by whatever method: a folder, an adapter, a run folder or a hub id."""
     device: str = "auto"
     """Where to compute."""

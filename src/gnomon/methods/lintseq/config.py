@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, Short, check
+from gnomon.core.config import Positional, Short, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.sampling.config import GenConfig
@@ -137,7 +137,7 @@ class Train:
 
     data: Positional[str]
     """Edit sequences (a run of `generate` or records) or, with `--mode program`, records of whole programs as well."""
-    model: str
+    model: TextModel
     """Model to start from: a folder or hub id of any causal language model."""
     mode: Literal["editseq", "program"] = "editseq"
     """Targets: diffs behind the diff token, or whole programs (one example per program)."""

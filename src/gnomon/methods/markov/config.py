@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.study import Miniature, check_parts
 
 PAPER = "Large Language Models as Markov Chains, arXiv 2410.02724"
@@ -22,7 +22,7 @@ def _temperatures(values: tuple[float, ...]) -> None:
 class Chain:
     """The exact Markov chain of a small or restricted model: matrix, stationary distribution, mixing, loops."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     tokens: str = ""
     """The tokens that make up the states, with commas between: texts that are one token each, or ids such as #15. Empty: all."""
@@ -69,7 +69,7 @@ class Forget:
     """A text file: the one prompt."""
     b: Positional[str]
     """A text file: the other."""
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     temperature: tuple[float, ...] = (0.5, 1.0, 1.5)
     """Sampling temperatures."""
@@ -138,7 +138,7 @@ class Bound:
 class Icl:
     """How well a model learns Markov chains and dynamical systems in its context, against counting."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     kind: str = "brownian"
     """What is to be learned: random, uniform-rows, walk, polygon, cliques, slow, drift; brownian, geometric-brownian,

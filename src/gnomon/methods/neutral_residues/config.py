@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.neutral_residues.extension.design import METHODS, Design, Method
@@ -25,7 +25,7 @@ def _schedule() -> TrainConfig:
 class Domains(Design):
     """A model, the domain it is to learn, and text that stands for what it knows."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     new: str
     """Text of the new domain: records, a folder, plain text, hf://name, stdlib:docs or stdlib:code."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, Short, check
+from gnomon.core.config import Encoder, Positional, Short, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.study import Miniature, check_parts
@@ -65,7 +65,7 @@ class Finding:
 class Asking:
     """How summaries are asked for."""
 
-    writer: str
+    writer: TextModel
     """Who writes: openai:MODEL, http://host:8000/v1#MODEL, hf:FOLDER, serve:FOLDER, tape:FILE, sim:summariser or
     script:module:function."""
     template: str = "general"
@@ -121,7 +121,7 @@ class Train(Rows, Finding):
 
     LOOSE: ClassVar = ("batch_tokens",)
 
-    model: str
+    model: Encoder
     """Encoder to start from, with a token-classification class: allenai/longformer-large-4096, ModernBERT, BigBird, RoBERTa."""
     more: tuple[str, ...] = ()
     """Further sources with the same columns; each gives an equal share of the rows."""

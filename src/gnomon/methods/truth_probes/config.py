@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.study import Miniature, check_parts
@@ -21,7 +21,7 @@ Site = Literal["mlp", "mlp_input", "attention", "residual"]
 class Reference:
     """The model."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     dtype: str = "auto"
     """Number type of the weights; "auto" keeps the checkpoint's."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
+from gnomon.core.files import user_folder
 from gnomon.core.llm.base import LLM, Reply, is_remote
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.endpoint.client import Manner
@@ -111,6 +109,5 @@ def cache_folder(cache: str, folder: Path | None, *, is_remote: bool) -> Path | 
 
 
 def user_cache() -> Path:
-    """The folder for the replies of all runs of this user: `GNOMON_CACHE`, or the place for such files on this system."""
-    chosen = os.environ.get("GNOMON_CACHE")
-    return (Path(chosen) if chosen else user_cache_path("gnomon")) / "replies"
+    """The folder for the replies of all runs of this user; see `user_folder`."""
+    return user_folder() / "replies"

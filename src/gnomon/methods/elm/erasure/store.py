@@ -24,7 +24,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Pat
 
 def base_key(adapted: Any) -> str:
     """A hash of all weights of the model beneath an adapter."""
-    return weights_key(tensor for name, tensor in adapted.state_dict().items() if "lora_" not in name)
+    return str(weights_key(tensor for name, tensor in adapted.state_dict().items() if "lora_" not in name))
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Path:
