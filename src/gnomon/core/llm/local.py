@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,11 @@ from gnomon.core.llm.base import Message, Reply, Request, Usage
 from gnomon.core.llm.endpoint.chat import folded
 from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
-from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
+from gnomon.core.models import GenConfig, load_model, load_tokenizer
 from gnomon.core.models.load import kind_of, model_at
 from gnomon.core.models.load.embedded import SCHEME
-from gnomon.core.models.sampling.decoding import read_prompts
+from gnomon.core.models.sampling.generate import generate
+from gnomon.core.models.sampling.prefix import read_shared
 from gnomon.core.models.sampling.text import decode, padding_id
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
@@ -89,7 +91,7 @@ def _after(
     batch_size: int,
 ) -> list[list[float]]:
     """Log-probability of every answer behind every prompt; a prompt is read once, whatever the number of answers."""
-    begun = read_prompts(model, prompts, range(len(prompts)), pad_id)
+    begun = read_shared(model, prompts, range(len(prompts)), pad_id)
     first = torch.log_softmax(begun.logits.float(), -1)
     scores = first[:, [answer[0] for answer in answers]].tolist()
     longer = [(row, k) for k, answer in enumerate(answers) if len(answer) > 1 for row in range(len(prompts))]
@@ -295,7 +297,8 @@ class Local:
         )
         replies = []
         streams = [rng.child("chat") for rng in rngs]
-        completions = generate(self.model, self.tokenizer, prompts, gen, generator=streams)
+        read = partial(read_shared, self.model, pad_id=padding_id(self.tokenizer))
+        completions = generate(self.model, self.tokenizer, prompts, gen, generator=streams, read=read)
         for prompt, (done,) in zip(prompts, completions, strict=True):
             ends = done.finish == "eos"
             shown = done.token_ids[:-1] if ends else done.token_ids

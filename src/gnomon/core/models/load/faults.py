@@ -44,7 +44,7 @@ def fault_of(ref: str | Path, error: BaseException, revision: str | None = None)
             "for a private one set HF_TOKEN."
         )
     if is_any(errors.HFValidationError):
-        return BadInput(f'Model "{ref}" is neither a folder here nor a name that a hub can have.')
+        return BadInput(f'Model "{ref}" is neither a folder here nor a hub model: no hub has such a name.')
     if constants.is_offline_mode():
         return BadInput(
             f'Model "{ref}" is neither a folder here nor a hub model that is cached, and HF_HUB_OFFLINE is set. Check the name, '
