@@ -208,7 +208,7 @@ def loose_names(kind: type, prefix: str = "", *, mark: str = "LOOSE") -> set[str
         mark: `LOOSE` or `GROWS`.
     """
     hints = get_type_hints(kind)
-    own = getattr(kind, mark, ())
+    own = {name for base in kind.__mro__ for name in vars(base).get(mark, ())}  # those of its bases too
     names: set[str] = set()
     for field in fields(kind):
         if is_dataclass(hint := hints[field.name]):

@@ -31,6 +31,7 @@ from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
 from gnomon.core.models import GenConfig, load_model, load_tokenizer
 from gnomon.core.models.load import kind_of, model_at
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.load.embedded import SCHEME
 from gnomon.core.models.sampling.generate import generate
 from gnomon.core.models.sampling.prefix import read_shared
@@ -198,7 +199,7 @@ class Local:
 
     Args:
         ref: a folder, an adapter folder or a hub id.
-        device: `"auto"` takes a GPU when there is one.
+        load: how it is loaded; None takes the defaults.
         batch_size: rows side by side.
         model: a loaded model to use in the place of `ref`; needs `tokenizer`.
         tokenizer: its tokenizer.
@@ -211,18 +212,19 @@ class Local:
     def __init__(
         self,
         ref: str | Path,
+        load: LoadConfig | None = None,
         *,
-        device: str = "auto",
         batch_size: int = 16,
         model: Any = None,
         tokenizer: Any = None,
     ):
         check(batch_size >= 1, "batch_size", ">= 1", batch_size)
         self.name = str(ref) if str(ref).startswith(SCHEME) else f"hf:{ref}"
-        self.identity = f"{self.name} {folder_state(Path(model_at(ref)))}"
+        load = load or LoadConfig()
+        self.identity = f"{self.name} {folder_state(Path(model_at(ref)))}{_other_numbers(load)}"
         self.batch_size = batch_size
-        self.model = _open(ref, device) if model is None else model
-        self.tokenizer = load_tokenizer(ref) if tokenizer is None else tokenizer
+        self.model = _open(ref, load) if model is None else model
+        self.tokenizer = load_tokenizer(ref, load) if tokenizer is None else tokenizer
         self.template = Template(self.tokenizer, self.name)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -321,9 +323,19 @@ class Local:
         return replies
 
 
-def _open(ref: str | Path, device: str) -> Any:
-    kind = "seq2seq" if kind_of(ref) == "seq2seq" else "causal"
-    return load_model(ref, kind=kind, device=device, asked_by="a chat")
+def _open(ref: str | Path, load: LoadConfig) -> Any:
+    kind = "seq2seq" if kind_of(ref, revision=load.revision) == "seq2seq" else "causal"
+    return load_model(ref, load, kind=kind, asked_by="a chat")
+
+
+def _other_numbers(load: LoadConfig) -> str:
+    """What makes a model of the same files another one: all but the device; empty where nothing is set."""
+    plain = LoadConfig()
+    fields = {name: value for name, value in vars(load).items() if name not in LoadConfig.LOOSE}
+    changed = {name: value for name, value in fields.items() if value != getattr(plain, name)}
+    if load.adapter is not None:
+        changed["adapter"] = f"{load.adapter} {folder_state(Path(model_at(load.adapter)))}"
+    return f" {changed}" if changed else ""
 
 
 def pick(logprobs: list[float], temperature: float, uniform: float) -> int:

@@ -20,6 +20,7 @@ from gnomon.core.llm.base import LLM, Reply, Request, Usage
 from gnomon.core.llm.endpoint.client import Manner, split_endpoint, until_stop
 from gnomon.core.llm.endpoint.keys import VENDORS
 from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.errors import BadConfig, UserError, nearest
 from gnomon.lazy import function
 
@@ -46,7 +47,7 @@ IN_PROCESS = ("hf", "embedded")
 class _Options:
     manner: Manner
     folder: Path | None
-    device: str
+    load: LoadConfig
     batch_size: int | None
 
 
@@ -55,7 +56,7 @@ def open_llm(
     *,
     manner: Manner | None = None,
     folder: Path | None = None,
-    device: str = "auto",
+    load: LoadConfig | None = None,
     batch_size: int | None = None,
 ) -> LLM:
     """The model that `ref` names, as it is: see `connect` for one with attempts, limits, a budget and a memory.
@@ -64,7 +65,7 @@ def open_llm(
         ref: one of `FORMS`. `openai:MODEL` is at api.openai.com unless OPENAI_BASE_URL names another server.
         manner: how it is asked over HTTP: keys, time limit, further fields and headers; None takes the defaults.
         folder: where `serve:` keeps its log; None: a temporary folder.
-        device: for `hf:` and `serve:`; `"auto"` takes a GPU when there is one.
+        load: for `hf:` and `embedded:`, how the model is loaded, of which `serve:` takes the device; None takes the defaults.
         batch_size: for `hf:`, prompts side by side; None: the default of `Local`.
 
     Raises:
@@ -84,7 +85,7 @@ def open_llm(
         raise BadConfig(f'Model reference "{_short(ref)}" is of no known kind. {hint}')
     if not rest.strip("/"):
         raise BadConfig(f'Model reference "{ref}" names nothing. Write {FORMS[scheme.removesuffix("s")]}.')
-    return opener(rest, _Options(manner or Manner(), folder, device, batch_size))
+    return opener(rest, _Options(manner or Manner(), folder, load or LoadConfig(), batch_size))
 
 
 def open_completions(endpoint: str, manner: Manner | None = None) -> LLM:
@@ -134,7 +135,7 @@ def _open_local(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.local import Local
 
     size = {} if options.batch_size is None else {"batch_size": options.batch_size}
-    return Local(rest, device=options.device, **size)
+    return Local(rest, options.load, **size)
 
 
 def _open_embedded(rest: str, options: _Options) -> LLM:
@@ -144,7 +145,7 @@ def _open_embedded(rest: str, options: _Options) -> LLM:
 def _open_served(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.endpoint.serve import Served
 
-    return Served(rest, device=options.device, log_folder=options.folder, manner=options.manner)
+    return Served(rest, device=options.load.device, log_folder=options.folder, manner=options.manner)
 
 
 def _open_tape(rest: str, options: _Options) -> LLM:

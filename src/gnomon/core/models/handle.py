@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from gnomon.core.models.architectures.sites import (
 from gnomon.core.models.batch import Batch, Where, pad
 from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
 from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
-from gnomon.core.models.load import kind_of, load_model, load_tokenizer
+from gnomon.core.models.load import LoadConfig, kind_of, load_model, load_tokenizer
 from gnomon.core.models.reading import text_kind
 from gnomon.core.models.sampling.decoding import Decoding, last_logits_only, read_images, start_token
 from gnomon.core.models.sampling.generate import generate as _generate
@@ -71,17 +72,19 @@ class ModelHandle:
     def load(
         cls,
         ref: str | Path,
+        load: LoadConfig | None = None,
         *,
         kind: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        revision: str | None = None,
+        **options: Any,
     ) -> ModelHandle:
         """The handle on the model at `ref`; arguments and errors are those of `load_model`, `kind=None` takes what is there."""
-        kind = kind or kind_of(ref, revision=revision)
-        model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
-        load = load_processor if kind == "vlm" else load_tokenizer
-        return cls(model, load(ref, revision=revision))
+        load = replace(load or LoadConfig(), **options)
+        kind = kind or kind_of(ref, revision=load.revision)
+        model = load_model(ref, load, kind=kind)
+        is_vlm = kind == "vlm"
+        return cls(
+            model, load_processor(ref, revision=load.revision) if is_vlm else load_tokenizer(ref, load)
+        )
 
     @cached_property
     def sites(self) -> Sites:

@@ -84,7 +84,7 @@ class SearchConfig:
 class Measuring:
     """What is measured, and how rows are read."""
 
-    LOOSE: ClassVar = ("workers",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("workers",)
     GROWS: ClassVar = ("limit",)
 
     metrics: tuple[str, ...] = ("rouge1",)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, TextModel, check
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature, check_parts
 
 PAPER = "Large Language Models as Markov Chains, arXiv 2410.02724"
@@ -19,7 +20,7 @@ def _temperatures(values: tuple[float, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain:
+class Chain(LoadConfig):
     """The exact Markov chain of a small or restricted model: matrix, stationary distribution, mixing, loops."""
 
     model: TextModel
@@ -49,7 +50,7 @@ class Chain:
     dtype: str = "float32"
     """Number type of the weights; "auto" keeps the checkpoint's."""
 
-    LOOSE = ("batch_size",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
         check(self.window >= 1, "window", ">= 1", self.window)
@@ -62,7 +63,7 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forget:
+class Forget(LoadConfig):
     """How fast a model of any vocabulary forgets which of two prompts it began with."""
 
     a: Positional[str]
@@ -79,8 +80,6 @@ class Forget:
     """Tokens of each continuation."""
     top: int = 50
     """Likeliest tokens that are compared one by one; all others count as one."""
-    dtype: str = "auto"
-    """Number type of the weights; "auto" keeps the checkpoint's."""
 
     def __post_init__(self) -> None:
         _temperatures(self.temperature)
@@ -135,7 +134,7 @@ class Bound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Icl:
+class Icl(LoadConfig):
     """How well a model learns Markov chains and dynamical systems in its context, against counting."""
 
     model: TextModel
@@ -157,10 +156,8 @@ class Icl:
     """Smallest n of the slope's fit."""
     batch_size: int = 4
     """Series at once."""
-    dtype: str = "auto"
-    """Number type of the weights; "auto" keeps the checkpoint's."""
 
-    LOOSE = ("batch_size",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
         check(self.states >= 2, "states", ">= 2", self.states)

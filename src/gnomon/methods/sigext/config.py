@@ -119,7 +119,7 @@ class Labels(Rows, Finding):
 class Train(Rows, Finding):
     """Train an extractor on documents with reference summaries; with --more on a mix of sets, for domains never seen."""
 
-    LOOSE: ClassVar = ("batch_tokens",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_tokens",)
 
     model: Encoder
     """Encoder to start from, with a token-classification class: allenai/longformer-large-4096, ModernBERT, BigBird, RoBERTa."""
@@ -165,7 +165,7 @@ class Train(Rows, Finding):
 class Score(Shards):
     """Score the phrases of documents and say which a prompt would show; reads a pipe when no source is given."""
 
-    LOOSE: ClassVar = (*Shards.LOOSE, "batch_tokens", "device")  # type: ignore[assignment]
+    LOOSE: ClassVar[tuple[str, ...]] = (*Shards.LOOSE, "batch_tokens", "device")
 
     extractor: Positional[str]
     """A run of `train`, or its model."""
@@ -208,7 +208,7 @@ class Prompt:
 class Summarize(Rows, Asking):
     """Summarise documents without and with phrases, and measure both against the references."""
 
-    LOOSE: ClassVar = ("workers",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("workers",)
     GROWS: ClassVar = ("limit", "arms", "curve")
 
     extractor: str | None = None
@@ -243,7 +243,7 @@ class Summarize(Rows, Asking):
 class Evaluate:
     """Measure summaries that are there already: a run of `summarize`, or rows with a prediction."""
 
-    LOOSE: ClassVar = ("workers",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("workers",)
 
     source: Positional[str]
     """Rows with document, summary (the reference), prediction, and where there are several ways: arm, k and phrases."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gnomon.core.files import user_folder
@@ -41,7 +42,7 @@ def connect(
             `cache_folder`); None keeps neither.
         meter: counts everything; None counts nothing.
         on_fault: called with every fault that is tried again; None: the meter counts it.
-        device: for `hf:` and `serve:`, see `open_llm`.
+        device: for `hf:` and `serve:`, in the place of that of `cfg.load`; "auto" leaves that.
         batch_size: for `hf:`, see `open_llm`.
 
     Raises:
@@ -53,7 +54,13 @@ def connect(
     if meter is not None and meter.prices is None and prices is not None:
         meter.prices, meter.usd = prices, 0.0
     llm: LLM = (
-        open_llm(ref, manner=manner(cfg), folder=folder, device=device, batch_size=batch_size)
+        open_llm(
+            ref,
+            manner=manner(cfg),
+            folder=folder,
+            load=cfg.load if device == "auto" else replace(cfg.load, device=device),
+            batch_size=batch_size,
+        )
         if isinstance(ref, str)
         else ref
     )

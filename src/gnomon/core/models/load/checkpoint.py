@@ -174,19 +174,30 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     return "causal"
 
 
-def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    ref: str | Path, load: LoadConfig | None = None, *, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer at `ref`, with a padding token: the end-of-text token where the checkpoint names none.
 
+    Args:
+        ref: as in `load_model`; an adapter without a tokenizer has that of its base.
+        load: how the model beside it is loaded: an adapter that it names may bring a tokenizer, and a hub id has its revision.
+        revision: branch, tag or commit of a hub id; None: as `load` says.
+
     Raises:
-        BadInput: no tokenizer is at `ref`.
+        BadInput: no tokenizer is at `ref`, or nothing at all.
         ModelMismatch: the tokenizer has neither a padding nor an end-of-text token.
     """
     from transformers import AutoTokenizer
 
+    if load is not None:
+        revision = revision or load.revision
+        if load.adapter is not None and _has_tokenizer(folder := Path(model_at(load.adapter))):
+            return load_tokenizer(folder)
     source = model_at(ref)
     folder = Path(source)
     # For some families transformers would make up an empty one.
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+    if folder.is_dir() and not _has_tokenizer(folder):
         if is_adapter(folder) and (base := base_of_adapter(folder)):
             return load_tokenizer(base)
         raise no_tokenizer(ref)
@@ -197,6 +208,10 @@ def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTraine
             load_config(source, revision)  # where there is no model at all, that is what is wrong
         raise no_tokenizer(ref) from error
     return with_padding(tokenizer, ref)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
 
 
 def with_padding(tokenizer: Any, ref: str | Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from gnomon.core.config import check
 
@@ -13,6 +13,8 @@ Quantization = Literal["none", "bnb-8bit", "bnb-4bit", "torchao-int8", "torchao-
 @dataclass(frozen=True, kw_only=True)
 class LoadConfig:
     """How a model is loaded."""
+
+    LOOSE: ClassVar[tuple[str, ...]] = ("device", "device_map")
 
     device: str = "auto"
     """"auto" takes a GPU when there is one; else a torch device, such as cuda:1."""
