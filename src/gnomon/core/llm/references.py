@@ -57,6 +57,7 @@ def open_llm(
     manner: Manner | None = None,
     folder: Path | None = None,
     load: LoadConfig | None = None,
+    device: str = "auto",
     batch_size: int | None = None,
 ) -> LLM:
     """The model that `ref` names, as it is: see `connect` for one with attempts, limits, a budget and a memory.
@@ -66,6 +67,7 @@ def open_llm(
         manner: how it is asked over HTTP: keys, time limit, further fields and headers; None takes the defaults.
         folder: where `serve:` keeps its log; None: a temporary folder.
         load: for `hf:` and `embedded:`, how the model is loaded, of which `serve:` takes the device; None takes the defaults.
+        device: in the place of that of `load`; `"auto"` leaves that.
         batch_size: for `hf:`, prompts side by side; None: the default of `Local`.
 
     Raises:
@@ -74,6 +76,9 @@ def open_llm(
     """
     if ref.lower().endswith(".gguf") and Path(ref).is_file():
         ref = f"hf:{ref}"
+    load = load or LoadConfig()
+    if device != "auto":
+        load = dataclasses.replace(load, device=device)
     scheme, colon, rest = ref.partition(":")
     if scheme in ("http", "https") and "#" not in ref:
         raise BadConfig(f'"{ref}" names no model. Write {FORMS["http"]}.')
@@ -85,7 +90,7 @@ def open_llm(
         raise BadConfig(f'Model reference "{_short(ref)}" is of no known kind. {hint}')
     if not rest.strip("/"):
         raise BadConfig(f'Model reference "{ref}" names nothing. Write {FORMS[scheme.removesuffix("s")]}.')
-    return opener(rest, _Options(manner or Manner(), folder, load or LoadConfig(), batch_size))
+    return opener(rest, _Options(manner or Manner(), folder, load, batch_size))
 
 
 def open_completions(endpoint: str, manner: Manner | None = None) -> LLM:

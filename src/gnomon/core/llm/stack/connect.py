@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from gnomon.core.files import user_folder
@@ -58,7 +57,8 @@ def connect(
             ref,
             manner=manner(cfg),
             folder=folder,
-            load=cfg.load if device == "auto" else replace(cfg.load, device=device),
+            load=cfg.load,
+            device=device,
             batch_size=batch_size,
         )
         if isinstance(ref, str)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
 from gnomon.core.models.load.config import LoadConfig
-from gnomon.core.models.load.faults import fault_of, no_tokenizer, no_weights
+from gnomon.core.models.load.faults import check_hub, fault_of, no_tokenizer, no_weights
 from gnomon.core.models.load.placement import from_pretrained_arguments
 from gnomon.core.models.load.references import model_at
 from gnomon.errors import BadConfig, BadInput, ModelMismatch, nearest
@@ -201,11 +201,12 @@ def load_tokenizer(
         if is_adapter(folder) and (base := base_of_adapter(folder)):
             return load_tokenizer(base)
         raise no_tokenizer(ref)
+    if not folder.is_dir():
+        # Where there is no model at all, that is what is wrong; and a hub that is not there is waited for once, not three times.
+        check_hub(ref, revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        if not folder.is_dir():
-            load_config(source, revision)  # where there is no model at all, that is what is wrong
         raise no_tokenizer(ref) from error
     return with_padding(tokenizer, ref)
 

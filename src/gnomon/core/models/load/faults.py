@@ -38,6 +38,8 @@ def fault_of(ref: str | Path, error: BaseException, revision: str | None = None)
         return BadInput(
             f'Model "{ref}" at {hub} has no revision "{revision}". Check the branch, tag or commit.'
         )
+    if is_any(errors.RemoteEntryNotFoundError):
+        return BadInput(f'"{ref}" at {hub} holds no model: it has no config.json or no weights.')
     if is_any(errors.RepositoryNotFoundError) or status in (401, 404):
         return BadInput(
             f'There is no model "{ref}": it is neither a folder here nor at {hub}, or it is private there. Check the name; '
@@ -54,6 +56,22 @@ def fault_of(ref: str | Path, error: BaseException, revision: str | None = None)
         f'Model "{ref}" is neither a folder here nor a hub model that is cached, and {hub} cannot be reached. Check the name '
         "and the connection, or download it elsewhere and name the folder."
     )
+
+
+def check_hub(ref: str | Path, revision: str | None = None) -> None:
+    """Ask whether a hub id can be read at all, by the file that every model has; whether it has that file is another matter.
+
+    Raises:
+        BadInput: as in `fault_of`.
+    """
+    from huggingface_hub import errors
+    from transformers.utils.hub import cached_file
+
+    try:
+        cached_file(str(ref), "config.json", revision=revision)
+    except OSError as error:
+        if not any(isinstance(cause, errors.RemoteEntryNotFoundError) for cause in _chain(error)):
+            raise fault_of(ref, error, revision) from error
 
 
 def no_weights(ref: str | Path) -> BadInput:
