@@ -25,7 +25,7 @@ class LoadConfig:
     attention: str = "auto"
     """Implementation of attention: eager, sdpa, flash_attention_2 ... as transformers has it; "auto" is the library's choice."""
     quantize: Quantization = "none"
-    """Weights in 8 or 4 bits, by bitsandbytes (CUDA) or torchao; the model can be read and given adapters, not trained itself."""
+    """Weights in 8 or 4 bits, by bitsandbytes or torchao; such a model is read and given adapters, not trained itself."""
     adapter: str | None = None
     """A PEFT adapter on top of the model: a folder or a run. None: what the model's own folder says."""
     revision: str | None = None
