@@ -70,21 +70,16 @@ class ModelHandle:
 
     @classmethod
     def load(
-        cls,
-        ref: str | Path,
-        load: LoadConfig | None = None,
-        *,
-        kind: str | None = None,
-        **options: Any,
+        cls, ref: str | Path, load: LoadConfig | None = None, *, kind: str | None = None, **options: Any
     ) -> ModelHandle:
         """The handle on the model at `ref`; arguments and errors are those of `load_model`, `kind=None` takes what is there."""
         load = replace(load or LoadConfig(), **options)
         kind = kind or kind_of(ref, revision=load.revision)
         model = load_model(ref, load, kind=kind)
-        is_vlm = kind == "vlm"
-        return cls(
-            model, load_processor(ref, revision=load.revision) if is_vlm else load_tokenizer(ref, load)
+        processor = (
+            load_processor(ref, revision=load.revision) if kind == "vlm" else load_tokenizer(ref, load)
         )
+        return cls(model, processor)
 
     @cached_property
     def sites(self) -> Sites:
