@@ -123,7 +123,7 @@ def test_three_faults_are_three_sentences(checkpoint, tmp_path):
         load_model(empty)
     bare = shutil.copytree(checkpoint("llama"), tmp_path / "bare")
     (bare / "model.safetensors").unlink()
-    with pytest.raises(BadInput, match=r'Folder ".*bare" holds no weights'):
+    with pytest.raises(BadInput, match=r'Folder ".*bare" has no safetensors weights and no others'):
         load_model(bare)
     mute = shutil.copytree(checkpoint("llama"), tmp_path / "mute", ignore=shutil.ignore_patterns("*token*"))
     with pytest.raises(BadInput, match="No tokenizer could be loaded"):
