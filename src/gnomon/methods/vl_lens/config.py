@@ -29,6 +29,8 @@ class _Seeing(LoadConfig):
     """A vision-language model: a folder or a hub id."""
     prompt: str = "Write a detailed description."
     """The question about the image."""
+    family: Path | None = None
+    """A JSON or YAML table of where the model keeps its parts, for one in which they are not found; see docs/models.md."""
     batch_size: int = 8
     """Images at once, and between two places at which an interrupted run goes on."""
 

@@ -80,7 +80,8 @@ def no_weights(ref: str | Path) -> BadInput:
     others = sorted(path.name for pattern in WEIGHTS for path in folder.glob(pattern))
     if folder.is_dir() and not others:
         return BadInput(
-            f'Folder "{ref}" has no safetensors weights and no others, only a configuration. A model folder is what save_pretrained writes.'
+            f'Folder "{ref}" has no safetensors weights and no others, only a configuration. '
+            "A model folder is what save_pretrained writes."
         )
     return BadInput(
         f'Model "{ref}" has no safetensors weights, and other formats can run code when they are opened. '
