@@ -16,7 +16,7 @@ class Encoder:
 
     def encode(self, texts, role="passage"):
         assert role == "query"
-        return np.array([MEANING.get(text, [0.8, 0.6]) for text in texts], np.float32)
+        return np.array([[1, 0] if text == "old mill" else [0.8, 0.6] for text in texts], np.float32)
 
 
 class Longest:
