@@ -36,8 +36,19 @@ FEW_READERS = {
             "gnomon.core.metrics.retrieve",
             *(
                 f"gnomon.core.retrieval.{name}"
-                for name in ("fusion", "generations", "hits", "judged", "passages", "terms", "vectors")
+                for name in (
+                    "fusion",
+                    "hits",
+                    "judged",
+                    "passages",
+                    "terms",
+                    "stores.contract",
+                    "stores.folder",
+                )
             ),
+            "gnomon.core.retrieval.stores.generations",
+            "gnomon.core.retrieval.stores.references",
+            *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
         ),
         "three methods that are still to be built find passages with it, and users do already",
     ),

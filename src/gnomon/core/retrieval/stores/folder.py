@@ -14,16 +14,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gnomon.core.files import write_json
-from gnomon.core.retrieval.generations import Generations
-from gnomon.core.retrieval.hits import Hit, Where, conditions, ranked
-from gnomon.errors import BadInput, ModelMismatch
-
-Floats = NDArray[np.float32]
+from gnomon.core.retrieval.hits import Condition, Hit, Where, conditions
+from gnomon.core.retrieval.stores.contract import (
+    Floats,
+    Rows,
+    check_fingerprint,
+    check_length,
+    checked,
+    checked_queries,
+    exact,
+    joined_kinds,
+    slack,
+)
+from gnomon.core.retrieval.stores.generations import Generations
+from gnomon.errors import BadInput
 
 BLOCK = 1 << 25
 """Scores that exist at once."""
-SLACK = 1e-5
-"""By how much two ways to sum an inner product of unit vectors may differ in float32."""
+_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "null": pa.null()}
 
 
 class Vectors:
@@ -40,6 +48,9 @@ class Vectors:
         """Of the encoder that made the vectors."""
         self._vectors: Floats = np.load(at / "vectors.npy", mmap_mode="r")
         self._rows: pa.Table = pq.read_table(at / "rows.parquet")
+        self.kinds: dict[str, str] = about["kinds"]
+        """Column -> kind of its values."""
+        self._longest: float = about["longest"]
         self.ids: list[str] = self._rows.column("id").to_pylist()
         """In ascending order."""
 
@@ -54,7 +65,7 @@ class Vectors:
     @property
     def columns(self) -> list[str]:
         """What rows can be filtered by."""
-        return [name.removeprefix("meta.") for name in self._rows.column_names if name.startswith("meta.")]
+        return list(self.kinds)
 
     @classmethod
     def build(
@@ -82,9 +93,9 @@ class Vectors:
             BadConfig: the folder holds something else, an index already, or another process writes it.
         """
         generations = Generations(Path(folder))
-        rows = _table(ids, meta)
+        rows = checked(ids, vectors, meta)
         with generations.writing(anew=anew) as at:
-            _write(at, rows, _checked(vectors, len(ids)), fingerprint)
+            _write(at, _table(rows), rows.vectors, rows.kinds, fingerprint)
         return cls.open(folder)
 
     @classmethod
@@ -113,14 +124,17 @@ class Vectors:
         meta: Sequence[Mapping[str, Any]] | None = None,
     ) -> Vectors:
         """The index with more rows, or with new vectors for rows that it has; errors as in `build` and `open`."""
-        check_fingerprint(self._generations.folder, self.fingerprint, fingerprint)
-        new, rows = _checked(vectors, len(ids)), _table(ids, meta)
-        if len(self) and new.shape[1] != self.dim:
-            raise BadInput(f"The index has vectors of length {self.dim}; these have {new.shape[1]}.")
-        kept = self._kept(set(ids))
+        rows = checked(ids, vectors, meta)
         with self._generations.writing(anew=True) as at:
-            both = pa.concat_tables([self._rows.take(kept), rows], promote_options="permissive")
-            _write(at, both, np.concatenate([self._vectors[kept], new]), self.fingerprint)
+            # Another writer may have come between: what is added to is what is there now.
+            newest = self._generations.read(lambda now: Vectors(self._generations, now))
+            check_fingerprint(self._generations.folder, newest.fingerprint, fingerprint)
+            if len(newest):
+                check_length(newest.dim, rows.vectors, "these have")
+            kept, kinds = newest._kept(set(ids)), joined_kinds(newest.kinds, rows.kinds)
+            both = pa.concat_tables([newest._rows.take(kept), _table(rows)], promote_options="permissive")
+            old = newest._vectors[kept] if len(kept) else rows.vectors[:0]
+            _write(at, both, np.concatenate([old, rows.vectors]), kinds, newest.fingerprint)
         return Vectors.open(self._generations.folder)
 
     def remove(self, ids: Sequence[str]) -> Vectors:
@@ -129,12 +143,12 @@ class Vectors:
         Raises:
             BadInput: it has no such row.
         """
-        unknown = set(ids) - set(self.ids)
-        if unknown:
-            raise BadInput(f'The index has no "{min(unknown)}".')
-        kept = self._kept(set(ids))
         with self._generations.writing(anew=True) as at:
-            _write(at, self._rows.take(kept), self._vectors[kept], self.fingerprint)
+            newest = self._generations.read(lambda now: Vectors(self._generations, now))
+            if unknown := set(ids) - set(newest.ids):
+                raise BadInput(f'The index has no "{min(unknown)}".')
+            kept = newest._kept(set(ids))
+            _write(at, newest._rows.take(kept), newest._vectors[kept], newest.kinds, newest.fingerprint)
         return Vectors.open(self._generations.folder)
 
     def _kept(self, without: set[str]) -> NDArray[np.int64]:
@@ -143,8 +157,7 @@ class Vectors:
     def search(self, queries: Floats, k: int, where: Where | None = None) -> list[list[Hit]]:
         """The k rows with the largest inner product, for each query.
 
-        A score is summed in float64 and rounded to float32: it depends neither on other queries nor on where a row lies, so equal
-        vectors have equal scores and stand in the order of their ids.
+        Scores are exact, see `gnomon.core.retrieval.stores.contract.exact`.
 
         Args:
             queries: [Q, D].
@@ -152,48 +165,34 @@ class Vectors:
             where: filter, see `Where`.
 
         Raises:
-            BadInput: queries are of another length, or a column is not there.
+            BadInput: queries are of another length or not finite, or a column is not there.
+            BadConfig: k is below 1, or the filter is none.
         """
-        queries = np.atleast_2d(np.asarray(queries, np.float32))
-        if not len(self):
-            return [[] for _ in queries]
-        if queries.shape[1] != self.dim:
-            raise BadInput(f"The index has vectors of length {self.dim}; queries have {queries.shape[1]}.")
-        rows = self.matching(where)
+        queries = checked_queries(queries, k, self.dim)
+        rows = self._places(where)
         vectors = self._vectors if rows is None else self._vectors[rows]
         hits: list[list[Hit]] = []
         step = max(1, BLOCK // max(1, len(vectors)))
         for first in range(0, len(queries), step):
             part = queries[first : first + step]
             for query, scores in zip(part, part @ vectors.T, strict=True):
-                near = _candidates(scores, k, SLACK * float(np.linalg.norm(query)))
-                exact = (vectors[near].astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+                near = _candidates(scores, k, slack(query, self._longest))
                 names = near if rows is None else rows[near]
-                pairs = zip((self.ids[i] for i in names), exact.tolist(), strict=True)
-                hits.append(ranked(pairs, k, source="dense"))
+                hits.append(exact((self.ids[i] for i in names), vectors[near], query, k))
         return hits
 
-    def matching(self, where: Where | None) -> NDArray[np.int64] | None:
-        """Places of the rows that a filter leaves; None: all.
+    def matching(self, where: Where | None) -> list[str] | None:
+        """Ids of the rows that a filter leaves; None: all.
 
         Raises:
             BadInput: a column is not there.
         """
-        wanted = conditions(where, self.columns)
+        places = self._places(where)
+        return None if places is None else [self.ids[i] for i in places]
+
+    def _places(self, where: Where | None) -> NDArray[np.int64] | None:
+        wanted = conditions(where, self.kinds)
         return None if not wanted else np.flatnonzero(_mask(self._rows, wanted))
-
-
-def check_fingerprint(where: str | Path, built_with: str, asking: str | None) -> None:
-    """Refuse to mix vectors of two encoders.
-
-    Raises:
-        ModelMismatch: `asking` is not the one that an index was built with.
-    """
-    if asking is not None and asking != built_with:
-        raise ModelMismatch(
-            f'The index "{where}" was built with the encoder {built_with}, and {asking} is asking. Vectors of two encoders cannot '
-            "be compared: name the same encoder, or build the index anew."
-        )
 
 
 def _candidates(scores: Floats, k: int, slack: float) -> NDArray[np.int64]:
@@ -204,53 +203,43 @@ def _candidates(scores: Floats, k: int, slack: float) -> NDArray[np.int64]:
     return np.flatnonzero(scores >= least - slack)
 
 
-def _mask(rows: pa.Table, wanted: Sequence[Any]) -> NDArray[np.bool_]:
+def _mask(rows: pa.Table, wanted: Sequence[Condition]) -> NDArray[np.bool_]:
     compare = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.less_equal}
     mask = np.ones(len(rows), dtype=bool)
     for condition in wanted:
         column = rows.column(f"meta.{condition.column}")
-        try:
-            parts = [compare[name](column, pa.scalar(value)) for name, value in condition.bounds.items()]
-            if condition.among is not None:
-                parts.append(pc.is_in(column, pa.array(condition.among).cast(column.type)))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise BadInput(
-                f'Column "{condition.column}" holds {column.type} and cannot be compared so: {error}'
-            ) from error
-        for part in parts:
+        is_null = np.asarray(pc.is_null(column))
+        if condition.kind == "null":
+            mask &= condition.or_null
+            continue
+        if condition.among is not None:
+            part = np.asarray(pc.is_in(column, pa.array(condition.among, column.type)))
+            mask &= part | is_null if condition.or_null else part
+        for name, value in condition.bounds.items():
+            part = compare[name](column, pa.scalar(value, column.type))
             mask &= np.asarray(pc.fill_null(part, False))
     return mask
 
 
-def _table(ids: Sequence[str], meta: Sequence[Mapping[str, Any]] | None) -> pa.Table:
-    if len(set(ids)) < len(ids):
-        raise BadInput("Two rows have the same id.")
-    meta = [{}] * len(ids) if meta is None else meta
-    if len(meta) != len(ids):
-        raise BadInput(f"There are {len(ids)} ids and {len(meta)} rows of meta.")
-    columns = sorted({name for row in meta for name in row})
-    table = {"id": pa.array(list(ids), pa.string())}
-    for name in columns:
-        try:
-            table[f"meta.{name}"] = pa.array([row.get(name) for row in meta])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise BadInput(f'Column "{name}" holds values of different kinds: {error}') from error
+def _table(rows: Rows) -> pa.Table:
+    table = {"id": pa.array(rows.ids, pa.string())}
+    for name, kind in rows.kinds.items():
+        table[f"meta.{name}"] = pa.array([row.get(name) for row in rows.meta], _TYPES[kind])
     return pa.table(table)
 
 
-def _checked(vectors: Floats, count: int) -> Floats:
-    vectors = np.asarray(vectors, np.float32)
-    if vectors.ndim != 2 or len(vectors) != count:
-        raise BadInput(f"There are {count} ids and vectors of shape {vectors.shape}; wanted [{count}, D].")
-    if not np.isfinite(vectors).all():
-        raise BadInput("A vector holds a number that is not finite.")
-    return vectors
-
-
-def _write(at: Path, rows: pa.Table, vectors: Floats, fingerprint: str) -> None:
+def _write(at: Path, rows: pa.Table, vectors: Floats, kinds: dict[str, str], fingerprint: str) -> None:
     order = pc.sort_indices(rows, sort_keys=[("id", "ascending")])
-    pq.write_table(rows.take(order), at / "rows.parquet")
+    columns = ["id", *(f"meta.{name}" for name in kinds)]  # in one order, whichever came first
+    pq.write_table(rows.select(columns).take(order), at / "rows.parquet")
     np.save(at / "vectors.npy", vectors[order.to_numpy()])
     write_json(
-        at / "index.json", {"fingerprint": fingerprint, "rows": len(rows), "dim": int(vectors.shape[1])}
+        at / "index.json",
+        {
+            "fingerprint": fingerprint,
+            "rows": len(rows),
+            "dim": int(vectors.shape[1]),
+            "kinds": kinds,
+            "longest": float(np.linalg.norm(vectors, axis=1).max(initial=0.0)),
+        },
     )
