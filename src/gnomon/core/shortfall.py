@@ -20,7 +20,7 @@ class Shortfall:
     of: int
     """How many were tried for."""
     reason: str
-    """The commonest reason; empty where none is known."""
+    """The commonest reason, or what stopped the rest; empty where none is known."""
     limit: float = MOST
     """Largest share that may fail, 0..1."""
     unasked: int = 0
@@ -50,8 +50,9 @@ class Shortfall:
 
     @property
     def sentence(self) -> str:
-        """The number with its commonest reason."""
-        return f"{self.count}{f', most often: {self.reason}' if self.reason else '.'}"
+        """The number with its reason: the commonest one, or what stopped the rest."""
+        how = "in the end" if self.is_stopped else "most often"
+        return f"{self.count}{f', {how}: {self.reason}' if self.reason else '.'}"
 
     def as_row(self) -> dict[str, Any]:
         """For `report.json`."""
@@ -61,5 +62,6 @@ class Shortfall:
             "of": self.of,
             "not_asked": self.unasked,
             "reason": self.reason,
+            "stopped": self.is_stopped,
             "too_much": self.is_too_much,
         }

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gnomon.core.config import check
+from gnomon.core.config import check, option
 from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.errors import BadConfig
+
+_PRICES = f"{option('llm.price_in')} and {option('llm.price_out')}"
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,11 @@ class LLMConfig:
             value = getattr(self, name)
             check(value is None or value >= 0, f"llm.{name}", ">= 0", value)
         if (self.price_in is None) != (self.price_out is None):
-            raise BadConfig("llm.price_in and llm.price_out must be given together; one of them is missing.")
+            raise BadConfig(f"{_PRICES} must be given together; one of them is missing.")
         check(
             self.budget_usd is None or self.price_in is not None,
-            "llm.price_in, llm.price_out",
-            "given with llm.budget_usd",
+            _PRICES,
+            f"given with {option('llm.budget_usd')}",
             None,
         )
         Keys(self.api_key_env)
@@ -82,7 +84,7 @@ class LLMConfig:
         tokens_out += calls * self.thinking_tokens
         cost = {"calls": calls, "tokens_in": round(tokens_in), "tokens_out_at_most": round(tokens_out)}
         if self.price_in is None or self.price_out is None:
-            return cost | {"usd_at_most": "unknown without llm.price_in and llm.price_out"}
+            return cost | {"usd_at_most": f"unknown without {_PRICES}"}
         return cost | {
             "usd_at_most": round((tokens_in * self.price_in + tokens_out * self.price_out) / 1e6, 6)
         }

@@ -306,10 +306,9 @@ class Books:
             entries = [entry for entry in self._entries if entry.role == role and entry.meter is not None]
             total = Meter.total(entry.meter for entry in entries if entry.meter is not None)
             if total.failed or total.unasked:
-                reason = total.reasons.most_common(1)[0][0] if total.reasons else ""
                 limit = min(entry.max_failed for entry in entries)
                 what, of = f"replies of {role}", total.failed + total.answered
-                counts = (total.failed, of, reason, limit, total.unasked, total.stopped > 0)
+                counts = (total.failed, of, total.reason, limit, total.unasked, total.stopped > 0)
                 shortfalls.append(Shortfall(what, *counts))
         return shortfalls
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gnomon.core.rng import Rng
+from gnomon.core.config import option
 from gnomon.core.train.batches import BatchSource, GlobalBatch
 from gnomon.core.train.checkpoint import Checkpoints
 from gnomon.core.train.config import TrainConfig
@@ -167,8 +168,8 @@ def _fit(
             for name, number in (("loss", value), ("length of the gradient", norm)):
                 if not math.isfinite(number):
                     raise UserError(
-                        f"Training stopped at step {step + 1}: the {name} is {number}. Lower train.lr, raise "
-                        "train.warmup_ratio or look at the data of that step."
+                        f"Training stopped at step {step + 1}: the {name} is {number}. Lower {option('train.lr')}, "
+                        f"raise {option('train.warmup_ratio')} or look at the data of that step."
                     )
             optimizer.step()
             optimizer.zero_grad()

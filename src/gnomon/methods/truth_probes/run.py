@@ -13,6 +13,7 @@ from gnomon.core.data.config import Shards
 from gnomon.core.files import write_json
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes import config, report
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, merge, read_answers
@@ -178,6 +179,8 @@ def taxonomy(cfg: config.Taxonomy, run: Run) -> None:
     samples = _samples(Path(cfg.source), cfg.more)
     run.plan(samples=len(samples))
     typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
+    n = len({answer.id for answer in samples})
+    _left_out(run, n - len(typed), n, f"fewer than {clusters.FEWEST} samples of them have a label")
     records.write(run.artifact("records", run.folder / "types.jsonl"), typed)
     report.kinds(run.page, typed, cfg.rule)
 
@@ -186,11 +189,13 @@ def types(cfg: config.Types, run: Run) -> None:
     """Tell the kind of error from the greedy answer's hidden state."""
     data = read_prepared(Path(cfg.source))
     typed = {question.id: question for question in clusters.read_types(Path(cfg.types))}
-    if odd := [answer.id for answer in data.answers if answer.draw != 0 or answer.id not in typed]:
-        raise BadInput(
-            f'{cfg.source}: "{odd[0]}" is a sample, or has no type in {cfg.types}. Give greedy answers of the same questions.'
-        )
-    run.plan(questions=len(data.answers))
+    rows = [i for i, answer in enumerate(data.answers) if answer.id in typed]
+    if not rows or (odd := [answer.id for answer in data.answers if answer.draw != 0]):
+        what = f'"{odd[0]}" is a sample' if rows else f"no question has a type in {cfg.types}"
+        raise BadInput(f"{cfg.source}: {what}. Give greedy answers of the same questions.")
+    run.plan(questions=len(rows))
+    _left_out(run, len(data.answers) - len(rows), len(data.answers), f"they have no type in {cfg.types}")
+    data = data.take(rows)
     layer = data.store.layers[len(data.store.layers) // 2] if cfg.layer is None else cfg.layer
     mine = [typed[answer.id] for answer in data.answers]
     aucs = type_scores(data.store.at(layer, cfg.position), mine, _fit(cfg), seed=run.seed)
@@ -209,12 +214,15 @@ def choose(cfg: config.Choose, run: Run) -> None:
     chances = probabilities(probe, load_handle(cfg.model, cfg.dtype), samples, run.folder / "states")
     typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
     chosen = choice.choose(samples, typed, chances, greedy)
+    kept = [question for question in typed if question.id in set(chosen.ids)]
+    n = len({answer.id for answer in samples})
+    _left_out(run, n - len(kept), n, "they have no greedy answer with a label, or too few samples with one")
     rows = [
         {"id": name, "chosen draw": draw, **{arm: float(right[i]) for arm, right in chosen.right.items()}}
         for i, (name, draw) in enumerate(zip(chosen.ids, chosen.chosen, strict=True))
     ]
     records.write(run.artifact("records", run.folder / "choices.jsonl"), rows)
-    report.choice(run.page, chosen, choice.by_type(chosen, typed))
+    report.choice(run.page, chosen, choice.by_type(chosen, kept))
 
 
 def score(cfg: config.Score, run: Run) -> None:
@@ -235,6 +243,11 @@ def score(cfg: config.Score, run: Run) -> None:
             total = records.write(path, _scored(scorer, records.read(cfg.source, ScoreRow)))
     run.artifact("records", path)
     report.scored(run.page, [raw for _, raw in records.read_raw(path)], total)
+
+
+def _left_out(run: Run, n: int, of: int, why: str) -> None:
+    """Count questions that a verb goes on without; where they are many, two sources do not belong together."""
+    run.missing(Shortfall("questions", n, of, why))
 
 
 def _recipe(cfg: Any, extract: str | None = None) -> Recipe:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from gnomon.core.config import option
 from gnomon.core.llm.endpoint.faults import (
     LONGEST_REASON,
     Fault,
@@ -287,7 +288,7 @@ class Client:
     def _timeout(self) -> Fault:
         return Fault(
             "timeout",
-            f'{self.url} gave no answer of "{self.model}" in time. Raise timeout_s, or ask for less.',
+            f'{self.url} gave no answer of "{self.model}" in time. Raise {option("llm.timeout_s")}, or ask for less.',
         )
 
     def _unreadable(self, what: str) -> Fault:

@@ -12,6 +12,7 @@ import math
 import threading
 from collections import Counter
 
+from gnomon.core.config import option
 from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose
 from gnomon.core.llm.endpoint.faults import LONGEST_REASON
 from gnomon.core.llm.parse import without_thoughts
@@ -24,13 +25,17 @@ FIRST = 3
 FEWEST = 20
 """Replies that must be there before their share of failures stops the rest; as many failures in a row stop it as well."""
 
+LASTING_IN_ROW = 3
+"""Failures in a row, with faults of the endpoint that nothing but its owner can mend, that stop the rest at any time."""
+
 
 class Guarded:
     """`llm` asked by one request at a time until one is answered, and no more once too large a share has failed.
 
     Before the load is sent, a single request shows whether key, model and address work. One that meets a fault of the endpoint, or
     three that fail in any way, end it: every request raises `EndpointDown`. Later, when the share of failures is above `max_failed`
-    beyond chance (two standard errors), or twenty fail in a row, the rest is not asked: those replies have the fault `stopped`.
+    beyond chance (two standard errors), twenty fail in a row, or three in a row meet a fault of the endpoint (a used-up quota, a key
+    that is taken back), the rest is not asked: those replies have the fault `stopped`.
 
     Args:
         llm: who is asked.
@@ -42,7 +47,7 @@ class Guarded:
         self._gates = PerLoop(asyncio.Lock)
         self._lock = threading.Lock()
         self._is_open = max_failed >= 1
-        self._n = self._n_failed = self._in_row = 0
+        self._n = self._n_failed = self._in_row = self._lasting_in_row = 0
         self._reasons: Counter[str] = Counter()
         self._down: str | None = None
         self._stopped: str | None = None
@@ -60,7 +65,7 @@ class Guarded:
                 if not self._is_open:
                     reply = self._note(await self.llm.acomplete(request))
                     if self._down is not None:
-                        raise EndpointDown(self._down)
+                        raise EndpointDown(self._down, reply)
                     return reply
         if self._stopped is not None:
             return Reply("", "error", error=self._stopped, fault="stopped")
@@ -74,24 +79,28 @@ class Guarded:
         with self._lock:
             self._n += 1
             if reply.error is None:
-                self._is_open, self._in_row = True, 0
+                self._is_open, self._in_row, self._lasting_in_row = True, 0, 0
                 return reply
             self._n_failed += 1
             self._in_row += 1
+            self._lasting_in_row = self._lasting_in_row + 1 if reply.fault in LASTING else 0
             self._reasons[reply.error] += 1
             if not self._is_open and (reply.fault in LASTING or self._n_failed >= FIRST):
                 more = f" So did {self._n_failed - 1} requests before it." if self._n_failed > 1 else ""
                 reason = reply.error.rstrip(".")
                 self._down = f"{self.name} does not answer. {reason}.{more} Nothing else was asked."
             elif self._is_open and self.max_failed < 1 and self._stopped is None and self._is_too_much():
-                reason = self._reasons.most_common(1)[0][0]
+                is_lasting = self._lasting_in_row >= LASTING_IN_ROW
+                often = reply.error if is_lasting else self._reasons.most_common(1)[0][0]
                 self._stopped = (
                     f"Not asked, because {self._n_failed} of {self._n} replies of {self.name} failed, "
-                    f"most often: {reason}"
+                    f"{'the last of them' if is_lasting else 'most often'}: {often}"
                 )
         return reply
 
     def _is_too_much(self) -> bool:
+        if self._lasting_in_row >= LASTING_IN_ROW:
+            return True
         if self._n < FEWEST:
             return False
         share = self._n_failed / self._n
@@ -135,7 +144,8 @@ def ready(reply: Reply, name: str) -> Reply:
     if text.strip():
         return reply
     if reply.finish == "length":
-        reason = f"{name} used up its {reply.usage.tokens_out} tokens before an answer began. Raise llm.thinking_tokens."
+        spent = f"{name} used up its {reply.usage.tokens_out} tokens before an answer began."
+        reason = f"{spent} Raise {option('llm.thinking_tokens')}."
         return _failed(reply, "length", reason)
     return _failed(reply, "empty", f"{name} answered with an empty text.")
 

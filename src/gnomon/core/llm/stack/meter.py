@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
+from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose, is_simulated
 from gnomon.core.llm.stack.budget import Prices
-from gnomon.errors import BudgetSpent
+from gnomon.errors import BudgetSpent, EndpointDown
 
 _SUMMED = ("fresh", "cached", "failed", "unasked", "stopped", "tokens_in", "tokens_out", "seconds")
 """Counts of a meter that are added up for a total."""
@@ -54,6 +54,8 @@ class Meter:
         """Fields that were asked for and that the endpoint refuses, with the number of replies that came without them."""
         self.reasons: Counter[str] = Counter()
         """Why requests failed for good, as the replies say it."""
+        self.lasting = ""
+        """The last reason that was a fault of the endpoint."""
         self._lock = threading.Lock()
 
     def count(self, reply: Reply) -> None:
@@ -72,6 +74,7 @@ class Meter:
                 self.failed += 1
                 self.faults[reply.fault or "failed"] += 1
                 self.reasons[reply.error] += 1
+                self.lasting = reply.error if reply.fault in LASTING else self.lasting
                 return
             self.answered += 1
             if reply.finish == "length":
@@ -111,11 +114,19 @@ class Meter:
             total.left_out.update(meter.left_out)
             total.reasons.update(meter.reasons)
             total.answered += meter.answered
+            total.lasting = meter.lasting or total.lasting
             total.is_estimate |= meter.is_estimate
             total.is_simulated |= meter.is_simulated
             if meter.usd is not None:
                 total.usd = (total.usd or 0.0) + meter.usd
         return total
+
+    @property
+    def reason(self) -> str:
+        """Why requests failed: what stopped the rest where that was the endpoint, else the commonest reason; empty without any."""
+        if self.stopped and self.lasting:
+            return self.lasting
+        return self.reasons.most_common(1)[0][0] if self.reasons else ""
 
     @property
     def is_used(self) -> bool:
@@ -140,7 +151,7 @@ class Meter:
             if self.left_out:
                 figures["left_out"] = dict(sorted(self.left_out.items()))
             if self.reasons:
-                figures["commonest_reason"] = self.reasons.most_common(1)[0][0]
+                figures["commonest_reason"] = self.reason
             return figures | ({"SIMULATED": True} if self.is_simulated else {})
 
 
@@ -162,6 +173,9 @@ class Metered:
             reply = await self.llm.acomplete(request)
         except BudgetSpent:
             self.meter.count_unasked()
+            raise
+        except EndpointDown as down:
+            self.meter.count(down.reply if isinstance(down.reply, Reply) else Reply("", fault="stopped"))
             raise
         self.meter.count(reply)
         return reply

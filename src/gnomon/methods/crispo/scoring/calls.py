@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.base import LASTING, LLM, Reply, Request, ask
+from gnomon.core.llm.base import LASTING, LLM, Reply, Request, ask, seed_for
 from gnomon.core.llm.stack.stored import estimated_tokens, request_key
 from gnomon.errors import BudgetSpent, LLMFailure
 
@@ -95,7 +95,7 @@ class Asker:
 
     Args:
         llms: the models.
-        seed: of the run, for endpoints that take seeds.
+        seed: of the run; see `seed_for` of `gnomon.core.llm.base`.
     """
 
     def __init__(self, llms: LLMs, *, seed: int = 0) -> None:
@@ -125,7 +125,7 @@ class Asker:
         request = ask(
             text,
             max_tokens=decoding.max_tokens if role == "task" else decoding.meta_tokens,
-            seed=self.seed,
+            seed=seed_for(llm, self.seed),
             draw=draw,
             **named,
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from gnomon.core.data.execute import Rejected
 from gnomon.core.llm import LLM, Usage, ask, complete
+from gnomon.core.llm.base import seed_for
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.errors import ModelMismatch
@@ -115,7 +116,7 @@ def sample_served(
         prompts: what to complete.
         mode: what the served model writes.
         gen: sampling; `batch_size` does not apply.
-        seed: sent where it is not 0, one higher per completion, for servers that honour it.
+        seed: of the run, one higher per completion; see `seed_for` of `gnomon.core.llm.base`.
         concurrency: requests in flight at once.
         strict: void completions with malformed hunks.
 
@@ -131,7 +132,7 @@ def sample_served(
             top_p=None if gen.top_p == 1 else gen.top_p,
             max_tokens=gen.max_new_tokens,
             stop=tuple(stop),
-            seed=seed or None,
+            seed=seed_for(llm, seed),
             draw=number,
         )
         for prompt, number in pairs

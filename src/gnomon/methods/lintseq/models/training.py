@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from gnomon.core.config import option
 from gnomon.core.models import add_lora, add_token
 from gnomon.core.train import Batches, Example, History, TrainConfig, causal_loss, fit
 from gnomon.errors import BadInput
@@ -124,7 +125,7 @@ def encode(
         groups.add(pair.group)
     if not rows:
         raise BadInput(
-            f"None of the examples is short enough for train.max_length {max_length} ({n_truncated} are longer). Raise it."
+            f"None of the examples is short enough for {option('train.max_length')} {max_length} ({n_truncated} are longer). Raise it."
         )
     return Examples(rows, n_truncated, n_target_tokens, len(groups))
 

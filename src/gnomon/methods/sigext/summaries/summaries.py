@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.llm import LLM, Reply, Request, ask, complete
+from gnomon.core.llm.base import seed_for
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
@@ -196,7 +197,7 @@ def summarise(
                     max_tokens=sampling.max_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
-                    seed=sampling.seed,
+                    seed=seed_for(llm, sampling.seed),
                 )
             )
             sources.append((arm, row, phrases, is_cut))

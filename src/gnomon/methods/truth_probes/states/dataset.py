@@ -23,7 +23,7 @@ from gnomon.core.llm.config import LLMConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
-from gnomon.errors import BadInput
+from gnomon.errors import BadInput, LLMFailure
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, read_answers
 from gnomon.methods.truth_probes.answers.data import Question, read_questions
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
@@ -32,10 +32,11 @@ from gnomon.methods.truth_probes.states.positions import token_span
 from gnomon.methods.truth_probes.states.states import Capture, RepStore, represent, usable
 
 if TYPE_CHECKING:
+    from gnomon.core.llm.roles import Models
     from gnomon.core.models import ModelHandle
 
 
-UNREAD = "the judge gave neither 1 nor 0; these answers count as wrong"
+UNREAD = "the judge gave neither 1 nor 0; these answers are left out"
 """Why a label is missing."""
 
 
@@ -136,7 +137,11 @@ def answered(source: str, recipe: Recipe, run: Run, name: str = "answers") -> li
 
 
 def with_labels(answers: Sequence[Answer], judging: Judging, run: Run) -> list[Answer]:
-    """The answers with their labels."""
+    """The answers with their labels; those that a judge gave none are left out, and counted.
+
+    Raises:
+        LLMFailure: the judge gave no label at all.
+    """
     if judging.label == "match" or judging.label.startswith("rule:"):
         return label(answers, judging.label, match=judging.match)
     with run.asking({"judge": judging.label}, judging.llm) as models:
@@ -146,26 +151,43 @@ def with_labels(answers: Sequence[Answer], judging: Judging, run: Run) -> list[A
             limit = judging.llm.max_failed
             run.missing(Shortfall("labels", n, len(answers), UNREAD, limit))
 
-        return label(answers, "judge", llm=models["judge"], concurrency=concurrency, on_unread=count_unread)
+        judged = label(answers, "judge", llm=models["judge"], concurrency=concurrency, on_unread=count_unread)
+        return _left([answer for answer in judged if answer.correct is not None], answers, models, "judge")
 
 
 def with_exact(
     answers: Sequence[Answer], text: str, judging: Judging, run: Run
 ) -> tuple[list[Answer], Extraction]:
-    """The answers with their exact answers, and how these were located.
+    """The answers with their exact answers, and how these were located; those for which the model's reply failed are left out.
 
     Args:
         answers: with labels.
         text: as `Extraction.parse` reads it.
         judging: how texts are compared and a language model is asked.
         run: keeps the replies of a language model.
+
+    Raises:
+        LLMFailure: the model answered nothing.
     """
     how = Extraction.parse(text, sorted({answer.task for answer in answers}))
     if how.kind != "llm":
         return extract(answers, how, match=judging.match), how
     with run.asking({"extract": how.detail}, judging.llm) as models:
         llm, concurrency = models["extract"], judging.llm.concurrency
-        return extract(answers, how, match=judging.match, llm=llm, concurrency=concurrency), how
+        looked_for = extract(answers, how, match=judging.match, llm=llm, concurrency=concurrency)
+        kept = [answer for answer in looked_for if answer.valid is not None]
+        return _left(kept, answers, models, "extract"), how
+
+
+def _left(kept: list[Answer], answers: Sequence[Answer], models: Models, role: str) -> list[Answer]:
+    """The answers that are left; a run goes on without some of them, and not without all."""
+    if answers and not kept:
+        reason = models.figures(role).get("commonest_reason", UNREAD)
+        raise LLMFailure(
+            f"{models[role].name} gave nothing to go on for any of {len(answers)} answers, most often: {reason} "
+            "What was answered is kept; repeat the command to ask again."
+        )
+    return kept
 
 
 @dataclass(frozen=True)
@@ -242,6 +264,7 @@ def captured(
             kept,
             capture,
             folder=run.artifact("states", run.folder / "states"),
+            is_own=True,
             batch_tokens=batch_tokens,
             progress=bar,
         )

@@ -180,6 +180,7 @@ def represent(
     capture: Capture | None = None,
     *,
     folder: Path | None = None,
+    is_own: bool = False,
     batch_tokens: int = 16_384,
     progress: Advances | None = None,
 ) -> RepStore:
@@ -191,6 +192,7 @@ def represent(
         answers: of this model; with an exact answer where a position needs one.
         capture: site, layers and positions; None: the MLP's output of all layers at the last token of the exact answer.
         folder: where shards and their index are kept; shards that are there already are not computed again. None: in memory only.
+        is_own: whether the folder is the caller's own: states of other answers in it, from before some were labelled, are removed.
         batch_tokens: tokens read at once, padding included.
         progress: advanced after every shard.
 
@@ -222,7 +224,7 @@ def represent(
         "positions": list(names),
         "rows": [list(answer.key) for answer in answers],
     }
-    shards = _Shards(folder, fingerprint(index, [a.output_ids for a in answers], length=16))
+    shards = _Shards(folder, fingerprint(index, [a.output_ids for a in answers], length=16), is_own)
     parts = []
     for start in range(0, len(answers), SHARD):
         part = slice(start, start + SHARD)
@@ -238,19 +240,21 @@ def represent(
 class _Shards:
     """Finished shards of a folder, in files whose names say what they belong to."""
 
-    def __init__(self, folder: Path | None, key: str):
+    def __init__(self, folder: Path | None, key: str, is_own: bool):
         self.folder, self.key, self.names = folder, key, []  # type: Path | None, str, list[str]
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             odd = [
-                p.name
-                for p in folder.glob("part-*.safetensors")
-                if not p.name.endswith(f"-{key}.safetensors")
+                path
+                for path in folder.glob("part-*.safetensors")
+                if not path.name.endswith(f"-{key}.safetensors")
             ]
-            if odd:
+            if odd and not is_own:
                 raise BadInput(
-                    f"{folder} holds states of other answers or settings ({odd[0]}). Use --fresh or another folder."
+                    f"{folder} holds states of other answers or settings ({odd[0].name}). Use --fresh or another folder."
                 )
+            for path in odd:
+                path.unlink()
 
     def get(self, number: int, make: Any) -> NDArray[np.float16]:
         from safetensors.numpy import load_file, save_file
