@@ -113,7 +113,10 @@ def best_of(keys: Sequence[Key]) -> int:
 # Record
 
 MOST_UNANSWERED = 0.2
-"""A prompt with a larger share of rows without an answer is left out of the choice: the rows that came may be the easy ones."""
+"""A prompt with a larger share of rows without an answer is left out of the choice: the rows that came may be the easy ones.
+
+A verb takes the share that it allows for replies in general, `llm.max_failed`.
+"""
 
 
 @dataclass
@@ -133,6 +136,8 @@ class Measured:
     """False when racing stopped it before all rows were asked."""
     unanswered: dict[int, str] = field(default_factory=dict)
     """Index of a row that has no answer -> why."""
+    most_unanswered: float = MOST_UNANSWERED
+    """Largest share of such rows, 0..1."""
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -142,7 +147,8 @@ class Measured:
     @property
     def lacks_answers(self) -> bool:
         """Whether so many rows have no answer that the rest says nothing of the prompt."""
-        return len(self.unanswered) > MOST_UNANSWERED * len(self.rows)
+        n, missing = len(self.rows), len(self.unanswered)
+        return missing > self.most_unanswered * n + 1e-9 or 0 < n == missing
 
     @property
     def is_whole(self) -> bool:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
 
 
-UNREAD = "the judge gave neither 1 nor 0; these answers are left out"
+UNREAD = "the judge gave neither 1 nor 0; these answers are left out."
 """Why a label is missing."""
 
 
