@@ -331,7 +331,7 @@ def test_what_an_early_end_left_is_no_input_for_the_next_step(tmp_path, monkeypa
         raise BudgetSpent("The budget is spent.")
 
     assert cli.main(label_with(tmp_path, monkeypatch, label)) == 1
-    with pytest.raises(BadInput, match="has not finished. Repeat its command"):
+    with pytest.raises(BadInput, match=r"has not finished\. Repeat its command"):
         artifact(tmp_path / "run", "records")
 
 

@@ -288,7 +288,11 @@ def test_a_search_that_finds_nothing_says_so(data, tmp_path):
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_nothing_is_paid_twice(data, tmp_path):
     """The writer is behind a real server that counts; the search is killed twice in the middle, as by kill -9."""
-    once = (*SMALL, "--recheck", 0)  # no row is asked twice: a server is sent no seed, and would answer both times alike
+    once = (
+        *SMALL,
+        "--recheck",
+        0,
+    )  # no row is asked twice: a server is sent no seed, and would answer both times alike
     assert crispo("optimize", *data, *SIMS, *once, "--out", tmp_path / "whole") == 0
     with writer_behind_a_server(delay_s=0.02) as server:
         task = server.endpoint

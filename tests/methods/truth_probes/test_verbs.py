@@ -199,7 +199,7 @@ def test_a_judge_that_gives_no_label_is_not_a_model_that_is_always_wrong(
     vague = lambda messages, seed=None: "Perhaps." if state["is_vague"] else "1"  # noqa: E731
     with CompletionServer(chat_answer=vague) as server:
         words += ["--label", server.endpoint]
-        with pytest.raises(LLMFailure, match="neither 1 nor 0.* repeat the command"):
+        with pytest.raises(LLMFailure, match=r"neither 1 nor 0.* repeat the command"):
             truth(*words)
         assert "12 of 12 labels failed" in capsys.readouterr().out
         found = json.loads((tmp_path / "run" / "report.json").read_text())

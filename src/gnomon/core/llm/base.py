@@ -153,8 +153,8 @@ def is_remote(llm: Any) -> bool:
 def seed_for(llm: Any, seed: int) -> int | None:
     """The seed that a request to `llm` carries in a run with `seed`: none over the network where nobody chose one.
 
-    A model of this machine has no randomness but that of the run. One over the network has its own, and may refuse a seed; there the
-    run's seed goes with the requests when it is another than the default of 0.
+    A model of this machine has no randomness but that of the run. One over the network has its own, and may refuse a seed; there
+    the run's seed goes with the requests when it is another than the default of 0.
     """
     return seed if seed or not is_remote(llm) else None
 

@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from gnomon.core.rng import Rng
 from gnomon.core.config import option
+from gnomon.core.rng import Rng
 from gnomon.core.train.batches import BatchSource, GlobalBatch
 from gnomon.core.train.checkpoint import Checkpoints
 from gnomon.core.train.config import TrainConfig

@@ -78,7 +78,13 @@ def suffix(cfg: config.Suffix, run: Run) -> None:
     run.page.title = "A postscript, tuned"
     near = _neighbours(cfg, main, rows.train)
     task = Task(
-        ["", first], cfg.answer_tag, main, cfg.critic_template, cfg.optimizer_template, near, cfg.llm.max_failed
+        ["", first],
+        cfg.answer_tag,
+        main,
+        cfg.critic_template,
+        cfg.optimizer_template,
+        near,
+        cfg.llm.max_failed,
     )
     _search(cfg, run, task, rows)
 

@@ -229,8 +229,9 @@ def score(cfg: config.Score, run: Run) -> None:
     """Answers with their exact answer and the probability that they are right."""
     probe = ErrorProbe.load(Path(cfg.probe))
     way = probe.extract if cfg.extract == "as trained" else cfg.extract
-    run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way)
     how = Extraction.parse(way, [probe.task])
+    cost = _score_cost(cfg, probe, how)
+    run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way, **cost)
     with run.asking({"extract": how.detail if how.kind == "llm" else None}, cfg.llm) as models:
         handle = load_handle(cfg.model, cfg.dtype)
         scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens)
@@ -368,6 +369,22 @@ def _cost_from(cfg: config.Train | config.Eval, extract: str | None = None) -> d
             extract="line" if has_exact else way,
         )
     return {}
+
+
+def _score_cost(cfg: config.Score, probe: ErrorProbe, how: Extraction) -> dict[str, Any]:
+    """The same for `score`; of rows that come line by line, what each of them costs."""
+    if how.kind != "llm":
+        return {}
+    longest = cfg.max_new_tokens or probe.max_new_tokens or task_of(probe.task or "open").max_new_tokens
+    rows = [ScoreRow("")] if cfg.source == "-" else list(records.read(cfg.source, ScoreRow))
+    filled = sum(
+        estimated_tokens(row.question + (row.completion or "")) + (row.completion is None) * longest
+        for row in rows
+    )
+    around, written = EXTRACT_TOKENS
+    cost = cfg.llm.cost(len(rows), len(rows) * around + filled, len(rows) * written)
+    per_row = {"counted": "for one row, as many rows come line by line"} if cfg.source == "-" else {}
+    return {"extract_calls": len(rows)} | cost | per_row
 
 
 def _longest(cfg: config.Asking) -> int:

@@ -34,8 +34,8 @@ class Guarded:
 
     Before the load is sent, a single request shows whether key, model and address work. One that meets a fault of the endpoint, or
     three that fail in any way, end it: every request raises `EndpointDown`. Later, when the share of failures is above `max_failed`
-    beyond chance (two standard errors), twenty fail in a row, or three in a row meet a fault of the endpoint (a used-up quota, a key
-    that is taken back), the rest is not asked: those replies have the fault `stopped`.
+    beyond chance (two standard errors), twenty fail in a row, or three in a row meet a fault of the endpoint (a used-up quota, a
+    key that is taken back), the rest is not asked: those replies have the fault `stopped`.
 
     Args:
         llm: who is asked.

@@ -338,7 +338,9 @@ def evaluate(
     run_async(side_by_side([evaluator.measure(candidate, "test") for candidate in candidates]))
     first = candidates[0].measured["test"]
     if all(len(c.measured["test"].unanswered) == len(rows) for c in candidates):
-        raise LLMFailure(f"No prompt can be scored: {shortage(first, 'test')}. Repeat the command to ask again.")
+        raise LLMFailure(
+            f"No prompt can be scored: {shortage(first, 'test')}. Repeat the command to ask again."
+        )
     if calls is not None:
         calls += asker.close_step()
     return [candidate.measured["test"] for candidate in candidates]

@@ -125,7 +125,8 @@ def encode(
         groups.add(pair.group)
     if not rows:
         raise BadInput(
-            f"None of the examples is short enough for {option('train.max_length')} {max_length} ({n_truncated} are longer). Raise it."
+            f"None of the examples is short enough for {option('train.max_length')} {max_length} "
+            f"({n_truncated} are longer). Raise it."
         )
     return Examples(rows, n_truncated, n_target_tokens, len(groups))
 

@@ -265,9 +265,7 @@ def read_digit(text: str) -> int | None:
     return int(digit.group()) if digit else None
 
 
-def _by_judge(
-    answers: Sequence[Answer], llm: LLM, concurrency: int
-) -> tuple[dict[int, int], frozenset[int]]:
+def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> tuple[dict[int, int], frozenset[int]]:
     """Number of an answer -> its label, and the answers whose request failed; ask until a digit comes."""
     prompt = room_file(__name__, "prompts/judge.txt").read_text("utf-8")
     prompts = {

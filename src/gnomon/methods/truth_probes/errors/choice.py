@@ -71,7 +71,9 @@ def choose(
     first = {answer.id: answer.z for answer in greedy}
     typed = [question for question in typed if question.id in first]
     if not typed:
-        raise BadInput("No question with samples has a greedy answer. Answer the same questions with `answer`.")
+        raise BadInput(
+            "No question with samples has a greedy answer. Answer the same questions with `answer`."
+        )
     rows: dict[str, list[int]] = {}
     for i, answer in enumerate(samples):
         rows.setdefault(answer.id, []).append(i)
