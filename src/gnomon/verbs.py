@@ -98,7 +98,7 @@ def _failure(report: Mapping[str, Any]) -> str:
 
 
 def _missing(row: Mapping[str, Any]) -> str:
-    counts = {"unasked": row["not_asked"], "is_stopped": row["stopped"]}
+    counts = {"unasked": row["not_asked"], "is_stopped": row["stopped"], "is_final": row["final"]}
     return Shortfall(row["what"], row["failed"], row["of"], row["reason"], **counts).sentence
 
 

@@ -315,7 +315,8 @@ class Run:
             return "failed"
         if self.is_stream:
             return "streamed"
-        return "incomplete" if shortfalls or self.is_incomplete else "done"
+        may_gain = any(not shortfall.is_final for shortfall in shortfalls)
+        return "incomplete" if may_gain or self.is_incomplete else "done"
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from gnomon.core.config import check, option
 from gnomon.core.llm.endpoint.keys import Keys
+from gnomon.core.too_long import TooLong
 from gnomon.errors import BadConfig
 
 _PRICES = f"{option('llm.price_in')} and {option('llm.price_out')}"
@@ -51,6 +52,9 @@ class LLMConfig:
     """Environment variables that hold keys: VARIABLE@HOST for one host, VARIABLE for hosts without another."""
     cache: str = "user"
     """Where replies are kept, so that none is paid for twice: user (one folder for all runs), run (its own), none, or a FOLDER."""
+    too_long: TooLong = "skip"
+    """Prompts longer than the model reads. skip: their rows are left out and counted; truncate: the middle of their longest message
+    is cut; error: the run ends."""
     record: Path | None = None
     """A tape to write every reply to; play it back with tape:FILE as the model."""
 

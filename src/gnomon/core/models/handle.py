@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gnomon.core.finite import check_states
 from gnomon.core.models.architectures.parts import Layout, VLFamily, base_of
 from gnomon.core.models.architectures.sites import (
     VISION,
@@ -59,10 +60,8 @@ class ModelHandle:
         self.processor = processor
         sees = family if family is not None else layout_of(base_of(model).config)
         self.kind = "vlm" if isinstance(sees, VLFamily) else text_kind(model)
-        is_text = (
-            family is None and self.kind != "vlm" and not hasattr(base_of(model).config, "vision_config")
-        )
-        if not is_text:
+        is_text = family is None and self.kind != "vlm"
+        if not is_text or hasattr(base_of(model).config, "vision_config"):
             self.sites = find_sites(model, family)
         if family is not None and self.kind != "encoder":
             self._check_lens()
@@ -208,7 +207,7 @@ class ModelHandle:
 
         Raises:
             BadInput: the model has no such site, or a text no such position; or the batch has no images for a site
-                that sees.
+                that sees. ModelMismatch: a state is not finite.
         """
         if not at:
             return {}
@@ -234,7 +233,8 @@ class ModelHandle:
             else:
                 reads = self._reads(batch)
                 reads(**(batch.inputs(self.kind, self.model) | last_logits_only(reads)), use_cache=False)
-        return {site: seen[site] for site in at}
+        masks = {site: self._read_by(self.sites[site].stack, batch).mask for site in at}
+        return check_states({site: seen[site] for site in at}, masks, self.model)
 
     @contextmanager
     def edit(self, edits: Mapping[Site, Edit]) -> Iterator[None]:

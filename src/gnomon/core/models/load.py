@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
 from gnomon.core.files import artifact, is_run_folder
+from gnomon.core.finite import watched
 from gnomon.errors import BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
@@ -102,15 +103,16 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
         **options: more for `from_pretrained`.
 
     Raises:
-        BadInput: nothing is at `ref`, or it has no safetensors weights.
+        BadInput: nothing is at `ref`, it has no safetensors weights, or weights that are not finite.
     """
     folder = Path(ref)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise BadInput(_no_safetensors(ref))
     try:
-        return loader.from_pretrained(str(ref), use_safetensors=True, trust_remote_code=False, **options)
+        model = loader.from_pretrained(str(ref), use_safetensors=True, trust_remote_code=False, **options)
     except OSError as error:
         raise BadInput(_no_safetensors(ref) if "safetensors" in str(error) else _not_found(ref)) from error
+    return watched(model, str(ref))
 
 
 def weights_key(tensors: Iterable[torch.Tensor]) -> str:

@@ -12,6 +12,7 @@ from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.study import Miniature
+from gnomon.core.too_long import RowLength
 from gnomon.core.train.config import TrainConfig
 
 DIFF_TOKEN = "<|diff|>"
@@ -170,7 +171,7 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(RowLength):
     """Write programs for instructions: n completions each, resolved to code where the model writes edits."""
 
     GROWS: ClassVar = ("gen.n",)

@@ -11,6 +11,7 @@ from gnomon.core.config import Positional, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.study import Miniature, check_parts
+from gnomon.core.too_long import RowLength
 
 PAPER = "LLMs Know More Than They Show, arXiv 2410.02707"
 
@@ -28,7 +29,7 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking(Shards):
+class Asking(Shards, RowLength):
     """Questions, prompts and lengths of answers."""
 
     LOOSE: ClassVar = (*Shards.LOOSE, "batch_size")  # type: ignore[assignment]
@@ -118,7 +119,7 @@ class Extract(Extracting, Labelling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Represent(Reference):
+class Represent(Reference, RowLength):
     """Hidden states of answers, by layer and token."""
 
     LOOSE: ClassVar = ("batch_tokens",)
@@ -278,7 +279,7 @@ class Choose(Reference, Clustering):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Reference):
+class Score(Reference, RowLength):
     """Answers with their exact answer and the probability that they are right, row by row."""
 
     LOOSE: ClassVar = ("llm",)

@@ -14,6 +14,7 @@ from gnomon.core.files import write_json
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
+from gnomon.core.too_long import note_long
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes import config, report
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, merge, read_answers
@@ -81,7 +82,7 @@ def represent(cfg: config.Represent, run: Run) -> None:
     run.plan(answers=len(usable(answers)), positions=len(names), tokens_read=_tokens(answers))
     handle = load_handle(cfg.model, cfg.dtype)
     capture = Capture(cfg.site, cfg.layers, names)
-    data = captured(handle, answers, "as extracted", run, capture, cfg.batch_tokens)
+    data = captured(handle, answers, "as extracted", run, capture, cfg.batch_tokens, cfg.too_long)
     run.log(**data.dropped)
     report.extracted(run.page, data.answers, data.dropped, "the step before")
     run.page.title = f"States of {len(data.answers):,} answers: {data.store.states.nbytes / 2**20:.1f} MiB"
@@ -234,7 +235,7 @@ def score(cfg: config.Score, run: Run) -> None:
     run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way, **cost)
     with run.asking({"extract": how.detail if how.kind == "llm" else None}, cfg.llm) as models:
         handle = load_handle(cfg.model, cfg.dtype)
-        scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens)
+        scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens, cfg.too_long)
         path = run.folder / "scores.jsonl"
         if cfg.source == "-":
             run.is_stream = True
@@ -242,6 +243,7 @@ def score(cfg: config.Score, run: Run) -> None:
                 total = stream(scorer, sys.stdin, sys.stdout, file)
         else:
             total = records.write(path, _scored(scorer, records.read(cfg.source, ScoreRow)))
+    note_long(run, scorer.long, total)
     run.artifact("records", path)
     report.scored(run.page, [raw for _, raw in records.read_raw(path)], total)
 
@@ -261,6 +263,7 @@ def _recipe(cfg: Any, extract: str | None = None) -> Recipe:
         max_new_tokens=cfg.max_new_tokens,
         stop=None if cfg.stop is None else (cfg.stop,),
         batch_size=cfg.batch_size,
+        too_long=cfg.too_long,
     )
     shards = Shards(engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows)
     way = str(extract or getattr(cfg, "extract", "auto"))

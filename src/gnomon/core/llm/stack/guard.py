@@ -13,11 +13,12 @@ import threading
 from collections import Counter
 
 from gnomon.core.config import option
-from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose
+from gnomon.core.llm.base import LASTING, LLM, TOO_LONG, Reply, Request, aclose
 from gnomon.core.llm.endpoint.faults import LONGEST_REASON
 from gnomon.core.llm.parse import without_thoughts
 from gnomon.core.llm.stack.loop import PerLoop
-from gnomon.errors import EndpointDown
+from gnomon.core.too_long import TooLong
+from gnomon.errors import BadInput, EndpointDown
 
 FIRST = 3
 """Requests that may fail one after another before any was answered; they are made one at a time."""
@@ -35,7 +36,8 @@ class Guarded:
     Before the load is sent, a single request shows whether key, model and address work. One that meets a fault of the endpoint, or
     three that fail in any way, end it: every request raises `EndpointDown`. Later, when the share of failures is above `max_failed`
     beyond chance (two standard errors), twenty fail in a row, or three in a row meet a fault of the endpoint (a used-up quota, a
-    key that is taken back), the rest is not asked: those replies have the fault `stopped`.
+    key that is taken back), the rest is not asked: those replies have the fault `stopped`. Prompts that are longer than
+    the model reads do not count.
 
     Args:
         llm: who is asked.
@@ -76,6 +78,8 @@ class Guarded:
         await aclose(self.llm)
 
     def _note(self, reply: Reply) -> Reply:
+        if reply.fault == TOO_LONG:  # of this prompt alone: the endpoint has read it
+            return reply
         with self._lock:
             self._n += 1
             if reply.error is None:
@@ -106,6 +110,56 @@ class Guarded:
         share = self._n_failed / self._n
         beyond_chance = share - 2 * math.sqrt(share * (1 - share) / self._n)
         return self._in_row >= FEWEST or beyond_chance > self.max_failed
+
+
+CUT, CUTS = 0.7, 12
+"""Share of a message that a cut leaves, and cuts after which a prompt counts as too long for good."""
+
+
+class Shortened:
+    """`llm` asked in its own way where a prompt is longer than it reads.
+
+    Args:
+        llm: who is asked; its reply to such a prompt has the fault `too_long`.
+        how: `skip` hands that reply on; `truncate` asks again with the middle of the longest message cut out, as long as it takes;
+            `error` raises.
+    """
+
+    def __init__(self, llm: LLM, how: TooLong = "skip"):
+        self.llm, self.name, self.how = llm, llm.name, how
+
+    async def acomplete(self, request: Request) -> Reply:
+        """The reply of the model, to a shorter prompt where that is allowed.
+
+        Raises:
+            BadInput: the prompt is too long, and that is an error.
+        """
+        reply = await self.llm.acomplete(request)
+        if reply.fault != TOO_LONG or self.how == "skip":
+            return reply
+        if self.how == "error":
+            raise BadInput(f"{reply.error} Or set {option('llm.too_long')} to skip or truncate.")
+        for _ in range(CUTS):
+            request = shortened(request)
+            reply = await self.llm.acomplete(request)
+            if reply.fault != TOO_LONG:
+                return dataclasses.replace(reply, left_out=(*reply.left_out, "the middle of the prompt"))
+        return reply
+
+    async def aclose(self) -> None:
+        """Close what is behind."""
+        await aclose(self.llm)
+
+
+def shortened(request: Request) -> Request:
+    """The request with the middle of its longest message cut out."""
+    messages = list(request.messages)
+    at = max(range(len(messages)), key=lambda i: len(messages[i].content))
+    text = messages[at].content
+    left = int(CUT * len(text))
+    head = left // 3  # what is asked mostly stands at the end
+    messages[at] = dataclasses.replace(messages[at], content=text[:head] + text[len(text) - (left - head) :])
+    return dataclasses.replace(request, messages=tuple(messages))
 
 
 class Answers:

@@ -7,11 +7,22 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from gnomon.core.llm.base import LASTING, LLM, Reply, Request, aclose, is_simulated
+from gnomon.core.llm.base import LASTING, LLM, TOO_LONG, Reply, Request, aclose, is_simulated
 from gnomon.core.llm.stack.budget import Prices
+from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BudgetSpent, EndpointDown
 
-_SUMMED = ("fresh", "cached", "failed", "unasked", "stopped", "tokens_in", "tokens_out", "seconds")
+_SUMMED = (
+    "fresh",
+    "cached",
+    "failed",
+    "unasked",
+    "stopped",
+    "too_long",
+    "tokens_in",
+    "tokens_out",
+    "seconds",
+)
 """Counts of a meter that are added up for a total."""
 
 
@@ -32,6 +43,10 @@ class Meter:
         """Replies that were known."""
         self.failed = 0
         """Requests that failed for good."""
+        self.too_long = 0
+        """Requests whose prompt is longer than the model reads."""
+        self.long_reason = ""
+        """What was said of the last of them."""
         self.stopped = 0
         """Requests that were not made because too much had failed."""
         self.unasked = 0
@@ -70,6 +85,11 @@ class Meter:
                 self.stopped += 1
                 return
             self._charge(reply)
+            if reply.error is not None and reply.fault == TOO_LONG:
+                self.too_long += 1
+                self.long_reason = reply.error
+                self.faults[TOO_LONG] += 1
+                return
             if reply.error is not None:
                 self.failed += 1
                 self.faults[reply.fault or "failed"] += 1
@@ -115,6 +135,7 @@ class Meter:
             total.reasons.update(meter.reasons)
             total.answered += meter.answered
             total.lasting = meter.lasting or total.lasting
+            total.long_reason = meter.long_reason or total.long_reason
             total.is_estimate |= meter.is_estimate
             total.is_simulated |= meter.is_simulated
             if meter.usd is not None:
@@ -127,6 +148,24 @@ class Meter:
         if self.stopped and self.lasting:
             return self.lasting
         return self.reasons.most_common(1)[0][0] if self.reasons else ""
+
+    def shortfalls(self, role: str, limit: float) -> list[Shortfall]:
+        """What a role did not get: prompts that were too long for its model, and replies.
+
+        Args:
+            role: its name.
+            limit: largest share of replies that may fail.
+        """
+        shortfalls = []
+        if self.too_long:
+            of = self.failed + self.answered + self.too_long
+            prompts = (f"prompts of {role}", self.too_long, of, self.long_reason, 1.0)
+            shortfalls.append(Shortfall(*prompts, is_final=True))
+        if self.failed or self.unasked:
+            replies = (f"replies of {role}", self.failed, self.failed + self.answered, self.reason, limit)
+            is_stopped = self.stopped > 0
+            shortfalls.append(Shortfall(*replies, unasked=self.unasked, is_stopped=is_stopped))
+        return shortfalls
 
     @property
     def is_used(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gnomon.core.llm.base import TOO_LONG
 from gnomon.methods.crispo.scoring.metrics import Metric
 
 # Choice
@@ -147,8 +148,11 @@ class Measured:
     @property
     def lacks_answers(self) -> bool:
         """Whether so many rows have no answer that the rest says nothing of the prompt."""
-        n, missing = len(self.rows), len(self.unanswered)
-        return missing > self.most_unanswered * n + 1e-9 or 0 < n == missing
+        n = len(self.rows)
+        failed = sum(
+            reason != TOO_LONG for reason in self.unanswered.values()
+        )  # a long row is long under every prompt
+        return failed > self.most_unanswered * n + 1e-9 or 0 < n == len(self.unanswered)
 
     @property
     def is_whole(self) -> bool:

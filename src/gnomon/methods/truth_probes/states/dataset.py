@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from gnomon.core import records
 from gnomon.core.data.config import Shards
-from gnomon.core.data.execute import map_shards
+from gnomon.core.data.execute import Rejected, map_shards, rejected
 from gnomon.core.files import artifact, is_run_folder
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
+from gnomon.core.too_long import Long, TooLong, fit_rows, note_long, positions_of
 from gnomon.errors import BadInput, LLMFailure
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, read_answers
 from gnomon.methods.truth_probes.answers.data import Question, read_questions
@@ -82,10 +83,13 @@ class AnswerStep:
     seed: int
     answering: Answering
 
-    def __call__(self, questions: Iterator[Question]) -> Iterator[Answer]:
-        """The answers to a shard of questions."""
-        handle = load_handle(self.model, self.dtype)
-        yield from collect(handle, None, list(questions), self.answering, rng=Rng(self.seed))
+    def __call__(self, questions: Iterator[Question]) -> Iterator[Answer | Rejected]:
+        """The answers to a shard of questions; those whose prompt is too long are rejected, or noted as cut."""
+        handle, long = load_handle(self.model, self.dtype), []  # type: ModelHandle, list[Long]
+        yield from collect(
+            handle, None, list(questions), self.answering, rng=Rng(self.seed), on_long=long.append
+        )
+        yield from (Rejected("too long", vars(row)) for row in long)
 
     def settings(self) -> dict[str, Any]:
         """What the answers depend on; finished shards are marked with it."""
@@ -133,6 +137,8 @@ def answered(source: str, recipe: Recipe, run: Run, name: str = "answers") -> li
             settings=step.settings(),
             progress=bar,
         )
+    long = [Long(**raw["record"]) for raw in rejected(run.folder / "work" / name)]
+    note_long(run, long, len(questions), "questions")
     return read_answers(run.folder / "work" / name)
 
 
@@ -247,14 +253,25 @@ def captured(
     run: Run,
     capture: Capture,
     batch_tokens: int = 16_384,
+    too_long: TooLong = "skip",
 ) -> Prepared:
     """The usable ones of the answers with their states, left in the run's folder for later steps.
+
+    Args:
+        handle: the model.
+        answers: with labels and exact answers.
+        how: how exact answers were located.
+        run: where states are kept.
+        capture: which states.
+        batch_tokens: tokens read at once.
+        too_long: what becomes of an answer that the model cannot read with its prompt, such as one of another model.
 
     Raises:
         BadInput: none of the answers can be used.
     """
     records.write(run.artifact("answers", run.folder / "answers.jsonl"), answers)
     kept = with_tokens(handle.processor, [answers[i] for i in usable(answers)])
+    kept = _readable(handle, kept, too_long, run)
     if not kept:
         raise BadInput(f"Of {len(answers)} answers none has an exact answer; choose another --extract.")
     with run.progress(len(kept), "states") as bar:
@@ -270,6 +287,19 @@ def captured(
         )
     records.write(run.artifact("records", run.folder / "usable.jsonl"), kept)
     return Prepared(kept, store, drop_report(answers), how)
+
+
+def _readable(handle: ModelHandle, answers: list[Answer], how: TooLong, run: Run) -> list[Answer]:
+    """The answers that the model can read behind their prompts."""
+    positions, kept, long = positions_of(handle.model), [], []
+    for answer in answers:
+        room = None if positions is None else max(1, positions - len(answer.output_ids))
+        name = f"{answer.id}, draw {answer.draw}" if answer.draw else answer.id
+        fitted = fit_rows([answer.prompt_ids], [name], room, how, model=str(handle.model.name_or_path))
+        kept += [replace(answer, prompt_ids=ids) for ids in fitted.rows]
+        long += fitted.long
+    note_long(run, long, len(answers), "answers")
+    return kept
 
 
 def _with_everything(source: str, recipe: Recipe, run: Run) -> tuple[list[Answer], str]:

@@ -51,7 +51,7 @@ class RepStore:
     states: NDArray[np.float16]
     model_id: str
     model_key: str
-    """A hash of the model's configuration and of a sample of its weights."""
+    """A hash of the model's class and of all its weights."""
     site: Site
     layers: tuple[int, ...]
     positions: tuple[str, ...]
@@ -110,17 +110,12 @@ class RepStore:
 
 
 def model_key(model: Any) -> str:
-    """A hash that tells one checkpoint from another: its class and sizes, and the first numbers of every weight in bfloat16."""
-    import hashlib
+    """A hash that tells one checkpoint from another: its class, and the names and all numbers of its weights in bfloat16."""
+    from gnomon.core.models.load import weights_key
 
-    import torch
-
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(type(model).__name__.encode())
-    for name, weight in sorted(model.named_parameters()):
-        head = weight.detach().flatten()[:32].to(torch.bfloat16).float().cpu()
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + head.numpy().tobytes())
-    return digest.hexdigest()
+    state = sorted(model.state_dict().items())
+    names = [name for name, _ in state]
+    return fingerprint(type(model).__name__, names, weights_key(w for _, w in state), length=32)
 
 
 def check_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
@@ -237,6 +232,19 @@ def represent(
     return RepStore(np.concatenate(parts), name, key, site, layers, names, keys)
 
 
+def states_of(
+    handle: ModelHandle, answers: Sequence[Answer], layer: int, site: Site, position: str
+) -> NDArray[np.float32]:
+    """Hidden states [N, D] of answers at one place, for whoever knows that the model is the right one.
+
+    Raises:
+        BadInput: an answer has no such position.
+    """
+    wide = with_mlp_inputs(handle) if site == "mlp_input" else handle
+    where = [places(handle.processor, answer, (position,)) for answer in answers]
+    return _read(wide, answers, where, (layer,), site, 16_384)[:, 0, 0].astype(np.float32)
+
+
 class _Shards:
     """Finished shards of a folder, in files whose names say what they belong to."""
 
@@ -299,10 +307,6 @@ def _read(
         batch = pad([rows[i] for i in part], padding_id(handle.processor), "right").to(handle.model.device)
         seen = handle.capture(batch, names, where=[where[i] for i in part])
         states = np.stack([seen[name].float().cpu().numpy() for name in names], axis=1)
-        if not np.isfinite(states).all():
-            raise ModelMismatch(
-                f"{type(handle.model).__name__} gives states that are not finite. Load it with --dtype float32 or bfloat16."
-            )
         if np.abs(states).max() > LIMIT:
             log.warning(
                 "States beyond %g were cut off to fit float16; the site `mlp_input` is normed and smaller.",
