@@ -18,8 +18,6 @@ from gnomon.core.llm import LLMConfig
 from gnomon.lazy import resolve
 from gnomon.verbs import run_verb
 
-pytest_plugins = ["fixtures_truth_probes"]
-
 NOBODY = "http://127.0.0.1:9/v1#model"
 """An endpoint at which nothing answers: whoever asks it fails."""
 

@@ -15,8 +15,6 @@ from gnomon.errors import BadInput
 from gnomon.lazy import resolve
 from gnomon.verbs import run_verb
 
-pytest_plugins = ["fixtures_truth_probes"]
-
 LOCAL = [
     pytest.param(method.slug, verb, id=f"{method.slug} {verb}")
     for method in registry.METHODS

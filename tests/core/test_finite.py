@@ -35,9 +35,6 @@ def saved(truth_model):
     return truth_model
 
 
-pytest_plugins = ["fixtures_truth_probes"]
-
-
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_checkpoint_with_one_such_weight_is_not_loaded(number, saved, tmp_path):
     def change(weights):
