@@ -15,11 +15,14 @@ from gnomon.errors import BadInput
 from gnomon.lazy import resolve
 from gnomon.verbs import run_verb
 
+ELM = [("elm", verb) for verb in ("train", "baseline", "eval", "attack")]
+"""Verbs of elm with such rows: their results are numbers over all questions and not rows, and are tested on their own."""
+
 LOCAL = [
     pytest.param(method.slug, verb, id=f"{method.slug} {verb}")
     for method in registry.METHODS
     for verb in method.verbs.split()
-    if issubclass(resolve(method.config(verb)), RowLength)
+    if issubclass(resolve(method.config(verb)), RowLength) and (method.slug, verb) not in ELM
 ]
 POSITIONS = 256
 """Of the model of truth-probes' tests."""
@@ -130,6 +133,80 @@ def test_a_long_row_may_be_cut_or_an_error(method, verb, commands, tmp_path):
         assert any(row[name] == "long" for row in rows)
 
 
+# Questions of elm
+
+
+@pytest.fixture(scope="module")
+def erasable(tmp_path_factory):
+    """Words of each verb for a source of questions, and sources without and with a long one."""
+    from fixtures_elm import small_model, small_texts, small_tokenizer
+
+    at, tokenizer = tmp_path_factory.mktemp("elm"), small_tokenizer()
+    for name, seed in (("base", 0), ("other", 1)):
+        small_model(tokenizer, seed).save_pretrained(at / name)
+        tokenizer.save_pretrained(at / name)
+    for name, texts in zip(("forget", "retain"), small_texts(), strict=True):
+        write_rows(at / f"{name}.jsonl", [{"text": text} for text in texts])
+    (at / "personas.yaml").write_text(
+        "expert: ['text of expert in {concept} :']\nnovice: ['text of novice in {concept} :']\n"
+    )
+    choices = {"choices": ["zv0", "zv1", "zv2", "zv3"]}
+    questions = [{"question": f"z{i % 6} is", "answer": i % 4, **choices} for i in range(6)]
+    plain = write_rows(at / "plain.jsonl", questions)
+    long = {"question": "z1 " * 300 + "z2 is", "answer": 0, **choices}
+    mixed = write_rows(at / "mixed.jsonl", [*questions[:2], long, *questions[2:]])
+    texts = [
+        "--forget",
+        at / "forget.jsonl",
+        "--retain",
+        at / "retain.jsonl",
+        "--min-chars",
+        1,
+        "--device",
+        "cpu",
+    ]
+    concept = ["--concept", "zor", "--personas", at / "personas.yaml"]
+    steps = ["--train.max-steps", 2, "--train.batch-size", 3]
+    pair = ["--before", at / "base", "--after", at / "other", "--device", "cpu"]
+    pair = [*pair, "--style", "options"]
+    texts = [*texts, "--style", "options"]
+    words = {
+        "train": ["--model", at / "base", *texts, *concept, *steps],
+        "baseline": ["--model", at / "base", *texts, *steps, "--method", "ga"],
+        "eval": [*pair, *concept],
+        "attack": [*pair, "--suffix-questions", 1, "--suffix-steps", 1, "--candidates", 2],
+    }
+    return words, plain, mixed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", [verb for _, verb in ELM])
+def test_a_long_question_is_left_out_and_changes_no_number(verb, erasable, tmp_path):
+    words, plain, mixed = erasable
+    assert gnomon("elm", verb, *words[verb], "--questions", plain, "--out", tmp_path / "plain") == 0
+    assert gnomon("elm", verb, *words[verb], "--questions", mixed, "--out", tmp_path / "mixed") == 0
+    expected, page = report(tmp_path / "plain"), report(tmp_path / "mixed")
+    assert page["figures"] == expected["figures"] and page["status"] == "done"
+    (row,) = page["shortfalls"]
+    assert (row["what"], row["failed"], row["final"]) == ("questions", 1, True)
+    assert len(listed(tmp_path / "mixed")) == 1 and "line 3" in listed(tmp_path / "mixed")[0]
+    with pytest.raises(BadInput, match=r"line 3.* has \d+ tokens.*--too-long"):
+        gnomon(
+            "elm",
+            verb,
+            *words[verb],
+            "--questions",
+            mixed,
+            "--too-long",
+            "error",
+            "--out",
+            tmp_path / "error",
+        )
+    cut = ("--questions", mixed, "--too-long", "truncate", "--out", tmp_path / "cut")
+    assert gnomon("elm", verb, *words[verb], *cut) == 0
+    assert not report(tmp_path / "cut")["shortfalls"] and lines(tmp_path / "cut" / FILE)[0]["cut"]
+
+
 # Models that are asked over HTTP
 
 
@@ -138,7 +215,7 @@ def answer(request):
     if "zzz" in request.prompt:
         message = "This model's maximum context length is 4096 tokens; your prompt has more."
         return 400, {"error": {"message": message, "code": "context_length_exceeded"}}
-    if "labelled" in request.prompt or "Correct answer" in request.prompt:
+    if "A short text about it." in request.prompt:  # an answer to be labelled
         return 200, chat("1")
     return 200, chat("[[A]] A short text about it. Verdict: PASS")
 
@@ -165,7 +242,19 @@ def asked(tmp_path_factory, truth_model, truth_questions):
     write_rows(at / "rows.jsonl", pairs)
     (at / "prompt.txt").write_text("Shorten: INSERT_INPUT_HERE")
     task = [at / "rows.jsonl", "--prompts", at / "prompt.txt", "--metrics", "rouge1", "--answer-tag", "None"]
+    texts = [{"text": f"Sentence {i} of the corpus."} for i in range(12)]
+    texts[4]["text"] += f" {LONG}"
+    write_rows(at / "texts.jsonl", texts)
+    answers = [
+        {"id": str(i), "question": f"what is {i}?", "gold": ["x"], "wrong": [], "task": "open", "prompt": "Q", "prompt_ids": [1],
+         "answer": "A short text about it.", "output_ids": [2], "logprobs": [0.0], "logits": [0.0], "finish": "stop"}
+        for i in range(12)
+    ]  # fmt: skip
+    answers[4]["question"] += LONG
+    write_rows(at / "answers.jsonl", answers)
     return {
+        ("sieve", "label"): ([at / "texts.jsonl", "--filter", "climate", "-n", 12], "--judge"),
+        ("truth-probes", "extract"): ([at / "answers.jsonl"], "--label"),
         ("lintseq", "sample"): ([at / "prompts.jsonl", "--mode", "program", "--gen.n", 1], "--writer"),
         ("sigext", "summarize"): ([at / "documents.jsonl", "--arms", "none"], "--writer"),
         ("calm", "audit"): ([at / "items.jsonl", "--bias", "position"], "--judge"),
@@ -176,7 +265,14 @@ def asked(tmp_path_factory, truth_model, truth_questions):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "verb"),
-    [("lintseq", "sample"), ("sigext", "summarize"), ("calm", "audit"), ("crispo", "evaluate")],
+    [
+        ("sieve", "label"),
+        ("truth-probes", "extract"),
+        ("lintseq", "sample"),
+        ("sigext", "summarize"),
+        ("calm", "audit"),
+        ("crispo", "evaluate"),
+    ],
 )
 def test_a_long_prompt_over_http_costs_its_row(method, verb, asked, tmp_path):
     words, role = asked[method, verb]
@@ -187,6 +283,6 @@ def test_a_long_prompt_over_http_costs_its_row(method, verb, asked, tmp_path):
     page = report(tmp_path / "run")
     (row,) = [row for row in page["shortfalls"] if row["what"].startswith("prompts of")]
     n = sum("zzz" in request.prompt for request in server.asked)
-    assert code == 0 and page["status"] in ("done", "incomplete") and not row["too_much"]
+    assert code == 0 and page["status"] == "done" and not row["too_much"]
     assert row["failed"] == n >= 1 and row["final"] and "maximum context length" in row["reason"]
     assert not any(row["what"].startswith("replies") for row in page["shortfalls"])

@@ -8,6 +8,7 @@ from typing import Literal
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
 from gnomon.core.study import Miniature
+from gnomon.core.too_long import RowLength
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.elm.erasure.design import Constants, Erasure, Reweighting, Rival
 
@@ -141,7 +142,7 @@ class FluencyData(Concept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(ELMConfig, Sources):
+class Train(ELMConfig, Sources, RowLength):
     """Erase a concept: a LoRA adapter in PEFT's own format. With --pick-eta, eta is chosen on half of the questions."""
 
     model: str
@@ -172,7 +173,7 @@ def _baseline_schedule() -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(Constants, Sources):
+class Baseline(Constants, Sources, RowLength):
     """Erase by another method with its own constants, on the batches that train would see. Saves a full checkpoint."""
 
     model: str
@@ -208,7 +209,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Pair):
+class Eval(Pair, RowLength):
     """Innocence, seamlessness and specificity of any pair of models."""
 
     questions: str | None = None
@@ -250,7 +251,7 @@ class Eval(Pair):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Pair):
+class Attack(Pair, RowLength):
     """Attacks: a suffix that brings answers back, and relearning from forget texts."""
 
     questions: str
