@@ -13,7 +13,7 @@ import pytest
 import fixtures_sigext
 from fixtures_calm import as_rows, made_items, write_rows
 from fixtures_crispo import house_files
-from gnomon import registry
+from gnomon import cli, registry
 from gnomon.core.llm import LLMConfig
 from gnomon.lazy import resolve
 from gnomon.verbs import run_verb
@@ -67,7 +67,7 @@ def commands(tmp_path_factory, truth_model, truth_questions):
     task = ["--task", NOBODY]
     return {
         ("sieve", "label"): ([texts, "--filter", "climate", "--judge", NOBODY, "-n", 30, "--repeat", 2], 60, None),
-        ("sieve", "fit"): ([texts, "--filter", "climate", "--judge", NOBODY, "--model", "bow", "--selection.budget", 20,
+        ("sieve", "fit"): ([texts, "--filter", "climate", "--judge", NOBODY, "--model", "hashed-linear", "--selection.budget", 20,
                             "--selection.batch", 10, "--test", 5], 25, None),
         ("lintseq", "sample"): ([prompts, "--writer", NOBODY, "--gen.n", 3, "--gen.max-new-tokens", 50], 12, 12 * 50),
         ("truth-probes", "answer"): ([truth_questions, *truth], n, 8 * n),
@@ -123,6 +123,24 @@ def test_a_dry_run_says_calls_tokens_and_money_and_asks_nobody(
     assert thinking["tokens_out_at_most"] == plan["tokens_out_at_most"] + 1000 * plan["calls"]
     assert thinking["usd_at_most"] == "unknown without --llm.price-in and --llm.price-out"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "verb"), ASKING)
+def test_an_endpoint_that_is_not_there_ends_a_verb_with_code_1_and_a_report(
+    method, verb, commands, tmp_path, capsys
+):
+    """One sentence on the terminal; in the report what was asked, why it ended and what is kept. Repeated, it is not finished."""
+    words = [method, verb, *commands[method, verb][0], "--llm.retries", 0, "--out", tmp_path / "run"]
+    for _ in range(2):
+        assert cli.main([str(word) for word in words]) == 1
+        out, err = capsys.readouterr()
+        report = json.loads((tmp_path / "run" / "report.json").read_text())
+        assert report["status"] == "failed" and "127.0.0.1:9" in report["ended"]
+        assert err.splitlines()[-1] == f"gnomon: {report['ended']}" and "report.html" in out
+        assert any(row["what"].startswith("replies of") and row["too_much"] for row in report["shortfalls"])
+        assert "ended early" in report["title"] and (tmp_path / "run" / "report.html").exists()
+        assert any(row.get("role") for table in report["tables"] for row in table["rows"])
 
 
 @pytest.mark.slow
