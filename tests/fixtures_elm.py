@@ -83,6 +83,23 @@ def erase_small(folder, *, is_main=True, die_at=None, design=DESIGN, **settings)
     return model, history, run
 
 
+def rival_small(folder, method, *, is_main=True, **settings):
+    """Train the small model with a rival; returns the model, its history and its run."""
+    from gnomon.core.train import TrainConfig
+    from gnomon.methods.elm import train_baseline
+    from gnomon.methods.elm.erasure import encode_all
+    from gnomon.methods.elm.rivals import Constants
+
+    tokenizer = small_tokenizer()
+    forget, retain = small_texts()
+    texts = encode_all(tokenizer, [forget], retain, (), personas())
+    run, taught = (SmallRun(Path(folder) / name, is_main=is_main) for name in ("", "taught"))
+    model, cfg = small_model(tokenizer), TrainConfig(**{**SETTINGS, "lr": 1e-3, **settings})
+    constants = Constants(whp_steps=2, rmu_c=2.0)
+    history = train_baseline(model, texts, method, constants, cfg, run=run, reinforced_run=taught)
+    return model, history, run
+
+
 def main():
     from safetensors.torch import save_file
 
@@ -92,10 +109,13 @@ def main():
     more = settings.pop("design", {})
     from dataclasses import replace
 
-    is_main = os.environ.get("RANK", "0") == "0"
-    model, _, _ = erase_small(
-        folder, is_main=is_main, die_at=die_at, design=replace(DESIGN, **more), **settings
-    )
+    is_main, method = os.environ.get("RANK", "0") == "0", settings.pop("method", "elm")
+    if method == "elm":
+        model, _, _ = erase_small(
+            folder, is_main=is_main, die_at=die_at, design=replace(DESIGN, **more), **settings
+        )
+    else:
+        model, _, _ = rival_small(folder, method, is_main=is_main, **settings)
     if is_main:
         weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         save_file(weights, str(folder / "weights.safetensors"))

@@ -92,10 +92,17 @@ def train(folder, base, die_at=None):
         training.weighted_loss = loss
     run = Run(Path(folder) / "run", method="sigext", verb="train", quiet=True)
     extractor = SigExtModel.new(base, device="cpu", rng=run.rng)
-    cfg = TrainConfig(lr=5e-3, batch_size=4, epochs=4, reduction="sum", grad_clip=1.0, checkpoint_every=5)
-    found = training.train_extractor(
-        extractor, rows(24, 1), rows(9, 2, 9), cfg, run=run, batch_tokens=4096, warmup_steps=3
+    cfg = TrainConfig(
+        lr=5e-3,
+        batch_size=4,
+        epochs=4,
+        reduction="sum",
+        grad_clip=1.0,
+        checkpoint_every=5,
+        warmup_steps=3,
+        keep_best=True,
     )
+    found = training.train_extractor(extractor, rows(24, 1), rows(9, 2, 9), cfg, run=run, batch_tokens=4096)
     run.close()
     extractor.save_pretrained(Path(folder) / "model")
     return extractor, found

@@ -44,7 +44,9 @@ class SmallRun:
             path.write_text("".join(line + "\n" for line in kept))
 
     def logged(self):
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        """The rows, without what is never twice the same."""
+        lines = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        return [{n: v for n, v in line.items() if n not in ("tokens_per_s", "memory_gib")} for line in lines]
 
     @contextmanager
     def progress(self, total, label):
@@ -85,15 +87,21 @@ def small_batches(cfg, n=20):
         generator=Rng(0).child("data"),
         micro_batch_size=cfg.micro_batch_size,
         max_length=cfg.max_length,
+        packing=cfg.packing,
     )
 
 
-def train_small(folder, cfg, *, dropout=0.0, dtype=torch.float32, is_main=True, **more):
-    """Train the small model; returns it, its history and its run."""
+def train_small(folder, cfg, *, dropout=0.0, dtype=torch.float32, is_main=True, rank=None, **more):
+    """Train the small model, or adapters of a rank on it; returns it, its history and its run."""
+    from gnomon.core.models import add_lora
     from gnomon.core.train import causal_loss, fit
 
     run = SmallRun(folder, is_main=is_main)
     model = small_model(dropout, dtype)
+    if rank is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            model = add_lora(model, rank)
     history = fit(model, small_batches(cfg), causal_loss, cfg, run=run, **more)
     return model, history, run
 
@@ -114,6 +122,7 @@ def main():
     of_model = {
         "dropout": settings.pop("dropout", 0.0),
         "dtype": getattr(torch, settings.pop("dtype", "float32")),
+        "rank": settings.pop("rank", None),
     }
     is_main = os.environ.get("RANK", "0") == "0"
     model, _, _ = train_small(folder, TrainConfig(**settings), **of_model, is_main=is_main, on_step=[die])

@@ -79,12 +79,17 @@ def devices() -> list[str]:
 
 
 def device_for(device: str) -> str:
-    """The torch device to compute on: as asked, where `"auto"` takes a GPU when there is one."""
-    if device != "auto":
+    """The torch device to compute on: as asked, where `"auto"` takes a GPU when there is one.
+
+    Of several processes on a machine, as torchrun and accelerate start them, each takes its own.
+    """
+    if device not in ("auto", "cuda"):
         return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto" and not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
 def check_scale(scale: str, device: str) -> None:

@@ -2,17 +2,18 @@
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fixtures_elm import FLUENT, small_model, small_texts, small_tokenizer
+from fixtures_elm import DESIGN, FLUENT, small_model, small_texts, small_tokenizer
 from fixtures_training import SmallRun
 from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
 from gnomon.methods.elm import train_baseline
-from gnomon.methods.elm.erasure import BASELINES, encode_all
+from gnomon.methods.elm.erasure import BASELINES, ErasureLoss, attach, encode_all
 from gnomon.methods.elm.mini import personas
 from gnomon.methods.elm.rivals import (
     NPO,
@@ -31,6 +32,7 @@ from gnomon.methods.elm.rivals import (
     steering_layer,
     text_logprobs,
 )
+from gnomon.methods.elm.rivals.arms import loss_of
 from gnomon.methods.elm.texts import Feed
 
 
@@ -234,3 +236,42 @@ def test_adapters_that_miss_the_experts_say_so(caplog):
     adapted = attach(small_architecture("mixtral", "MixtralForCausalLM"), Erasure(layers="0,2"), Rng(0))
     assert not any("experts" in n for n, p in adapted.named_parameters() if p.requires_grad)
     assert "mlp.experts.down_proj" in caplog.text and "only attention" in caplog.text
+
+
+@pytest.mark.parametrize("method", [*BASELINES, "elm"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_shares_of_a_batch_add_up_to_it_whatever_a_process_lacks(method, batch_size, texts, tmp_path):
+    """Of one text and of three on two processes; rows that only fill a share up are no part of any loss, nor of its gradient."""
+    run = SmallRun(tmp_path)
+    model = small_model(small_tokenizer())
+    if method == "elm":
+        model = attach(model, replace(DESIGN, dropout=0.0, norms_every=0), run.rng.child("adapters"))
+        loss = ErasureLoss(model, replace(DESIGN, dropout=0.0, norms_every=0), run)
+    else:
+        cfg = TrainConfig(lr=1e-3, batch_size=batch_size, max_steps=2, epochs=9)
+        constants = Constants(whp_steps=2, rmu_c=2.0)
+        loss = loss_of(model, texts, method, constants, cfg, run, SmallRun(tmp_path / "taught"))
+    feed = Feed(texts if method == "elm" else replace(texts, fluent=()), batch_size, generator=Rng(0))
+    trained = [p for p in model.parameters() if p.requires_grad]
+
+    def summed(processes):
+        values, total = [], [torch.zeros_like(p) for p in trained]
+        for process in range(processes):
+            for micro in feed.at(0, process, processes).micro:
+                value = loss(model, micro)
+                values.append(float(value.detach()))
+                for sum_, g in zip(total, torch.autograd.grad(value, trained), strict=True):
+                    assert torch.isfinite(
+                        g
+                    ).all()  # and there is one for each weight, or several processes would wait
+                    sum_ += g
+        return sum(values), total
+
+    one, whole = summed(1)
+    if method == "repnoise" and batch_size > 1:  # its MMD is that of a process's tokens
+        assert math.isfinite(summed(2)[0])
+        return
+    both, shared = summed(2)
+    assert both == pytest.approx(one, rel=1e-4, abs=1e-5)
+    for a, b in zip(whole, shared, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)

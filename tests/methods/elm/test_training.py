@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 import fixtures_elm
 import fixtures_process
-from fixtures_elm import DESIGN, FLUENT, erase_small, small_model, small_texts, small_tokenizer
+from fixtures_elm import DESIGN, FLUENT, erase_small, rival_small, small_model, small_texts, small_tokenizer
 from fixtures_training import SmallRun, free_port
 from gnomon.core.rng import Rng
 from gnomon.core.train import TrainConfig
@@ -258,27 +259,50 @@ def test_a_run_that_was_killed_continues_to_the_same_bits(tmp_path):
     assert [row["step"] for row in run.logged() if "erase" in row] == [1, 2, 3, 4, 5]
 
 
+def start_two(folder, **settings):
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    done = start([sys.executable, *launcher], folder, **settings)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return lines, [line["loss"] for line in lines if "loss" in line]
+
+
 @pytest.mark.scale
 @pytest.mark.parametrize("balance", ["none", "grad_norm"])
 def test_two_processes_give_what_one_gives(tmp_path, balance):
     design = replace(DESIGN, dropout=0.0, balance=balance)
     model, history, alone = erase_small(tmp_path / "one", design=design)
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        free_port(),
-    ]
-    done = start(launcher, tmp_path / "two", design={"dropout": 0.0, "balance": balance})
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
+    lines, losses = start_two(tmp_path / "two", design={"dropout": 0.0, "balance": balance})
     assert losses == pytest.approx(history.curve("loss"), rel=1e-3)
     wanted = [row for row in alone.logged() if "erase" in row]
     for mine, other in zip([line for line in lines if "erase" in line], wanted, strict=True):
         assert mine == pytest.approx(other, rel=2e-3, abs=1e-5)
     found = load_file(tmp_path / "two" / "weights.safetensors")
     assert max((found[n] - w).abs().max() for n, w in weights(model).items()) < 2e-3
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("method", ["elm", "npo"])
+def test_two_processes_that_share_the_weights_give_what_one_gives(tmp_path, method):
+    """The frozen model that the loss reads is shared out too: ELM's is the base of its adapters, NPO's a copy."""
+    design = replace(DESIGN, dropout=0.0)
+    train = partial(erase_small, design=design) if method == "elm" else partial(rival_small, method=method)
+    model, history, _ = train(tmp_path / "one")
+    more = {"design": {"dropout": 0.0}} if method == "elm" else {"method": method}
+    _, losses = start_two(tmp_path / "two", sharded=True, **more)
+    assert losses == pytest.approx(history.curve("loss"), rel=1e-3)
+    trained = load_file(tmp_path / "two" / "weights.safetensors")
+    assert max((trained[n] - w).abs().max() for n, w in weights(model).items()) < 2e-3
+
+
+@pytest.mark.scale
+def test_a_process_without_a_text_of_its_own_neither_crashes_nor_counts(tmp_path):
+    """Batch size 1 on two processes: one of them always reads a text that fills the batch up."""
+    _, history, _ = rival_small(tmp_path / "one", "repnoise", batch_size=1)
+    _, losses = start_two(tmp_path / "two", method="repnoise", batch_size=1)
+    assert losses == pytest.approx(history.curve("loss"), rel=1e-3)
+
+
+def test_terms_cannot_be_balanced_by_gradients_that_no_process_has(tmp_path):
+    with pytest.raises(BadConfig, match="grad_norm needs whole gradients"):
+        erase_small(tmp_path, design=replace(DESIGN, balance="grad_norm"), sharded=True)

@@ -21,7 +21,6 @@ from gnomon.core.train import Example, TrainConfig
 from gnomon.errors import BadInput
 from gnomon.methods.sigext import SigExtModel, measure
 from gnomon.methods.sigext.extractor import DocumentBatches, weighted_loss
-from gnomon.methods.sigext.extractor.training import _Best
 from gnomon.methods.sigext.phrases import threshold
 
 LENGTHS = (5, 9, 12, 6, 7, 14, 8)
@@ -109,19 +108,6 @@ def test_training_lowers_the_loss_and_sets_the_threshold_from_validation(trained
     assert found.dropped_validation == len(rows) - len(chosen) > 0
 
 
-def test_where_recall_is_the_same_r_precision_chooses(base, tmp_path):
-    model = AutoModelForTokenClassification.from_pretrained(base)
-    best = _Best(tmp_path / "best", True)
-    kept = []
-    for number, reached in enumerate([(1.0, 0.2), (1.0, 0.6), (0.9, 0.9), (1.0, 0.6)]):
-        with torch.no_grad():
-            model.classifier.bias.fill_(number)
-        best.offer(reached, model)
-        best.restore(model)
-        kept.append(model.classifier.bias[0].item())
-    assert kept == [0, 1, 1, 1]
-
-
 def test_without_validation_nothing_is_cut_off(base, caplog):
     cfg = TrainConfig(lr=1e-3, batch_size=4, epochs=1, reduction="sum", grad_clip=None)
     extractor = SigExtModel.new(base, device="cpu").fit(fixtures_sigext.rows(6), train=cfg)
@@ -186,7 +172,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
         8,
     ]
     words += ["--train.batch-size", 4, "--train.epochs", 2, "--train.lr", 1e-2, "--train.max-length", 128]
-    words += ["--warmup-steps", 2, "--device", "cpu", "--quiet", "--out"]
+    words += ["--train.warmup-steps", 2, "--device", "cpu", "--quiet", "--out"]
     environment = os.environ | {
         "PYTHONPATH": str(Path(gnomon.__file__).parents[1]),
         "OMP_NUM_THREADS": "1",

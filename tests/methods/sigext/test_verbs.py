@@ -85,7 +85,18 @@ def test_labels_shows_both_rules_and_coloured_examples(data, tmp_path):
 
 @pytest.mark.slow
 def test_train_leaves_an_extractor_that_scores(data, base, tmp_path):
-    words = ["--model", base, "--n-train", 12, "--n-validation", 6, "--device", "cpu", "--warmup-steps", 2]
+    words = [
+        "--model",
+        base,
+        "--n-train",
+        12,
+        "--n-validation",
+        6,
+        "--device",
+        "cpu",
+        "--train.warmup-steps",
+        2,
+    ]
     words += ["--train.epochs", 2, "--train.batch-size", 4, "--train.lr", 3e-3, "--train.grad-clip", 1.0]
     gnomon("train", data, *words, "--more", data.parent / "rows.jsonl", "--out", tmp_path / "run")
     made = SigExtModel.from_pretrained(tmp_path / "run", device="cpu")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class GlobalBatch:
     """Micro-batches, equally many on every process."""
     targets: int
     """Targets of the whole batch over all processes: what a mean divides by."""
+    tokens: int | None = None
+    """Tokens of the whole batch over all processes, without padding: for tokens per second. None: as many as targets."""
 
 
 @runtime_checkable
@@ -89,6 +91,9 @@ class Batches:
         generator: names the shuffles.
         micro_batch_size: rows computed at once; `None` takes a process's whole share.
         max_length: longer examples are cut on the right; `n_cut` counts them.
+        packing: put several examples into a row of at most `max_length` tokens (None: the longest example's). A row then says where
+            each example begins by its positions, which start at 0 again, and has no mask: the model must read them so, see
+            `reads_packed`. `micro_batch_size` counts such rows.
 
     Raises:
         BadInput: there is no example, one is malformed, or one has no target.
@@ -103,6 +108,7 @@ class Batches:
         generator: Rng,
         micro_batch_size: int | None = None,
         max_length: int | None = None,
+        packing: bool = False,
     ):
         if not examples:
             raise BadInput("There is no example to train on.")
@@ -112,6 +118,8 @@ class Batches:
         )
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.pad_id, self.generator = pad_id, generator
+        self.packing = packing
+        self._width = max_length or max(len(example.input_ids) for example in self.examples)
         self._order = Order(len(self.examples), batch_size, generator)
 
     def __len__(self) -> int:
@@ -119,27 +127,98 @@ class Batches:
 
     def at(self, step: int, process: int = 0, processes: int = 1) -> GlobalBatch:
         """The share of `process` in the batch of `step`."""
-        rows = sorted(self.rows(step), key=lambda i: (len(self.examples[i].input_ids), i))
-        targets = sum(_n_targets(self.examples[i]) for i in rows)
+        chosen = sorted(self.rows(step), key=lambda i: (len(self.examples[i].input_ids), i))
+        examples = [self.examples[i] for i in chosen]
+        lengths = [len(example.input_ids) for example in examples]
+        places = packed(lengths, self._width) if self.packing else [[i] for i in range(len(examples))]
+        rows = [[examples[i] for i in row] for row in places]
         share = -(-len(rows) // processes)
-        mine = [self.examples[i] for i in rows[process::processes]]
-        # Every process computes equally many rows; one that is short repeats a row without its targets.
-        mine += [_without_targets(self.examples[rows[-1]])] * (share - len(mine))
+        mine = rows[process::processes]
+        # Every process computes equally many rows; one that is short repeats an example without its targets.
+        mine += [[_without_targets(examples[-1])]] * (share - len(mine))
         size = self.micro_batch_size or share
         micro = [self._collate(mine[start : start + size]) for start in range(0, share, size)]
-        return GlobalBatch(micro, targets)
+        return GlobalBatch(micro, sum(map(_n_targets, examples)), sum(lengths))
 
     def rows(self, step: int) -> list[int]:
         """Indices of the examples in the batch of `step`."""
         return self._order.at(step)
 
-    def _collate(self, rows: Sequence[Example]) -> dict[str, Tensor]:
+    def _collate(self, rows: Sequence[Sequence[Example]]) -> dict[str, Tensor]:
+        return (
+            _packed_rows(rows, self.pad_id) if self.packing else self._padded_rows([row[0] for row in rows])
+        )
+
+    def _padded_rows(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         width = max(len(row.input_ids) for row in rows)
         return {
             "input_ids": _padded([row.input_ids for row in rows], width, self.pad_id),
             "attention_mask": _padded([[1] * len(row.input_ids) for row in rows], width, 0),
             "labels": _padded([row.labels for row in rows], width, IGNORED),
         }
+
+
+def packed(lengths: Sequence[int], width: int) -> list[list[int]]:
+    """Places of examples that share a row of at most `width` tokens: the longest first, each into the first row that has room.
+
+    >>> packed([2, 3, 6, 4], 7)
+    [[2], [3, 1], [0]]
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = next((at for at, free in enumerate(room) if free >= lengths[i]), len(rows))
+        if at == len(rows):
+            rows.append([])
+            room.append(width)
+        rows[at].append(i)
+        room[at] -= lengths[i]
+    return rows
+
+
+def _packed_rows(rows: Sequence[Sequence[Example]], pad_id: int) -> dict[str, Tensor]:
+    """Rows of several examples; what fills the right of a row is read as one more."""
+    width = max(sum(len(example.input_ids) for example in row) for row in rows)
+    ids, labels, positions = [], [], []
+    for row in rows:
+        fill = width - sum(len(example.input_ids) for example in row)
+        ids.append([token for example in row for token in example.input_ids] + [pad_id] * fill)
+        # Nothing predicts the first token of an example, least of all the last one of its neighbour.
+        labels.append([v for example in row for v in (IGNORED, *example.labels[1:])] + [IGNORED] * fill)
+        positions.append([p for example in row for p in range(len(example.input_ids))] + [*range(fill)])
+    return {
+        "input_ids": torch.tensor(ids),
+        "position_ids": torch.tensor(positions),
+        "labels": torch.tensor(labels),
+    }
+
+
+@torch.no_grad()
+def reads_packed(model: Any) -> bool:
+    """Whether a causal model keeps examples of a packed row apart: two short ones in a row give the logits of each alone.
+
+    Models that carry a state from token to token (Mamba and its kin) do not, nor do those without positions.
+    """
+    device, was_training = next(model.parameters()).device, model.training
+    lengths, vocabulary = (3, 4), model.get_input_embeddings().num_embeddings
+    ids = (torch.arange(sum(lengths), device=device) * 7 + 3) % vocabulary
+    parts = ids.split(lengths)
+    positions = torch.cat([torch.arange(length, device=device) for length in lengths])
+    model.eval()
+    try:
+        together = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
+        alone = torch.cat([model(input_ids=part[None], use_cache=False).logits[0] for part in parts])
+    except TypeError:  # it takes no positions
+        return False
+    finally:
+        model.train(was_training)
+    scale = float(alone.float().abs().max())
+    return torch.allclose(
+        together.float(),
+        alone.float(),
+        rtol=0,
+        atol=1e-4 * scale if alone.dtype == torch.float32 else 0.05 * scale,
+    )
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:

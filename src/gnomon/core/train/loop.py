@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,11 +18,14 @@ from torch import Tensor, nn
 
 from gnomon.core.config import option
 from gnomon.core.rng import Rng
-from gnomon.core.train.batches import BatchSource, GlobalBatch
+from gnomon.core.train.batches import BatchSource, GlobalBatch, reads_packed
 from gnomon.core.train.checkpoint import Checkpoints
 from gnomon.core.train.config import TrainConfig
-from gnomon.core.train.optim import decay_groups, lr_factor, make_adamw, set_lr
-from gnomon.errors import UserError
+from gnomon.core.train.evaluation import Best, Evaluation, check_evaluation, measured
+from gnomon.core.train.memory import is_sharded, recomputed, renamed, sharded, whole_of
+from gnomon.core.train.optim import decay_groups, lr_factor, make_adamw, set_lr, warmup_of
+from gnomon.core.train.trackers import check_trackers, tracking
+from gnomon.errors import BadConfig, UserError
 
 Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 """The model and a micro-batch -> the loss SUMMED over its targets, a scalar."""
@@ -90,7 +96,7 @@ def fit(
     run: TrainRun,
     groups: list[dict[str, Any]] | None = None,
     on_step: Sequence[Callable[[Step], None]] = (),
-    eval: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    eval: Evaluation | Callable[[nn.Module], Mapping[str, float]] | None = None,
 ) -> History:
     """Train `model` in place and return the curve.
 
@@ -104,89 +110,179 @@ def fit(
     Args:
         model: any module; parameters without `requires_grad` stay.
         batches: the data, batch by batch.
-        loss: summed over the targets of a micro-batch.
+        loss: summed over the targets of a micro-batch. Further models that it calls, frozen, it names in an attribute `references`:
+            they are placed, and sharded, as the model is.
         cfg: how to train; its lengths and batch sizes were used where `batches` was made.
         run: folder, random numbers, log and progress.
         groups: parameter groups for AdamW in place of `decay_groups`.
         on_step: called after each step on every process.
-        eval: called after each epoch and after the last step, on every process, with the model in evaluation
-            mode; what it returns is logged.
+        eval: measured after each epoch, or every `cfg.eval_every` steps, and after the last step, on every process, with the
+            model in evaluation mode; the numbers are logged.
 
     Raises:
         UserError: the loss or the gradient is not finite.
-        BadConfig: the checkpoint in the folder belongs to a run with other settings.
+        BadConfig: the checkpoint in the folder belongs to a run with other settings, or a setting does not fit this training.
+        MissingExtra: an optimiser or tracker is not installed.
     """
-    with _full_precision(model) as mixes:
-        if mixes and cfg.precision == "no":
-            cfg = replace(cfg, precision="bf16")
-        return _fit(model, batches, loss, cfg, run=run, groups=groups, on_step=on_step, eval=eval)
-
-
-def _fit(
-    model: nn.Module,
-    batches: BatchSource,
-    loss: Loss,
-    cfg: TrainConfig,
-    *,
-    run: TrainRun,
-    groups: list[dict[str, Any]] | None,
-    on_step: Sequence[Callable[[Step], None]],
-    eval: Callable[[nn.Module], Mapping[str, float]] | None,
-) -> History:
-    """`fit` with what is trained in float32."""
+    evaluation = Evaluation(eval) if callable(eval) else eval
+    check_evaluation(cfg, evaluation)
+    check_trackers(cfg.track)
+    if cfg.packing and not getattr(batches, "packing", False):
+        raise BadConfig("train.packing is set, and the rows of this training cannot be packed. Leave it out.")
     # A model that was put on the CPU stays there, also where there is a GPU.
     accelerator = Accelerator(cpu=next(model.parameters()).device.type == "cpu")
-    total = cfg.epochs * len(batches)
-    total = total if cfg.max_steps is None else min(total, cfg.max_steps)
-    optimizer = make_adamw(groups or decay_groups(model, cfg.weight_decay), cfg.lr)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    checkpoints = Checkpoints(
-        run.folder / "checkpoints",
-        accelerator,
-        {**asdict(cfg), "total_steps": total, "data": _digest(batches)},
-    )
-    start, records = checkpoints.load(model, optimizer)
-    if run.is_main:
-        run.rewind(step=start)
+    with ExitStack() as stack:
+        mixes = stack.enter_context(_full_precision(model))
+        if mixes and cfg.precision == "no":
+            cfg = replace(cfg, precision="bf16")
+        if cfg.packing and not reads_packed(model):
+            raise BadConfig(
+                f"train.packing: {type(model).__name__} does not keep the examples of a row apart. Leave it out."
+            )
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        groups = groups or decay_groups(model, cfg.weight_decay)
+        if cfg.gradient_checkpointing:
+            stack.enter_context(recomputed(model))
+        if cfg.sharded:
+            wrapped = model
+            for part in (model, *_references(loss)):
+                stack.enter_context(sharded(part, accelerator.device))
+            groups = renamed(groups, names, model)
+        else:
+            wrapped = accelerator.prepare(model)
+            for part in _references(loss):
+                part.to(accelerator.device)
+        training = _Training(model, wrapped, batches, loss, cfg, accelerator)
+        return training.run(run, groups, on_step, evaluation)
 
-    def note(**numbers: float) -> None:
-        records.append(numbers)
+
+def _references(loss: Any) -> Sequence[nn.Module]:
+    return getattr(loss, "references", ())
+
+
+class _Training:
+    """A training whose model is placed.
+
+    Args:
+        model: as it was given to `fit`.
+        wrapped: what is called: the same, or the same wrapped for several processes.
+        batches: the data.
+        loss: of a micro-batch.
+        cfg: how to train.
+        accelerator: the processes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        wrapped: Any,
+        batches: BatchSource,
+        loss: Loss,
+        cfg: TrainConfig,
+        accelerator: Accelerator,
+    ):
+        self.model, self.wrapped, self.batches, self.loss = model, wrapped, batches, loss
+        self.cfg, self.accelerator = cfg, accelerator
+        total = cfg.epochs * len(batches)
+        self.total = total if cfg.max_steps is None else min(total, cfg.max_steps)
+        self.warmup = warmup_of(cfg, self.total)
+
+    def run(
+        self,
+        run: TrainRun,
+        groups: list[dict[str, Any]],
+        on_step: Sequence[Callable[[Step], None]],
+        evaluation: Evaluation | None,
+    ) -> History:
+        """All steps that are still to be taken."""
+        cfg, model, total = self.cfg, self.model, self.total
+        self.optimizer = make_adamw(groups, cfg.lr, kind=cfg.optimizer)
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        checkpoints = Checkpoints(
+            run.folder / "checkpoints", self.accelerator, cfg, total=total, data=_digest(self.batches)
+        )
+        start, records = checkpoints.load(model, self.optimizer)
         if run.is_main:
-            run.log(**numbers)
+            run.rewind(step=start)
+        best = Best(run.folder / "best", evaluation, run.is_main) if cfg.keep_best and evaluation else None
+        was_training = model.training
+        bar_of_main = run.progress(total, "train") if run.is_main else nullcontext(_NoBar())
+        trackers = tracking(cfg.track if run.is_main else (), run.folder, asdict(cfg))
+        with bar_of_main as bar, trackers as track, _own_random_numbers(self.accelerator.device):
 
-    was_training = model.training
-    bar_of_main = run.progress(total, "train") if run.is_main else nullcontext(_NoBar())
-    with bar_of_main as bar, _own_random_numbers(accelerator.device):
-        bar.advance(start)
-        for step in range(start, total):
-            wrapped.train()
-            torch.manual_seed(run.rng.child("step", step, accelerator.process_index).key & (2**63 - 1))
-            lr = set_lr(optimizer, lr_factor(step, total, cfg.warmup_ratio, cfg.schedule))
-            batch = batches.at(step, accelerator.process_index, accelerator.num_processes)
-            value = _accumulate(accelerator, wrapped, loss, batch, cfg)
-            norm = float(accelerator.clip_grad_norm_(wrapped.parameters(), cfg.grad_clip or math.inf))
-            for name, number in (("loss", value), ("length of the gradient", norm)):
-                if not math.isfinite(number):
-                    raise UserError(
-                        f"Training stopped at step {step + 1}: the {name} is {number}. Lower {option('train.lr')}, "
-                        f"raise {option('train.warmup_ratio')} or look at the data of that step."
-                    )
-            optimizer.step()
-            optimizer.zero_grad()
-            now = Step(step + 1, (step + 1) / len(batches), value, lr, norm, model)
-            note(step=now.step, epoch=now.epoch, loss=now.loss, lr=now.lr, grad_norm=now.grad_norm)
-            for callback in on_step:
-                callback(now)
-            is_last = now.step == total
-            if eval is not None and (is_last or now.step % len(batches) == 0):
-                model.eval()
-                with torch.no_grad(), _autocast(accelerator, cfg):
-                    note(step=now.step, epoch=now.epoch, **eval(model))
-            if is_last or (cfg.checkpoint_every and now.step % cfg.checkpoint_every == 0):
-                checkpoints.save(now.step, model, wrapped, optimizer, records)
-            bar.advance(loss=value)
-    model.train(was_training)
-    return History(records)
+            def note(numbers: dict[str, float], more: Mapping[str, float] = {}) -> None:
+                records.append(numbers)
+                if run.is_main:
+                    run.log(**numbers, **more)
+                    track(int(numbers["step"]), {**numbers, **more})
+
+            bar.advance(start)
+            clock = time.perf_counter()
+            for step in range(start, total):
+                torch.manual_seed(
+                    run.rng.child("step", step, self.accelerator.process_index).key & (2**63 - 1)
+                )
+                now, tokens = self._step(step)
+                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+                numbers = {
+                    "step": now.step,
+                    "epoch": now.epoch,
+                    "loss": now.loss,
+                    "lr": now.lr,
+                    "grad_norm": now.grad_norm,
+                }
+                note(
+                    numbers,
+                    {"tokens_per_s": tokens / seconds, "memory_gib": _memory(self.accelerator.device)},
+                )
+                for callback in on_step:
+                    callback(now)
+                is_last = now.step == total
+                if evaluation is not None and (
+                    is_last or now.step % (cfg.eval_every or len(self.batches)) == 0
+                ):
+                    with _autocast(self.accelerator, cfg):
+                        values = measured(evaluation, model)
+                    note({"step": now.step, "epoch": now.epoch, **values})
+                    if best is not None:
+                        best.offer(now.step, values, model)
+                if is_last or (cfg.checkpoint_every and now.step % cfg.checkpoint_every == 0):
+                    checkpoints.save(now.step, model, self.optimizer, records)
+                bar.advance(loss=now.loss)
+        if best is not None:
+            self.accelerator.wait_for_everyone()
+            best.restore(model)
+        checkpoints.close()
+        model.train(was_training)
+        return History(records)
+
+    def _step(self, step: int) -> tuple[Step, int]:
+        """Take one step; also the tokens read in it."""
+        self.wrapped.train()
+        factor = lr_factor(step, self.total, self.warmup, self.cfg.schedule, self.cfg.min_lr_ratio)
+        lr = set_lr(self.optimizer, factor)
+        batch = self.batches.at(step, self.accelerator.process_index, self.accelerator.num_processes)
+        value = _accumulate(self.accelerator, self.wrapped, self.loss, batch, self.cfg)
+        length = torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.grad_clip or math.inf)
+        norm = float(whole_of(length))
+        for name, number in (("loss", value), ("length of the gradient", norm)):
+            if not math.isfinite(number):
+                raise UserError(
+                    f"Training stopped at step {step + 1}: the {name} is {number}. Lower {option('train.lr')}, "
+                    f"raise {option('train.warmup_ratio')} or look at the data of that step."
+                )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        now = Step(step + 1, (step + 1) / len(self.batches), value, lr, norm, self.model)
+        return now, batch.targets if batch.tokens is None else batch.tokens
+
+
+def _memory(device: torch.device) -> float:
+    """The most memory that was taken so far, in GiB: of the GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _accumulate(
@@ -200,12 +296,23 @@ def _accumulate(
     for i, micro in enumerate(batch.micro):
         is_last = i == len(batch.micro) - 1
         micro = {name: tensor.to(accelerator.device) for name, tensor in micro.items()}
-        with nullcontext() if is_last else accelerator.no_sync(wrapped):
+        with _own_gradients(accelerator, wrapped, not is_last):
             with _autocast(accelerator, cfg):
                 value = loss(wrapped, micro)
             accelerator.backward(value * scale)
         total += value.detach()
     return float(accelerator.reduce(total, "sum")) / targets
+
+
+@contextmanager
+def _own_gradients(accelerator: Accelerator, wrapped: Any, is_kept: bool) -> Iterator[None]:
+    """Inside the `with`, gradients stay with each process where `is_kept`: the last micro-batch of a step puts them together."""
+    if is_sharded(wrapped):
+        wrapped.set_requires_gradient_sync(not is_kept)
+        yield
+    else:
+        with accelerator.no_sync(wrapped) if is_kept else nullcontext():
+            yield
 
 
 def _digest(batches: BatchSource) -> list[list[int]]:

@@ -16,10 +16,17 @@ from torch import Tensor
 IGNORED = -100
 
 
+CHUNK = 1 << 24
+"""Numbers over the vocabulary that exist in float32 at the same time: 64 MiB. Logits of fewer are taken whole."""
+
+
 def token_cross_entropy(
     logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"], reduction: str = "sum"
 ) -> Float[Tensor, ""]:
     """Next-token cross entropy (nats): the logits at a token are held against the label of the next one.
+
+    Large logits are worked a few rows at a time, forward and backward at once: beside them stands their gradient, of their size and
+    type, and never a float32 copy of all.
 
     Args:
         logits: the model's logits.
@@ -28,10 +35,45 @@ def token_cross_entropy(
     """
     # Shifting the labels leaves the logits, much the larger tensor, uncopied.
     targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-    total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
-    )
+    flat = logits.flatten(0, 1)
+    total = _chunked(flat, targets) if flat.numel() > CHUNK else _summed(flat, targets)
     return total if reduction == "sum" else total / (targets != IGNORED).sum().clamp(min=1)
+
+
+def _summed(logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"]) -> Float[Tensor, ""]:
+    return torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross entropy whose gradient is worked out together with it, chunk by chunk."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        rows = max(1, CHUNK // logits.shape[-1])
+        total = torch.zeros((), device=logits.device)
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        for first in range(0, len(logits), rows):
+            wanted = targets[first : first + rows]
+            is_target = wanted != IGNORED
+            chunk = logits[first : first + rows].float()
+            total += _summed(chunk, wanted)
+            if gradient is not None:  # softmax, less 1 at the target
+                share = chunk.softmax(-1)
+                share[torch.arange(len(wanted), device=wanted.device), wanted.clamp(min=0)] -= 1
+                gradient[first : first + rows] = share * is_target[:, None]
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer.to(gradient.dtype), None
+
+
+def _chunked(logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"]) -> Float[Tensor, ""]:
+    total: Tensor = _ChunkedCrossEntropy.apply(logits, targets)
+    return total
 
 
 def causal_loss(model: Any, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:

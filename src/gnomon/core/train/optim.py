@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from gnomon.errors import BadInput
+from gnomon.core.train.config import TrainConfig
+from gnomon.errors import BadInput, MissingExtra
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -30,40 +31,67 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def make_adamw(groups: Iterable[dict[str, Any]], lr: float) -> torch.optim.AdamW:
+def make_adamw(
+    groups: Iterable[dict[str, Any]], lr: float, *, kind: Literal["adamw", "adamw8bit"] = "adamw"
+) -> torch.optim.Optimizer:
     """AdamW over parameter groups; a group may bring its own `lr` and `weight_decay`.
 
     Betas are 0.9 and 0.999, epsilon 1e-8. Each group remembers its peak rate as `lr_peak` for the schedule.
+
+    Args:
+        groups: as torch's optimisers take them.
+        lr: peak rate of groups without one of their own.
+        kind: `"adamw8bit"` keeps the moments of larger matrices in blocks of 8 bit, by torchao.
+
+    Raises:
+        MissingExtra: torchao is not installed.
     """
     groups = [{"lr": lr, **group} for group in groups]
     for group in groups:
         group["lr_peak"] = group["lr"]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=0.0, fused=True)
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, weight_decay=0.0, fused=True)
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise MissingExtra.of("torchao", "quant") from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=lr, weight_decay=0.0)
+    return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
     """Set every group's rate to `factor` times its peak; returns the first group's."""
     for group in optimizer.param_groups:
-        group["lr"] = group["lr_peak"] * factor
+        rate = group["lr_peak"] * factor
+        if isinstance(group["lr"], torch.Tensor):  # what is compiled reads it from there
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
     return float(optimizer.param_groups[0]["lr"])
 
 
-def lr_factor(step: int, total: int, warmup_ratio: float, schedule: str) -> float:
+def lr_factor(step: int, total: int, warmup: int, schedule: str, floor: float = 0.0) -> float:
     """Learning rate as a share of its peak.
 
     Args:
         step: optimiser steps taken so far, from 0.
         total: optimiser steps in all.
-        warmup_ratio: share of `total`, rounded up, over which the rate rises in equal steps to its peak.
-        schedule: `"linear"` or `"cosine"` fall and would reach 0 after the last step; `"constant"` stays.
+        warmup: steps over which the rate rises in equal steps to its peak.
+        schedule: `"linear"` or `"cosine"` fall and would reach the floor after the last step; `"constant"` stays.
+        floor: where they end, as a share of the peak.
 
-    >>> [lr_factor(step, 6, 0.33, "linear") for step in range(6)]
+    >>> [lr_factor(step, 6, 2, "linear") for step in range(6)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    >>> [round(lr_factor(step, 3, 0, "linear", 0.1), 2) for step in range(3)]
+    [1.0, 0.7, 0.4]
     """
-    warmup = math.ceil(warmup_ratio * total)
     if step < warmup:
         return (step + 1) / warmup
     share = (step - warmup) / max(1, total - warmup)
-    if schedule == "linear":
-        return 1 - share
-    return 0.5 * (1 + math.cos(math.pi * share)) if schedule == "cosine" else 1.0
+    falls = {"linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}
+    return floor + (1 - floor) * falls[schedule] if schedule in falls else 1.0
+
+
+def warmup_of(cfg: TrainConfig, total: int) -> int:
+    """Steps of the warm-up: as many as `cfg` names, or its share of all, rounded up."""
+    return math.ceil(cfg.warmup_ratio * total) if cfg.warmup_steps is None else cfg.warmup_steps

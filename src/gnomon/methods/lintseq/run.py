@@ -161,15 +161,17 @@ def train(cfg: config.Train, run: Run) -> None:
         add_token(model, tokenizer, DIFF_TOKEN)
     keep = cfg.truncated == "keep"
     examples = encode(pairs, tokenizer, max_length=cfg.train.max_length, keep_truncated=keep)
+    examples, aside = examples.set_aside(cfg.train.eval_share, run.rng.child("aside"))
     planned = matched(cfg.train, examples, cfg.passes)
     run.plan(
         examples=len(examples.rows),
+        set_aside=len(aside),
         programs=examples.n_groups,
         too_long=examples.n_truncated,
         optimiser_steps=planned.max_steps or planned.epochs * -(-len(examples.rows) // planned.batch_size),
         parameters=sum(p.numel() for p in model.parameters()),
     )
-    model, history = train_examples(model, tokenizer, examples, run=run, cfg=planned)
+    model, history = train_examples(model, tokenizer, examples, run=run, cfg=planned, aside=aside)
     if not run.is_main:
         return
     folder = run.artifact("model", run.folder / "model")

@@ -21,13 +21,12 @@ PAPER_TRAINING = TrainConfig(
     max_length=4096,
     reduction="sum",
     weight_decay=0.01,
+    warmup_steps=100,
     grad_clip=None,
+    keep_best=True,
     checkpoint_every=200,
 )
-"""The paper's optimisation: one document a step, the loss summed over its tokens."""
-
-WARMUP_STEPS = 100
-"""Steps over which the paper's learning rate rises."""
+"""The paper's optimisation: one document a step, the loss summed over its tokens, and the best epoch kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +138,8 @@ class Train(Rows, Finding):
     """Share of the validation phrases, in percent, that the threshold cuts off."""
     k: Annotated[int, Short("-k")] = 20
     """Phrases shown, at most; `tune-k` finds a better number."""
-    warmup_steps: int = WARMUP_STEPS
-    """Steps over which the learning rate rises, in place of train.warmup_ratio."""
     batch_tokens: int = 16_384
     """Tokens computed at once; the documents of a step are accumulated."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice to save memory."""
     device: str = "auto"
     """Where to train: auto, cpu or cuda."""
     train: TrainConfig = field(default_factory=lambda: PAPER_TRAINING)
@@ -156,7 +151,6 @@ class Train(Rows, Finding):
         check(self.n_validation >= 0, "n_validation", ">= 0", self.n_validation)
         check(0 <= self.percentile < 100, "percentile", "in 0..100", self.percentile)
         check(self.k >= 1, "k", ">= 1", self.k)
-        check(self.warmup_steps >= 0, "warmup_steps", ">= 0", self.warmup_steps)
         check(self.batch_tokens >= 1, "batch_tokens", ">= 1", self.batch_tokens)
         check(self.train.lora_rank is None, "train.lora_rank", "None", self.train.lora_rank)
 

@@ -129,17 +129,7 @@ def train(cfg: config.Train, run: Run) -> None:
     )
     options = {"stride": cfg.stride, "batch_tokens": cfg.batch_tokens}
     extractor = SigExtModel.new(cfg.model, settings, device=cfg.device, rng=run.rng, **options)
-    if cfg.gradient_checkpointing:
-        extractor.model.gradient_checkpointing_enable()
-    trained = train_extractor(
-        extractor,
-        rows,
-        validation,
-        cfg.train,
-        run=run,
-        batch_tokens=cfg.batch_tokens,
-        warmup_steps=cfg.warmup_steps,
-    )
+    trained = train_extractor(extractor, rows, validation, cfg.train, run=run, batch_tokens=cfg.batch_tokens)
     if not run.is_main:
         return
     extractor.save_pretrained(run.artifact("model", run.folder / "model"))

@@ -24,6 +24,7 @@ from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
+from gnomon.core.train.memory import is_sharded
 from gnomon.errors import BadConfig
 from gnomon.methods.elm.erasure.design import Erasure, layer_range
 from gnomon.methods.elm.erasure.inspection import check_personas
@@ -174,6 +175,8 @@ class ErasureLoss:
         terms = self.terms(wrapped, batch)
         weights = {name: self.weights[name] for name in terms}
         every, step = self.design.norms_every, int(batch["step"])
+        if is_sharded(self.model):  # no process has the whole gradient of a term
+            every = 0
         if self.design.balance == "grad_norm" or (every and step % every == 0):
             lengths = self.norms.add(terms)
             if self.design.balance == "grad_norm":
@@ -246,9 +249,13 @@ def train_eraser(
     """Train adapters that `attach` made, in place; see `gnomon.core.train.fit`.
 
     Raises:
-        BadConfig: a setting does not fit the model.
+        BadConfig: a setting does not fit the model, or the terms are to be balanced by gradients that are sharded.
         BadInput: there is no text of a kind that is needed.
     """
+    if cfg.sharded and design.balance == "grad_norm":
+        raise BadConfig(
+            "balance grad_norm needs whole gradients, and train.sharded splits them. Leave one of the two out."
+        )
     feed = Feed(
         texts,
         cfg.batch_size,

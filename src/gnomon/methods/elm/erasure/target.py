@@ -86,7 +86,7 @@ def reweight(
     if not temperature > 0:
         raise BadConfig(f"temperature must be > 0; got {temperature}.")
     indices, values = [], []
-    for first in range(0, len(bare), ROWS):
+    for first in range(0, max(1, len(bare)), ROWS):  # a process may have no token of its own
         rows = slice(first, first + ROWS)
         edit = novice[rows].double() - expert[rows].double()
         scores = (bare[rows].double() + eta[rows, None].to(edit) * edit) / temperature

@@ -90,7 +90,7 @@ def loss_of(
             generator=run.rng,
             layer=constants.rmu_layer,
         )
-    more = replace(cfg, lr=constants.whp_lr, epochs=1_000, max_steps=constants.whp_steps)
+    more = replace(cfg, lr=constants.whp_lr, epochs=1_000, max_steps=constants.whp_steps, track=())
     together = [text for i, some in enumerate(texts.forget) if _is_first(texts, i) for text in some]
     taught = reinforce(reference, together, texts.start, more, rank=constants.whp_rank, run=reinforced_run)
     return WHP(taught, constants.whp_strength)

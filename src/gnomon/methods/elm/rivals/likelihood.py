@@ -78,6 +78,7 @@ class NPO:
 
     def __init__(self, reference: Any, beta: float = 0.1, retain_weight: float = 1.0):
         self.reference, self.beta, self.retain_weight = reference.eval(), beta, retain_weight
+        self.references = (self.reference,)
 
     def __call__(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of a micro-batch."""
@@ -177,6 +178,7 @@ class WHP:
 
     def __init__(self, reinforced: Any, strength: float = 5.0):
         self.reinforced, self.strength = reinforced, strength
+        self.references = (self.reinforced,)
 
     def __call__(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of a micro-batch."""

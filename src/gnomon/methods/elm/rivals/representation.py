@@ -74,6 +74,7 @@ class RMU:
         layer: int | None = None,
     ):
         self.sites, self.reference = find_sites(model), reference.eval()
+        self.references = (self.reference,)
         self.frozen_sites = find_sites(reference)
         blocks = self.sites.top.blocks
         self.layer = steering_layer(len(blocks)) if layer is None else layer
@@ -177,13 +178,17 @@ class RepNoise:
 
 
 def gaussian_mmd(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], kernels: int = 5) -> Float[Tensor, ""]:
-    """Squared maximum mean discrepancy of two samples, with Gaussian kernels of widths around their mean distance; not below 0."""
+    """Squared maximum mean discrepancy of two samples, with Gaussian kernels of widths around their mean distance; not below 0.
+
+    0 where a sample is empty.
+    """
     both = torch.cat([x, y])
     squares = both.square().sum(-1)
     apart = (squares[:, None] + squares[None] - 2 * both @ both.T).clamp(min=0)
-    n = len(both)
+    n, a = len(both), len(x)
+    if not a or not len(y):  # as on a process whose texts fill the batch up and count for nothing
+        return both.sum()  # 0, with a gradient of 0
     width = (apart.detach().sum() / max(1, n * n - n)).clamp(min=1e-12)
     gram = sum(torch.exp(-apart / (width * 2.0 ** (i - kernels // 2))) for i in range(kernels))
     assert isinstance(gram, Tensor)
-    a = len(x)
     return gram[:a, :a].mean() + gram[a:, a:].mean() - 2 * gram[:a, a:].mean()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from gnomon.core.config import option
 from gnomon.core.models import add_lora, add_token
-from gnomon.core.train import Batches, Example, History, TrainConfig, causal_loss, fit
+from gnomon.core.train import Batches, Example, History, TrainConfig, causal_loss, fit, held_out, split
 from gnomon.errors import BadInput
 from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, render_target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from gnomon.core.rng import Rng
     from gnomon.core.train.loop import TrainRun
 
 Mode = Literal["editseq", "program"]
@@ -42,6 +44,21 @@ class Examples:
     """Targets in all rows, end-of-text tokens included."""
     n_groups: int
     """Different programs in all rows."""
+    groups: list[int] = field(default_factory=list)
+    """The program of each row."""
+
+    def set_aside(self, share: float, generator: Rng) -> tuple[Examples, list[Example]]:
+        """The rows to train on, and those of a share of the programs to evaluate on.
+
+        Raises:
+            BadConfig: there are not two programs.
+        """
+        numbers, aside = split(range(len(self.rows)), share, generator, self.groups)
+        kept = [self.rows[i] for i in numbers]
+        targets = sum(label != -100 for row in kept for label in row.labels)
+        groups = [self.groups[i] for i in numbers]
+        trained = Examples(kept, self.n_truncated, targets, len(set(groups)), groups)
+        return trained, [self.rows[i] for i in aside]
 
 
 def edit_pair(instruction: str, diffs: Sequence[str], group: int) -> Pair:
@@ -110,7 +127,7 @@ def encode(
     """
     target_ids = target_encoder(tokenizer)
     rows: list[Example] = []
-    groups: set[int] = set()
+    groups: list[int] = []
     n_truncated = n_target_tokens = 0
     for pair in pairs:
         prompt = tokenizer(pair.instruction)["input_ids"]
@@ -122,13 +139,13 @@ def encode(
         target = target[: max_length - len(prompt)]
         rows.append(Example([*prompt, *target], [-100] * len(prompt) + target))
         n_target_tokens += len(target)
-        groups.add(pair.group)
+        groups.append(pair.group)
     if not rows:
         raise BadInput(
             f"None of the examples is short enough for {option('train.max_length')} {max_length} "
             f"({n_truncated} are longer). Raise it."
         )
-    return Examples(rows, n_truncated, n_target_tokens, len(groups))
+    return Examples(rows, n_truncated, n_target_tokens, len(set(groups)), groups)
 
 
 def matched(cfg: TrainConfig, examples: Examples, passes: int | None) -> TrainConfig:
@@ -182,24 +199,41 @@ def train_edit_lm(
     if mode == "editseq":
         add_token(model, tokenizer, DIFF_TOKEN)
     examples = encode(data, tokenizer, max_length=cfg.max_length, keep_truncated=keep_truncated)
-    model, history = train_examples(model, tokenizer, examples, run=run, cfg=matched(cfg, examples, passes))
+    examples, aside = examples.set_aside(cfg.eval_share, run.rng.child("aside"))
+    cfg = matched(cfg, examples, passes)
+    model, history = train_examples(model, tokenizer, examples, run=run, cfg=cfg, aside=aside)
     return model, history, examples
 
 
 def train_examples(
-    model: Any, tokenizer: PreTrainedTokenizerBase, examples: Examples, *, run: TrainRun, cfg: TrainConfig
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    *,
+    run: TrainRun,
+    cfg: TrainConfig,
+    aside: Sequence[Example] = (),
 ) -> tuple[PreTrainedModel, History]:
-    """The part of `train_edit_lm` behind tokenising, for a model that has the diff token already where it needs it."""
+    """The part of `train_edit_lm` behind tokenising, for a model that has the diff token already where it needs it.
+
+    Rows in `aside` are not trained on: their mean loss per target is measured during training.
+    """
     if cfg.lora_rank is not None:
         vocabulary = tokenizer.get_vocab()
         model = add_lora(
             model, cfg.lora_rank, new_tokens=[vocabulary[DIFF_TOKEN]] if DIFF_TOKEN in vocabulary else []
         )
-    batches = Batches(
-        examples.rows,
-        cfg.batch_size,
+    of_rows = partial(
+        Batches,
         pad_id=tokenizer.pad_token_id,
-        generator=run.rng.child("batches"),
         micro_batch_size=cfg.micro_batch_size,
+        max_length=cfg.max_length,
+        packing=cfg.packing,
     )
-    return model, fit(model, batches, causal_loss, cfg, run=run)
+    batches = of_rows(examples.rows, cfg.batch_size, generator=run.rng.child("batches"))
+    evaluation = None
+    if aside:
+        evaluation = held_out(
+            of_rows(aside, cfg.batch_size, generator=run.rng.child("evaluated")), causal_loss
+        )
+    return model, fit(model, batches, causal_loss, cfg, run=run, eval=evaluation)

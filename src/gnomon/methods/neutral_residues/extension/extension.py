@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from gnomon.core.models.architectures.sites import find_sites
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import token_cross_entropy
-from gnomon.errors import BadInput, ModelMismatch, UserError
+from gnomon.core.train.memory import recomputed
+from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.neutral_residues.extension.blocks import Block, ExtendedMLP, Switch
 from gnomon.methods.neutral_residues.extension.design import Design, backbone, block_width
 from gnomon.methods.neutral_residues.extension.files import save_checkpoint, unwrap, wrapped
@@ -80,11 +81,7 @@ class Extended(nn.Module):
     def train(self, mode: bool = True) -> Extended:
         """Training mode of the blocks; the frozen backbone stays without dropout."""
         super().train(mode)
-        # Layers are computed anew by gradient checkpointing in training mode only.
-        is_checkpointed = any(
-            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
-        )
-        self.model.train(mode and is_checkpointed)
+        self.model.train(False)
         return self
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
@@ -119,9 +116,6 @@ class Extended(nn.Module):
             domain: 0 for text of the old domain, 1 for the new one, per row [B] or per token [B, T].
             real: tokens that losses and norms count, `[B, T]`; None: those that `attention_mask` marks.
             inputs: more for the transformers model.
-
-        Raises:
-            UserError: gradient checkpointing is on in its reentrant form, which loses the local loss.
         """
         if real is None:
             real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -130,7 +124,8 @@ class Extended(nn.Module):
         self.switch.watch = self._note
         try:
             options = {"use_cache": False} | inputs
-            logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
+            with self._recomputing():
+                logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
         finally:
             self.switch.watch = None
         norms = [_share(rho) for rho, _ in self._seen.values()]  # [B, T] each
@@ -141,16 +136,16 @@ class Extended(nn.Module):
             if self.training and self.design.gate == "relu":
                 self.open_on_new = self._open(real & (flags != 0))
             local = local_sum / max(n, 1)
-            if self.training and torch.is_grad_enabled() and not local.requires_grad:
-                raise UserError(
-                    "The local loss has no gradient: activation checkpointing is on in its reentrant form. Turn it on with "
-                    'model.activation_checkpointing_enable({"use_reentrant": False}).'
-                )
         lm = None if labels is None else token_cross_entropy(logits, labels, "token_mean")
         loss = lm if lm is None or local is None else lm + self.design.alpha * local
         mean = torch.stack([norm.detach()[real].mean() for norm in norms]) if norms else torch.zeros(0)
         self._seen = {}
         return Output(logits, loss, lm, local, local_sum, mean)
+
+    def _recomputing(self) -> AbstractContextManager[None]:
+        """Gradient checkpointing where it is on in the model, whose own switch asks for training mode, and so for dropout."""
+        is_on = any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules())
+        return recomputed(self.model) if is_on and torch.is_grad_enabled() else nullcontext()
 
     @torch.no_grad()
     def _open(self, is_new: Tensor) -> list[float]:

@@ -6,15 +6,16 @@ import copy
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
+from gnomon.core.config import fingerprint
 from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
-from gnomon.core.train import History, TrainConfig
+from gnomon.core.train import Evaluation, History, TrainConfig
 from gnomon.core.train.loop import TrainRun
 from gnomon.methods.neutral_residues.evaluation import Activity, activity, backbone_of, by_layer, drift, score
 from gnomon.methods.neutral_residues.extension.design import (
@@ -103,14 +104,30 @@ class Study:
             copy.deepcopy(self.model), method, design, rank=cfg.lora_rank, generator=run.rng.child("start")
         )
         watchers = [GateWatcher(model)] if isinstance(model, Extended) else []
-        history = train_arm(model, self.mixture(cfg, run.rng, p), cfg, run=run, on_step=watchers)
+        wants = cfg.eval_every is not None or cfg.keep_best
+        history = train_arm(
+            model,
+            self.mixture(cfg, run.rng, p),
+            cfg,
+            run=run,
+            on_step=watchers,
+            eval=Evaluation(self.progress, ("new bits per byte",)) if wants else None,
+        )
         return Arm(model.eval(), history)
+
+    def progress(self, model: nn.Module) -> dict[str, float]:
+        """Bits per byte of a model in training on the texts that were set aside."""
+        texts = (("original", self.old), ("new", self.new))
+        return {
+            f"{name} bits per byte": score(model, text.held, self.length).bits_per_byte
+            for name, text in texts
+        }
 
     def arm(
         self, method: Method, design: Design, cfg: TrainConfig, part: PartOfRun, *, p: float | None = None
     ) -> dict[str, Any]:
         """Train and measure one method within a part of a run; what an earlier process finished is read back."""
-        kept = part.folder / "measured.json"
+        kept = part.folder / f"measured-{fingerprint(cfg.decisive, asdict(design), p)}.json"
         if kept.exists():
             measured: dict[str, Any] = json.loads(kept.read_text("utf-8"))
             return measured

@@ -67,7 +67,7 @@ def optimise(
     optimizer = make_adamw(decay_groups(model, weight_decay), lr)
     for step in range(steps):
         model.train()
-        set_lr(optimizer, lr_factor(step, steps, WARMUP, "linear"))
+        set_lr(optimizer, lr_factor(step, steps, math.ceil(WARMUP * steps), "linear"))
         with seeded(rng.child("step", step), device):
             with arithmetic(device, precision):
                 loss = loss_of(next(batches))

@@ -5,9 +5,7 @@ The loss is weighted, the epoch with the best recall is kept, and the threshold 
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,16 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_model, save_model
 from torch import Tensor
 
-from gnomon.core.files import write_json
 from gnomon.core.metrics.rouge import rouge
 from gnomon.core.run import Run
-from gnomon.core.train import Example, History, TrainConfig, fit
+from gnomon.core.train import Evaluation, Example, History, TrainConfig, fit
 from gnomon.core.train.loop import TrainRun
 from gnomon.errors import BadInput
-from gnomon.methods.sigext.config import PAPER_TRAINING, WARMUP_STEPS
+from gnomon.methods.sigext.config import PAPER_TRAINING
 from gnomon.methods.sigext.extractor.batches import IGNORED, DocumentBatches, window_of
 from gnomon.methods.sigext.extractor.encoding import DocumentEncoder
 from gnomon.methods.sigext.phrases.data import Row
@@ -40,6 +36,8 @@ LEAST_TRAIN, LEAST_VALIDATION = 1, 3
 """Positive phrases that a document must have to be trained on, and to choose the epoch by."""
 AT = 20
 """K of the recall that chooses the epoch."""
+BEST = f"validation recall@{AT}", "validation R-precision"
+"""What says which epoch is best: by recall, and by R-precision where that is the same."""
 
 
 class Trainable(Protocol):
@@ -100,9 +98,8 @@ def train_extractor(
     *,
     run: TrainRun,
     batch_tokens: int,
-    warmup_steps: int = WARMUP_STEPS,
 ) -> Trained:
-    """Train in place, put the best epoch's weights back and set the threshold.
+    """Train in place and set the threshold.
 
     A training that was killed goes on from its last checkpoint to bit for bit the same extractor.
 
@@ -110,10 +107,9 @@ def train_extractor(
         extractor: untrained, or trained on something else.
         rows: documents with labels.
         validation: documents with labels that are not among them; empty: the last epoch is kept and nothing is cut off by score.
-        cfg: optimisation; its `warmup_ratio` follows from `warmup_steps`.
+        cfg: optimisation; with `keep_best` the best epoch's weights are put back.
         run: folder, random numbers, log.
         batch_tokens: tokens computed at once.
-        warmup_steps: steps over which the learning rate rises.
 
     Raises:
         BadInput: no document has a positive phrase that the encoder reaches.
@@ -130,14 +126,9 @@ def train_extractor(
         multiple=window_of(model.config),
         generator=run.rng.child("batches"),
     )
-    total = min(cfg.epochs * len(batches), cfg.max_steps or cfg.epochs * len(batches))
-    # Half a step less, so that rounding up gives the number itself.
-    cfg = replace(cfg, warmup_ratio=min(1.0, max(0.0, warmup_steps - 0.5) / total))
-    best = _Best(run.folder / "best", run.is_main)
 
     def evaluate(_: Any) -> dict[str, float]:
         ranks = measure([row.labels for row in chosen], extractor.score_rows(chosen), ks=(5, 10, AT))
-        best.offer((ranks.recall[AT], ranks.r_precision), model)
         figures = {name: float(value) for name, value in ranks.figures().items() if value is not None}
         return {f"validation {name}": value for name, value in figures.items()}
 
@@ -145,14 +136,22 @@ def train_extractor(
         log.warning(
             "No validation document has %d positive phrases: the last epoch is kept.", LEAST_VALIDATION
         )
-    history = fit(model, batches, weighted_loss, cfg, run=run, eval=evaluate if chosen else None)
-    if chosen:
-        best.restore(model)
+    evaluation = Evaluation(evaluate, BEST, is_loss=False)
+    if not chosen:
+        cfg = replace(cfg, keep_best=False)
+    history = fit(model, batches, weighted_loss, cfg, run=run, eval=evaluation if chosen else None)
     _set_threshold(extractor, validation)
     ranks = (
         measure([row.labels for row in validation], extractor.score_rows(validation)) if validation else None
     )
-    return Trained(history, ranks, _best_epoch(history), dropped, len(validation) - len(chosen), unscored)
+    return Trained(
+        history,
+        ranks,
+        _best_epoch(history) if cfg.keep_best else None,
+        dropped,
+        len(validation) - len(chosen),
+        unscored,
+    )
 
 
 def fit_rows(
@@ -222,40 +221,9 @@ def _set_threshold(extractor: Trainable, validation: Sequence[Row]) -> None:
 
 
 def _best_epoch(history: History) -> float | None:
-    names = f"validation recall@{AT}", "validation R-precision"
-    validated = [record for record in history.records if names[0] in record]
-    best = max(validated, key=lambda record: tuple(record[name] for name in names), default=None)
+    validated = [record for record in history.records if BEST[0] in record]
+    best = max(validated, key=lambda record: tuple(record[name] for name in BEST), default=None)
     return None if best is None else best["epoch"]
-
-
-class _Best:
-    """The best weights so far, on disk; a resumed training finds those that the same steps would write again."""
-
-    def __init__(self, folder: Path, is_main: bool):
-        self.folder, self.is_main = folder, is_main
-
-    def offer(self, reached: tuple[float, float], model: Any) -> None:
-        """Keep the weights if no earlier ones were as good: by recall, and by R-precision where that is the same."""
-        if not self.is_main or reached <= self._reached():
-            return
-        unfinished = self.folder.with_name(".best-unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        save_model(model, str(unfinished / "model.safetensors"))
-        write_json(unfinished / "reached.json", {"recall": reached[0], "R-precision": reached[1]})
-        shutil.rmtree(self.folder, ignore_errors=True)
-        unfinished.rename(self.folder)
-
-    def restore(self, model: Any) -> None:
-        """Put the best weights into the model."""
-        load_model(model, str(self.folder / "model.safetensors"), device=str(model.device))
-
-    def _reached(self) -> tuple[float, float]:
-        path = self.folder / "reached.json"
-        if not path.exists():
-            return -1.0, -1.0
-        reached = json.loads(path.read_text("utf-8"))
-        return reached["recall"], reached["R-precision"]
 
 
 # The number of phrases and the threshold

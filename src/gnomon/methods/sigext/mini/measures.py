@@ -128,6 +128,8 @@ def _extractor(
             max_steps=scale.extractor_steps,
             reduction="token_mean",
             precision=scale.precision,
+            warmup_steps=min(20, scale.extractor_steps),
+            keep_best=True,
             checkpoint_every=100,
         )
         train_extractor(
@@ -137,7 +139,6 @@ def _extractor(
             cfg,
             run=part,
             batch_tokens=16_384,
-            warmup_steps=min(20, scale.extractor_steps),
         )
         extractor.save_pretrained(part.folder / ".extractor")
         (part.folder / ".extractor").rename(done)
@@ -252,8 +253,10 @@ def train_on_docstrings(scale: Scale, seed: int, part: PartOfRun) -> dict[str, A
     base = save_encoder(scale, words, part.folder / "encoder", rng)
     extractor = SigExtModel.new(base, Settings(max_length=scale.positions), device=scale.device)
     before = validation_loss(extractor, held_out)
-    cfg = TrainConfig(lr=scale.lr, batch_size=8, epochs=PASSES, reduction="token_mean", checkpoint_every=100)
-    train_extractor(extractor, train, held_out, cfg, run=part, batch_tokens=8192, warmup_steps=10)
+    cfg = TrainConfig(
+        lr=scale.lr, batch_size=8, epochs=PASSES, warmup_steps=10, keep_best=True, checkpoint_every=100
+    )
+    train_extractor(extractor, train, held_out, cfg, run=part, batch_tokens=8192)
     _tidy(part.folder)
     labels = [row.labels for row in held_out]
     orders = rank_phrases("random", held_out, rng=rng)
