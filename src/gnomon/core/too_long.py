@@ -68,6 +68,7 @@ def fit_rows(
     *,
     model: str = "the model",
     front: int = 0,
+    setting: str = "too_long",
 ) -> Fitted:
     """The rows that a model can read.
 
@@ -78,6 +79,7 @@ def fit_rows(
         how: what becomes of the others.
         model: what the model is called.
         front: tokens at the beginning that a cut leaves alone, such as a begin-of-text token.
+        setting: the name that `how` has among the settings, for the message.
 
     Raises:
         BadInput: a row is too long and `how` is `error`; the message names it.
@@ -94,7 +96,7 @@ def fit_rows(
             if how == "error":
                 raise BadInput(
                     f'"{names[i]}" has {len(ids)} tokens and {model} reads {room}. Shorten it, '
-                    f"or set {option('too_long')} to skip or truncate."
+                    f"or set {option(setting)} to skip or truncate."
                 )
             fitted.long.append(Long(str(names[i]), len(ids), room, how == "truncate"))
             if how == "skip":

@@ -84,6 +84,7 @@ class LogitJudge:
             None if positions is None else positions - 1,
             self.too_long,
             model=self.name,
+            setting="llm.too_long",
         )
         prompts = dict(zip(fitted.kept, fitted.rows, strict=True))
         opinions = _left_out(len(trials), prompts, fitted.long)
@@ -232,6 +233,7 @@ class RewardModelJudge:
             positions_of(self.model),
             self.too_long,
             model=self.name,
+            setting="llm.too_long",
         )
         tokens = dict(zip(fitted.kept, fitted.rows, strict=True))
         long = {rows[i].trial for i in range(len(rows)) if i not in tokens}
