@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -42,7 +42,7 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         verb=verb,
         settings=settings,
         seed=options.seed,
-        start=Start(options.fresh, options.dry_run, loose, grows, _inputs(config)),
+        start=Start(options.fresh, options.dry_run, loose, grows, _inputs(config, loose), _growing(config)),
         quiet=options.quiet or options.json,
         command=command_line(),
     )
@@ -82,9 +82,28 @@ def _run_until_it_ends(function: Callable[[Any, Run], None], config: Any, run: R
     return None
 
 
-def _inputs(config: Any) -> list[str]:
+def _growing(config: Any) -> list[str]:
     """The files and folders whose growth a finished run follows: settings that their class names in its `INPUTS`."""
     return [str(getattr(config, name)) for name in getattr(type(config), "INPUTS", ())]
+
+
+def _inputs(config: Any, loose: Collection[str]) -> list[str]:
+    """The files and folders that settings name: positional ones by any name, others where they are a file or written as a path."""
+    positional = _positional(type(config))
+    paths = []
+    for name, value in flatten(to_plain(config)).items():
+        for word in value if isinstance(value, list) else [value]:
+            if name not in loose and isinstance(word, str) and _is_input(word, name in positional):
+                paths.append(word)
+    return paths
+
+
+def _is_input(word: str, is_positional: bool) -> bool:
+    path = Path(word)
+    try:
+        return path.is_file() or (path.is_dir() and (is_positional or len(path.parts) > 1))
+    except OSError:  # no name of a file can be so long: a text
+        return False
 
 
 def _exit_code(verdicts: Sequence[Mapping[str, Any]]) -> int:

@@ -157,7 +157,7 @@ def test_more_of_the_same_takes_up_a_finished_run(tmp_path):
 
 def test_a_finished_run_whose_input_has_grown_goes_on(tmp_path):
     def opened(source):
-        return open_run(tmp_path / "r", {"source": str(source)}, start=Start(inputs=[str(source)]))
+        return open_run(tmp_path / "r", {"source": str(source)}, start=Start(growing=[str(source)]))
 
     rows = tmp_path / "rows"
     rows.mkdir()

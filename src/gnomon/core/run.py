@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
-from gnomon.core.config import differences, fingerprint, flatten, read_settings, write_settings
-from gnomon.core.files import HEADER, MARKER, is_run_folder, kept_in, state_of, write_json, write_text
+from gnomon.core.config import differences, flatten, read_settings, write_settings
+from gnomon.core.files import HEADER, MARKER, is_run_folder, kept_in, write_json
+from gnomon.core.inputs import Inputs
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
@@ -39,7 +40,6 @@ except ImportError:  # not a POSIX system: two processes in one run folder are t
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = ".lock"
-_INPUTS = ".inputs"
 
 
 class PlanShown(Exception):
@@ -63,7 +63,9 @@ class Start:
     grows: Collection[str] = ()
     """Names of settings of how much is done: the run may be continued with others, and with others a finished one goes on."""
     inputs: Collection[str] = ()
-    """Files and folders that are read: when one of them has changed, a finished run goes on."""
+    """Files and folders that are read, which must not change while the run is worked on."""
+    growing: Collection[str] = ()
+    """Those that may: when one of them has changed, a finished run goes on."""
 
 
 class Run:
@@ -129,7 +131,11 @@ class Run:
                 f"{self.folder} holds a run with other settings ({'; '.join(changed[:3])}). "
                 "Use --fresh to start over or --out for another folder."
             )
-        has_more = self._has_other_inputs()  # in any case: it notes those of now
+        try:
+            has_more = Inputs(self.folder, self._start.inputs, self._start.growing).have_grown()
+        except BadConfig:
+            self.close()
+            raise
         if is_ours and not fresh and (has_more or self._changed(self._start.loose)):
             (self.folder / "report.json").unlink(missing_ok=True)
         if self.finished is not None:
@@ -143,15 +149,6 @@ class Run:
         before, now = (flatten(s) for s in (read_settings(self.folder / MARKER), self._settings))
         matter = [{n: v for n, v in settings.items() if n not in ignored} for settings in (before, now)]
         return differences(*matter)
-
-    def _has_other_inputs(self) -> bool:
-        """Whether files that are read have other sizes or dates than when the folder was used last; notes those of now."""
-        if not self._start.inputs:
-            return False
-        mark, now = self.folder / _INPUTS, fingerprint(*map(state_of, sorted(self._start.inputs)))
-        before = mark.read_text("utf-8") if mark.exists() else now
-        write_text(mark, now)
-        return before != now
 
     def _environment(self) -> dict[str, Any]:
         """What `env.json` holds: what ran, and what it ran on."""

@@ -1,28 +1,14 @@
 """Models of any architecture: what a traced pass finds is what the library's own hidden states say, or it is left out and said."""
 
-import signal
-import time
-
 import pytest
 import torch
 
 from fixtures_architectures import small_model
+from fixtures_walk import IDS, Tokens, check, walk
 from gnomon.core.models import GenConfig, ModelHandle, generate
 from gnomon.core.models.architectures.sites import traced_sites
 from gnomon.core.rng import Rng
 from gnomon.errors import ModelMismatch
-
-IDS = torch.tensor([[5, 61, 17, 98, 9, 33]])
-LONGEST_S = 30
-
-
-class Tokens:
-    """A tokenizer of words that are numbers."""
-
-    pad_token_id = eos_token_id = 0
-
-    def __call__(self, texts, **_):
-        return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
 
 
 class Words(Tokens):
@@ -38,46 +24,6 @@ class Words(Tokens):
 
     def __len__(self):
         return 128
-
-
-def states_of(model, kind, sites, at):
-    """Hidden states at sites, by hooks of the handle."""
-    handle = ModelHandle(model, Tokens())
-    handle.kind, handle.sites = kind, sites
-    return handle, handle.capture(handle.pad(IDS.tolist()), at)
-
-
-def hooks_of(model):
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-
-
-def check(model, sites):
-    """Compare what was found with the library: its hidden states, the sums that the sites promise, and its logits."""
-    n = len(sites.top.blocks)
-    with torch.no_grad():
-        output = model(input_ids=IDS, output_hidden_states=True, use_cache=False)
-    n_hooks = hooks_of(model)  # the library has placed its own
-    handle, seen = states_of(model, "causal", sites, list(sites))
-    library = output.hidden_states
-    if library is not None and len(library) == n + 1 and library[0].shape == seen["embed"].shape:
-        ours = [seen["embed"], *(seen[f"{i}.resid_post"] for i in range(n))]
-        if torch.equal(ours[1], library[0]):  # Mamba's begin after the first block
-            ours = ours[1:]
-        for i, state in enumerate(ours[:n]):
-            assert torch.equal(state, library[i]), i
-    if not sites.top.head_is_unknown:
-        lens = handle.lens(seen[f"{n - 1}.resid_post"])
-        torch.testing.assert_close(
-            lens, output.logits, rtol=2e-3, atol=2e-3 * float(output.logits.abs().mean())
-        )
-    # Taking away what a site adds must change what follows: it is a part of the stream and no copy of it.
-    for name in ("attn_out", "mlp_out"):
-        if f"0.{name}" in sites:
-            with handle.edit({f"0.{name}": lambda hidden, step: torch.zeros_like(hidden)}):
-                without = handle.capture(handle.pad(IDS.tolist()), ["0.resid_post"])["0.resid_post"]
-            assert not torch.allclose(without, seen["0.resid_post"], rtol=1e-3), name
-    assert hooks_of(model) == n_hooks
-    return seen
 
 
 SEEN_ALONE = {
@@ -193,48 +139,12 @@ def test_a_model_without_a_stream_of_blocks_says_so_and_works_without_sites():
 @pytest.mark.slow
 def test_every_causal_class_that_is_installed():
     """Nine of ten load with their sites verified, nearly all of them with every site; no site of any lies."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TABLE
-
-    def late(*_):
-        raise TimeoutError("it took too long")
-
-    signal.signal(signal.SIGALRM, late)
-    whole, partly, none, unmade, lies = [], [], [], [], []
-    for kind, class_name in TABLE.items():
-        if "ConditionalGeneration" in class_name:
-            continue
-        signal.alarm(LONGEST_S)
-        began = time.monotonic()
-        try:
-            model = small_model(kind, class_name)
-            model(input_ids=IDS, use_cache=False)
-        except Exception as error:  # whatever a config with small sizes may raise is no matter of ours
-            unmade.append(f"{kind}: {type(error).__name__}")
-            continue
-        finally:
-            signal.alarm(0)
-        try:
-            sites = traced_sites(model)
-        except ModelMismatch:
-            none.append(kind)
-            continue
-        try:
-            check(model, sites)
-        except ModelMismatch:  # it sees images
-            none.append(kind)
-            continue
-        except (AssertionError, RuntimeError, TypeError) as error:
-            lies.append(f"{kind}: {error}"[:200])
-            continue
-        wrong = [reason for reason in sites.missing if "a block has no" not in reason]
-        (partly if wrong or sites.top.head_is_unknown else whole).append(kind)
-        assert time.monotonic() - began < 2 * LONGEST_S
-    print(f"{len(whole)} whole, partly {partly}, none {none}, not made {unmade}")
-    assert not lies, lies
-    made = len(whole) + len(partly) + len(none)
-    assert made >= 150
-    assert len(whole) + len(partly) >= 0.9 * made, none
-    assert len(whole) >= 0.85 * made, partly
+    of = walk("causal")
+    assert not of["wrong"], of["wrong"]
+    made = len(of["all"]) + len(of["some"]) + len(of["none"])
+    assert made >= 145
+    assert len(of["all"]) + len(of["some"]) >= 0.9 * made, of["none"]
+    assert len(of["all"]) >= 0.85 * made, of["some"]
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,13 @@ def test_a_picture_is_embedded_without_its_metadata(tmp_path):
 def test_a_large_picture_is_scaled_and_palettes_are_understood():
     assert data_uri(Image.new("P", (3200, 40)))[1:] == (1600, 20)
     assert data_uri(Image.new("1", (8, 8)))[1:] == (8, 8)
+    assert data_uri(Image.new("I;16", (3, 2), 65535)) == data_uri(Image.new("RGB", (3, 2), "white"))
 
 
 def test_not_a_picture(tmp_path):
     path = tmp_path / "x.png"
-    with pytest.raises(BadInput, match=r"x\.png: no such picture"):
+    with pytest.raises(BadInput, match=r"report: there is no file .*x\.png"):
         data_uri(path)
     path.write_text(html.escape("<svg/>"))
-    with pytest.raises(BadInput, match=r"x\.png: not a picture"):
+    with pytest.raises(BadInput, match=r"x\.png\" cannot be read as an image"):
         data_uri(path)

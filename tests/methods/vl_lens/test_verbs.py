@@ -1,6 +1,7 @@
 """The verbs as a user types them."""
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ from PIL import Image
 
 import fixtures_process
 from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
-from gnomon.errors import UserError
+from gnomon.errors import BadInput, UserError
 from gnomon.methods.vl_lens import Writing
 from gnomon.methods.vl_lens.captions import describe
 from gnomon.methods.vl_lens.mini import PROMPT
@@ -245,3 +246,27 @@ def test_a_dry_run_says_what_it_would_cost_and_loads_nothing(world, tmp_path, ca
     assert vl_lens("sweep", *words, "--dry-run", "--json", "--out", tmp_path / "x") == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["images"] == 4 and plan["settings"] == 75 and not (tmp_path / "x").exists()
+
+
+def test_an_image_that_cannot_be_read_is_left_out_with_its_id_and_reason(world, tmp_path):
+    """The others are captioned as they would be without it, and the run says what it lacks."""
+    folder, out = tmp_path / "images", tmp_path / "captions"
+    shutil.copytree(world / "images", folder)
+    whole = (folder / "scene-1.png").read_bytes()
+    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    assert vl_lens("caption", folder, "--model", checkpoint(), *WORDS, "--out", out) == 0
+    assert (
+        vl_lens("caption", world / "images", "--model", checkpoint(), *WORDS, "--out", tmp_path / "all") == 0
+    )
+    assert rows_of(out / "captions.jsonl") == rows_of(tmp_path / "all" / "captions.jsonl")
+    ((row),) = rows_of(out / "skipped.jsonl")
+    assert row["image_id"] == "broken" and "cannot be read as an image" in row["reason"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["status"] == "incomplete"
+    assert report["shortfalls"][0] | {"reason": ""} == {
+        "what": "images", "failed": 1, "of": 5, "not_asked": 0, "reason": "", "too_much": False,
+    }  # fmt: skip
+    for path in folder.glob("scene-*.png"):
+        path.unlink()
+    with pytest.raises(BadInput, match=r'None of 1 images can be read. Image "broken"'):
+        vl_lens("caption", folder, "--model", checkpoint(), *WORDS, "--out", tmp_path / "none")

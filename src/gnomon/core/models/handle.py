@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnomon.core.finite import check_states
-from gnomon.core.models.architectures.parts import Layout, VLFamily, base_of
+from gnomon.core.models.architectures.measure import measured_grid
+from gnomon.core.models.architectures.parts import Grid, Layout, Seeing, VLFamily, base_of
+from gnomon.core.models.architectures.sight import seen_sites
 from gnomon.core.models.architectures.sites import (
     VISION,
     Site,
@@ -21,12 +24,28 @@ from gnomon.core.models.architectures.sites import (
     layout_of,
     module_at,
 )
+from gnomon.core.models.architectures.vision import read_family
 from gnomon.core.models.batch import Batch, Where, pad
-from gnomon.core.models.hooks import Edit, StepInfo, head_logits, hooked
-from gnomon.core.models.images import Images, SeenText, load_processor, open_images, put_together, see_text
+from gnomon.core.models.hooks import Edit, StepInfo, check_lens, head_logits, hooked
+from gnomon.core.models.images import (
+    Images,
+    SeenText,
+    load_processor,
+    open_images,
+    put_together,
+    question,
+    samples,
+    see_text,
+)
 from gnomon.core.models.load import kind_of, load_model, load_tokenizer
 from gnomon.core.models.reading import text_kind
-from gnomon.core.models.sampling.decoding import Decoding, last_logits_only, read_images, start_token
+from gnomon.core.models.sampling.decoding import (
+    Decoding,
+    last_logits_only,
+    read_images,
+    read_prompts,
+    start_token,
+)
 from gnomon.core.models.sampling.generate import generate as _generate
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
@@ -58,13 +77,13 @@ class ModelHandle:
     def __init__(self, model: PreTrainedModel, processor: Any, *, family: Layout | VLFamily | None = None):
         self.model = model
         self.processor = processor
-        sees = family if family is not None else layout_of(base_of(model).config)
-        self.kind = "vlm" if isinstance(sees, VLFamily) else text_kind(model)
-        is_text = family is None and self.kind != "vlm"
-        if not is_text or hasattr(base_of(model).config, "vision_config"):
+        table = family if family is not None else layout_of(base_of(model).config)
+        sees = isinstance(table, VLFamily) or (table is None and hasattr(processor, "image_processor"))
+        self.kind = "vlm" if sees else text_kind(model)
+        if family is not None or isinstance(table, VLFamily):
             self.sites = find_sites(model, family)
         if family is not None and self.kind != "encoder":
-            self._check_lens()
+            check_lens(self)
 
     @classmethod
     def load(
@@ -75,17 +94,20 @@ class ModelHandle:
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
+        family: Path | None = None,
     ) -> ModelHandle:
-        """The handle on the model at `ref`; arguments and errors are those of `load_model`, `kind=None` takes what is there."""
+        """The handle on what `load_model` loads; `kind=None` takes what is there, `family` is a file for `read_family`."""
         kind = kind or kind_of(ref, revision=revision)
         model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
         load = load_processor if kind == "vlm" else load_tokenizer
-        return cls(model, load(ref, revision=revision))
+        return cls(model, load(ref, revision=revision), family=read_family(family) if family else None)
 
     @cached_property
     def sites(self) -> Sites:
         """Where its hidden states are; found on first use, since much can be done without."""
-        return find_sites(self.model)
+        if self.kind != "vlm":
+            return find_sites(self.model)
+        return seen_sites(self.model, *samples(base_of(self.model), self.processor))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -100,13 +122,7 @@ class ModelHandle:
         Raises:
             ModelMismatch: the model sees no images.
         """
-        sees = self._sees()
-        if getattr(self.processor, "chat_template", None):
-            content = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
-            turns = [{"role": "user", "content": content}]
-            return str(self.processor.apply_chat_template(turns, add_generation_prompt=True))
-        placeholder = sees.placeholder.format(token=self.processor.image_token)
-        return sees.prompt.format(images=placeholder * images, text=text)
+        return question(self.processor, self._sees(), text, images)
 
     def encode(
         self,
@@ -151,13 +167,28 @@ class ModelHandle:
 
     def see(self, texts: Sequence[str], images: Sequence[Any]) -> list[SeenText]:
         """Each text with its images, processed by itself; `gather` makes a batch of some. Errors are those of `encode`."""
-        sees, token = self._sees(), self.sites.top.image_token
+        sees = self._sees()
+        if sees.lay_out is None and self._grid is not None:
+            sees = replace(sees, grid=self._grid)
+        return self._see(sees, texts, open_images(images, len(texts)))
+
+    def show(self, pictures: Sequence[Any]) -> list[SeenText]:
+        """Pictures with one word each, as `see` makes them, their tokens counted and not laid out."""
+        prompt = self.prompt("a")
+        return self._see(self._sees(), [prompt] * len(pictures), [[picture] for picture in pictures])
+
+    def _see(self, sees: Seeing, texts: Sequence[str], opened: Sequence[Sequence[Any]]) -> list[SeenText]:
+        token = self.sites.top.image_token
         assert token is not None
-        opened = open_images(images, len(texts))
         return [
             see_text(self.processor, self.model.config, sees, token, text, shown, f"Text {i}")
             for i, (text, shown) in enumerate(zip(texts, opened, strict=True))
         ]
+
+    @cached_property
+    def _grid(self) -> Grid | None:
+        """Where image tokens lie, measured when the first image is shown."""
+        return measured_grid(self)
 
     def gather(self, seen: Sequence[SeenText], *, side: str = "left") -> Batch:
         """Processed texts as a batch on the model's device."""
@@ -212,7 +243,9 @@ class ModelHandle:
         if not at:
             return {}
         stacks = {self.sites[site].stack for site in at}
-        if VISION in stacks and (not batch.image_mask.any() or not isinstance(where, str) or where != "all"):
+        if VISION in stacks and (
+            batch.images is None or not batch.pixels or not isinstance(where, str) or where != "all"
+        ):
             raise BadInput(
                 "The vision tower and the projector see images, not texts: give the batch images and leave where at "
                 '"all".'
@@ -233,6 +266,8 @@ class ModelHandle:
             else:
                 reads = self._reads(batch)
                 reads(**(batch.inputs(self.kind, self.model) | last_logits_only(reads)), use_cache=False)
+        if skipped := [site for site in at if site not in seen]:
+            raise BadInput(f"This pass does not run the blocks of {', '.join(skipped)}: they look at images.")
         masks = {site: self._read_by(self.sites[site].stack, batch).mask for site in at}
         return check_states({site: seen[site] for site in at}, masks, self.model)
 
@@ -276,8 +311,15 @@ class ModelHandle:
         seen = None if images is None else self.see([str(prompt) for prompt in prompts], images)
 
         def read(ids: Sequence[Sequence[int]], places: Sequence[int]) -> Decoding:
+            def again(i: int, more: Sequence[int]) -> Batch:
+                if seen is None:
+                    return self.pad([[*ids[i], *more]]).to(self.model.device)
+                return self.gather([seen[places[i]].longer(more)])
+
             batch = self.gather([seen[i] for i in places]) if seen else self.pad(ids).to(self.model.device)
-            return read_images(self.model, self._sees(), batch, places)
+            if seen is None and self._sees().positions is None:
+                return read_prompts(self._reads(batch), ids, places, padding_id(self.tokenizer))
+            return read_images(self.model, self._sees(), batch, places, again)
 
         return _generate(
             self.model,
@@ -300,11 +342,11 @@ class ModelHandle:
         return Batch(batch.input_ids, batch.mask, None, kinds)
 
     @property
-    def _how(self) -> VLFamily | None:
+    def _how(self) -> Seeing | None:
         """How the model sees; `None` for one that reads texts alone."""
         return self.sites.sees if self.kind == "vlm" else None
 
-    def _sees(self) -> VLFamily:
+    def _sees(self) -> Seeing:
         """How the model sees."""
         if self._how is None or not hasattr(self.processor, "image_processor"):
             raise ModelMismatch(
@@ -316,6 +358,10 @@ class ModelHandle:
     def _reads(self, batch: Batch) -> Any:
         """What is called with a batch: the whole model, unless that insists on an image and there is none."""
         sees = self._how
+        if sees is not None and sees.needs_image and batch.images is None:
+            raise ModelMismatch(
+                f"{type(self.model).__name__} reads no text without an image. Give it images."
+            )
         return self.model if sees is None or batch.images else module_at(self.model, sees.language)
 
     def _read_by(self, stack: str, batch: Batch) -> Batch:
@@ -328,19 +374,6 @@ class ModelHandle:
             )
         return batch.target
 
-    def _check_lens(self) -> None:
-        """Whether the last block's state leads to the logits, so that the table leaves nothing out."""
-        batch = pad([[start_token(self.model) if self.kind == "seq2seq" else padding_id(self.tokenizer)]], 0)
-        batch = Batch(batch.input_ids, batch.mask, batch).to(self.model.device)
-        last = f"{len(self.sites.top.blocks) - 1}.resid_post"
-        site = next(name for name in reversed(list(self.sites)) if name.endswith(last))
-        state = self.capture(batch, [site])[site]
-        if not torch.allclose(self.lens(state).float(), self.logits(batch).float(), rtol=1e-2, atol=1e-3):
-            raise ModelMismatch(
-                f"By the given table the last block of {type(self.model).__name__} does not lead to its logits. "
-                "Check final_norm, and name in project what stands between it and the output embedding."
-            )
-
 
 def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
     """The handle on a plain transformers model and its tokenizer or processor; a handle is returned as it is.
@@ -350,38 +383,6 @@ def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
         ModelMismatch: the model's type is not known.
     """
     return model if isinstance(model, ModelHandle) else ModelHandle(*unpack(model, tokenizer))
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str | Sequence[int]],
-    gen: GenConfig,
-    *,
-    generator: Rng | Sequence[Rng],
-    images: Sequence[Any] | None = None,
-    watch: Watch | None = None,
-) -> list[list[Completion]]:
-    """`gen.n` completions of each prompt, from a handle or from a plain model of any type that writes text.
-
-    Args:
-        model: a causal, sequence-to-sequence or vision-language transformers model, or a `ModelHandle`.
-        tokenizer: its tokenizer, or its processor if the prompts have images; `None` with a handle.
-        prompts: texts, encoded as the tokenizer does by default, or token ids, taken as they are.
-        gen: how to sample.
-        generator: as for `gnomon.core.models.sampling.generate`.
-        images: per prompt an image or a list of them, as for `ModelHandle.encode`; the prompts are then texts.
-        watch: called after each token of a batch; may end rows.
-
-    Raises:
-        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; an image cannot be
-            read or has no place in its prompt.
-        ModelMismatch: the model writes no text.
-    """
-    if isinstance(model, ModelHandle) or images is not None:
-        handle = as_handle(model, tokenizer)
-        return handle.generate(prompts, gen, generator=generator, images=images, watch=watch)
-    return _generate(*unpack(model, tokenizer), prompts, gen, generator=generator, watch=watch)
 
 
 def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnomon.core.models.architectures.sites import VISION, Place, Site, Sites, Stack
-from gnomon.core.models.batch import positions_of
+from gnomon.core.models.batch import Batch, pad, positions_of
 from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
@@ -116,9 +116,10 @@ def _shaped(look: Look, steps: dict[str, StepInfo], stack: str, hidden: Tensor) 
 
 
 def image_step(hidden: Tensor) -> StepInfo:
-    """The step of hidden states of images, [images, T, D] or those of all images in a row, [T, D]."""
-    mask = torch.ones(hidden.shape[:-1], dtype=torch.bool, device=hidden.device)
-    mask = mask[None] if hidden.dim() == 2 else mask
+    """The step of hidden states of images, [images, T, D], [images, rows, columns, D], or those of all in a row, [T, D]."""
+    n_images = 1 if hidden.dim() == 2 else len(hidden)
+    shape = n_images, hidden.shape[:-1].numel() // max(n_images, 1)
+    mask = torch.ones(shape, dtype=torch.bool, device=hidden.device)
     return StepInfo(positions_of(mask), mask, torch.arange(len(mask), device=hidden.device), mask)
 
 
@@ -196,3 +197,23 @@ def head_logits(
     logits: Tensor = head(hidden)
     cap = getattr(config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def check_lens(handle: Any) -> None:
+    """Whether the last block's states of two tokens lead to the logits, so that a table leaves nothing out.
+
+    Raises:
+        ModelMismatch: they do not.
+    """
+    vocab = handle.model.get_input_embeddings().weight.shape[0]
+    batch = pad([[vocab // 4, vocab // 2]], 0)  # no special ones: those of padding are often 0
+    batch = Batch(batch.input_ids, batch.mask, batch).to(handle.model.device)
+    last = f"{len(handle.sites.top.blocks) - 1}.resid_post"
+    site = next(name for name in reversed(list(handle.sites)) if name.endswith(last))
+    state = handle.capture(batch, [site])[site]
+    lens, logits = handle.lens(state).float(), handle.logits(batch).float()
+    if not torch.allclose(lens, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().mean())):
+        raise ModelMismatch(
+            f"By the given table the last block of {type(handle.model).__name__} does not lead to its logits. "
+            "Check final_norm, and name in project what stands between it and the output embedding."
+        )

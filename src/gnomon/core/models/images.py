@@ -1,4 +1,4 @@
-"""The images of a batch: opened, processed text by text, put side by side.
+"""The images of a batch: processed text by text, put side by side.
 
 Processors of vision-language models, with or without torchvision.
 """
@@ -6,6 +6,7 @@ Processors of vision-language models, with or without torchvision.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,16 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import ImageLayout
+from gnomon.core.models.architectures.parts import ImageLayout, Seeing
 from gnomon.core.models.load import load_config, model_at, with_padding
+from gnomon.core.vision import open_image
 from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gnomon.core.models.architectures.parts import VLFamily
-
 TOKENWISE = ("token_type_ids", "mm_token_type_ids")
-"""What processors say about every token; all else is about images."""
+"""Names of what processors say about the kind of every token."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,18 @@ class SeenText:
     layouts: tuple[ImageLayout, ...]
     """One per image."""
 
+    def longer(self, tokens: Sequence[int]) -> SeenText:
+        """The same text with more tokens behind it."""
+        pixels = dict(self.pixels)
+        for name, value in self.pixels.items() if tokens else ():
+            if name in TOKENWISE:  # 0 is text
+                pixels[name] = torch.cat([value, value.new_zeros(len(value), len(tokens))], 1)
+            elif _is_tokenwise(
+                name, value, len(self.ids)
+            ):  # what the last token looks at, the next ones look at
+                pixels[name] = torch.cat([value, *[value[:, -1:]] * len(tokens)], 1)
+        return SeenText([*self.ids, *tokens], pixels, self.layouts)
+
     def fingerprint(self) -> tuple[str, ...]:
         """A name of what the images show."""
         digest = hashlib.blake2b(digest_size=8)
@@ -84,31 +96,8 @@ def open_images(entries: Sequence[Any], texts: int) -> list[list[Image]]:
     ]
 
 
-def open_image(source: Any, name: str = "The image") -> Image:
-    """A PIL image or the file at a path, in colours and upright.
-
-    Raises:
-        BadInput: it is neither, or cannot be read; `name` says which.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if isinstance(source, Image.Image):
-        return source.convert("RGB")
-    if not isinstance(source, str | Path):
-        raise BadInput(f"{name} is a {type(source).__name__}; give a PIL image or the path of a file.")
-    try:
-        with Image.open(source) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError as error:
-        raise BadInput(f'{name}: there is no file "{source}". Check the path.') from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(
-            f'{name}: "{source}" cannot be read as an image ({error}). Save it again as PNG or JPEG.'
-        ) from error
-
-
 def see_text(
-    processor: Any, config: Any, sees: VLFamily, token: int, text: str, images: Sequence[Image], name: str
+    processor: Any, config: Any, sees: Seeing, token: int, text: str, images: Sequence[Image], name: str
 ) -> SeenText:
     """A text and its images as the model takes them.
 
@@ -127,7 +116,7 @@ def see_text(
         BadInput: places and images do not go together.
         ModelMismatch: the number of image tokens is not what the family's layout says.
     """
-    tokenizer, sign = processor.tokenizer, str(processor.image_token)
+    sign = image_sign(processor)
     places = text.count(sign) if sees.placeholder else 1
     if places != len(images) or not images:
         where = f'"{sign}"' if sees.placeholder else "a fixed place before the text"
@@ -135,20 +124,15 @@ def see_text(
             f"{name} has {places} places for images ({where}) and {len(images)} images. "
             "handle.prompt(text, images=...) puts them in."
         )
-    # A prompt from a chat template may bring its own begin-of-text token.
-    begins = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    with warnings.catch_warnings():
-        # One of the library's processors turns its tensors into arrays in a way that NumPy 2 will drop.
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        inputs = processor(
-            images=list(images),
-            text=[text],
-            return_tensors="pt",
-            **({"add_special_tokens": False} if begins else {}),
-        )
+    inputs = processed(processor, text, images)
     ids = inputs["input_ids"][0].tolist()
     pixels = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", "labels")}
-    layouts = tuple(sees.lay_out(processor, config, image.size, pixels, k) for k, image in enumerate(images))
+    if sees.lay_out is None:
+        layouts = _counted(processor, config, sees, token, images, inputs)
+    else:
+        layouts = tuple(
+            sees.lay_out(processor, config, image.size, pixels, k) for k, image in enumerate(images)
+        )
     counted, expected = ids.count(token), sum(layout.n_tokens for layout in layouts)
     if counted != expected:
         raise ModelMismatch(
@@ -156,6 +140,121 @@ def see_text(
             f"token is the processor's \"{sign}\", and that the processor's sizes are the model's."
         )
     return SeenText(ids, pixels, layouts)
+
+
+def _counted(
+    processor: Any,
+    config: Any,
+    sees: Seeing,
+    token: int,
+    images: Sequence[Image],
+    inputs: Mapping[str, Tensor],
+) -> tuple[ImageLayout, ...]:
+    """How many tokens each image has, by what the processor makes of it alone, and where they lie if that was measured.
+
+    Raises:
+        ModelMismatch: alone they have other numbers of tokens than side by side, and of different sizes.
+    """
+
+    def count(inputs: Mapping[str, Tensor]) -> int:
+        return int((inputs["input_ids"] == token).sum())
+
+    alone, whole = [inputs], count(inputs)
+    if len(images) > 1:
+        prompt = question(processor, sees, "", 1)
+        alone = [processed(processor, prompt, [image]) for image in images]
+    counts, sizes = [count(of_image) for of_image in alone], [image.size for image in images]
+    if sum(counts) != whole:
+        if len(set(sizes)) > 1 or whole % len(images):
+            raise ModelMismatch(
+                f"The processor makes {whole} tokens of {len(images)} images together and {counts} of each alone, so that it is "
+                "not known which tokens are whose. Give one image to a text, or images of one size."
+            )
+        return (ImageLayout(sizes[0], whole // len(images)),) * len(images)
+    layouts = []
+    for size, n, pixels in zip(sizes, counts, alone, strict=True):
+        layout = None if sees.grid is None else sees.grid(processor, config, size, pixels, n)
+        is_right = layout is not None and layout.n_tokens == n
+        layouts.append(layout if layout is not None and is_right else ImageLayout(size, n))
+    return tuple(layouts)
+
+
+def processed(processor: Any, text: str, images: Sequence[Image]) -> Mapping[str, Tensor]:
+    """What a processor makes of a text and its images."""
+    begin = processor.tokenizer.bos_token
+    # A prompt from a chat template may bring its own begin-of-text token.
+    begins = bool(begin) and text.startswith(begin)
+    with warnings.catch_warnings():
+        # One of the library's processors turns its tensors into arrays in a way that NumPy 2 will drop.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        inputs: Mapping[str, Tensor] = processor(
+            images=list(images),
+            text=[text],
+            return_tensors="pt",
+            **({"add_special_tokens": False} if begins else {}),
+        )
+    return inputs
+
+
+def image_sign(processor: Any) -> str:
+    """What stands for an image in a text; empty where its place is fixed."""
+    return str(getattr(processor, "image_token", None) or "")
+
+
+def question(processor: Any, sees: Seeing, text: str, images: int) -> str:
+    """`text` in the form in which a model was taught to answer, with a place for each of so many images.
+
+    By the processor's chat template, or the family's plain form where it has none.
+    """
+    if getattr(processor, "chat_template", None):
+        content = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
+        turns = [{"role": "user", "content": content}]
+        return str(processor.apply_chat_template(turns, add_generation_prompt=True))
+    placeholder = sees.placeholder.format(token=image_sign(processor))
+    return sees.prompt.format(images=placeholder * images, text=text)
+
+
+def samples(model: Any, processor: Any) -> tuple[int | None, str, dict[str, Tensor], dict[str, Tensor]]:
+    """One prompt with two images of noise, for a traced pass.
+
+    Returns:
+        The id of an image token as config or processor name it, what stands for an image in a prompt (see `Seeing`), and the two.
+    """
+    import numpy as np
+    from PIL import Image
+
+    noise = [np.random.default_rng(i).integers(0, 256, (60, 80, 3), dtype=np.uint8) for i in range(2)]
+    images, token = [Image.fromarray(pixels) for pixels in noise], named_token(model.config, processor)
+    words = "one two three four five six"
+    placeholder = Seeing().placeholder if image_sign(processor) else ""
+    if not getattr(processor, "chat_template", None) and _adds_images(processor, words, images[0], token):
+        placeholder = ""
+    prompt = question(processor, Seeing(placeholder=placeholder), words, 1)
+    both = [
+        {
+            name: (value.to(model.dtype) if value.is_floating_point() else value).to(model.device)
+            for name, value in processed(processor, prompt, [image]).items()
+            if isinstance(value, Tensor) and name != "labels"
+        }
+        for image in images
+    ]
+    return token, placeholder, both[0], both[1]
+
+
+def _adds_images(processor: Any, words: str, image: Image, token: int | None) -> bool:
+    """Whether a processor writes the image's tokens into a text that has no place for it."""
+    try:
+        ids = processed(processor, words, [image])["input_ids"]
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError):  # it wants a place
+        return False
+    return token is not None and bool((ids == token).any())
+
+
+def named_token(config: Any, processor: Any) -> int | None:
+    """The id of an image token by the config, or else by the processor; None where neither names one."""
+    owners = (config, config.get_text_config(), processor)
+    ids = (getattr(owner, name, None) for owner in owners for name in ("image_token_id", "image_token_index"))
+    return next((int(token) for token in ids if token is not None), None)
 
 
 def put_together(
@@ -173,14 +272,20 @@ def put_together(
     pixels: dict[str, Tensor] = {}
     for key in seen[0].pixels:
         parts = [text.pixels[key] for text in seen]
-        if key in TOKENWISE:
-            pixels[key] = torch.zeros_like(ids, dtype=parts[0].dtype)
-            pixels[key][mask] = torch.cat([part[0] for part in parts])
+        if all(_is_tokenwise(key, part, len(text.ids)) for part, text in zip(parts, seen, strict=True)):
+            rows = _stack([part[0] for part in parts])
+            pixels[key] = rows.new_zeros((*ids.shape, *rows.shape[1:]))
+            pixels[key][mask] = rows
         else:
             pixels[key] = _stack(parts)
         if pixels[key].is_floating_point():
             pixels[key] = pixels[key].to(dtype)
     return Images(pixels, (ids == token) & mask, tuple(text.layouts for text in seen))
+
+
+def _is_tokenwise(name: str, value: Tensor, n_tokens: int) -> bool:
+    """Whether a processor's tensor has a row for each token: its kind, or which images it looks at."""
+    return name in TOKENWISE or (name.endswith("attention_mask") and value.shape[:2] == (1, n_tokens))
 
 
 def _stack(parts: Sequence[Tensor]) -> Tensor:
@@ -206,7 +311,7 @@ def load_processor(ref: str | Path, *, revision: str | None = None) -> Any:
 
     Raises:
         BadInput: no processor is at `ref`.
-        ModelMismatch: its tokenizer has neither a padding nor an end-of-text token.
+        ModelMismatch: its tokenizer has neither a padding nor an end-of-text token, or it needs a package that is not installed.
     """
     ref = model_at(ref)
     no_processor = (
@@ -216,6 +321,12 @@ def load_processor(ref: str | Path, *, revision: str | None = None) -> Any:
         processor = _processor_class(ref, revision).from_pretrained(
             str(ref), revision=revision, trust_remote_code=False
         )
+    except ImportError as error:
+        # The library's message is a paragraph; its first line names the package.
+        needs = next(
+            (line for line in str(error).splitlines() if line.strip()), "a package that is not installed"
+        )
+        raise ModelMismatch(f'The processor of "{ref}" cannot be used here: {needs.strip()}') from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(no_processor) from error
     # Where there is no processor, the library returns the tokenizer or the image processor alone.
@@ -230,9 +341,33 @@ def without_videos(processor_class: type) -> type:
 
     Some processors of images read videos too, which needs torchvision; nothing here shows a model a video.
     """
+    from transformers import ProcessorMixin
+
     parts = [name for name in processor_class.get_attributes() if name != "video_processor"]  # type: ignore[attr-defined]
+
+    class Parts(
+        ProcessorMixin
+    ):  # between the class and its base, which would take the missing part for a wrong one
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("video_processor", None)
+            super().__init__(*(arg for arg in args if arg is not None), **kwargs)
+
+    takes = inspect.signature(processor_class.__init__).parameters  # type: ignore[misc]
+
+    def from_args_and_dict(cls: Any, /, args: Sequence[Any], settings: dict[str, Any], **more: Any) -> Any:
+        # By name: some have the missing part before the others.
+        arguments = dict(zip(parts, args, strict=True)) | {
+            name: value for name, value in (settings | more).items() if name in takes and name not in parts
+        }
+        return cls(**dict.fromkeys({"video_processor"} & set(takes)) | arguments)
+
     return type(
-        processor_class.__name__, (processor_class,), {"get_attributes": classmethod(lambda cls: parts)}
+        processor_class.__name__,
+        (processor_class, Parts),
+        {
+            "get_attributes": classmethod(lambda cls: parts),
+            "from_args_and_dict": classmethod(from_args_and_dict),
+        },
     )
 
 
@@ -247,8 +382,8 @@ def _processor_class(ref: str | Path, revision: str | None) -> Any:
     if name is None or import_utils.is_torchvision_available():
         return transformers.AutoProcessor
     processor_class = getattr(transformers, name)
-    return (
-        without_videos(processor_class)
-        if "video_processor" in processor_class.get_attributes()
-        else transformers.AutoProcessor
+    reads_videos = (
+        "video_processor" in processor_class.get_attributes()
+        or "video_processor" in inspect.signature(processor_class.__init__).parameters
     )
+    return without_videos(processor_class) if reads_videos else transformers.AutoProcessor

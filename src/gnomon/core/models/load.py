@@ -157,8 +157,12 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
 
         base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
         return kind_of(base) if base else "causal"
-    named = load_config(ref, revision).architectures or []
-    for kind, (table, _, _) in KINDS.items():
+    config = load_config(ref, revision)
+    named = config.architectures or []
+    # Some that see are listed among the text models too, whose texts they read.
+    first = ("vlm",) if hasattr(config, "vision_config") else ()
+    for kind in (*first, *KINDS):
+        table = KINDS[kind][0]
         if set(named) & set(getattr(modeling_auto, table).values()):
             return kind
     return "causal"

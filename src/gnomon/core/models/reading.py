@@ -48,7 +48,7 @@ def takes_positions(model: Any) -> bool:
         ids = _texts(base)[0][None]
         positions = torch.arange(LONG, device=ids.device)[None]
         by_itself = base(input_ids=ids, use_cache=False).logits
-        return _agree(base(input_ids=ids, position_ids=positions, use_cache=False).logits, by_itself)
+        return agree(base(input_ids=ids, position_ids=positions, use_cache=False).logits, by_itself)
 
     return _asked(model, _positions, probe)
 
@@ -59,7 +59,7 @@ def reads_padded(model: Any) -> bool:
     def probe(base: Any) -> bool:
         long, short = _texts(base)
         side_by_side = base(**_padded(base), use_cache=False).logits
-        return _agree(side_by_side[1, -SHORT:], _alone(base, short)) and _agree(
+        return agree(side_by_side[1, -SHORT:], _alone(base, short)) and agree(
             side_by_side[0], _alone(base, long)
         )
 
@@ -90,7 +90,7 @@ def keeps_cache(model: Any, new_cache: Callable[[Any], Any]) -> bool:
             step["position_ids"] = inputs["position_ids"][:, -1:] + 1
         stepped = base(**step, past_key_values=cache, use_cache=True).logits[:, -1]
         whole = [_alone(base, torch.cat([text, texts[0][i : i + 1]]))[-1] for i, text in enumerate(texts)]
-        return _agree(stepped, torch.stack(whole))
+        return agree(stepped, torch.stack(whole))
 
     return _asked(model, _caches, probe)
 
@@ -141,7 +141,8 @@ def _alone(model: Any, text: Tensor) -> Tensor:
     return logits
 
 
-def _agree(a: Tensor, b: Tensor) -> bool:
+def agree(a: Tensor, b: Tensor) -> bool:
+    """Whether two ways of reading gave the same logits, up to rounding in any order of sums."""
     a, b = a.float(), b.float()
     return bool(torch.allclose(a, b, rtol=2e-2, atol=2e-3 * float(b.abs().mean()) + 1e-6))
 

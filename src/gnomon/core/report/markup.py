@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from gnomon.errors import BadInput
+from gnomon.core.vision import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,30 +67,14 @@ def data_uri(picture: str | Path | Image) -> tuple[str, int, int]:
     travels along.
 
     Raises:
-        BadInput: the file is missing or is not a picture.
+        BadInput: see `open_image`.
     """
-    image = _open(picture) if isinstance(picture, (str, Path)) else picture
+    image = open_image(picture, "A picture of the report")
     if max(image.size) > MAX_IMAGE_SIDE:
-        image = image.copy()
         image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
-    if image.mode not in ("RGB", "RGBA", "L"):
-        image = image.convert("RGBA" if "transparency" in image.info or "A" in image.mode else "RGB")
     clean: Any = image.copy()
     clean.info = {}
     buffer = io.BytesIO()
     clean.save(buffer, format="PNG", optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f"data:image/png;base64,{encoded}", image.width, image.height
-
-
-def _open(path: str | Path) -> Image:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such picture.") from None
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        raise BadInput(f"{path}: not a picture that can be read. Use PNG, JPEG, GIF or WebP.") from None

@@ -32,6 +32,8 @@ class _Seeing:
     """Where to compute: auto, cpu, cuda ..."""
     dtype: str = "auto"
     """Number type of the weights; "auto" keeps the checkpoint's."""
+    family: Path | None = None
+    """A JSON or YAML table of where the model keeps its parts, for one in which they are not found; see docs/models.md."""
     batch_size: int = 8
     """Images at once, and between two places at which an interrupted run goes on."""
 

@@ -20,6 +20,8 @@ from gnomon.core.data.execute import map_shards, parts
 from gnomon.core.files import artifact, write_json
 from gnomon.core.plain import to_plain
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
+from gnomon.core.vision import open_image
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens.captions.chair import Objects
 
@@ -140,9 +142,30 @@ def pictures_of(rows: Sequence[ImageRow]) -> list[Any]:
     Raises:
         BadInput: one cannot be read; its id is named.
     """
-    from gnomon.core.models.images import open_image
-
     return [open_image(row.path, f'Image "{row.image_id}"') for row in rows]
+
+
+def readable(run: Run, rows: Sequence[ImageRow]) -> list[ImageRow]:
+    """The images that can be read; the others are left out, counted on the page, and listed with reasons in `skipped.jsonl`.
+
+    Raises:
+        BadInput: none can be read; the first reason is given.
+    """
+    good, skipped = [], []
+    with run.progress(len(rows), "images read") as bar:
+        for row in rows:
+            try:
+                pictures_of([row])
+                good.append(row)
+            except BadInput as error:
+                skipped.append({"image_id": row.image_id, "image": row.path, "reason": str(error)})
+            bar.advance()
+    if not good:
+        raise BadInput(f"None of {len(rows)} images can be read. {skipped[0]['reason']}")
+    if skipped:
+        records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), skipped)
+        run.missing(Shortfall("images", len(skipped), len(rows), skipped[0]["reason"]))
+    return good
 
 
 def check_truth(rows: Sequence[ImageRow], truth: Objects) -> None:

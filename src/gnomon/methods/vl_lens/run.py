@@ -29,6 +29,7 @@ from gnomon.methods.vl_lens.data import (
     pictures_of,
     read_captions,
     read_images,
+    readable,
     sidecar,
 )
 from gnomon.methods.vl_lens.erasure import mitigation
@@ -232,13 +233,16 @@ def _begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[Image
     """The images and the model, after the cost was shown.
 
     Raises:
-        BadInput: there are no images, or no model of the kind.
+        BadInput: there are no images, none can be read, or there is no model of the kind.
         ModelMismatch: the model sees no images.
         PlanShown: this is a dry run.
     """
     rows = read_images(Path(cfg.images))
     run.plan(images=len(rows), passes_per_image=passes, **costs)
-    return rows, ModelHandle.load(cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype)
+    rows = readable(run, rows)
+    return rows, ModelHandle.load(
+        cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype, family=cfg.family
+    )
 
 
 def _rewrite(

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from gnomon.core.models.architectures.calls import Call, like, same
 
+FEWEST_TOKENS = 6
+"""Tokens that are needed to tell two weights for each feature from chance."""
+
 MOST_STEPS = 4
 """Most updates of the stream within a block that are looked for."""
 
@@ -48,7 +51,13 @@ def block_parts(block: Call, inner: Sequence[Call]) -> BlockParts:
     if weighted is not None:
         (a, b), weights = weighted
         mixer, other = _mixer_first(a, b)
+        if _reads_encoder(mixer, inner) and not _reads_encoder(other, inner):
+            return BlockParts(cross_out=mixer.module, mlp_out=other.module, weights=weights)
         return BlockParts(attn_out=mixer.module, mlp_out=other.module, weights=weights)
+    scaled = _scaled(pre, post, updates)
+    if scaled is not None:
+        mixer, other = _mixer_first(*scaled)
+        return BlockParts(attn_out=mixer.module, mlp_out=other.module)
     return BlockParts(reason="what its modules return does not add up to what a block changes")
 
 
@@ -153,6 +162,22 @@ def _weighted(
             weights = tuple(float(w) for w in solution.squeeze(1))
             if all(abs(w) > 1e-3 for w in weights):
                 return (a, b), weights
+    return None
+
+
+def _scaled(pre: Tensor, post: Tensor, updates: Sequence[Call]) -> tuple[Call, Call] | None:
+    """The pair of updates that are added after each of their features was multiplied by a weight of its own (layer scale)."""
+    width = pre.shape[-1]
+    target = (post - pre).reshape(-1, width).double()
+    if len(target) < FEWEST_TOKENS:
+        return None
+    for a, b in itertools.combinations(updates, 2):
+        columns = torch.stack([like(u.y, pre).reshape(-1, width).double() for u in (a, b)], -1)  # [T, D, 2]
+        weights = torch.linalg.lstsq(columns.transpose(0, 1), target.T[..., None]).solution  # [D, 2, 1]
+        summed = (columns.transpose(0, 1) @ weights).squeeze(-1).T.float()
+        # The changes are compared and not the streams, which are larger: chance must not pass for a sum.
+        if same(summed, target.float()) and bool((weights.abs() > 0).all()):
+            return a, b
     return None
 
 

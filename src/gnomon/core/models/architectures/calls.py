@@ -29,7 +29,9 @@ class Call:
     reads_ids: bool = False
     """Whether it was called with token ids or their vectors."""
     reads_states: bool = False
-    """Whether it was called with the states of an encoder."""
+    """Whether it was called with the states of an encoder, or of another tower."""
+    is_plain: bool = False
+    """Whether it returned a tensor or a tuple that begins with one: a hook can put another in its place."""
 
 
 def recorded(model: nn.Module, run: Callable[[], Any]) -> tuple[list[Call], Any]:
@@ -46,8 +48,10 @@ def recorded(model: nn.Module, run: Callable[[], Any]) -> tuple[list[Call], Any]
         call.reads_ids = (
             isinstance(ids, Tensor) and not ids.is_floating_point() and ids.dim() == 2
         ) or kwargs.get("inputs_embeds") is not None
-        states = kwargs.get("encoder_hidden_states", kwargs.get("key_value_states"))
-        call.reads_states = isinstance(states, Tensor)
+        call.reads_states = any(
+            isinstance(value, Tensor) and name.endswith("_states") and name != "hidden_states"
+            for name, value in kwargs.items()
+        )
         calls.append(call)
         open_calls.append(call)
 
@@ -55,6 +59,8 @@ def recorded(model: nn.Module, run: Callable[[], Any]) -> tuple[list[Call], Any]
         call = open_calls.pop()
         call.exit = next(clock)
         call.y = _copied(_first(_values(output)))
+        first = output[0] if isinstance(output, (tuple, list)) and output else output
+        call.is_plain = isinstance(first, Tensor)
 
     try:
         for path, module in model.named_modules():

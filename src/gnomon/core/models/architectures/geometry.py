@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import Box, ImageLayout, Tile
+from gnomon.core.models.architectures.parts import Box, Grid, ImageLayout, LayOut, Tile
 from gnomon.errors import ModelMismatch
 
 Size = tuple[int, int]
@@ -71,12 +71,10 @@ def llava_next(
 
     chosen, side = processor.image_processor, config.vision_config.image_size
     patches = side // config.vision_config.patch_size
-    if (
-        chosen.crop_size["height"] != side
-        or (chosen.size.get("shortest_edge") or chosen.size["height"]) != side
-    ):
+    cut = chosen.crop_size or {"height": side}
+    if cut["height"] != side or (chosen.size.get("shortest_edge") or chosen.size["height"]) != side:
         raise ModelMismatch(
-            f"The image processor makes tiles of {dict(chosen.size)} cropped to {dict(chosen.crop_size)}; "
+            f"The image processor makes tiles of {dict(chosen.size)} cropped to {dict(cut)}; "
             f"the vision tower takes {side}. Give both sizes the tower's."
         )
     width, height = size
@@ -211,3 +209,119 @@ def _splits(image_processor: Any, size: Size) -> tuple[int, int]:
         return math.ceil(int(columns * side / ratio) / side), columns
     rows = math.ceil(height / side)
     return rows, math.ceil(int(rows * side * ratio) / side)
+
+
+# Layouts of processors that are not known: each is tried on a model and measured (see `measure.py`).
+
+
+def _by_report(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
+    """One grid over the whole image, as the processor reports it: frames, rows and columns of patches, some merged into a token."""
+    grids = [v for k, v in pixels.items() if "grid" in k and v.dim() == 2 and v.shape[-1] in (2, 3)]
+    if not grids:
+        return None
+    rows, columns = (int(v) for v in grids[0][0, -2:])
+    merge = math.isqrt(rows * columns // n)
+    return _whole(size, rows // merge, columns // merge)
+
+
+def _stretched(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
+    """One grid over the whole image, in the proportions of the processed one."""
+    shape = _seen_shape(pixels)
+    return None if shape is None else _whole(size, *shape_of(n, *shape))
+
+
+def _cropped(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
+    """One grid over what padding, resizing and cropping leave."""
+    (width, height), box = frame(processor.image_processor, size)
+    rows, columns = shape_of(n, height, width)
+    return ImageLayout(size, n, (Tile(np.arange(n).reshape(rows, columns), box),))
+
+
+def _padded(
+    processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+) -> ImageLayout | None:
+    """One square grid over the image in the middle of a square."""
+    side, rows = max(size), math.isqrt(n)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    cells = np.arange(rows * rows).reshape(rows, rows)
+    return ImageLayout(size, rows * rows, (Tile(cells, (left, top, left + side, top + side)),))
+
+
+def _tiles(first: bool) -> Grid:
+    """Tiles of the stretched image, row by row, and the whole image in one more tile, `first` or last."""
+
+    def lay_out(
+        processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
+    ) -> ImageLayout | None:
+        images = [v for v in pixels.values() if v.dim() >= 4 and v.shape[-3] == 3]
+        if not images:
+            return None
+        tiles = math.prod(images[0].shape[:-3])
+        if tiles == 1:
+            return _stretched(processor, config, size, pixels, n)
+        each, parts = n // tiles, tiles - 1
+        side_rows, side_columns = shape_of(each, *images[0].shape[-2:])
+        # As many rows and columns as come nearest to the image's proportions.
+        rows = min(
+            (r for r in range(1, parts + 1) if parts % r == 0),
+            key=lambda r: abs(size[0] / size[1] - parts / r / r),
+        )
+        columns = parts // rows
+        cells = np.arange(each).reshape(side_rows, side_columns)
+        width, height = size[0] / columns, size[1] / rows
+        whole = Tile(cells + (0 if first else parts * each), (0.0, 0.0, float(size[0]), float(size[1])))
+        grid = [
+            Tile(
+                cells + (i * columns + j + first) * each,
+                (j * width, i * height, (j + 1) * width, (i + 1) * height),
+            )
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        return ImageLayout(size, tiles * each, (whole, *grid) if first else (*grid, whole))
+
+    return lay_out
+
+
+def _as_known(lay_out: LayOut) -> Grid:
+    """A known processor's layout."""
+    return lambda processor, config, size, pixels, n: lay_out(processor, config, size, pixels, 0)
+
+
+def _seen_shape(pixels: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Height and width of the processed image, without the padding to others' size."""
+    for name, value in pixels.items():
+        if name.endswith("sizes") and value.dim() == 2 and value.shape == (1, 2):
+            return int(value[0, 0]), int(value[0, 1])
+    images = [value for value in pixels.values() if value.dim() >= 4 and value.shape[-3] == 3]
+    return (int(images[0].shape[-2]), int(images[0].shape[-1])) if images else None
+
+
+def shape_of(n: int, height: float, width: float) -> tuple[int, int]:
+    """Rows and columns of n cells in the proportions of height and width.
+
+    >>> shape_of(12, 30, 40)
+    (3, 4)
+    """
+    rows = round(math.sqrt(n * height / width))
+    return rows, n // max(rows, 1)
+
+
+GRIDS: tuple[Grid, ...] = (
+    _by_report,
+    _stretched,
+    _cropped,
+    _padded,
+    _tiles(first=False),
+    _tiles(first=True),
+    _as_known(llava),
+    _as_known(llava_next),
+    _as_known(idefics3),
+)
+"""The plainest first."""

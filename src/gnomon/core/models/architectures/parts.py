@@ -90,18 +90,49 @@ LayOut = Callable[[Any, Any, tuple[int, int], Mapping[str, Tensor], int], ImageL
 """(processor, config, width and height of the original image, what the processor made of a text's images, which of
 them) -> where the image's tokens lie."""
 
-Positions = Callable[[Any, Any], tuple[Tensor, Int[Tensor, "B 1"]]]
-"""(model, `Batch` of prompts) -> the position ids that it takes for them, and what is added to the position in the text of
-each token that follows."""
+Grid = Callable[[Any, Any, tuple[int, int], Mapping[str, Tensor], int], ImageLayout | None]
+"""(processor, config, width and height of the original image, what the processor made of it alone, how many image tokens it has)
+-> where they lie; `None` where this kind of processor makes others."""
+
+Positions = Callable[[Any, Any], tuple[Tensor | None, Int[Tensor, "B 1"]]]
+"""(model, `Batch` of prompts) -> the position ids that it takes for them (`None` for a model that takes none), and what is added
+to the position in the text of each token that follows."""
 
 
-def text_positions(model: Any, batch: Any) -> tuple[Tensor, Int[Tensor, "B 1"]]:
+def text_positions(model: Any, batch: Any) -> tuple[Tensor | None, Int[Tensor, "B 1"]]:
     """Positions counted over real tokens, as in a text model."""
     return batch.position_ids, batch.input_ids.new_zeros(len(batch.input_ids), 1)
 
 
+def no_positions(model: Any, batch: Any) -> tuple[Tensor | None, Int[Tensor, "B 1"]]:
+    """Nothing: the model counts for itself."""
+    return None, batch.input_ids.new_zeros(len(batch.input_ids), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeing:
+    """How a vision-language model is shown images, and how it lays them out in tokens."""
+
+    lay_out: LayOut | None = None
+    """Where the tokens of an image lie; `None` where that is not known: they are counted."""
+    grid: Grid | None = None
+    """Where those of one image lie that were counted, as measured; `None` where no known layout holds."""
+    language: str = ""
+    """The module that takes a text without an image; the whole model unless that insists on an image."""
+    needs_image: bool = False
+    """Whether the model reads no text without an image."""
+    prompt: str = "{images}{text}"
+    """A question in the model's own form, for processors without a chat template."""
+    placeholder: str = "{token}"
+    """What stands for an image in a prompt, around the processor's image token; empty where its place is fixed."""
+    positions: Positions | None = text_positions
+    """The model's position ids; `None` for a model that is asked on first use whether it takes any."""
+    kinds: str | None = None
+    """The input that says of what kind each token is, where a text alone needs it too: 0 for all of a prompt."""
+
+
 @dataclass(frozen=True)
-class VLFamily:
+class VLFamily(Seeing):
     """Where a vision-language architecture keeps its parts, as module paths, and how it lays an image out in tokens."""
 
     vision: Family
@@ -110,15 +141,3 @@ class VLFamily:
     """The blocks of the language model; `reader` is the module that gets the ids, mask and cache at every call."""
     projector: str
     """The module that makes vectors of the language model's width from those of the tower."""
-    lay_out: LayOut
-    """Where the tokens of an image lie."""
-    language: str = ""
-    """The module that takes a text without an image; the whole model unless that insists on an image."""
-    prompt: str = "{images}{text}"
-    """A question in the model's own form, for processors without a chat template."""
-    placeholder: str = "{token}"
-    """What stands for an image in a prompt, around the processor's image token; empty where its place is fixed."""
-    positions: Positions = text_positions
-    """The model's position ids."""
-    kinds: str | None = None
-    """The input that says of what kind each token is, where a text alone needs it too: 0 for all of a prompt."""

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from gnomon.core.models.architectures.parts import Family, Layout, VLFamily, base_of
+from gnomon.core.models.architectures.parts import Family, Layout, Seeing, VLFamily, base_of
 from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.architectures.trace import N_TOKENS, Column, Head, NotTraced, trace
 from gnomon.core.models.architectures.vision import VLMS, image_token
@@ -82,7 +82,7 @@ class Sites(Mapping[Site, Place]):
         self,
         places: Mapping[Site, Place],
         stacks: Mapping[str, Stack],
-        sees: VLFamily | None = None,
+        sees: Seeing | None = None,
         missing: Sequence[str] = (),
     ):
         self._places = dict(places)
@@ -123,8 +123,6 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
     """
     root = base_of(model)
     layout = family or layout_of(root.config)
-    if layout is None and hasattr(root.config, "vision_config"):
-        raise ModelMismatch(_unknown(root))
     if layout is None:
         return traced_sites(root)
     if isinstance(layout, VLFamily):
@@ -180,7 +178,7 @@ def traced_sites(model: Any) -> Sites:
             head_module=column.head_module,
             head_is_unknown=column.head is None,
         )
-        for name, location in _traced_places(column, prefix):
+        for name, location in traced_places(column, prefix):
             places[f"{prefix}.{name}" if prefix else name] = location
         missing += [f"{prefix or 'model'}: {reason}" for reason in column.reasons]
     if missing:
@@ -188,7 +186,8 @@ def traced_sites(model: Any) -> Sites:
     return Sites(places, stacks, missing=missing)
 
 
-def _traced_places(column: Column, prefix: str) -> Iterator[tuple[Site, Place]]:
+def traced_places(column: Column, prefix: str) -> Iterator[tuple[Site, Place]]:
+    """The sites of a stack that a traced pass has shown, by their names without the prefix."""
     yield "embed", Place(column.blocks[0], "in", prefix)
     for i, (block, parts) in enumerate(zip(column.blocks, column.parts, strict=True)):
         yield f"{i}.resid_pre", Place(block, "in", prefix)

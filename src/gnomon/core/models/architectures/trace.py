@@ -77,25 +77,36 @@ def trace(model: Any, lengths: Sequence[int], run: Callable[[], Any]) -> list[Co
     rounding.set(ROUNDING.get(model.dtype, 0.03))
     calls, output = recorded(model, run)
     logits = getattr(output, "logits", None)
-    chains = _chains(model, calls)
+    chains = find_chains(model, calls)
     if len(chains) < len(lengths):
         raise NotTraced("no list of modules hands one stream of hidden states from each to the next")
     chosen = sorted(chains[: len(lengths)], key=lambda chain: chain.calls[0].enter)
     return [
-        _column(model, calls, chain, logits if chain is chosen[-1] else None, n)
+        find_column(model, calls, chain, logits if chain is chosen[-1] else None, n)
         for chain, n in zip(chosen, lengths, strict=True)
     ]
 
 
 @dataclass
-class _Chain:
+class Chain:
+    """A list of modules of which each gets what the one before it returned."""
+
     path: str
+    """Of the list."""
     calls: list[Call]
+    """One of each module."""
     size: int = field(default=0)
+    """Number of its parameters."""
 
 
-def _chains(model: nn.Module, calls: Sequence[Call]) -> list[_Chain]:
-    """Lists of modules of which each gets what the one before it returned; most parameters first, none within another."""
+def find_chains(model: nn.Module, calls: Sequence[Call], rows: Tensor | None = None) -> list[Chain]:
+    """The chains of a model, most parameters first, none within another.
+
+    Args:
+        model: whose modules were called.
+        calls: during one pass.
+        rows: Bool [T], tokens that blocks must hand on unchanged; others may be added to between two blocks. None: all.
+    """
     by_module: dict[int, list[Call]] = {}
     for call in calls:
         by_module.setdefault(id(call.module), []).append(call)
@@ -108,23 +119,34 @@ def _chains(model: nn.Module, calls: Sequence[Call]) -> list[_Chain]:
             continue
         in_order = [of_child[0] for of_child in own]
         is_whole = in_order[0].x is not None and in_order[-1].y is not None
-        if is_whole and all(_hands_on(a, b) for a, b in itertools.pairwise(in_order)):
-            chains.append(_Chain(path, in_order, sum(p.numel() for p in module.parameters())))
+        if is_whole and all(_hands_on(a, b, rows) for a, b in itertools.pairwise(in_order)):
+            chains.append(Chain(path, in_order, sum(p.numel() for p in module.parameters())))
     chains.sort(key=lambda chain: -chain.size)
-    outermost: list[_Chain] = []
+    outermost: list[Chain] = []
     for chain in chains:
         if not any(chain.path.startswith(f"{outer.path}.") for outer in outermost):
             outermost.append(chain)
     return outermost
 
 
-def _hands_on(a: Call, b: Call) -> bool:
-    return a.exit < b.enter and a.y is not None and b.x is not None and same(a.y, b.x)
+def _hands_on(a: Call, b: Call, rows: Tensor | None) -> bool:
+    if a.exit > b.enter or a.y is None or b.x is None:
+        return False
+    if same(a.y, b.x):
+        return True
+    if rows is None or a.y.shape != b.x.shape or a.y.dim() != 3 or a.y.shape[1] != len(rows):
+        return False
+    return same(a.y[:, rows], b.x[:, rows])
 
 
-def _column(
-    model: nn.Module, calls: Sequence[Call], chain: _Chain, logits: Tensor | None, n_tokens: int
+def find_column(
+    model: nn.Module, calls: Sequence[Call], chain: Chain, logits: Tensor | None, n_tokens: int
 ) -> Column:
+    """A chain with the parts of its blocks and the way from its last block to the logits, or to what the stack returns.
+
+    Raises:
+        NotTraced: its stream is not one vector for each of so many tokens, or nothing around it is called with tokens.
+    """
     parts = tuple(block_parts(call, _inside(calls, call)) for call in chain.calls)
     stream = chain.calls[0].x
     assert stream is not None

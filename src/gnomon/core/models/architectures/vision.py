@@ -5,19 +5,23 @@ The vision-language architectures that are known: one row each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, replace
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gnomon.core.config import read_settings
 from gnomon.core.models.architectures import geometry
-from gnomon.core.models.architectures.parts import Family, VLFamily
+from gnomon.core.models.architectures.parts import Family, LayOut, Layout, VLFamily
 from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.batch import Batch
-from gnomon.errors import ModelMismatch
+from gnomon.errors import BadInput, ModelMismatch, nearest
 
 
 def image_token(model: Any) -> int:
@@ -138,17 +142,25 @@ def _blip2(config: Any) -> VLFamily:
     return _blip(config, "Question: {text} Answer:")
 
 
-def _qwen(config: Any) -> VLFamily:
-    def by_axis(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
-        """Time, row and column of each token after its place in the text; what follows goes on after the largest."""
-        text = batch.position_ids
-        if not batch.pixels:
-            return text[None].expand(4, -1, -1), text.new_zeros(len(text), 1)
-        places, shift = model.model.get_rope_index(
-            batch.input_ids, attention_mask=batch.mask.long(), **batch.pixels
-        )
-        return torch.cat([text[None], places]), shift
+def by_axis(model: Any, batch: Batch) -> tuple[Tensor, Int[Tensor, "B 1"]]:
+    """Time, row and column of each token after its place in the text, [4, B, T]; what follows goes on after the largest.
 
+    By the model's own `get_rope_index`.
+    """
+    text = batch.position_ids
+    if not batch.pixels:
+        return text[None].expand(4, -1, -1), text.new_zeros(len(text), 1)
+    owner = next(module for module in model.modules() if hasattr(module, "get_rope_index"))
+    takes = inspect.signature(owner.get_rope_index).parameters
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    inputs = {"attention_mask": batch.mask.long(), **batch.pixels}
+    places, shift = owner.get_rope_index(
+        batch.input_ids, **{name: value for name, value in inputs.items() if is_open or name in takes}
+    )
+    return torch.cat([text[None], places]), shift
+
+
+def _qwen(config: Any) -> VLFamily:
     return VLFamily(
         vision=_tower("model.visual.blocks", attn="attn", mid="norm2"),
         text=_text(config, "model.language_model", base=True, reader="model"),
@@ -189,3 +201,64 @@ VLMS: dict[str, Callable[[Any], VLFamily]] = {
     "qwen2_5_vl": _qwen,
     "qwen2_vl": _qwen,
 }
+
+
+# A table as a file.
+
+LAY_OUTS: dict[str, LayOut] = {
+    "idefics3": geometry.idefics3,
+    "llava": geometry.llava,
+    "llava_next": geometry.llava_next,
+    "queries": geometry.queries,
+    "qwen": geometry.qwen,
+    "resampled": geometry.resampled,
+}
+"""Name in a file -> where the tokens of an image lie."""
+
+
+def read_family(path: str | Path) -> Layout | VLFamily:
+    """The table of an architecture in a JSON or YAML file.
+
+    The fields of a `Family`; or of a `VLFamily`, with `vision` and `text` as tables of their own; or a table for each stack by the
+    prefix of its sites, the one that writes last. `lay_out` is a name of `LAY_OUTS`, or left out: then it is measured.
+
+    Raises:
+        BadInput: the file cannot be read, or a field is missing, unknown or no text; the file and the field are named.
+    """
+    fields = read_settings(Path(path))
+    if "projector" in fields or {"vision", "text"} <= set(fields):
+        vision, text = (_table(path, name, fields.pop(name, None)) for name in ("vision", "text"))
+        name = fields.pop("lay_out", None)
+        if name is not None and name not in LAY_OUTS:
+            raise BadInput(f'{path}: lay_out "{name}" is unknown. {nearest(str(name), LAY_OUTS)}')
+        _check_fields(path, "", fields, {"projector"}, {"projector", "language", "prompt", "placeholder"})
+        lay_out = None if name is None else LAY_OUTS[name]
+        return VLFamily(vision, text, **fields, lay_out=lay_out, positions=None)
+    if fields and all(isinstance(part, Mapping) for part in fields.values()):
+        return {str(prefix): _table(path, str(prefix), part) for prefix, part in fields.items()}
+    return _table(path, "", fields)
+
+
+def _table(path: str | Path, name: str, part: Any) -> Family:
+    """One stack of blocks."""
+    where = f"{name}: " if name else ""
+    if not isinstance(part, Mapping):
+        raise BadInput(
+            f'{path}: {where}a table of module paths is missing, such as {{"blocks": "model.layers", ...}}.'
+        )
+    names = {field.name: field.default is MISSING for field in dataclass_fields(Family)}
+    needed = {field for field, is_needed in names.items() if is_needed} - {"final_norm"}
+    _check_fields(path, where, part, needed, set(names))
+    return Family(**{"final_norm": None, **part})
+
+
+def _check_fields(
+    path: str | Path, where: str, part: Mapping[str, Any], needed: set[str], names: set[str]
+) -> None:
+    for field, value in part.items():
+        if field not in names:
+            raise BadInput(f'{path}: {where}field "{field}" is unknown. {nearest(str(field), names)}')
+        if not isinstance(value, str) and value is not None:
+            raise BadInput(f'{path}: {where}field "{field}" must be a module path; got {value!r}.')
+    if lacking := sorted(needed - set(part)):
+        raise BadInput(f'{path}: {where}field "{lacking[0]}" is missing.')

@@ -7,19 +7,27 @@ per prompt, started once per sample, and then step.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import VLFamily, base_of
+from gnomon.core.models.architectures.parts import (
+    Positions,
+    Seeing,
+    base_of,
+    no_positions,
+    text_positions,
+)
 from gnomon.core.models.architectures.sites import module_at
+from gnomon.core.models.architectures.vision import by_axis
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
-from gnomon.core.models.reading import keeps_cache, say_slow, takes_positions
+from gnomon.core.models.reading import agree, keeps_cache, say_slow, takes_positions
 from gnomon.core.models.sampling.cache import new_cache, new_cross_cache, select_rows
 from gnomon.errors import ModelMismatch
 
@@ -66,16 +74,79 @@ def read_prompts(
     return (_BesidePrompt if is_beside else _AfterPrompt)(model, batch, rows)
 
 
-def read_images(model: PreTrainedModel, family: VLFamily, batch: Batch, places: Sequence[int]) -> Decoding:
+def read_images(
+    model: PreTrainedModel, family: Seeing, batch: Batch, places: Sequence[int], again: Again
+) -> Decoding:
     """Prompts with images, or without, that a vision-language model has read.
+
+    A model without a table is asked which positions it takes: those count with which a prompt beside others, and its next token
+    after the cache, have the logits that they have alone. Where there are none, each text is read anew for every token.
 
     Args:
         model: a vision-language model.
-        family: where its parts are.
+        family: how it is shown images.
         batch: the prompts, padded on the left.
         places: which prompt of the call each is, for edits.
+        again: a prompt of the batch with more tokens, alone.
     """
-    return _AfterImages(model, family, batch, torch.tensor(list(places), device=model.device))
+    rows = torch.tensor(list(places), device=model.device)
+    if family.positions is not None:
+        return _AfterImages(model, family, family.positions, batch, rows)
+    is_padded = not bool(batch.mask.all())
+    by_padding = _counts.setdefault(model, {})
+    if is_padded not in by_padding:
+        by_padding[is_padded] = _positions_of(model, family, batch, again)
+    counts = by_padding[is_padded]
+    if counts is None:
+        say_slow(model)
+        return _WholeSeen(model, again, len(rows), rows)
+    return _AfterImages(model, family, counts, batch, rows)
+
+
+Again = Callable[[int, Sequence[int]], Batch]
+"""(which prompt of a batch, tokens behind it) -> it alone."""
+
+_counts: WeakKeyDictionary[Any, dict[bool, Positions | None]] = WeakKeyDictionary()
+"""Model -> whether prompts are padded -> the positions that it takes; None where it cannot go on from a cache."""
+
+
+def _positions_of(model: Any, family: Seeing, batch: Batch, again: Again) -> Positions | None:
+    """The positions with which a model reads the shortest prompt of a batch, and one more token, as it does alone."""
+    counts: list[Positions] = [text_positions, no_positions]
+    if any(hasattr(module, "get_rope_index") for module in base_of(model).modules()):
+        counts = [
+            by_axis,
+            _by_axis_alone,
+            text_positions,
+        ]  # left alone, such models remember the last batch's
+    row = int(batch.mask.sum(-1).argmin())
+    alone = _last_logits(model, again(row, []))
+    token = int(alone.argmax())
+    after = _last_logits(model, again(row, [token]))
+    rows = torch.arange(len(batch.mask), device=batch.mask.device)
+    for count in counts:
+        try:
+            decoding = _AfterImages(model, family, count, batch, rows)
+            if not agree(decoding.logits[row], alone):
+                continue
+            decoding = decoding.start(rows, 1)
+            decoding.step(torch.full_like(rows, token), torch.ones_like(rows, dtype=torch.bool))
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError):
+            continue
+        if agree(decoding.logits[row], after):
+            return count
+    return None
+
+
+def _by_axis_alone(model: Any, batch: Batch) -> tuple[Tensor | None, Int[Tensor, "B 1"]]:
+    """Time, row and column, [3, B, T]."""
+    places, shift = by_axis(model, batch)
+    return places[1:], shift
+
+
+def _last_logits(model: Any, batch: Batch) -> Tensor:
+    logits: Tensor = model(**batch.inputs("vlm"), use_cache=False).logits[0, -1]
+    return logits
 
 
 def start_token(model: PreTrainedModel) -> int:
@@ -184,21 +255,27 @@ class _WholeText:
 class _AfterImages(_AfterPrompt):
     """A vision-language model: the images are read with the prompt, then its language model goes on alone."""
 
-    def __init__(self, model: Any, family: VLFamily, batch: Batch, rows: Int[Tensor, " B"]):
+    def __init__(
+        self, model: Any, family: Seeing, positions: Positions, batch: Batch, rows: Int[Tensor, " B"]
+    ):
         self.model, self.rows = module_at(model, family.language), rows  # type: ignore[assignment]
-        placed, self.shift = family.positions(model, batch)
-        self.axes, self.takes_positions = placed.shape[:-2], True
+        placed, self.shift = positions(base_of(model), batch)
+        self.takes_positions = placed is not None
+        self.axes = () if placed is None else placed.shape[:-2]
         self._read(
             self.model if batch.images is None else model,
             batch,
-            batch.inputs("vlm") | {"position_ids": placed},
+            batch.inputs("vlm") | ({} if placed is None else {"position_ids": placed}),
         )
 
     def _position_ids(self) -> Tensor:
         placed = self.position + self.shift
-        if self.axes:  # the place in the text, then that along each axis
-            placed = torch.cat([self.position[None], placed.expand(self.axes[0] - 1, -1, -1)])
-        return placed
+        if not self.axes:
+            return placed
+        if self.axes[0] == 3:
+            return placed.expand(3, -1, -1)
+        # The place in the text, then that along each axis.
+        return torch.cat([self.position[None], placed.expand(self.axes[0] - 1, -1, -1)])
 
     def start(self, sources: Int[Tensor, " K"], room: int) -> _AfterImages:
         new: Any = super().start(sources, room)
@@ -208,6 +285,37 @@ class _AfterImages(_AfterPrompt):
     def keep(self, rows: Int[Tensor, " K"]) -> None:
         super().keep(rows)
         self.shift = self.shift[rows]
+
+
+class _WholeSeen:
+    """A vision-language model that does not go on from its cache as it reads the whole: each text is read anew for every token."""
+
+    def __init__(self, model: PreTrainedModel, again: Again, n: int, rows: Int[Tensor, " B"]):
+        self.model, self.again, self.rows = model, again, rows
+        self.texts: list[tuple[int, list[int]]] = [(i, []) for i in range(n)]
+        self.logits = self._read()
+
+    def start(self, sources: Int[Tensor, " K"], room: int) -> _WholeSeen:
+        new = copy(self)
+        new.texts = [(self.texts[i][0], list(self.texts[i][1])) for i in sources.tolist()]
+        new.rows, new.logits = self.rows[sources], self.logits[sources]
+        return new
+
+    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
+        for (_, written), token, goes in zip(self.texts, tokens.tolist(), going.tolist(), strict=True):
+            if goes:
+                written.append(token)
+        self.logits = self._read()
+
+    def keep(self, rows: Int[Tensor, " K"]) -> None:
+        self.texts, self.rows = [self.texts[i] for i in rows.tolist()], self.rows[rows]
+
+    def _read(self) -> Tensor:
+        logits = []
+        for (i, written), row in zip(self.texts, self.rows, strict=True):
+            with reading(row[None]):
+                logits.append(_last_logits(self.model, self.again(i, written)))
+        return torch.stack(logits)
 
 
 class _BesidePrompt:

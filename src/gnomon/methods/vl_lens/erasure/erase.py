@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gnomon.core.models import StepInfo, as_handle
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.lens.words import random_like, word_vector, word_vectors
+from gnomon.methods.vl_lens.lens.words import check_tokens, random_like, word_vector, word_vectors
 
 __all__ = ["erase", "project_away", "random_like", "word_vector"]
 
@@ -90,8 +90,10 @@ def erase(
     Raises:
         BadInput: alpha is not above 0, a layer or a word that the model does not have, a vector of length 0, or inside:
             not one list per text of the batch.
+        ModelMismatch: the model has no image tokens.
     """
     handle = as_handle(model, processor)
+    check_tokens(handle)
     last = len(handle.sites.top.blocks) - 1
     if not alpha > 0:
         raise BadInput(f"alpha must be above 0; got {alpha}.")

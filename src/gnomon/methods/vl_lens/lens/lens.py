@@ -24,7 +24,7 @@ from gnomon.core.models import as_handle
 from gnomon.core.models.architectures.parts import ImageLayout
 from gnomon.errors import BadInput, ModelMismatch, nearest
 from gnomon.methods.vl_lens.config import PRESETS
-from gnomon.methods.vl_lens.lens.words import Spelling, check_layer, layer_sites, spell
+from gnomon.methods.vl_lens.lens.words import Spelling, check_layer, check_tokens, layer_sites, spell
 
 if TYPE_CHECKING:
     from gnomon.core.models import Batch, ModelHandle, StepInfo
@@ -79,7 +79,7 @@ class LensResult:
         if not self.layouts[b].tiles:
             raise ModelMismatch(
                 "The image tokens of this model have looked at the whole image and have no place on it (a Q-Former or a "
-                "resampler): there is a confidence but no map. Take a model with a grid, such as LLaVA."
+                "resampler), or it is not known which: there is a confidence but no map. Take a model with a grid, such as LLaVA."
             )
         most = self.scores[b][..., self._index(word)].max(0)
         return [most[tile.tokens] for tile in self.layouts[b].tiles]
@@ -255,10 +255,12 @@ def lens(
 
     Raises:
         BadInput: there are no images, or a layer or a word that the model does not have.
+        ModelMismatch: the model has no image tokens.
 
     Source: section 3 (logit lens on image representations) and the published code.
     """
     handle, reading = as_handle(model, processor), reading or Reading()
+    check_tokens(handle)
     if batch_size < 1:
         raise BadInput(f"batch_size must be >= 1; got {batch_size}.")
     if not images:

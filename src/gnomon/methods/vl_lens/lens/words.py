@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnomon.core.models import as_handle
-from gnomon.errors import BadInput
+from gnomon.errors import BadInput, ModelMismatch
 
 if TYPE_CHECKING:
     from gnomon.core.models import ModelHandle
@@ -90,6 +90,20 @@ def check_layer(handle: ModelHandle, layer: int, name: str) -> None:
     if not 0 <= layer <= last:
         raise BadInput(
             f"{name} must be in 0..{last} (0: embeddings, {last}: after the last block); got {layer}."
+        )
+
+
+def check_tokens(handle: ModelHandle) -> None:
+    """Refuse a model whose blocks look at the image themselves.
+
+    Raises:
+        ModelMismatch: no token of a prompt stands for a piece of the image.
+    """
+    token = handle.sites.top.image_token
+    if token is not None and token < 0:
+        raise ModelMismatch(
+            f"{type(handle.model).__name__} has no image tokens: its blocks look at the image by cross-attention, so there is "
+            "nothing to read or to edit. Take a model with image tokens, such as LLaVA."
         )
 
 
