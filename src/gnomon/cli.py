@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, type[commands.Command]] = {
     "list": commands.List,
     "show": commands.Show,
     "doctor": commands.Doctor,
+    "models": commands.Models,
     "mini": commands.Minis,
     "view": commands.View,
     "sim": commands.Sim,

@@ -1,4 +1,4 @@
-"""Commands that belong to no method: list, show, doctor, mini, view, sim. Each is a dataclass that knows how to run."""
+"""Commands that belong to no method: list, show, doctor, models, mini, view, sim. Each is a dataclass that knows how to run."""
 
 from __future__ import annotations
 
@@ -85,6 +85,8 @@ class Doctor:
 
     def run(self) -> int:
         """Look around and tell; exit code 1 when a package of the base install is missing."""
+        from gnomon.core.models.load.embedded import EMBEDDED, install_command
+
         installation = env.describe() | {"devices": env.devices()}
         missing = [name for name, version in installation["packages"].items() if version is None]
         extras = {
@@ -105,7 +107,65 @@ class Doctor:
         for extra, lacking in extras.items():
             if lacking:
                 print(f'optional: {", ".join(lacking)} not installed: pip install "gnomon[{extra}]"')
+        lacking_models = [model.ref for model in EMBEDDED.values() if not model.is_installed]
+        if lacking_models:
+            print(f"optional: {', '.join(lacking_models)}, small real models: {install_command()}")
         return 1 if missing else 0
+
+
+@dataclass(frozen=True)
+class Models:
+    """Real models that come as packages, and what was converted into the cache of this user."""
+
+    clear: bool = False
+    """Delete every converted model from the cache."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        """Print the table, after clearing the cache if that was asked for."""
+        from gnomon.core.models.load.embedded import EMBEDDED, install_command
+        from gnomon.core.models.load.store import clear, models_folder, stored
+
+        freed = clear() if self.clear else None
+        cached = stored()
+        if self.json:
+            rows = [
+                {
+                    "model": model.ref,
+                    "package": f"{model.package}=={model.version}",
+                    "is_installed": model.is_installed,
+                    "bytes": sum(file.bytes for file in model.files),
+                    "licence": model.licence,
+                    "about": model.about,
+                }
+                for model in EMBEDDED.values()
+            ]
+            folders = [
+                {
+                    "folder": str(entry.folder),
+                    "model": entry.ref,
+                    "bytes": entry.bytes,
+                    "is_whole": entry.is_whole,
+                }
+                for entry in cached
+            ]
+            print(json.dumps({"embedded": rows, "cached": folders, "freed_bytes": freed}, indent=1))
+            return 0
+        print("embedded: real weights that come as packages")
+        for model in EMBEDDED.values():
+            state = "installed" if model.is_installed else "not installed"
+            size = _megabytes(sum(file.bytes for file in model.files))
+            print(f"  {model.ref:28} {size:>9}  {state:14} {model.licence:11} {model.about}")
+        if not all(model.is_installed for model in EMBEDDED.values()):
+            print(f"  install them with: {install_command()}")
+        if freed is not None:
+            print(f"cleared: {_megabytes(freed)}")
+        print(f"cached: {models_folder()}{'' if cached else ' holds nothing'}")
+        for entry in cached:
+            what = entry.ref if entry.is_whole else "left behind by a process that was killed"
+            print(f"  {entry.folder.name:28} {_megabytes(entry.bytes):>9}  {what}")
+        return 0
 
 
 @dataclass(frozen=True)
@@ -183,8 +243,12 @@ class Sim:
         return code
 
 
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
 def _row(m: registry.Method) -> dict[str, Any]:
     return {"method": m.slug, "family": m.family, "line": m.line, "paper": m.paper, "status": m.status}
 
 
-__all__: Sequence[str] = ("Command", "Doctor", "List", "Minis", "Show", "Sim", "View")
+__all__: Sequence[str] = ("Command", "Doctor", "List", "Minis", "Models", "Show", "Sim", "View")

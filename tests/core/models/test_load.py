@@ -98,7 +98,7 @@ def test_code_in_a_checkpoint_is_never_run(checkpoint, tmp_path):
 def test_a_hub_model_that_cannot_be_reached_is_named():
     with pytest.raises(BadInput, match='"nobody/nothing" is neither a folder here nor a hub model'):
         load_model("nobody/nothing")
-    with pytest.raises(BadInput, match='No tokenizer could be loaded from "nobody/nothing"'):
+    with pytest.raises(BadInput, match='"nobody/nothing" is neither a folder here nor a hub model'):
         load_tokenizer("nobody/nothing")
 
 

@@ -12,7 +12,7 @@ from gnomon.core.config import check
 class Shards:
     """How a data step is spread over processes."""
 
-    LOOSE: ClassVar = ("engine", "workers")
+    LOOSE: ClassVar[tuple[str, ...]] = ("engine", "workers")
 
     engine: Literal["local", "ray"] = "local"
     """Where shards are worked on: processes of this machine, or Ray."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gnomon.core.config import check, option
 from gnomon.core.llm.endpoint.keys import Keys
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.too_long import TooLong
 from gnomon.errors import BadConfig
 
@@ -18,7 +19,7 @@ _PRICES = f"{option('llm.price_in')} and {option('llm.price_out')}"
 class LLMConfig:
     """How a language model is asked."""
 
-    LOOSE: ClassVar = ("*",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("*",)
 
     concurrency: int = 8
     """Requests under way at once."""
@@ -57,6 +58,8 @@ class LLMConfig:
     is cut; error: the run ends."""
     record: Path | None = None
     """A tape to write every reply to; play it back with tape:FILE as the model."""
+    load: LoadConfig = field(default_factory=LoadConfig)
+    """How a model in this process (hf:, embedded:) is loaded."""
 
     def __post_init__(self) -> None:
         check(self.concurrency >= 1, "llm.concurrency", ">= 1", self.concurrency)

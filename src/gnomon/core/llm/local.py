@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,12 @@ from gnomon.core.llm.base import TOO_LONG, Message, Reply, Request, Usage
 from gnomon.core.llm.endpoint.chat import folded
 from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
-from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
-from gnomon.core.models.load import kind_of
-from gnomon.core.models.sampling.decoding import read_prompts
+from gnomon.core.models import GenConfig, load_model, load_tokenizer
+from gnomon.core.models.load import kind_of, model_at
+from gnomon.core.models.load.config import LoadConfig
+from gnomon.core.models.load.embedded import SCHEME
+from gnomon.core.models.sampling.generate import generate
+from gnomon.core.models.sampling.prefix import read_shared
 from gnomon.core.models.sampling.text import decode, padding_id
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
@@ -88,7 +92,7 @@ def _after(
     batch_size: int,
 ) -> list[list[float]]:
     """Log-probability of every answer behind every prompt; a prompt is read once, whatever the number of answers."""
-    begun = read_prompts(model, prompts, range(len(prompts)), pad_id)
+    begun = read_shared(model, prompts, range(len(prompts)), pad_id)
     first = torch.log_softmax(begun.logits.float(), -1)
     scores = first[:, [answer[0] for answer in answers]].tolist()
     longer = [(row, k) for k, answer in enumerate(answers) if len(answer) > 1 for row in range(len(prompts))]
@@ -195,7 +199,7 @@ class Local:
 
     Args:
         ref: a folder, an adapter folder or a hub id.
-        device: `"auto"` takes a GPU when there is one.
+        load: how it is loaded; None takes the defaults.
         batch_size: rows side by side.
         model: a loaded model to use in the place of `ref`; needs `tokenizer`.
         tokenizer: its tokenizer.
@@ -208,18 +212,19 @@ class Local:
     def __init__(
         self,
         ref: str | Path,
+        load: LoadConfig | None = None,
         *,
-        device: str = "auto",
         batch_size: int = 16,
         model: Any = None,
         tokenizer: Any = None,
     ):
         check(batch_size >= 1, "batch_size", ">= 1", batch_size)
-        self.name = f"hf:{ref}"
-        self.identity = f"{self.name} {folder_state(Path(ref))}"
+        self.name = str(ref) if str(ref).startswith(SCHEME) else f"hf:{ref}"
+        load = load or LoadConfig()
+        self.identity = f"{self.name} {folder_state(Path(model_at(ref)))}{_other_numbers(load)}"
         self.batch_size = batch_size
-        self.model = _open(ref, device) if model is None else model
-        self.tokenizer = load_tokenizer(ref) if tokenizer is None else tokenizer
+        self.model = _open(ref, load) if model is None else model
+        self.tokenizer = load_tokenizer(ref, load) if tokenizer is None else tokenizer
         self.template = Template(self.tokenizer, self.name)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -294,7 +299,8 @@ class Local:
         )
         replies = []
         streams = [rng.child("chat") for rng in rngs]
-        completions = generate(self.model, self.tokenizer, prompts, gen, generator=streams)
+        read = partial(read_shared, self.model, pad_id=padding_id(self.tokenizer))
+        completions = generate(self.model, self.tokenizer, prompts, gen, generator=streams, read=read)
         for prompt, (done,) in zip(prompts, completions, strict=True):
             ends = done.finish == "eos"
             shown = done.token_ids[:-1] if ends else done.token_ids
@@ -317,9 +323,19 @@ class Local:
         return replies
 
 
-def _open(ref: str | Path, device: str) -> Any:
-    kind = "seq2seq" if kind_of(ref) == "seq2seq" else "causal"
-    return load_model(ref, kind=kind, device=device, asked_by="a chat")
+def _open(ref: str | Path, load: LoadConfig) -> Any:
+    kind = "seq2seq" if kind_of(ref, revision=load.revision) == "seq2seq" else "causal"
+    return load_model(ref, load, kind=kind, asked_by="a chat")
+
+
+def _other_numbers(load: LoadConfig) -> str:
+    """What makes a model of the same files another one: all but the device; empty where nothing is set."""
+    plain = LoadConfig()
+    fields = {name: value for name, value in vars(load).items() if name not in LoadConfig.LOOSE}
+    changed = {name: value for name, value in fields.items() if value != getattr(plain, name)}
+    if load.adapter is not None:
+        changed["adapter"] = f"{load.adapter} {folder_state(Path(model_at(load.adapter)))}"
+    return f" {changed}" if changed else ""
 
 
 def pick(logprobs: list[float], temperature: float, uniform: float) -> int:

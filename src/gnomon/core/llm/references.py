@@ -20,6 +20,7 @@ from gnomon.core.llm.base import LLM, Reply, Request, Usage
 from gnomon.core.llm.endpoint.client import Manner, split_endpoint, until_stop
 from gnomon.core.llm.endpoint.keys import VENDORS
 from gnomon.core.llm.stack.stored import estimated_tokens, tokens_asked
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.errors import BadConfig, UserError, nearest
 from gnomon.lazy import function
 
@@ -29,7 +30,8 @@ FORMS = {
     "gemini": "gemini:MODEL",
     "openrouter": "openrouter:MODEL",
     "http": "http://host:8000/v1#MODEL",
-    "hf": "hf:FOLDER_OR_HUB_ID, in this process",
+    "hf": "hf:FOLDER_OR_HUB_ID or hf:FILE.gguf, in this process",
+    "embedded": "embedded:smollm2, a small real model that comes as a package, in this process",
     "serve": "serve:FOLDER, in a server of its own on this machine",
     "tape": "tape:FILE, recorded earlier",
     "sim": "sim:NAME?param=value, a simulator",
@@ -37,12 +39,15 @@ FORMS = {
 }
 """Scheme -> how a reference of it is written."""
 
+IN_PROCESS = ("hf", "embedded")
+"""Schemes of models that run in this process: their weights can be read."""
+
 
 @dataclass(frozen=True)
 class _Options:
     manner: Manner
     folder: Path | None
-    device: str
+    load: LoadConfig
     batch_size: int | None
 
 
@@ -51,6 +56,7 @@ def open_llm(
     *,
     manner: Manner | None = None,
     folder: Path | None = None,
+    load: LoadConfig | None = None,
     device: str = "auto",
     batch_size: int | None = None,
 ) -> LLM:
@@ -60,13 +66,19 @@ def open_llm(
         ref: one of `FORMS`. `openai:MODEL` is at api.openai.com unless OPENAI_BASE_URL names another server.
         manner: how it is asked over HTTP: keys, time limit, further fields and headers; None takes the defaults.
         folder: where `serve:` keeps its log; None: a temporary folder.
-        device: for `hf:` and `serve:`; `"auto"` takes a GPU when there is one.
+        load: for `hf:` and `embedded:`, how the model is loaded, of which `serve:` takes the device; None takes the defaults.
+        device: in the place of that of `load`; `"auto"` leaves that.
         batch_size: for `hf:`, prompts side by side; None: the default of `Local`.
 
     Raises:
         BadConfig: the reference is misspelt.
         UserError: what it names cannot be opened.
     """
+    if ref.lower().endswith(".gguf") and Path(ref).is_file():
+        ref = f"hf:{ref}"
+    load = load or LoadConfig()
+    if device != "auto":
+        load = dataclasses.replace(load, device=device)
     scheme, colon, rest = ref.partition(":")
     if scheme in ("http", "https") and "#" not in ref:
         raise BadConfig(f'"{ref}" names no model. Write {FORMS["http"]}.')
@@ -78,7 +90,7 @@ def open_llm(
         raise BadConfig(f'Model reference "{_short(ref)}" is of no known kind. {hint}')
     if not rest.strip("/"):
         raise BadConfig(f'Model reference "{ref}" names nothing. Write {FORMS[scheme.removesuffix("s")]}.')
-    return opener(rest, _Options(manner or Manner(), folder, device, batch_size))
+    return opener(rest, _Options(manner or Manner(), folder, load, batch_size))
 
 
 def open_completions(endpoint: str, manner: Manner | None = None) -> LLM:
@@ -128,13 +140,17 @@ def _open_local(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.local import Local
 
     size = {} if options.batch_size is None else {"batch_size": options.batch_size}
-    return Local(rest, device=options.device, **size)
+    return Local(rest, options.load, **size)
+
+
+def _open_embedded(rest: str, options: _Options) -> LLM:
+    return _open_local(f"embedded:{rest}", options)
 
 
 def _open_served(rest: str, options: _Options) -> LLM:
     from gnomon.core.llm.endpoint.serve import Served
 
-    return Served(rest, device=options.device, log_folder=options.folder, manner=options.manner)
+    return Served(rest, device=options.load.device, log_folder=options.folder, manner=options.manner)
 
 
 def _open_tape(rest: str, options: _Options) -> LLM:
@@ -159,6 +175,7 @@ _OPENERS: dict[str, Callable[[str, _Options], LLM]] = {
     "http": _open_http("http"),
     "https": _open_http("https"),
     "hf": _open_local,
+    "embedded": _open_embedded,
     "serve": _open_served,
     "tape": _open_tape,
     "sim": _open_simulator,

@@ -74,9 +74,11 @@ class SupportScorer:
 
     def __init__(self, ref: str | Path, *, device: str = "auto", batch_size: int = 16):
         from gnomon.core.models import load_tokenizer
+        from gnomon.core.models.load import model_at
 
+        name, ref = Path(ref).name, model_at(ref)
         self.is_align_score = is_align_score(ref)
-        self.name = "AlignScore" if self.is_align_score else f"NLI {Path(ref).name}"
+        self.name = "AlignScore" if self.is_align_score else f"NLI {name}"
         self.tokenizer = load_tokenizer(ref)
         self.device = device_for(device)
         self.batch_size = batch_size

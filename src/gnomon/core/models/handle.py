@@ -37,7 +37,7 @@ from gnomon.core.models.images import (
     samples,
     see_text,
 )
-from gnomon.core.models.load import kind_of, load_model, load_tokenizer
+from gnomon.core.models.load import LoadConfig, kind_of, load_model, load_tokenizer
 from gnomon.core.models.reading import text_kind
 from gnomon.core.models.sampling.decoding import (
     Decoding,
@@ -89,18 +89,18 @@ class ModelHandle:
     def load(
         cls,
         ref: str | Path,
+        load: LoadConfig | None = None,
         *,
         kind: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        revision: str | None = None,
         family: Path | None = None,
+        **options: Any,
     ) -> ModelHandle:
         """The handle on what `load_model` loads; `kind=None` takes what is there, `family` is a file for `read_family`."""
-        kind = kind or kind_of(ref, revision=revision)
-        model = load_model(ref, kind=kind, device=device, dtype=dtype, revision=revision)
-        load = load_processor if kind == "vlm" else load_tokenizer
-        return cls(model, load(ref, revision=revision), family=read_family(family) if family else None)
+        load = replace(load or LoadConfig(), **options)
+        kind = kind or kind_of(ref, revision=load.revision)
+        model, sees = load_model(ref, load, kind=kind), kind == "vlm"
+        processor = load_processor(ref, revision=load.revision) if sees else load_tokenizer(ref, load)
+        return cls(model, processor, family=read_family(family) if family else None)
 
     @cached_property
     def sites(self) -> Sites:

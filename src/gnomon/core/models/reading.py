@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gnomon.core.models.architectures.parts import base_of
 from gnomon.core.models.architectures.text import FAMILIES
+from gnomon.core.models.sampling.config import GenConfig
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _positions: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _padding: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _caches: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _slow: WeakSet[Any] = WeakSet()
+_ignored: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
 def text_kind(model: Any) -> str:
@@ -145,6 +147,53 @@ def agree(a: Tensor, b: Tensor) -> bool:
     """Whether two ways of reading gave the same logits, up to rounding in any order of sums."""
     a, b = a.float(), b.float()
     return bool(torch.allclose(a, b, rtol=2e-2, atol=2e-3 * float(b.abs().mean()) + 1e-6))
+
+
+BOOKKEEPING = {
+    "transformers_version", "max_length", "max_new_tokens", "use_cache", "cache_implementation", "num_return_sequences",
+    "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "output_attentions", "output_hidden_states",
+    "output_scores", "output_logits", "return_dict_in_generate", "do_sample", "disable_compile",
+}  # fmt: skip
+"""Fields of a generation config that are followed, are the caller's to say, or change no token."""
+
+SAMPLED = {"temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h"}
+"""Fields that change what is drawn, and nothing where the likeliest token is taken."""
+
+
+def ignored_settings(model: Any, gen: GenConfig) -> dict[str, Any]:
+    """What the checkpoint recommends for generation and sampling here does not do: field -> value.
+
+    End tokens are followed. Temperature and top-p are the caller's; where they agree with the checkpoint's nothing is ignored.
+
+    Args:
+        model: a model that writes text.
+        gen: how it is sampled from.
+    """
+    config = getattr(base_of(model), "generation_config", None)
+    if config is None:
+        return {}
+    usual, ignored = type(config)(), dict[str, Any]()
+    for name, value in config.to_dict().items():
+        is_set = value is not None and value != getattr(usual, name, None) and not name.startswith("_")
+        if is_set and name not in BOOKKEEPING and value != getattr(gen, name, None):
+            ignored[name] = value
+    if gen.temperature == 0:
+        return {name: value for name, value in ignored.items() if name not in SAMPLED}
+    return ignored
+
+
+def say_ignored(model: Any, gen: GenConfig) -> None:
+    """Log what the checkpoint recommends and is not done; once for each model and set of fields."""
+    ignored, base = ignored_settings(model, gen), base_of(model)
+    if not ignored or set(ignored) <= _ignored.setdefault(base, set()):
+        return
+    _ignored[base] |= set(ignored)
+    log.warning(
+        "The generation config of %s sets %s, which is not followed: sampling is by the temperature, top_p and stop texts of the "
+        "command alone.",
+        base.config.name_or_path or type(base).__name__,
+        ", ".join(f"{name} {value}" for name, value in sorted(ignored.items())),
+    )
 
 
 def say_slow(model: Any) -> None:

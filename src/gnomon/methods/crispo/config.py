@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.study import Miniature, check_parts
 
@@ -84,7 +84,7 @@ class SearchConfig:
 class Measuring:
     """What is measured, and how rows are read."""
 
-    LOOSE: ClassVar = ("workers",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("workers",)
     GROWS: ClassVar = ("limit",)
 
     metrics: tuple[str, ...] = ("rouge1",)
@@ -138,7 +138,7 @@ class Searching(SearchConfig, Measuring):
     """Rows that the best prompt is chosen by."""
     test: str | None = None
     """Rows that are touched once, at the end. None: no test score."""
-    task: str
+    task: TextModel
     """The model that does the task, such as openai:MODEL, http://host:8000/v1#MODEL or hf:FOLDER."""
     critic: str | None = None
     """The model that compares predictions with references. None: the task's."""
@@ -189,7 +189,7 @@ class Evaluate(Measuring):
     """Rows to measure on."""
     prompts: tuple[Path, ...] = ()
     """Prompts: text files, or folders of runs. Each is compared with the first one."""
-    task: str
+    task: TextModel
     """The model that does the task."""
     examples: str | None = None
     """Rows that near examples are taken from, for INSERT_EXAMPLES_HERE."""

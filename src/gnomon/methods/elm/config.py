@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature
 from gnomon.core.too_long import RowLength
 from gnomon.core.train.config import TrainConfig
@@ -80,19 +81,17 @@ class ELMConfig(Erasure, Concept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target(Reweighting, Concept):
+class Target(Reweighting, Concept, LoadConfig):
     """What an erased model would predict along a text: likeliest tokens before and after, entropy and support, at several eta."""
 
     text: Positional[str]
     """A text about the concept, or a file of one."""
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     etas: tuple[float, ...] = (1.0, 2.0, 5.0, 20.0, 100.0, 500.0)
     """Strengths of the table by which --eta is chosen."""
     max_chars: int = 700
     """The text is cut to so many characters."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
         Reweighting.__post_init__(self)
@@ -106,10 +105,10 @@ class Target(Reweighting, Concept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FluencyData(Concept):
+class FluencyData(Concept, LoadConfig):
     """Fluent texts that know nothing of the concept, sampled once from the frozen model and reused by train."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     forget: str
     """Texts about the concept, sources separated by commas; a fluent text begins with the first characters of one."""
@@ -127,8 +126,6 @@ class FluencyData(Concept):
     """Column of the text."""
     batch_size: int = 16
     """Texts written side by side, and between two marks to continue from."""
-    device: str = "auto"
-    """Where to compute."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,10 +139,10 @@ class FluencyData(Concept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(ELMConfig, Sources, RowLength):
+class Train(ELMConfig, Sources, LoadConfig, RowLength):
     """Erase a concept: a LoRA adapter in PEFT's own format. With --pick-eta, eta is chosen on half of the questions."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     fluency: str | None = None
     """Fluent texts: a run of fluency-data, or its file; None: no fluency term, as the paper does for models above 8B."""
@@ -156,8 +153,6 @@ class Train(ELMConfig, Sources, RowLength):
     for itself; the verdict then rests on the other."""
     style: Literal["letters", "options"] = "letters"
     """How these questions are asked; see eval."""
-    device: str = "auto"
-    """Where to compute."""
 
     def __post_init__(self) -> None:
         ELMConfig.__post_init__(self)
@@ -173,10 +168,10 @@ def _baseline_schedule() -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(Constants, Sources, RowLength):
+class Baseline(Constants, Sources, LoadConfig, RowLength):
     """Erase by another method with its own constants, on the batches that train would see. Saves a full checkpoint."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     method: Rival = "rmu"
     """rmu, repnoise, whp (simplified: no dictionary of anchor terms), ga (gradient ascent), graddiff, npo or simnpo."""
@@ -187,8 +182,6 @@ class Baseline(Constants, Sources, RowLength):
     """Questions about the concept, as eval reads them: the page says by them whether it is erased."""
     style: Literal["letters", "options"] = "letters"
     """How these questions are asked; see eval."""
-    device: str = "auto"
-    """Where to compute."""
 
     def __post_init__(self) -> None:
         Constants.__post_init__(self)
@@ -197,15 +190,13 @@ class Baseline(Constants, Sources, RowLength):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class Pair(LoadConfig):
     """A model before and after."""
 
-    before: str
+    before: TextModel
     """The model as it was: a folder, a run folder or a hub id."""
-    after: str
+    after: TextModel
     """The model whose concept was erased, by whatever method: a folder, an adapter, a run folder or a hub id."""
-    device: str = "auto"
-    """Where to compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +234,7 @@ class Eval(Pair, RowLength):
     batch_size: int = 16
     """Texts at once."""
 
-    LOOSE = ("batch_size",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
         for name in ("prompt_chars", "max_new_tokens", "limit", "batch_size"):

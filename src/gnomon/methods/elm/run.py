@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gnomon.core.config import narrow
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.run import Run
 from gnomon.core.too_long import note_long
@@ -43,9 +44,9 @@ def target(cfg: config.Target, run: Run) -> None:
     """What an erased model would predict along a text, and how one-hot that is at several strengths."""
     personas = read_personas(cfg.concept, cfg.personas)
     text = _text(cfg.text)[: cfg.max_chars]
-    tokenizer = load_tokenizer(cfg.model)
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
     run.plan(tokens=len(tokenizer(text)["input_ids"]), passes=3, etas=len(cfg.etas))
-    model = load_model(cfg.model, device=cfg.device, asked_by="elm target")
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm target")
     rows = along(model, tokenizer, text, personas, cfg, shown=SHOWN)
     table = eta_table(model, tokenizer, text, personas, cfg, cfg.etas)
     for row in rows:
@@ -60,8 +61,8 @@ def fluency_data(cfg: config.FluencyData, run: Run) -> None:
     texts = [text for source in _sources(cfg.forget) for text in read_passages(
         source, text_field=cfg.text_field, max_chars=cfg.chars[1], min_chars=cfg.chars[0])]  # fmt: skip
     run.plan(texts=cfg.count, forget_texts=len(texts), tokens_at_most=cfg.count * cfg.tokens[1], streams=3)
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, device=cfg.device, asked_by="elm fluency-data")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm fluency-data")
     path = make_fluent(
         model,
         tokenizer,
@@ -101,8 +102,8 @@ def train(cfg: config.Train, run: Run) -> None:
         optimiser_steps=(cfg.train.max_steps or 0) * len(etas),
         questions_to_pick_eta_by=len(validation),
     )
-    tokenizer = load_tokenizer(cfg.model)
-    base = load_model(cfg.model, device=cfg.device, asked_by="elm train")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    base = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm train")
     texts = encode_all(tokenizer, forget, retain, fluent, personas, cfg.train.max_length)
     effect = None
     if cfg.action != "random":
@@ -165,8 +166,8 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
         retain_texts=len(retain),
         optimiser_steps=cfg.train.max_steps,
     )
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, device=cfg.device, asked_by="elm baseline")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm baseline")
     texts = encode_all(tokenizer, forget, retain, [], None, cfg.train.max_length)
     (questions,) = _readable(cfg, run, model, tokenizer, [_questions(cfg.questions)])
     before = _answers(model, tokenizer, questions, cfg.style)
@@ -206,13 +207,13 @@ def eval(cfg: config.Eval, run: Run) -> None:
         raise BadInput(
             f"--judge {cfg.judge} is one of the two models: a model likes its own text. Name a third."
         )
-    before, after, tokenizer = open_pair(cfg.before, cfg.after, cfg.device, "elm eval")
+    before, after, tokenizer = open_pair(cfg.before, cfg.after, narrow(LoadConfig, cfg), "elm eval")
     prefix = 0 if exam.personas is None else len(exam.personas.encode(tokenizer)[0][0])
     readable = _readable(cfg, run, before, tokenizer, list(exam.mcq.values()), extra=prefix)
     exam = replace(exam, mcq=dict(zip(exam.mcq, readable, strict=True)))
     judge, judge_tokenizer = None, None
     if cfg.judge is not None:
-        judge = load_model(cfg.judge, device=cfg.device, asked_by="elm eval --judge")
+        judge = load_model(cfg.judge, device=cfg.device, dtype=cfg.dtype, asked_by="elm eval --judge")
         judge_tokenizer = load_tokenizer(cfg.judge)
     report = evaluate_erasure(
         before, after, tokenizer, exam, seed=run.seed, judge=judge, judge_tokenizer=judge_tokenizer
@@ -265,7 +266,7 @@ def attack(cfg: config.Attack, run: Run) -> None:
         candidates=4 * len(searched) * cfg.suffix_steps * cfg.candidates,
         relearning_steps=2 * max(cfg.relearn_steps) if forget else 0,
     )
-    before, after, tokenizer = open_pair(cfg.before, cfg.after, cfg.device, "elm attack")
+    before, after, tokenizer = open_pair(cfg.before, cfg.after, narrow(LoadConfig, cfg), "elm attack")
     extra = cfg.suffix_length if searched else 0
     (questions,) = _readable(cfg, run, before, tokenizer, [questions], extra=extra)
     searched = questions[: len(searched)]

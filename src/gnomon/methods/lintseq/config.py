@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, Short, check
+from gnomon.core.config import Positional, Short, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.study import Miniature
 from gnomon.core.too_long import RowLength
@@ -133,12 +134,12 @@ class Check(Shards):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(LoadConfig):
     """Fine-tune a causal language model on edit sequences, or on whole programs as the baseline."""
 
     data: Positional[str]
     """Edit sequences (a run of `generate` or records) or, with `--mode program`, records of whole programs as well."""
-    model: str
+    model: TextModel
     """Model to start from: a folder or hub id of any causal language model."""
     mode: Literal["editseq", "program"] = "editseq"
     """Targets: diffs behind the diff token, or whole programs (one example per program)."""
@@ -151,8 +152,6 @@ class Train:
     sequences and whole programs are matched. None: train.epochs counts."""
     truncated: Literal["drop", "keep"] = "drop"
     """What to do with examples longer than train.max_length, whose end marker is lost. Either way they are counted."""
-    device: str = "auto"
-    """Where to train: auto, cpu, cuda, mps."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             lr=3e-4,
@@ -171,7 +170,7 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(RowLength):
+class Sample(LoadConfig, RowLength):
     """Write programs for instructions: n completions each, resolved to code where the model writes edits."""
 
     GROWS: ClassVar = ("gen.n",)
@@ -196,8 +195,6 @@ class Sample(RowLength):
     """Void a completion with a malformed hunk instead of skipping the hunk."""
     skip: int = 0
     """Leave out this many rows at the start of a suite (the reference skips the first 100 of MBPP)."""
-    device: str = "auto"
-    """Where to run a local model."""
     gen: GenConfig = field(default_factory=lambda: GenConfig(max_new_tokens=512, top_p=0.95, n=20))
     """Sampling. Paper: temperature 1 and top-p 0.95 for pass@k, temperature 0 for a single greedy program."""
 

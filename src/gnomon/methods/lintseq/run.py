@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core import records
+from gnomon.core.config import narrow
 from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import Totals, has_other_settings, map_shards, rejected
 from gnomon.core.llm import manner, open_completions
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.log import Advances
 from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.sandbox import Limits, SandboxPool
@@ -155,8 +157,8 @@ def check(cfg: config.Check, run: Run) -> None:
 def train(cfg: config.Train, run: Run) -> None:
     """Fine-tune a model on edit sequences or on whole programs."""
     pairs = _pairs(cfg)
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, device=cfg.device, asked_by="lintseq train")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="lintseq train")
     if cfg.mode == "editseq":
         add_token(model, tokenizer, DIFF_TOKEN)
     keep = cfg.truncated == "keep"
@@ -232,8 +234,14 @@ def sample(cfg: config.Sample, run: Run) -> None:
                 step = partial(_served, models["writer"], cfg, run.seed)
                 map_shards(step, prompts, sink, shard_rows=16, settings=settings, progress=bar)
         else:
-            model = load_model(cfg.model, device=cfg.device, asked_by="lintseq sample")
-            step = partial(_local, model, load_tokenizer(cfg.model), cfg, run.rng.child("sample"))
+            model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="lintseq sample")
+            step = partial(
+                _local,
+                model,
+                load_tokenizer(cfg.model, narrow(LoadConfig, cfg)),
+                cfg,
+                run.rng.child("sample"),
+            )
             map_shards(step, prompts, sink, shard_rows=16, settings=settings, progress=bar)
             parameters = sum(p.numel() for p in model.parameters())
     rows = [raw for _, raw in records.read_raw(sink)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.config import check
+from gnomon.core.models.load import model_at
 from gnomon.errors import BadInput
 
 OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
@@ -210,7 +211,7 @@ def from_model(ref: str | Path) -> Unembedding:
 
 
 def _folder(ref: str | Path) -> Path:
-    folder = Path(ref)
+    folder = Path(model_at(ref))
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download

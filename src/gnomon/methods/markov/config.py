@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature, check_parts
 
 PAPER = "Large Language Models as Markov Chains, arXiv 2410.02724"
@@ -19,10 +20,10 @@ def _temperatures(values: tuple[float, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain:
+class Chain(LoadConfig):
     """The exact Markov chain of a small or restricted model: matrix, stationary distribution, mixing, loops."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     tokens: str = ""
     """The tokens that make up the states, with commas between: texts that are one token each, or ids such as #15. Empty: all."""
@@ -49,7 +50,7 @@ class Chain:
     dtype: str = "float32"
     """Number type of the weights; "auto" keeps the checkpoint's."""
 
-    LOOSE = ("batch_size",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
         check(self.window >= 1, "window", ">= 1", self.window)
@@ -62,14 +63,14 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forget:
+class Forget(LoadConfig):
     """How fast a model of any vocabulary forgets which of two prompts it began with."""
 
     a: Positional[str]
     """A text file: the one prompt."""
     b: Positional[str]
     """A text file: the other."""
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     temperature: tuple[float, ...] = (0.5, 1.0, 1.5)
     """Sampling temperatures."""
@@ -79,8 +80,6 @@ class Forget:
     """Tokens of each continuation."""
     top: int = 50
     """Likeliest tokens that are compared one by one; all others count as one."""
-    dtype: str = "auto"
-    """Number type of the weights; "auto" keeps the checkpoint's."""
 
     def __post_init__(self) -> None:
         _temperatures(self.temperature)
@@ -135,10 +134,10 @@ class Bound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Icl:
+class Icl(LoadConfig):
     """How well a model learns Markov chains and dynamical systems in its context, against counting."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
     kind: str = "brownian"
     """What is to be learned: random, uniform-rows, walk, polygon, cliques, slow, drift; brownian, geometric-brownian,
@@ -157,10 +156,8 @@ class Icl:
     """Smallest n of the slope's fit."""
     batch_size: int = 4
     """Series at once."""
-    dtype: str = "auto"
-    """Number type of the weights; "auto" keeps the checkpoint's."""
 
-    LOOSE = ("batch_size",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
         check(self.states >= 2, "states", ">= 2", self.states)

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gnomon.core.config import narrow
 from gnomon.core.env import free_memory
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.load import load_config
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.run import Run
 from gnomon.errors import BadInput
 from gnomon.methods.markov import bounds, config, report
@@ -24,9 +26,9 @@ from gnomon.methods.markov.icl.series import generate
 
 def chain(cfg: config.Chain, run: Run) -> None:
     """The exact chain of a small or restricted model."""
-    tokenizer = load_tokenizer(cfg.model)
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
     vocab = token_ids(tokenizer, [name.strip() for name in cfg.tokens.split(",")]) if cfg.tokens else None
-    size = len(vocab) if vocab else int(load_config(cfg.model).get_text_config().vocab_size)
+    size = len(vocab) if vocab else int(load_config(cfg.model, cfg.revision).get_text_config().vocab_size)
     space = StateSpace(size, cfg.window, cfg.limit)
     front = prefix_ids(tokenizer, cfg.prefix, cfg.bos)
     run.plan(
@@ -39,7 +41,7 @@ def chain(cfg: config.Chain, run: Run) -> None:
         prefix_tokens=len(front),
     )
 
-    model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov chain")
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="markov chain")
     names = [str(tokenizer.decode([token])) for token in (vocab or range(size))]
     lm = MarkovLM(
         model,
@@ -80,8 +82,8 @@ def forget(cfg: config.Forget, run: Run) -> None:
         samples=2 * cfg.samples * len(cfg.temperature),
         tokens=2 * cfg.samples * cfg.steps * len(cfg.temperature),
     )
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov forget")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="markov forget")
     ids = [tokenizer(text)["input_ids"] for text in texts]
     curves = forgetting(
         model,
@@ -144,8 +146,8 @@ def icl(cfg: config.Icl, run: Run) -> None:
     """How well a model learns chains in context, against counting."""
     chains = [generate(cfg.kind, cfg.states, cfg.length, run.rng.child("series", i)) for i in range(cfg.runs)]
     run.plan(series=cfg.runs, states_read=cfg.runs * cfg.length)
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, dtype=cfg.dtype, asked_by="markov icl")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="markov icl")
     comparison = evaluate(
         model, tokenizer, chains, distance=cfg.distance, bos=cfg.bos, batch_size=cfg.batch_size
     )

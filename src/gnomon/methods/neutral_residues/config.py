@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.neutral_residues.extension.design import METHODS, Design, Method
@@ -22,10 +23,10 @@ def _schedule() -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Domains(Design):
+class Domains(Design, LoadConfig):
     """A model, the domain it is to learn, and text that stands for what it knows."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     new: str
     """Text of the new domain: records, a folder, plain text, hf://name, stdlib:docs or stdlib:code."""
@@ -43,8 +44,6 @@ class Domains(Design):
     """Share of training sequences that come from --original."""
     train: TrainConfig = field(default_factory=_schedule)
     """The training; max_length is the length of the rows that texts are packed into."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +76,7 @@ class Sweep(Domains):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval:
+class Eval(LoadConfig):
     """Bits per byte of an extended model and of its backbone on texts of both domains."""
 
     run: Positional[str]
@@ -94,10 +93,8 @@ class Eval:
     """Column of the text."""
     batch_size: int = 16
     """Windows at once."""
-    device: str = "auto"
-    """Where to compute."""
 
-    LOOSE = ("batch_size",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
         check(self.length >= 2, "length", ">= 2", self.length)

@@ -9,6 +9,7 @@ from gnomon.core.config import check, narrow
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.sampling.text import token_texts
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
@@ -61,8 +62,8 @@ def _study(cfg: config.Domains, run: Run, arms: int = 1) -> Study:
     """The backbone and both domains' texts; stops here in a dry run."""
     from accelerate import PartialState
 
-    tokenizer = load_tokenizer(cfg.model)
-    model = load_model(cfg.model, device=cfg.device, asked_by="neutral-residues train")
+    tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
+    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="neutral-residues train")
 
     def study(folder: Path | None) -> Study:
         new, old = _packed(cfg, tokenizer, folder)
@@ -142,7 +143,7 @@ def inspect(cfg: config.Inspect, run: Run) -> None:
 
 def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
     """The trained model and both texts, packed."""
-    trained = open_trained(cfg.run, base=cfg.base, device=cfg.device)
+    trained = open_trained(cfg.run, narrow(LoadConfig, cfg), base=cfg.base)
     texts = {}
     for name, source in (("original", cfg.original), ("new", cfg.new)):
         documents = read_documents(source, text_field=cfg.text_field)
@@ -156,7 +157,7 @@ def _opened(cfg: config.Eval, run: Run) -> tuple[Any, dict[str, Any]]:
 def export(cfg: config.Export, run: Run) -> None:
     """An extension on its own, or merged into a plain checkpoint."""
     run.plan(merge=cfg.merge)
-    trained = open_trained(cfg.run, base=cfg.base, device="cpu")
+    trained = open_trained(cfg.run, LoadConfig(device="cpu"), base=cfg.base)
     if not isinstance(trained.model, Extended):
         raise BadInput(f"{cfg.run} was trained with {trained.method}; only an extension is exported here.")
     folder = run.folder / "model"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, Short, check
+from gnomon.core.config import Positional, Short, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.study import Miniature, check_parts
@@ -107,7 +107,7 @@ class Label(Text):
 
     filter: str
     """A filter file (.yaml), or a built-in one: politics, climate, artificial-intelligence, mainstream-knowledge, text-quality."""
-    judge: str
+    judge: TextModel
     """Who judges: an LLM (openai:MODEL, http://host:8000/v1#name, hf:FOLDER, serve:FOLDER, tape:FILE, sim:NAME), or
     rule:FILE.py:function, labels:FILE, classifier:FOLDER."""
     n: Annotated[int, Short("-n")] = 1000
@@ -132,7 +132,7 @@ class Fit(Text):
 
     filter: str
     """A filter file (.yaml), or a built-in one: politics, climate, artificial-intelligence, mainstream-knowledge, text-quality."""
-    judge: str
+    judge: TextModel
     """Who judges: an LLM (openai:MODEL, http://host:8000/v1#name, hf:FOLDER, serve:FOLDER, tape:FILE, sim:NAME), or
     rule:FILE.py:function, labels:FILE, classifier:FOLDER."""
     model: str

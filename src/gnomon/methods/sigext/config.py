@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, Short, check
+from gnomon.core.config import Encoder, Positional, Short, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.study import Miniature, check_parts
@@ -64,7 +64,7 @@ class Finding:
 class Asking:
     """How summaries are asked for."""
 
-    writer: str
+    writer: TextModel
     """Who writes: openai:MODEL, http://host:8000/v1#MODEL, hf:FOLDER, serve:FOLDER, tape:FILE, sim:summariser or
     script:module:function."""
     template: str = "general"
@@ -118,9 +118,9 @@ class Labels(Rows, Finding):
 class Train(Rows, Finding):
     """Train an extractor on documents with reference summaries; with --more on a mix of sets, for domains never seen."""
 
-    LOOSE: ClassVar = ("batch_tokens",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_tokens",)
 
-    model: str
+    model: Encoder
     """Encoder to start from, with a token-classification class: allenai/longformer-large-4096, ModernBERT, BigBird, RoBERTa."""
     more: tuple[str, ...] = ()
     """Further sources with the same columns; each gives an equal share of the rows."""
@@ -159,7 +159,7 @@ class Train(Rows, Finding):
 class Score(Shards):
     """Score the phrases of documents and say which a prompt would show; reads a pipe when no source is given."""
 
-    LOOSE: ClassVar = (*Shards.LOOSE, "batch_tokens", "device")  # type: ignore[assignment]
+    LOOSE: ClassVar[tuple[str, ...]] = (*Shards.LOOSE, "batch_tokens", "device")
 
     extractor: Positional[str]
     """A run of `train`, or its model."""
@@ -202,7 +202,7 @@ class Prompt:
 class Summarize(Rows, Asking):
     """Summarise documents without and with phrases, and measure both against the references."""
 
-    LOOSE: ClassVar = ("workers",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("workers",)
     GROWS: ClassVar = ("limit", "arms", "curve")
 
     extractor: str | None = None
@@ -237,7 +237,7 @@ class Summarize(Rows, Asking):
 class Evaluate:
     """Measure summaries that are there already: a run of `summarize`, or rows with a prediction."""
 
-    LOOSE: ClassVar = ("workers",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("workers",)
 
     source: Positional[str]
     """Rows with document, summary (the reference), prediction, and where there are several ways: arm, k and phrases."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
-from gnomon.core.config import Positional, check
+from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature, check_parts
 from gnomon.core.too_long import RowLength
 
@@ -19,20 +20,18 @@ Site = Literal["mlp", "mlp_input", "attention", "residual"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(LoadConfig):
     """The model."""
 
-    model: str
+    model: TextModel
     """A causal model: a folder or a hub id."""
-    dtype: str = "auto"
-    """Number type of the weights; "auto" keeps the checkpoint's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asking(Shards, RowLength):
     """Questions, prompts and lengths of answers."""
 
-    LOOSE: ClassVar = (*Shards.LOOSE, "batch_size")  # type: ignore[assignment]
+    LOOSE: ClassVar[tuple[str, ...]] = (*Shards.LOOSE, "batch_size")
 
     task: str = "open"
     """Kind of questions: open, number, choice, or a known data set: triviaqa, hotpotqa, hotpotqa-context, nq-context, winobias,
@@ -122,7 +121,7 @@ class Extract(Extracting, Labelling):
 class Represent(Reference, RowLength):
     """Hidden states of answers, by layer and token."""
 
-    LOOSE: ClassVar = ("batch_tokens",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("batch_tokens",)
 
     source: Positional[str]
     """Answers with exact answers: a run of `extract`, or its file."""
@@ -141,7 +140,7 @@ class Represent(Reference, RowLength):
 class Heatmap(Probing):
     """AUC of a probe at every layer and token."""
 
-    LOOSE: ClassVar = ("jobs",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("jobs",)
 
     source: Positional[str]
     """A run of `represent`."""
@@ -282,7 +281,7 @@ class Choose(Reference, Clustering):
 class Score(Reference, RowLength):
     """Answers with their exact answer and the probability that they are right, row by row."""
 
-    LOOSE: ClassVar = ("llm",)
+    LOOSE: ClassVar[tuple[str, ...]] = ("llm",)
 
     probe: Positional[str]
     """A run of `train`, or its probe."""

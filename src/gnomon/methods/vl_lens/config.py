@@ -8,6 +8,7 @@ from typing import Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature
 
 PAPER = (
@@ -19,7 +20,7 @@ PRESETS = {"none": None, "llava-1.5": 50}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seeing:
+class _Seeing(LoadConfig):
     """Images, model and prompt, for verbs that show images to a model."""
 
     images: Positional[str]
@@ -28,10 +29,6 @@ class _Seeing:
     """A vision-language model: a folder or a hub id."""
     prompt: str = "Write a detailed description."
     """The question about the image."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda ..."""
-    dtype: str = "auto"
-    """Number type of the weights; "auto" keeps the checkpoint's."""
     family: Path | None = None
     """A JSON or YAML table of where the model keeps its parts, for one in which they are not found; see docs/models.md."""
     batch_size: int = 8

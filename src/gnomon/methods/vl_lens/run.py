@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from gnomon.core import records
-from gnomon.core.config import check
+from gnomon.core.config import check, narrow
 from gnomon.core.files import write_json
 from gnomon.core.models import ModelHandle
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.run import Run
 from gnomon.methods.vl_lens import config, report
 from gnomon.methods.vl_lens.captions import chair as chairs
@@ -240,9 +241,8 @@ def _begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[Image
     rows = read_images(Path(cfg.images))
     run.plan(images=len(rows), passes_per_image=passes, **costs)
     rows = readable(run, rows)
-    return rows, ModelHandle.load(
-        cfg.model, kind="vlm", device=cfg.device, dtype=cfg.dtype, family=cfg.family
-    )
+    load = narrow(LoadConfig, cfg)
+    return rows, ModelHandle.load(cfg.model, load, kind="vlm", family=cfg.family)
 
 
 def _rewrite(

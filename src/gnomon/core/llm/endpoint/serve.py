@@ -24,6 +24,7 @@ from gnomon.core.llm.endpoint.chat import Chat
 from gnomon.core.llm.endpoint.client import Manner
 from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.core.llm.stack.stored import folder_state
+from gnomon.core.models.load import model_at
 from gnomon.errors import BadInput, LLMFailure, MissingExtra, ModelMismatch
 
 STARTS_IN_S = 180.0
@@ -63,7 +64,7 @@ class Served:
         manner: Manner | None = None,
         starts_in_s: float = STARTS_IN_S,
     ):
-        self.folder, self.device = Path(folder), device
+        self.folder, self.device = Path(model_at(folder)), device
         self.manner, self.starts_in_s = replace(manner or Manner(), keys=Keys()), starts_in_s
         self.name = f"serve:{folder}"
         if any(importlib.util.find_spec(module) is None for module in ("fastapi", "uvicorn")):

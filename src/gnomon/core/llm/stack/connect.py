@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
+from gnomon.core.files import user_folder
 from gnomon.core.llm.base import LLM, Reply, is_remote
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.endpoint.client import Manner
@@ -43,7 +41,7 @@ def connect(
             `cache_folder`); None keeps neither.
         meter: counts everything; None counts nothing.
         on_fault: called with every fault that is tried again; None: the meter counts it.
-        device: for `hf:` and `serve:`, see `open_llm`.
+        device: for `hf:` and `serve:`, in the place of that of `cfg.load`; "auto" leaves that.
         batch_size: for `hf:`, see `open_llm`.
 
     Raises:
@@ -55,7 +53,14 @@ def connect(
     if meter is not None and meter.prices is None and prices is not None:
         meter.prices, meter.usd = prices, 0.0
     llm: LLM = (
-        open_llm(ref, manner=manner(cfg), folder=folder, device=device, batch_size=batch_size)
+        open_llm(
+            ref,
+            manner=manner(cfg),
+            folder=folder,
+            load=cfg.load,
+            device=device,
+            batch_size=batch_size,
+        )
         if isinstance(ref, str)
         else ref
     )
@@ -112,6 +117,5 @@ def cache_folder(cache: str, folder: Path | None, *, is_remote: bool) -> Path | 
 
 
 def user_cache() -> Path:
-    """The folder for the replies of all runs of this user: `GNOMON_CACHE`, or the place for such files on this system."""
-    chosen = os.environ.get("GNOMON_CACHE")
-    return (Path(chosen) if chosen else user_cache_path("gnomon")) / "replies"
+    """The folder for the replies of all runs of this user; see `user_folder`."""
+    return user_folder() / "replies"

@@ -71,7 +71,7 @@ def read_prompts(
     # An encoder such as BART's counts positions from the left edge, masked ones too.
     batch = pad(prompts, pad_id, "right" if is_beside else "left").to(model.device)
     rows = torch.tensor(list(places), device=model.device)
-    return (_BesidePrompt if is_beside else _AfterPrompt)(model, batch, rows)
+    return (_BesidePrompt if is_beside else AfterPrompt)(model, batch, rows)
 
 
 def read_images(
@@ -171,7 +171,7 @@ def last_logits_only(model: Any) -> dict[str, int]:
     return {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
 
-class _AfterPrompt:
+class AfterPrompt:
     """A causal model: the completion follows the prompt, which is padded on the left."""
 
     def __init__(self, model: PreTrainedModel, batch: Batch, rows: Int[Tensor, " B"]):
@@ -192,7 +192,8 @@ class _AfterPrompt:
         """What the model takes for the newest token."""
         return self.position
 
-    def start(self, sources: Int[Tensor, " K"], room: int) -> _AfterPrompt:
+    def start(self, sources: Int[Tensor, " K"], room: int) -> AfterPrompt:
+        """New rows that go on from the given ones."""
         new = copy(self)
         new.cache = select_rows(self.cache, sources)
         new.rows, new.logits, new.position = self.rows[sources], self.logits[sources], self.position[sources]
@@ -200,6 +201,7 @@ class _AfterPrompt:
         return new
 
     def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
+        """Read one more token of each row."""
         # Rows that have ended stay where they are: their next position might be one the model does not have.
         self.position = self.position + going.long()[:, None]
         self.seen += 1
@@ -214,6 +216,7 @@ class _AfterPrompt:
         self.logits = output.logits[:, -1]
 
     def keep(self, rows: Int[Tensor, " K"]) -> None:
+        """Let all other rows go."""
         self.cache.batch_select_indices(rows)
         self.rows, self.mask, self.position = self.rows[rows], self.mask[rows], self.position[rows]
 
@@ -252,7 +255,7 @@ class _WholeText:
         return torch.stack([row for row in logits if row is not None])
 
 
-class _AfterImages(_AfterPrompt):
+class _AfterImages(AfterPrompt):
     """A vision-language model: the images are read with the prompt, then its language model goes on alone."""
 
     def __init__(

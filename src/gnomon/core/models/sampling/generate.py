@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gnomon.core.models.images import SeenText
+from gnomon.core.models.reading import say_ignored
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.models.sampling.decoding import Decoding, read_prompts
 from gnomon.core.models.sampling.sampler import Row, Sampler, Watch
@@ -89,6 +90,7 @@ def generate(
     encoded = encode_prompts(tokenizer, [text.ids for text in seen] if seen else prompts, positions)
     stops = StopFinder(tokenizer, gen.stop, model.config.get_text_config().vocab_size)
     ends = _end_ids(model, tokenizer)
+    say_ignored(model, gen)
     limits = [_limit(gen, positions, len(prompt) if continues else 1) for prompt in encoded]
     rows = _plan_rows(encoded, limits, gen, _streams(encoded, seen, generator))
     was_training = model.training

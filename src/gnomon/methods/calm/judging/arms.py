@@ -91,7 +91,9 @@ class Judges:
             BadConfig: no judge is named, one twice, or a mitigation is misspelt.
         """
         if not self.refs:
-            raise BadConfig("No judge is named. Give one with --judge, such as openai:MODEL or hf:FOLDER.")
+            raise BadConfig(
+                "No judge is named. Give one with --judge, such as openai:MODEL, hf:FOLDER or embedded:smollm2."
+            )
         if len(set(self.refs)) < len(self.refs):
             raise BadConfig("A judge is named twice.")
         for name in self.mitigations:

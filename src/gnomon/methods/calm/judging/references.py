@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnomon.core.llm.references import FORMS
+from gnomon.core.llm.references import FORMS, IN_PROCESS
 from gnomon.core.llm.roles import asking
 from gnomon.core.too_long import TooLong
 from gnomon.errors import ModelMismatch
@@ -146,7 +146,7 @@ def _function(ref: str) -> Judge:
 
 def _local(ref: str, kind: str, prompting: Prompting, options: JudgeOptions) -> Judge:
     scheme = ref.partition(":")[0]
-    if scheme in (*FORMS, "https") and scheme != "hf":
+    if scheme in (*FORMS, "https") and scheme not in IN_PROCESS:
         what = "log-probabilities of the letters" if kind == "logit" else "rewards"
         raise ModelMismatch(
             f'Judge "{ref}": an endpoint gives no {what}. The kind {kind} needs a model in this process: a folder or a hub id.'

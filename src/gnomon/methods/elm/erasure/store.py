@@ -10,6 +10,7 @@ from typing import Any
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
 from gnomon.core.models.load import model_at, weights_key, without_deprecations
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 
 NOTE, BASE = "elm_config.json", "base_weights"
@@ -24,7 +25,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Pat
 
 def base_key(adapted: Any) -> str:
     """A hash of all weights of the model beneath an adapter."""
-    return weights_key(tensor for name, tensor in adapted.state_dict().items() if "lora_" not in name)
+    return str(weights_key(tensor for name, tensor in adapted.state_dict().items() if "lora_" not in name))
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path, settings: Any) -> Path:
@@ -35,24 +36,21 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, settings: Any) -> 
     return folder
 
 
-def open_model(ref: str, *, device: str = "auto", asked_by: str = "elm") -> Any:
-    """A causal model with or without an adapter."""
-    return load_model(ref, device=device, asked_by=asked_by)
-
-
-def open_pair(before: str, after: str, device: str, asked_by: str) -> tuple[Any, Any, Any]:
+def open_pair(before: str, after: str, load: LoadConfig, asked_by: str) -> tuple[Any, Any, Any]:
     """Two models and the tokenizer of the first.
 
     Raises:
-        BadConfig: their vocabularies differ.
+        BadConfig: their vocabularies differ, or an adapter is named beside them.
     """
-    first, other = (open_model(ref, device=device, asked_by=asked_by) for ref in (before, after))
+    if load.adapter is not None:
+        raise BadConfig("--adapter would change both models. Name the adapter's folder with --after.")
+    first, other = (load_model(ref, load, asked_by=asked_by) for ref in (before, after))
     sizes = [model.get_input_embeddings().num_embeddings for model in (first, other)]
     if sizes[0] != sizes[1]:
         raise BadConfig(
             f"{before} has {sizes[0]} tokens and {after} {sizes[1]}; before and after must be the same model."
         )
-    return first, other, load_tokenizer(before)
+    return first, other, load_tokenizer(before, load)
 
 
 def merged(ref: str, base: str | None) -> tuple[Any, Any]:

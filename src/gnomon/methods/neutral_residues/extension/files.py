@@ -172,7 +172,7 @@ def base_hash(model: Any) -> str:
 def base_weights(model: Any) -> str:
     """A hash of all of a backbone's weights, blocks beside it left out."""
     with unwrapped(model):
-        return weights_key(model.state_dict().values())
+        return str(weights_key(model.state_dict().values()))
 
 
 def print_of(layers: Sequence[ExtendedMLP], n: int) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 from gnomon.core.config import narrow
 from gnomon.core.files import artifact, write_json
 from gnomon.core.models import load_model, load_tokenizer, save_lora
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 from gnomon.methods.neutral_residues.extension.design import Design, Method
 from gnomon.methods.neutral_residues.extension.extension import Extended, extend, matching_act
@@ -240,13 +241,13 @@ def save(model: nn.Module, tokenizer: Any, folder: Path, method: Method, base: s
     return folder
 
 
-def open_trained(ref: str, *, base: str | None = None, device: str = "auto") -> Trained:
+def open_trained(ref: str, load: LoadConfig | None = None, *, base: str | None = None) -> Trained:
     """The model of a run, or of a folder, with its backbone.
 
     Args:
         ref: a run of `train`, or a folder with an extension, an adapter or a model.
+        load: how its models are loaded; None takes the defaults.
         base: where the backbone is; None: as the folder says.
-        device: where to compute.
 
     Raises:
         BadInput: nothing is there, or nothing says what the backbone was.
@@ -257,17 +258,17 @@ def open_trained(ref: str, *, base: str | None = None, device: str = "auto") -> 
         base = base or backbone_of(folder)
         if not base:
             raise BadInput(f"{folder} does not say what its backbone was. Name it with --base.")
-        model = load_extension(load_model(base, device=device, asked_by="an extension"), folder)
+        model = load_extension(load_model(base, load, asked_by="an extension"), folder)
         method = note.get("method", "neutral")
         tokenizer = load_tokenizer(folder if any(folder.glob("*token*")) else base)
         return Trained(model, tokenizer, method, base, None)
     if (folder / "adapter_config.json").is_file():
-        model = load_model(folder, device=device)
+        model = load_model(folder, load)
         return Trained(model, load_tokenizer(folder), "lora", base or note.get("base", ""), None)
     base = base or note.get("base")
     if not base:
         raise BadInput(
             f"{folder} holds a whole model and does not say what its backbone was. Name it with --base."
         )
-    model = load_model(folder, device=device)
-    return Trained(model, load_tokenizer(folder), "full", base, load_model(base, device=device))
+    model = load_model(folder, load)
+    return Trained(model, load_tokenizer(folder), "full", base, load_model(base, load))

@@ -5,8 +5,7 @@ Among them the encoder half of T5 with one logit on top, and a small untrained T
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from gnomon.core.models.load import load_config, load_weights
+from gnomon.core.models.load import load_config, load_weights, model_at
+from gnomon.core.models.load.conversion import quiet
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput, ModelMismatch
 
@@ -146,6 +146,7 @@ def load_classifier(ref: str | Path, kind: str, dropout: float) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     config = read_config(ref)
+    ref = model_at(ref)
     if (Path(ref) / HEAD).is_file():
         return T5EncoderClassifier.from_pretrained(ref, dropout)
     if kind == T5:
@@ -186,23 +187,6 @@ def _load(loader: Any, ref: str | Path, **more: Any) -> Any:
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return model.eval()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Inside the `with`, transformers shows no bars and no warnings; errors are raised as ever."""
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
-    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bar:
-            logging.enable_progress_bar()
 
 
 # A small T5 for miniatures and tests.

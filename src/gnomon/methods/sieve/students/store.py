@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from gnomon.core.models.load.embedded import SCHEME
 from gnomon.errors import BadInput, nearest
 from gnomon.methods.sieve.students.base import Student, is_saved, read_description
 from gnomon.methods.sieve.students.config import StudentConfig
@@ -40,7 +41,7 @@ def open_student(ref: str | Path, config: StudentConfig | None = None) -> Studen
                 "t5-encoder needs a T5 to begin from. Name a folder or hub id: t5-encoder:google-t5/t5-large."
             )
         return _transformer(name, T5, origin, config)
-    if colon and not Path(name).is_dir():
+    if colon and f"{kind}:" != SCHEME and not Path(name).is_dir():
         raise BadInput(f'No kind of student is called "{kind}". {nearest(kind, [LINEAR, T5])}')
     return _transformer(name, None, name, config)
 

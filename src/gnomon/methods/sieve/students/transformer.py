@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnomon.core.env import device_for
 from gnomon.core.models import load_tokenizer
+from gnomon.core.models.load.conversion import quiet
 from gnomon.core.rng import Rng
 from gnomon.methods.sieve.students import networks
 from gnomon.methods.sieve.students.base import Description, Fitted, Span, check_labels, write_description
@@ -121,7 +122,7 @@ class TransformerStudent:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with networks.quiet():
+        with quiet():
             self.model.save_pretrained(folder)
         self.tokens.tokenizer.save_pretrained(folder)
         if self._is_adapted:

@@ -20,6 +20,7 @@ from gnomon.core.data.config import Shards
 from gnomon.core.data.execute import Rejected, map_shards, rejected
 from gnomon.core.files import artifact, is_run_folder
 from gnomon.core.llm.config import LLMConfig
+from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
@@ -59,8 +60,8 @@ class Recipe:
 
     model: str
     """The model that answers: a folder or a hub id."""
-    dtype: str = "auto"
-    """Number type of its weights."""
+    load: LoadConfig = field(default_factory=LoadConfig)
+    """How it is loaded."""
     task: str = "open"
     """Kind of questions; see `tasks.TASKS`."""
     limit: int | None = None
@@ -79,13 +80,13 @@ class AnswerStep:
     """Questions in, answers out; what core spreads over processes and machines."""
 
     model: str
-    dtype: str
+    load: LoadConfig
     seed: int
     answering: Answering
 
     def __call__(self, questions: Iterator[Question]) -> Iterator[Answer | Rejected]:
         """The answers to a shard of questions; those whose prompt is too long are rejected, or noted as cut."""
-        handle, long = load_handle(self.model, self.dtype), []  # type: ModelHandle, list[Long]
+        handle, long = load_handle(self.model, self.load), []  # type: ModelHandle, list[Long]
         yield from collect(
             handle, None, list(questions), self.answering, rng=Rng(self.seed), on_long=long.append
         )
@@ -93,12 +94,14 @@ class AnswerStep:
 
     def settings(self) -> dict[str, Any]:
         """What the answers depend on; finished shards are marked with it."""
-        flat = {"model": self.model, "dtype": self.dtype, "seed": self.seed, **asdict(self.answering)}
-        return {name: value for name, value in flat.items() if name != "batch_size"}
+        flat = {"model": self.model, **asdict(self.load), "seed": self.seed, **asdict(self.answering)}
+        return {
+            name: value for name, value in flat.items() if name not in ("batch_size", "device", "device_map")
+        }
 
 
 @lru_cache(maxsize=1)
-def load_handle(model: str, dtype: str = "auto") -> ModelHandle:
+def load_handle(model: str, load: LoadConfig) -> ModelHandle:
     """The model, loaded once in a process.
 
     Raises:
@@ -106,7 +109,7 @@ def load_handle(model: str, dtype: str = "auto") -> ModelHandle:
     """
     from gnomon.core.models import ModelHandle, load_model, load_tokenizer
 
-    return ModelHandle(load_model(model, dtype=dtype, asked_by="truth-probes"), load_tokenizer(model))
+    return ModelHandle(load_model(model, load, asked_by="truth-probes"), load_tokenizer(model, load))
 
 
 def stage_of(source: str | Path) -> str:
@@ -125,7 +128,7 @@ def stage_of(source: str | Path) -> str:
 def answered(source: str, recipe: Recipe, run: Run, name: str = "answers") -> list[Answer]:
     """The model's answers to the questions of `source`, not labelled yet; finished shards are kept in the run's folder."""
     questions = read_questions(source, recipe.task, recipe.limit, recipe.columns)
-    step = AnswerStep(recipe.model, recipe.dtype, run.seed, recipe.answering)
+    step = AnswerStep(recipe.model, recipe.load, run.seed, recipe.answering)
     with run.progress(len(questions), "questions") as bar:
         map_shards(
             step,
@@ -243,7 +246,7 @@ def prepared(source: str, recipe: Recipe, capture: Capture, run: Run) -> Prepare
             )
         return data
     answers, how = _with_everything(source, recipe, run)
-    return captured(load_handle(recipe.model, recipe.dtype), answers, how, run, capture)
+    return captured(load_handle(recipe.model, recipe.load), answers, how, run, capture)
 
 
 def captured(

@@ -7,13 +7,17 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
-from gnomon.core.files import artifact, is_run_folder
 from gnomon.core.finite import watched
-from gnomon.errors import BadInput, ModelMismatch, nearest
+from gnomon.core.models.load.config import LoadConfig
+from gnomon.core.models.load.faults import check_hub, fault_of, no_tokenizer, no_weights
+from gnomon.core.models.load.placement import from_pretrained_arguments
+from gnomon.core.models.load.references import model_at
+from gnomon.errors import BadConfig, BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +29,9 @@ TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
 KEY_CHUNK, KEY_FACTOR = 1 << 24, 0x1E3779B97F4A7C15
 """Numbers hashed at once, and an odd factor that spreads them over 64 bits."""
+
+OWN = "efficientnet_lite"
+"""The type of the one model whose class is ours; see `EfficientNetLite`."""
 
 # kind -> (transformers' table of classes, its loader, words for a message)
 KINDS = {
@@ -39,59 +46,54 @@ KINDS = {
         "AutoModelForImageTextToText",
         "a vision-language model",
     ),
+    "image": (
+        "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+        "AutoModelForImageClassification",
+        "a classifier of images",
+    ),
     "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
 }
 
 
-def model_at(ref: str | Path) -> str | Path:
-    """The model that a run has made where `ref` is the folder of one, else `ref` itself.
-
-    Raises:
-        BadInput: the run has not finished, or made no model.
-    """
-    return artifact(Path(ref), "model") if is_run_folder(Path(ref)) else ref
-
-
 def load_model(
     ref: str | Path,
+    load: LoadConfig | None = None,
     *,
     kind: str = "causal",
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
     asked_by: str = "this",
+    **options: Any,
 ) -> PreTrainedModel:
     """The model at `ref` in evaluation mode.
 
     Args:
-        ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, the folder of a run that made one, or a hub id.
-        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, or `"encoder"`, which also takes the encoder alone out of a
-            sequence-to-sequence checkpoint.
-        device: `"auto"` takes a GPU when there is one.
-        dtype: `"auto"` keeps the checkpoint's; else a torch name such as `"float32"`.
-        revision: branch, tag or commit of a hub id.
+        ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, the folder of a run that made one, a hub id,
+            `embedded:NAME`, or a GGUF file (see `model_at`).
+        load: how it is loaded; None takes the defaults.
+        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, `"image"` for a classifier of images, or `"encoder"`, which
+            also takes the encoder alone out of a sequence-to-sequence checkpoint.
         asked_by: who needs the model, for messages: `"sort train"`.
+        **options: fields of `LoadConfig` that win over those of `load`: `device="cpu"`.
 
     Raises:
-        BadInput: nothing is at `ref`, it has no safetensors weights, or there is no such kind.
+        BadInput: nothing is at `ref`, the hub refuses it, it has no safetensors weights, or there is no such kind.
+        BadConfig: no such implementation of attention, or not here.
+        MissingExtra: quantisation needs a package that is not installed.
         ModelMismatch: the model is not of this kind or brings its own code.
     """
-    import torch
     import transformers
 
+    load = replace(load or LoadConfig(), **options)
     if kind not in KINDS:
         raise BadInput(f'No kind of model is called "{kind}". {nearest(kind, KINDS)}')
-    device = device_for(device)
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise BadInput(f'dtype "{dtype}" is none of torch; try "auto", "float32" or "bfloat16".')
-    ref = model_at(ref)
-    folder = Path(ref)
-    if (folder / "adapter_config.json").is_file():
-        return _load_adapter(folder, kind, device, dtype, asked_by)
-    config = load_config(ref, revision)
+    source, device = model_at(ref), device_for(load.device)
+    arguments = from_pretrained_arguments(load, device)
+    if load.adapter is not None or is_adapter(source):
+        return _load_adapted(source, load, kind, asked_by)
+    config = load_config(source, load.revision)
     _check_kind(ref, config, kind, asked_by)
-    model = load_weights(getattr(transformers, KINDS[kind][1]), ref, dtype=dtype, revision=revision)
-    return model.to(device).eval()
+    model = load_weights(getattr(transformers, KINDS[kind][1]), source, **arguments)
+    # Spread out or quantised, it is where it belongs already.
+    return (model if "device_map" in arguments else model.to(device)).eval()
 
 
 def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
@@ -99,19 +101,32 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
 
     Args:
         loader: a model class of transformers, or one of its `Auto` classes.
-        ref: a folder or hub id.
+        ref: a folder or hub id, or as in `model_at`.
         **options: more for `from_pretrained`.
 
     Raises:
-        BadInput: nothing is at `ref`, it has no safetensors weights, or weights that are not finite.
+        BadInput: nothing is at `ref`, the hub refuses it, it has no safetensors weights, or some that are not finite.
+        BadConfig: no such implementation of attention, or not here.
     """
-    folder = Path(ref)
+    folder = Path(model_at(ref))
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise BadInput(_no_safetensors(ref))
+        raise no_weights(folder)
     try:
-        model = loader.from_pretrained(str(ref), use_safetensors=True, trust_remote_code=False, **options)
+        model = loader.from_pretrained(
+            str(model_at(ref)), use_safetensors=True, trust_remote_code=False, **options
+        )
     except OSError as error:
-        raise BadInput(_no_safetensors(ref) if "safetensors" in str(error) else _not_found(ref)) from error
+        raise (
+            no_weights(ref) if "safetensors" in str(error) else fault_of(ref, error, options.get("revision"))
+        ) from error
+    except (ValueError, ImportError) as error:
+        attention = options.get("attn_implementation")
+        if attention is None:
+            raise
+        reason = str(error).splitlines()[0]
+        raise BadConfig(
+            f'Attention "{attention}" cannot be had: {reason} Leave --attention out, or name sdpa or eager.'
+        ) from error
     return watched(model, str(ref))
 
 
@@ -151,11 +166,8 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     from transformers.models.auto import modeling_auto
 
     ref = model_at(ref)
-    folder = Path(ref)
-    if (folder / "adapter_config.json").is_file():
-        from peft import PeftConfig
-
-        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if is_adapter(ref):
+        base = base_of_adapter(Path(ref))
         return kind_of(base) if base else "causal"
     config = load_config(ref, revision)
     named = config.architectures or []
@@ -168,28 +180,45 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     return "causal"
 
 
-def load_tokenizer(ref: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    ref: str | Path, load: LoadConfig | None = None, *, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer at `ref`, with a padding token: the end-of-text token where the checkpoint names none.
 
+    Args:
+        ref: as in `load_model`; an adapter without a tokenizer has that of its base.
+        load: how the model beside it is loaded: an adapter that it names may bring a tokenizer, and a hub id has its revision.
+        revision: branch, tag or commit of a hub id; None: as `load` says.
+
     Raises:
-        BadInput: no tokenizer is at `ref`.
+        BadInput: no tokenizer is at `ref`, or nothing at all.
         ModelMismatch: the tokenizer has neither a padding nor an end-of-text token.
     """
     from transformers import AutoTokenizer
 
-    no_tokenizer = (
-        f'No tokenizer could be loaded from "{ref}". Save one there with tokenizer.save_pretrained.'
-    )
-    ref = model_at(ref)
-    folder = Path(ref)
+    if load is not None:
+        revision = revision or load.revision
+        if load.adapter is not None and _has_tokenizer(folder := Path(model_at(load.adapter))):
+            return load_tokenizer(folder)
+    source = model_at(ref)
+    folder = Path(source)
     # For some families transformers would make up an empty one.
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
-        raise BadInput(no_tokenizer)
+    if folder.is_dir() and not _has_tokenizer(folder):
+        if is_adapter(folder) and (base := base_of_adapter(folder)):
+            return load_tokenizer(base)
+        raise no_tokenizer(ref)
+    if not folder.is_dir():
+        # Where there is no model at all, that is what is wrong; and a hub that is not there is waited for once, not three times.
+        check_hub(ref, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(no_tokenizer) from error
+        raise no_tokenizer(ref) from error
     return with_padding(tokenizer, ref)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
 
 
 def with_padding(tokenizer: Any, ref: str | Path) -> Any:
@@ -218,21 +247,43 @@ def load_config(ref: str | Path, revision: str | None = None) -> PreTrainedConfi
     """
     from transformers import AutoConfig
 
-    ref = model_at(ref)
-    folder = Path(ref)
+    source = model_at(ref)
+    folder = Path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise BadInput(f'Folder "{ref}" has no config.json. A model folder is what save_pretrained writes.')
     if folder.is_file():
         raise BadInput(f'"{ref}" is a file; name the folder that holds config.json and the weights.')
+    _register_own(folder)
     try:
-        return AutoConfig.from_pretrained(str(ref), revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except OSError as error:
-        raise BadInput(_not_found(ref)) from error
+        raise fault_of(ref, error, revision) from error
     except (ValueError, KeyError) as error:
         raise ModelMismatch(
             f'Model "{ref}" is of a kind this transformers does not know, or brings code of its own, '
             "which is never run. Use a checkpoint of a class that transformers has, or a newer transformers."
         ) from error
+
+
+def is_adapter(ref: str | Path) -> bool:
+    """Whether `ref` is the folder of a PEFT adapter."""
+    return (Path(ref) / "adapter_config.json").is_file()
+
+
+def base_of_adapter(folder: Path) -> str | None:
+    """The model that the adapter in a folder belongs on; None where it names none."""
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(str(folder)).base_model_name_or_path or None
+
+
+def _register_own(folder: Path) -> None:
+    """Let transformers open the one class that is ours, where the folder holds a model of it."""
+    config = folder / "config.json"
+    if config.is_file() and f'"{OWN}"' in config.read_text("utf-8", "replace"):
+        from gnomon.core.models.load.efficientnet import register
+
+        register()
 
 
 def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: str) -> None:
@@ -241,6 +292,7 @@ def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: 
     table, _, words = KINDS[kind]
     names: dict[str, Any] = getattr(modeling_auto, table)
     is_right = any(name in names.values() for name in config.architectures or [])
+    is_right |= kind == "image" and config.model_type == OWN
     if not config.architectures or kind == "encoder":
         is_right |= config.model_type in names
     if not is_right:
@@ -248,38 +300,35 @@ def _check_kind(ref: str | Path, config: PreTrainedConfig, kind: str, asked_by: 
         raise ModelMismatch(f'Model "{ref}" is {classes}; {asked_by} needs {words}.')
 
 
-def _load_adapter(folder: Path, kind: str, device: str, dtype: str, asked_by: str) -> Any:
-    """The base model that a PEFT adapter names, with the adapter on it."""
-    from peft import PeftConfig, PeftModel
+def _load_adapted(source: str | Path, load: LoadConfig, kind: str, asked_by: str) -> Any:
+    """The base model with a PEFT adapter on it: the one that `load` names, or the one that the folder `source` is."""
+    from peft import PeftModel
 
-    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    folder = Path(source if load.adapter is None else model_at(load.adapter))
+    if not is_adapter(folder):
+        raise BadInput(f'"{folder}" is no PEFT adapter: it has no adapter_config.json.')
+    base = base_of_adapter(folder) if load.adapter is None else source
     if not base:
         raise BadInput(
-            f'Adapter "{folder}" names no base model; set base_model_name_or_path in its adapter_config.json.'
+            f'Adapter "{folder}" names no base model; set base_model_name_or_path in its adapter_config.json, '
+            "or name the base as the model and the adapter with --adapter."
         )
     if not (folder / "adapter_model.safetensors").is_file():
-        raise BadInput(_no_safetensors(folder))
-    model: Any = load_model(base, kind=kind, device=device, dtype=dtype, asked_by=asked_by)
+        raise no_weights(folder)
+    # The revision is that of the model which was named: an adapter's base has its own.
+    bare = replace(load, adapter=None, revision=load.revision if load.adapter is not None else None)
+    model: Any = load_model(base, bare, kind=kind, asked_by=asked_by)
     if (folder / "tokenizer_config.json").is_file():
         rows = len(load_tokenizer(folder))
         if rows > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(rows, mean_resizing=False)
     with without_deprecations():
-        return PeftModel.from_pretrained(model, str(folder)).eval()
-
-
-def _no_safetensors(ref: str | Path) -> str:
-    return (
-        f'Model "{ref}" has no safetensors weights, and other formats can run code when they are opened. '
-        "Convert it where it came from: model.save_pretrained(folder)."
-    )
-
-
-def _not_found(ref: str | Path) -> str:
-    return (
-        f'Model "{ref}" is neither a folder here nor a hub model that is cached or can be reached. '
-        "Check the name, or download it first and name the folder."
-    )
+        try:
+            return PeftModel.from_pretrained(model, str(folder)).eval()
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ModelMismatch(
+                f'Adapter "{folder}" does not fit "{base}": {str(error).splitlines()[0]}'
+            ) from error
 
 
 @contextmanager

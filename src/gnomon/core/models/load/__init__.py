@@ -1,0 +1,21 @@
+"""Models and tokenizers by what names them: a folder, a hub id, a GGUF file, an adapter, a run, or a package with real weights."""
+
+from gnomon.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "LoadConfig": "config",
+        "load_model": "checkpoint",
+        "load_weights": "checkpoint",
+        "load_tokenizer": "checkpoint",
+        "load_config": "checkpoint",
+        "with_padding": "checkpoint",
+        "kind_of": "checkpoint",
+        "weights_key": "checkpoint",
+        "without_deprecations": "checkpoint",
+        "model_at": "references",
+        "EMBEDDED": "embedded",
+        "EfficientNetLite": "efficientnet",
+    },
+)
