@@ -80,7 +80,9 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
     if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
         return True
-    if type(tensor.detach()) is not torch.Tensor:  # quantised, or spread over processes: what it computes is looked at
+    if (
+        type(tensor.detach()) is not torch.Tensor
+    ):  # quantised, or spread over processes: what it computes is looked at
         return True
     if tensor.element_size() == 1:  # 8-bit formats have no sum
         return bool(torch.isfinite(tensor.to(torch.float32)).all())

@@ -338,14 +338,8 @@ def _cost(
 ) -> dict[str, Any]:
     """What a dry run says of language models that label answers and copy exact answers out of them, one request for each.
 
-    A reply that cannot be read is asked for again, up to five times in all: that comes on top.
-
-    Args:
-        cfg: who labels, and how a language model is asked.
-        texts: question, with its answer where there is one already; one for each answer.
-        labels: whether labels are wanted.
-        extract: how exact answers are located.
-        longest: tokens of an answer that is not there yet.
+    A reply that cannot be read is asked for again, up to five times in all: that comes on top. `texts` hold a question each, with
+    its answer where there is one already; `longest` are the tokens of one that is not there yet.
     """
     is_judged = labels and cfg.label != "match" and not cfg.label.startswith("rule:")
     is_copied = Extraction.parse(extract, []).kind == "llm"
