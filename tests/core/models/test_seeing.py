@@ -167,6 +167,17 @@ def test_what_is_not_found_is_said_and_a_tokenizer_alone_makes_a_text_model():
     )
 
 
+@pytest.mark.parametrize("kind", ["internvl", "gemma3"])
+def test_the_same_is_found_in_16_bits(kind):
+    """Layer scale too, whose changes are small beside the stream."""
+    model, processor = small_seer(kind, classes()[kind])
+    whole = list(ModelHandle(model, processor).sites)
+    half = ModelHandle(model.to(torch.bfloat16), processor)
+    assert list(half.sites) == whole and not half.sites.missing
+    ((layout,),) = half.encode([half.prompt("a")], images=[picture(0)]).layouts
+    assert layout.tiles
+
+
 def test_a_saved_one_loads_as_what_it_is(tmp_path):
     model, processor = small_seer("internvl", classes()["internvl"])
     model.save_pretrained(tmp_path)

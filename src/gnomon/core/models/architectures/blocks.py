@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gnomon.core.models.architectures.calls import Call, like, same
 
-FEWEST_TOKENS = 6
-"""Tokens that are needed to tell two weights for each feature from chance."""
+FEWEST_TOKENS, MOST_LEFT = 12, 0.02
+"""Tokens that are needed to tell two weights for each feature from chance, which explains 2 of so many of a change's squares; and
+the share of them that rounding may leave unexplained."""
 
 MOST_STEPS = 4
 """Most updates of the stream within a block that are looked for."""
@@ -176,7 +177,11 @@ def _scaled(pre: Tensor, post: Tensor, updates: Sequence[Call]) -> tuple[Call, C
         weights = torch.linalg.lstsq(columns.transpose(0, 1), target.T[..., None]).solution  # [D, 2, 1]
         summed = (columns.transpose(0, 1) @ weights).squeeze(-1).T.float()
         # The changes are compared and not the streams, which are larger: chance must not pass for a sum.
-        if same(summed, target.float()) and bool((weights.abs() > 0).all()):
+        left = float((target - summed).square().sum() / target.square().sum())
+        is_sum = same(summed, target.float()) or (
+            left < MOST_LEFT and same(like(summed, pre) + pre, post)  # in 16 bits a change is known less well
+        )
+        if is_sum and bool((weights.abs() > 0).all()):
             return a, b
     return None
 
