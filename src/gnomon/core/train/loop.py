@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from gnomon.core.config import option
 from gnomon.core.rng import Rng
 from gnomon.core.train.batches import BatchSource, GlobalBatch, reads_packed
 from gnomon.core.train.checkpoint import Checkpoints
@@ -267,8 +268,8 @@ class _Training:
         for name, number in (("loss", value), ("length of the gradient", norm)):
             if not math.isfinite(number):
                 raise UserError(
-                    f"Training stopped at step {step + 1}: the {name} is {number}. Lower train.lr, raise "
-                    "train.warmup_ratio or look at the data of that step."
+                    f"Training stopped at step {step + 1}: the {name} is {number}. Lower {option('train.lr')}, "
+                    f"raise {option('train.warmup_ratio')} or look at the data of that step."
                 )
         self.optimizer.step()
         self.optimizer.zero_grad()
