@@ -20,7 +20,7 @@ from hypothesis import settings
 settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 settings.load_profile("any machine")
 
-pytest_plugins = ["fixtures_models"]
+pytest_plugins = ["fixtures_models", "fixtures_truth_probes"]
 
 _connect = socket.socket.connect
 

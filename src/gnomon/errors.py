@@ -61,6 +61,11 @@ class LLMFailure(UserError):
 class EndpointDown(LLMFailure):
     """The first requests show that an endpoint will answer none: the key, the model or the address is wrong, or it is not there."""
 
+    def __init__(self, message: str, reply: object = None) -> None:
+        super().__init__(message)
+        self.reply = reply
+        """The failed reply that showed it; None where nothing was asked any more."""
+
 
 class BudgetSpent(UserError):
     """The allowed number of calls or tokens is used up."""

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -27,7 +27,7 @@ from gnomon.core.config import (
 from gnomon.core.plain import to_plain
 from gnomon.core.run import PlanShown, Run, Start, command_line
 from gnomon.core.shortfall import Shortfall
-from gnomon.errors import BadConfig, nearest
+from gnomon.errors import BadConfig, UserError, nearest
 from gnomon.lazy import resolve
 
 C = TypeVar("C")
@@ -54,12 +54,13 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
         quiet=options.quiet or options.json,
         command=command_line(),
     )
+    ended: UserError | None = None
     try:
         if (report := run.finished) is not None:
             run.say(f"{folder} holds this run, finished. Use --fresh to run it again.")
         else:
-            resolve(method.function(verb))(config, run)
-            report = run.finish()
+            ended = _run_until_it_ends(resolve(method.function(verb)), config, run)
+            report = run.finish(ended)
     except PlanShown as shown:
         return _show_plan(method, verb, settings | {"seed": options.seed}, shown.plan, as_json=options.json)
     finally:
@@ -67,10 +68,26 @@ def run_verb(method: registry.Method, verb: str, words: Sequence[str]) -> int:
     if run.is_main:
         with contextlib.redirect_stdout(sys.stderr) if run.is_stream else contextlib.nullcontext():
             _show_result(report, folder, as_json=options.json)
+    if ended is not None:
+        raise ended  # its sentence and its exit code are shown where all errors are
     if report.get("status") == "failed":
         print(f"gnomon: {_failure(report)}", file=sys.stderr)
         return FAILED
     return _exit_code(report.get("verdicts", []))
+
+
+def _run_until_it_ends(function: Callable[[Any, Run], None], config: Any, run: Run) -> UserError | None:
+    """Run a verb; what ended it early, where its work failed: what was done by then is worth a report.
+
+    A request that was wrong (exit code 2) has done nothing, and is raised.
+    """
+    try:
+        function(config, run)
+    except UserError as error:
+        if error.exit_code != FAILED:
+            raise
+        return error
+    return None
 
 
 def _growing(config: Any) -> list[str]:
@@ -108,8 +125,8 @@ def _failure(report: Mapping[str, Any]) -> str:
 
 
 def _missing(row: Mapping[str, Any]) -> str:
-    shortfall = Shortfall(row["what"], row["failed"], row["of"], row["reason"], unasked=row["not_asked"])
-    return shortfall.sentence
+    counts = {"unasked": row["not_asked"], "is_stopped": row["stopped"], "is_final": row["final"]}
+    return Shortfall(row["what"], row["failed"], row["of"], row["reason"], **counts).sentence
 
 
 def parse_verb(method: registry.Method, verb: str, words: Sequence[str]) -> tuple[Any, RunOptions]:

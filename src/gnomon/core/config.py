@@ -30,6 +30,7 @@ __all__ = [
     "flatten",
     "loose_names",
     "narrow",
+    "option",
     "read_settings",
     "ready_models",
     "tokens",
@@ -110,6 +111,15 @@ def check(condition: bool, field: str, rule: str, got: object) -> None:
         raise BadConfig(f"{field} must be {rule}; got {got!r}.")
 
 
+def option(name: str) -> str:
+    """A setting as it is typed: every message that advises one names it like this.
+
+    >>> option("llm.budget_calls")
+    '--llm.budget-calls'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 def narrow(kind: type[T], settings: Any) -> T:
     """The settings of `kind` alone, out of larger ones that hold its fields or from a stored mapping.
 
@@ -147,7 +157,7 @@ def tokens(settings: Mapping[str, Any], positional: Sequence[str] = ()) -> list[
     flat = flatten(settings)
     words = [str(flat.pop(name)) for name in positional if name in flat]
     for name, value in flat.items():
-        words += _flag(name.replace("_", "-"), value)
+        words += _flag(option(name).removeprefix("--"), value)
     return words
 
 

@@ -16,6 +16,7 @@ from gnomon.errors import BadInput
 
 MARKER = "config.yaml"
 HEADER = "# gnomon "
+_OF_EVERY_RUN = {MARKER, "env.json", "report.html", "report.json"}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,13 +74,24 @@ def artifact(path: Path, name: str) -> Path:
     """
     if not is_run_folder(path):
         return path
-    report = path / "report.json"
-    if not report.exists():
+    file = path / "report.json"
+    report = json.loads(file.read_text("utf-8")) if file.exists() else None
+    if report is None or report.get("ended"):
         raise BadInput(f"{path} is a run that has not finished. Repeat its command to continue it.")
-    artifacts = json.loads(report.read_text("utf-8"))["artifacts"]
+    artifacts = report["artifacts"]
     if name not in artifacts:
         raise BadInput(f'{path} is a run without "{name}"; it has {", ".join(artifacts) or "no artifacts"}.')
     return path / str(artifacts[name])
+
+
+def kept_in(folder: Path) -> list[dict[str, Any]]:
+    """What a run has left in its folder beside what every run leaves: a row with name and bytes for each file and folder."""
+    rows = []
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.name not in _OF_EVERY_RUN:
+            files = path.rglob("*") if path.is_dir() else [path]
+            rows.append({"file": path.name, "bytes": sum(f.stat().st_size for f in files if f.is_file())})
+    return rows
 
 
 def state_of(source: str) -> list[tuple[str, int, int]]:

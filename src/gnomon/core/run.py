@@ -20,13 +20,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gnomon.core import env, log
 from gnomon.core.config import differences, flatten, read_settings, write_settings
-from gnomon.core.files import HEADER, MARKER, is_run_folder, write_json, write_text
+from gnomon.core.files import HEADER, MARKER, is_run_folder, kept_in, write_json
 from gnomon.core.inputs import Inputs
 from gnomon.core.log import Advances
 from gnomon.core.plain import to_plain
 from gnomon.core.rng import Rng
+from gnomon.core.rows import MetricRows
 from gnomon.core.shortfall import Shortfall
-from gnomon.errors import BadConfig, BadInput
+from gnomon.errors import BadConfig, BadInput, UserError
 
 if TYPE_CHECKING:
     from gnomon.core.llm.config import LLMConfig
@@ -111,7 +112,7 @@ class Run:
         self._page: Page | None = None
         self._books: Books | None = None
         self._shortfalls: list[Shortfall] = []
-        self._metrics: IO[str] | None = None
+        self._metrics = MetricRows(folder / "metrics.jsonl")
         self._lock: IO[str] | None = None
         if not start.dry and self.is_main:
             self._open(start.fresh)
@@ -198,11 +199,8 @@ class Run:
     def log(self, **numbers: Any) -> None:
         """Append one row to `metrics.jsonl`."""
         self._must_not_be_dry("log")
-        if not self.is_main:
-            return
-        if self._metrics is None:
-            self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
-        self._metrics.write(json.dumps(to_plain(numbers)) + "\n")
+        if self.is_main:
+            self._metrics.append(numbers)
 
     def rewind(self, **where: Any) -> None:
         """Forget the rows of `metrics.jsonl` that are about to be logged anew.
@@ -210,14 +208,8 @@ class Run:
         Args:
             where: `step=12` drops the rows that have a `step` above 12; a text must be equal, as in `part="seed-0"`.
         """
-        path = self.folder / "metrics.jsonl"
-        if not self.is_main or not path.exists():
-            return
-        self._close_metrics()
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        kept = [row for row in rows if not _is_behind(row, where)]
-        if len(kept) < len(rows):
-            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        if self.is_main:
+            self._metrics.rewind(where)
 
     def asking(
         self, roles: Mapping[str, Source], settings: LLMConfig | None = None, *, folder: Path | None = None
@@ -287,12 +279,15 @@ class Run:
         if shortfall.count:
             self._shortfalls.append(shortfall)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, ended: UserError | None = None) -> dict[str, Any]:
         """Write the report and close the run.
+
+        Args:
+            ended: what ended the verb before it was through, such as an endpoint that answers no more; None: it is through.
 
         Returns:
             The content of `report.json`. Its status is `done`; `incomplete` where something is missing, so that the same command
-            tries for it again; `failed` where that is too much; or `streamed`.
+            tries for it again; `failed` where that is too much, or where the verb ended early; or `streamed`.
         """
         self._must_not_be_dry("finish")
         report: dict[str, Any] = {}
@@ -303,31 +298,29 @@ class Run:
             if self._books is not None:
                 self._books.show(self.page)
                 shortfalls += self._books.shortfalls()
+            if ended is not None:
+                self.page.ended(str(ended), kept_in(self.folder))
             self.page.shortfalls(shortfalls)
             self.page.command(self.command, (self.folder / MARKER).read_text("utf-8"), environment)
-            self.page.write(self.folder, status=self._status(shortfalls))
+            self.page.write(self.folder, status=self._status(shortfalls, ended))
             report = json.loads((self.folder / "report.json").read_text("utf-8"))
         self.close()
         return report
 
-    def _status(self, shortfalls: Sequence[Shortfall]) -> str:
-        if any(shortfall.is_too_much for shortfall in shortfalls):
+    def _status(self, shortfalls: Sequence[Shortfall], ended: UserError | None) -> str:
+        if ended is not None or any(shortfall.is_too_much for shortfall in shortfalls):
             return "failed"
         if self.is_stream:
             return "streamed"
-        return "incomplete" if shortfalls or self.is_incomplete else "done"
+        may_gain = any(not shortfall.is_final for shortfall in shortfalls)
+        return "incomplete" if may_gain or self.is_incomplete else "done"
 
     def close(self) -> None:
         """Give the folder free for other processes; what was written stays."""
-        self._close_metrics()
+        self._metrics.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def _close_metrics(self) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
 
     def _must_not_be_dry(self, what: str) -> None:
         if self._start.dry:
@@ -383,13 +376,6 @@ class PartOfRun:
     def progress(self, total: int | None, label: str) -> AbstractContextManager[Advances]:
         """A progress display that says which part it is about."""
         return self._run.progress(total, f"{self.name}: {label}")
-
-
-def _is_behind(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    return all(
-        row.get(name) == limit if isinstance(limit, str) else name in row and row[name] > limit
-        for name, limit in where.items()
-    )
 
 
 def command_line() -> str:

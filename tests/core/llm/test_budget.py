@@ -57,7 +57,7 @@ def test_a_short_request_does_not_slip_in_behind_a_long_one_that_was_refused():
         llm, [ask("a", max_tokens=90), ask("b", max_tokens=90), ask("c", max_tokens=1)], concurrency=1
     )
     assert [reply.finish for reply in replies] == ["stop", "budget", "budget"]
-    assert "spent: 15 of 100 tokens. Raise budget_tokens to go on" in replies[1].error
+    assert "spent: 15 of 100 tokens. Raise --llm.budget-tokens to go on" in replies[1].error
 
 
 def test_money():
@@ -113,7 +113,7 @@ def test_cached_replies_cost_no_budget_even_when_it_is_spent(tmp_path):
     ("given", "says"),
     [
         ({"calls": -1}, "budget_calls must be >= 0; got -1"),
-        ({"usd": 1.0}, "A budget in USD needs prices. Set price_in and price_out"),
+        ({"usd": 1.0}, "A budget in USD needs prices. Set --llm.price-in and --llm.price-out"),
     ],
 )
 def test_limits_that_mean_nothing(given, says):
@@ -130,7 +130,7 @@ def test_limits_that_mean_nothing(given, says):
         ({"timeout_s": 0}, "llm.timeout_s must be > 0; got 0"),
         ({"budget_tokens": -5}, "llm.budget_tokens must be >= 0; got -5"),
         ({"price_in": 1.0}, "must be given together"),
-        ({"budget_usd": 1.0}, "llm.price_in, llm.price_out must be given with llm.budget_usd"),
+        ({"budget_usd": 1.0}, "--llm.price-in and --llm.price-out must be given with --llm.budget-usd"),
         ({"api_key_env": ("",)}, "llm.api_key_env must be names of environment variables"),
     ],
 )

@@ -34,8 +34,8 @@ def asked(server, n=300, meter=None, **settings):
         (429, {"error": {"message": "No quota", "code": "insufficient_quota"}}, "No quota", 1),
         (
             400,
-            {"error": {"message": "The prompt is too long"}},
-            "prompt is too long.* 2 requests before it",
+            {"error": {"message": "We serve no such prompts"}},
+            "We serve no such prompts.* 2 requests before it",
             3,
         ),
         (500, {"error": {"message": "Down"}}, "Down.* Tried 2 times", 3 * 2),
@@ -92,6 +92,53 @@ def test_an_endpoint_that_stops_answering_is_asked_no_more():
     assert "replies of" in stopped[0].error and "Your plan has ended" in stopped[0].error
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"error": {"message": "You exceeded your quota.", "code": "insufficient_quota"}}),
+        (401, {"error": {"message": "You exceeded your quota. The key is taken back."}}),
+        (402, "You exceeded your quota."),
+        (404, {"error": "You exceeded your quota. No such model any more."}),
+    ],
+)
+def test_a_fault_that_only_the_owner_can_mend_stops_the_rest_at_the_third(status, body, tmp_path):
+    """Of 300 requests the first fifty are answered; then nothing can be, and what the vendor says is shown, not refusals before."""
+
+    def answer(request):
+        number = int(request.prompt.split()[1][:-1])
+        if request.number >= 50:
+            return status, body
+        return (400, "Refused for its words.") if number in (5, 9, 11, 14) else (200, chat("fine"))
+
+    with VendorServer(answer) as server:
+        run = Run(tmp_path, method="sieve", verb="label")
+        with run.asking({"judge": server.endpoint}, LLMConfig(cache="none", concurrency=4)) as models:
+            replies = complete(hurry(models["judge"]), requests(), concurrency=4)
+        report = run.finish()
+    assert (
+        len(server.asked) <= 50 + 3 + 2 * 4
+    )  # three in a row, behind answers that were under way, and what was under way beside
+    stopped = [reply for reply in replies if reply.fault == "stopped"]
+    assert len(stopped) >= 300 - 61 and "You exceeded your quota" in stopped[0].error
+    (row,) = report["shortfalls"]
+    assert report["status"] == "failed" and "You exceeded your quota" in row["reason"]
+    assert row["failed"] + row["not_asked"] + sum(r.error is None for r in replies) == 300
+
+
+def test_faults_of_the_endpoint_that_pass_stop_nothing():
+    """Two in a row, then an answer, again and again: a server behind a proxy that loses its key now and then."""
+
+    def answer(request):
+        return (401, "Who are you?") if 1 <= request.number % 12 <= 2 else (200, chat("fine"))
+
+    with VendorServer(answer) as server:
+        llm = hurry(connect(server.endpoint, LLMConfig(cache="none", max_failed=0.3)))
+        replies = complete(llm, requests(120), concurrency=1)
+        close(llm)
+    assert len(server.asked) == 120
+    assert sum(reply.error is None for reply in replies) == 100
+
+
 def test_a_share_of_failures_below_the_limit_stops_nothing():
     def answer(request):
         return (400, "no") if int(request.prompt.split()[1][:-1]) % 7 == 3 else (200, chat("fine"))
@@ -137,7 +184,8 @@ def test_a_run_with_a_few_failures_is_incomplete_and_says_how_many(tmp_path):
     assert report["status"] == "incomplete"
     assert report["title"] == "Verdicts (7 of 80 replies of judge failed)"
     assert report["shortfalls"] == [
-        {"what": "replies of judge", "failed": 7, "of": 80, "not_asked": 0, "reason": "The vendor says no.", "too_much": False}
+        {"what": "replies of judge", "failed": 7, "of": 80, "not_asked": 0, "reason": "The vendor says no.",
+         "stopped": False, "final": False, "too_much": False}
     ]  # fmt: skip
     assert "The vendor says no." in (tmp_path / "report.html").read_text()
 
@@ -220,3 +268,95 @@ def test_the_faults_of_a_made_up_world_are_counted_and_no_shortfall(tmp_path):
     report = run.finish()
     assert (report["status"], report["shortfalls"]) == ("done", [])
     assert run.books.rows()[0]["failed"] == 21
+
+
+# A verb that ends early
+
+
+def label_with(tmp_path, monkeypatch, verb):
+    """`sieve label` with another function behind it; the words of its command line."""
+    import gnomon.methods.sieve.run as sieve
+
+    monkeypatch.setattr(sieve, "label", verb)
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"text": "a"}\n')
+    out = str(tmp_path / "run")
+    return ["sieve", "label", str(source), "--filter", "climate", "--judge", "tape:x", "--out", out]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_endpoint_that_is_not_there_leaves_a_report(as_json, tmp_path, monkeypatch, capsys):
+    """What was done and kept by then, what is missing and why; the exit code is 1 and the sentence stands on the terminal."""
+    from gnomon import cli
+
+    with VendorServer(lambda request: (401, {"error": "Incorrect API key"})) as server:
+
+        def label(cfg, run):
+            run.page.title = "Labels"
+            (run.folder / "labels.jsonl").write_text('{"text": "a"}\n')
+            with run.asking({"judge": server.endpoint}, LLMConfig(cache="none")) as models:
+                complete(models["judge"], requests(80))
+
+        words = label_with(tmp_path, monkeypatch, label)
+        assert cli.main([*words, *(["--json"] if as_json else [])]) == 1
+        assert len(server.asked) == 1
+        out, err = capsys.readouterr()
+        report = json.loads((tmp_path / "run" / "report.json").read_text())
+        assert err.splitlines()[-1] == f"gnomon: {report['ended']}" and "Incorrect API key" in report["ended"]
+        assert report["status"] == "failed"
+        assert report["title"] == (
+            "Labels: ended early (1 of 1 replies of judge failed, "
+            f"{report['shortfalls'][0]['not_asked']} more were not asked for)"
+        )
+        (row,) = report["shortfalls"]
+        assert "Incorrect API key" in row["reason"] and row["too_much"]
+        kept, table = report["tables"][-1]["rows"], report["tables"][0]["rows"]
+        names = {row["file"] for part in report["tables"] for row in part["rows"] if "file" in row}
+        assert "labels.jsonl" in names, (kept, table)
+        page = (tmp_path / "run" / "report.html").read_text()
+        assert "Why it ended" in page and "Incorrect API key" in page and "labels.jsonl" in page
+        if as_json:
+            assert json.loads(out)["ended"] == report["ended"]
+        else:
+            assert "report.html" in out
+        assert cli.main(words) == 1  # not taken for finished
+        assert len(server.asked) == 2
+
+
+def test_what_an_early_end_left_is_no_input_for_the_next_step(tmp_path, monkeypatch):
+    from gnomon import cli
+    from gnomon.core.files import artifact
+    from gnomon.errors import BadInput, BudgetSpent
+
+    def label(cfg, run):
+        run.artifact("records", run.folder / "labels.jsonl").write_text("")
+        raise BudgetSpent("The budget is spent.")
+
+    assert cli.main(label_with(tmp_path, monkeypatch, label)) == 1
+    with pytest.raises(BadInput, match=r"has not finished\. Repeat its command"):
+        artifact(tmp_path / "run", "records")
+
+
+def test_a_request_that_was_wrong_leaves_no_report(tmp_path, monkeypatch):
+    from gnomon import cli
+    from gnomon.errors import BadInput
+
+    def label(cfg, run):
+        raise BadInput("line 3 is no row")
+
+    assert cli.main(label_with(tmp_path, monkeypatch, label)) == verbs.WRONG
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_an_answer_that_was_charged_is_booked_though_it_ends_the_run(tmp_path):
+    """Three empty answers show that a model says nothing; each of them was paid for."""
+    with VendorServer(lambda request: (200, chat(""))) as server:
+        run = Run(tmp_path, method="sieve", verb="label")
+        with (
+            pytest.raises(EndpointDown, match="empty text"),
+            run.asking({"judge": server.endpoint}, LLMConfig(cache="none")) as models,
+        ):
+            complete(models["judge"], requests(10))
+        report = run.finish()
+    (row,) = report["tables"][0]["rows"]
+    assert len(server.asked) == 3 == row["calls"] == row["failed"]

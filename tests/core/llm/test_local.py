@@ -191,7 +191,7 @@ def test_without_a_template_messages_stand_one_after_another(folder, caplog):
 
 def test_a_prompt_that_is_too_long_fails_alone(local):
     long, short = complete(local, [ask("x " * 400, max_tokens=5), ask("Why?", max_tokens=5)])
-    assert (long.fault, short.error) == ("rejected", None)
+    assert (long.fault, short.error) == ("too_long", None)
     assert "and hf:" in long.error
     assert "256 positions. Shorten it." in long.error
 

@@ -216,7 +216,7 @@ NO_ANSWERS = {
     "an error without a code": ({"error": "Something broke"}, "server", "Something broke", 6, 0),
     "empty": (chat(""), "empty", "answered with an empty text", 1, 1),
     "null": (chat(None), "empty", "answered with an empty text", 1, 1),
-    "only thoughts": (chat("<think>PASS? Or not", finish="length"), "length", "Raise llm.thinking_tokens", 1, 1),
+    "only thoughts": (chat("<think>PASS? Or not", finish="length"), "length", "Raise --llm.thinking-tokens", 1, 1),
     "no room": (chat(None, finish="length", message={"reasoning_content": "PASS"}), "length", "7 tokens before an answer", 1, 1),
     "a refusal": (chat(None, message={"refusal": "I would rather not."}), "refusal", "I would rather not.", 1, 1),
     "filtered": (chat("PASS and", finish="content_filter"), "refusal", "refused to answer", 1, 1),

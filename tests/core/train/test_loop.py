@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
         return causal_loss(model, batch) * (float("nan") if len(steps) == 3 else 1)
 
     model, run = small_model(), SmallRun(tmp_path)
-    with pytest.raises(UserError, match=r"stopped at step 3: the loss is nan\. Lower train\.lr"):
+    with pytest.raises(UserError, match=r"stopped at step 3: the loss is nan\. Lower --train\.lr"):
         fit(model, small_batches(CFG), poisoned, CFG, run=run)
     assert all(p.isfinite().all() for p in model.parameters())
     assert len(run.logged()) == 2

@@ -163,10 +163,16 @@ def test_scores_ties_and_more_letters(llama):
         judge.judge([trial("x", "y", "z")])
 
 
-def test_prompts_beyond_the_positions_name_their_item(checkpoint):
-    judge = LogitJudge(checkpoint("llama"), prompting=TOKEN, device="cpu")
-    with pytest.raises(BadInput, match="the prompt of item long has"):
-        judge.judge([trial("word " * 400, "y", name="long")])
+def test_prompts_beyond_the_positions_name_their_item_or_have_no_verdict(checkpoint):
+    folder = checkpoint("llama", max_position_embeddings=900)
+    judge = LogitJudge(folder, prompting=TOKEN, device="cpu")
+    long = trial("word " * 900, "y", name="long")
+    with pytest.raises(BadInput, match=r'"long" has \d+ tokens and .*--llm\.too-long to skip'):
+        judge.judge([long])
+    skipping = LogitJudge(folder, prompting=TOKEN, device="cpu", too_long="skip")
+    first, without, last = skipping.judge([trial("x", "y"), long, trial("y", "x")])
+    assert [first, last] == judge.judge([trial("x", "y"), trial("y", "x")])
+    assert (without.slot, without.status) == (None, "too_long") and "longer than" in without.text
 
 
 @pytest.fixture(scope="module")

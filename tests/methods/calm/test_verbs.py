@@ -360,7 +360,8 @@ def test_a_budget_stops_cleanly_and_a_higher_one_goes_on_without_paying_twice(pe
             calm("audit", perturbed, *words, "--llm.budget-calls", 30)
         assert len(server.requests) == 30
         assert len(read_rows(tmp_path / "run" / "journal" / "0.jsonl")) == 30
-        assert not (tmp_path / "run" / "report.json").exists()
+        early = json.loads((tmp_path / "run" / "report.json").read_text())
+        assert early["status"] == "failed" and "--llm.budget-calls" in early["ended"]
         assert calm("audit", perturbed, *words, "--llm.budget-calls", 5000) == 0
         total = len(read_rows(tmp_path / "run" / "verdicts.jsonl"))
         assert len(server.requests) == total

@@ -346,11 +346,42 @@ def test_a_given_prompt_that_nobody_answers_stops_the_search():
     assert "repeat the command" in str(told.value)
 
 
-def test_an_endpoint_that_is_gone_stops_the_search_and_names_the_row():
+def test_one_reply_that_fails_for_good_ends_nothing():
+    """Row 3 meets a fault of the endpoint under every prompt: it is left out of every score, and prompt 8 is the best as before."""
+    result = counted(failing(lambda text: "input 3" in text, GONE), rows=10)
+    assert result.best.number == 8
+    for candidate in result.history.candidates:
+        assert candidate.measured["train"].unanswered == {3: "connection"}
+        assert candidate.values["train"]["number"] == pytest.approx(number_in(candidate.text) / 100)
+
+
+def test_too_much_that_failed_stops_the_search_and_names_the_row():
+    stopped = replace(GONE, fault="stopped", error="Not asked, because 3 of 9 replies of flaky failed.")
     with pytest.raises(LLMFailure) as told:
-        counted(failing(lambda text: "input 3" in text, GONE))
+        counted(failing(lambda text: "input 3" in text, stopped))
     assert 'prompt 0, train row "r3": flaky gave no answer' in str(told.value)
     assert "repeat the command" in str(told.value)
+
+
+def test_the_share_of_rows_without_an_answer_is_settable():
+    """Three of ten rows: too many by default; allowed, the prompt is scored on the seven that came."""
+    fails = failing(lambda text: any(f"input {i}" in text for i in (3, 4, 5)), REFUSED)
+    with pytest.raises(LLMFailure, match="3 of 10 rows of train have no answer"):
+        counted(fails, rows=10)
+    task, rows = Task([COUNT_PROMPT], most_unanswered=0.3), numbered(10)
+    result = optimize(task, rows, numbered(10, "d"), fails, [as_number()], SearchConfig(arm="plain"))
+    assert result.best.values["train"]["number"] == 0.0
+    assert len(result.best.measured["train"].of("number")) == 7
+
+
+def test_a_prompt_that_nobody_answers_is_shown_beside_one_that_is():
+    fails = failing(lambda text: "number 2" in text, REFUSED)
+    prompts = [COUNT_PROMPT, f"{COUNT_PROMPT}\nnumber 2"]
+    measured = evaluate(prompts, numbered(5), fails, [as_number()])
+    table = score_table(["a", "b"], measured, [as_number()])
+    assert [(row["score"], row["rows without an answer"]) for row in table] == [(0.0, 0), (None, 5)]
+    with pytest.raises(LLMFailure, match="No prompt can be scored: 5 of 5 rows"):
+        evaluate(prompts[1:], numbered(5), fails, [as_number()])
 
 
 def test_failed_critiques_and_proposals_are_counted():

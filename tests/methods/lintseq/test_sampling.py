@@ -91,9 +91,18 @@ def test_a_stop_text_that_the_server_leaves_is_taken_off(mode):
 @pytest.mark.parametrize("fault", [429, 500, 503, "cut"])
 def test_a_passing_fault_is_tried_again_and_changes_nothing(fault):
     with CompletionServer([fault]) as server:
-        found = served(server.endpoint, PROMPTS[:1], "editseq", GEN)
-    assert [s.program for s in found] == expected(PROMPTS[:1], 3)
+        found = served(server.endpoint, PROMPTS[:1], "editseq", GEN, seed=5)
+    assert [s.program for s in found] == expected(PROMPTS[:1], 3, seed=5)
     assert len(server.requests) == 4
+
+
+def test_a_seed_that_nobody_chose_is_not_sent():
+    """Nor is the number of a completion: a server draws by itself. A seed of the run's own goes up by one with each."""
+    with CompletionServer() as server:
+        served(server.endpoint, PROMPTS[:1], "editseq", GEN)
+        assert [request.get("seed") for request in server.requests] == [None] * 3
+        served(server.endpoint, PROMPTS[:1], "editseq", GEN, seed=5)
+        assert sorted(request["seed"] for request in server.requests[3:]) == [5, 6, 7]
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_pitfall_10_long_examples_are_left_out_or_cut_and_counted_either_way(tin
 @pytest.mark.parametrize("keep", [False, True])
 def test_pitfall_10_no_example_that_fits(tiny_tokenizer, keep):
     with pytest.raises(
-        BadInput, match=r"None of the examples .* train.max_length 4 \(1 are longer\). Raise it."
+        BadInput, match=r"None of the examples .* --train.max-length 4 \(1 are longer\). Raise it."
     ):
         encode(
             [program_pair("Do it, please:\n", "x = 1", 0)], tiny_tokenizer, max_length=4, keep_truncated=keep

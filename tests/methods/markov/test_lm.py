@@ -158,7 +158,7 @@ def test_logits_are_kept_for_this_model_and_these_states_alone(models, tmp_path)
 
 def test_what_cannot_work_is_told(models):
     model = models["llama"]
-    with pytest.raises(BadConfig, match="states, more than the limit"):
+    with pytest.raises(BadConfig, match="transitions, more than the limit"):
         MarkovLM(model, window=4)
     with pytest.raises(ModelMismatch, match="need 130 positions; the model has 128"):
         MarkovLM(model, (1, 2), 10, [0] * 120).logits  # noqa: B018

@@ -59,14 +59,31 @@ def test_a_part_of_a_block_and_labels():
 def test_too_many_states_are_refused_with_their_number_and_a_hint():
     with pytest.raises(
         BadConfig,
-        match=r"2 tokens and a window of 30 make 1,073,741,824 .*limit of 2,000,000.*smaller window",
+        match=r"2 tokens and a window of 30 make 2,147,483,646 states and 4,294,967,292 .*limit of 100,000,000.*smaller window",
     ):
         StateSpace(2, 30)
-    with pytest.raises(BadConfig, match=r"about 10\^38 full-length"):
+    with pytest.raises(BadConfig, match=r"about 10\^38 states"):
         StateSpace(2, 128)
     with pytest.raises(BadConfig, match=r"about 10\^4613"):
         StateSpace(32000, 1024)
-    assert StateSpace(2, 4, limit=16).full == 16
+    assert StateSpace(2, 4, limit=60).full == 16  # 30 states with two numbers each
+    with pytest.raises(BadConfig, match=r"30 states and 60 transitions, more than the limit of 59.*--limit"):
+        StateSpace(2, 4, limit=59)
+
+
+def test_the_limit_counts_numbers_and_not_states():
+    """Few states of many tokens make a large matrix: 1,400 tokens seen in pairs are 2 million states and 2.7 billion numbers."""
+    with pytest.raises(BadConfig, match=r"1,961,400 states and 2,745,960,000 transitions"):
+        StateSpace(1400, 2)
+    assert StateSpace(2, 21).numbers == 2 * (2**22 - 2)  # many states of few tokens are a small one
+
+
+def test_a_chain_for_which_memory_does_not_suffice_is_refused():
+    space = StateSpace(10, 3)
+    space.check_memory(None)
+    space.check_memory(space.memory)
+    with pytest.raises(BadConfig, match=r"11,100 transitions and takes about 0\.0 GiB; 0\.0 GiB are free"):
+        space.check_memory(space.memory - 1)
 
 
 @pytest.mark.parametrize(("tokens", "window"), [(1, 3), (0, 3), (2, 0)])

@@ -181,10 +181,14 @@ def test_a_budget_stops_cleanly_and_more_of_it_pays_for_the_rest_alone(data, ser
     llm = Counting(SIM)
     endpoint = serve(llm)
     with pytest.raises(
-        BudgetSpent, match=r"14 of 24 summaries were not asked for\. Raise it and repeat the command"
+        BudgetSpent,
+        match=r"10 of 10 calls\. Raise --llm\.budget-calls.* 14 of 24 summaries were not asked for\. Repeat the command",
     ):
         summarize(data, endpoint, tmp_path / "run", "--llm.budget-calls", 10)
-    assert sum(llm.seen.values()) == 10 and not (tmp_path / "run" / "report.json").exists()
+    assert sum(llm.seen.values()) == 10
+    early = report(tmp_path / "run")
+    assert early["status"] == "failed" and "14 of 24 summaries were not asked for" in early["ended"]
+    assert early["shortfalls"][0]["not_asked"] == 14 and asked(tmp_path / "run")["calls"] == 10
     summarize(data, endpoint, tmp_path / "run", "--llm.budget-calls", 24)
     assert set(llm.seen.values()) == {1} and len(llm.seen) == 24
     assert (asked(tmp_path / "run")["calls"], asked(tmp_path / "run")["cached"]) == (14, 10)

@@ -189,9 +189,19 @@ def test_shards_with_other_seeds_merge_and_the_same_ones_do_not():
         merge([parts[0], samples("a", 1, [], 3)])
 
 
-def test_unequal_numbers_of_samples_and_greedy_answers_are_refused():
-    with pytest.raises(BadInput, match=r"equally many samples; got \{3: 1, 2: 1\}"):
-        taxonomy(samples("a", 3, []) + samples("b", 2, []))
+def test_a_question_of_which_some_samples_have_no_label_is_typed_by_the_others():
+    """8 samples of each, of which one of a and three of b have no label: 7 of 7 right is always right, and a sixth of 5 is none.
+
+    c: 4 of 8 right, one wrong answer 4 times; and one different wrong answer is 8 // 3 - 1.
+    """
+    typed = taxonomy(samples("a", 7, []) + samples("b", 5, []) + samples("c", 4, ["x"] * 4))
+    assert [(question.id, question.types, question.counts.samples) for question in typed] == [
+        ("a", ("B1",), 7),
+        ("c", ("B2", "C2", "D", "E2"), 8),
+    ]
+
+
+def test_greedy_answers_and_too_few_samples_are_refused():
     with pytest.raises(BadInput, match="greedy answers are no samples"):
         taxonomy([made(correct=1)])
     with pytest.raises(BadInput, match="at least 6 samples of every question; got 5"):
@@ -222,8 +232,10 @@ def test_choice_by_hand():
     assert list(by_type(found, typed, fewest=1)) == ["all", "B2", "C2", "E2"]
     value, low, high = found.interval("probe")
     assert low <= value <= high
-    with pytest.raises(BadInput, match='"c" has samples and no greedy answer'):
-        choose(drawn, typed, chances, greedy[:2])
+    without_c = choose(drawn, typed, chances, greedy[:2])  # its greedy answer has no label
+    assert without_c.ids == ("a", "b") and without_c.right["probe"].tolist() == [1, 1]
+    with pytest.raises(BadInput, match="No question with samples has a greedy answer"):
+        choose(drawn, typed, chances, [made(name="z", correct=1)])
     with pytest.raises(BadInput, match="18 samples need as many probabilities; got 3"):
         choose(drawn, typed, chances[:3], greedy)
 

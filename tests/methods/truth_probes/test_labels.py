@@ -6,7 +6,7 @@ import pytest
 
 from fixtures_truth_probes import made
 from gnomon.core.llm import Script
-from gnomon.errors import BadConfig, BadInput, LLMFailure
+from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes import Extraction, extract, label
 from gnomon.methods.truth_probes.answers import (
     NLI,
@@ -116,18 +116,40 @@ def test_a_judge_is_asked_again_until_it_gives_a_digit():
     assert (found.correct, said) == (1, [0, 1, 2])
 
 
-def test_a_judge_that_gives_no_digit_counts_as_wrong_after_five_tries():
-    asked = []
-    (found,) = label([made("x")], "judge", llm=Script(lambda request: asked.append(1) or "no"))
-    assert (found.correct, len(asked)) == (0, 5)
+def test_where_a_judge_gives_no_digit_in_five_tries_there_is_no_label():
+    requests, unread = [], []
+    judge = Script(lambda request: requests.append(1) or "no")
+    (answer,) = label([made("x")], "judge", llm=judge, on_unread=unread.append)
+    assert (answer.correct, len(requests), unread) == (None, 5, [1])
 
 
-def test_an_endpoint_that_is_down_stops_the_work():
-    def down(request):
-        raise ConnectionError("refused")
+def test_a_reply_that_fails_leaves_its_answer_without_a_label_and_the_others_with_theirs():
+    tries = []
 
-    with pytest.raises(LLMFailure, match="repeat the command to go on"):
-        label([made("x")], "judge", llm=Script(down))
+    def judge(request):
+        text = request.messages[0].content
+        if "Rome" in text:
+            tries.append(request.draw)
+            raise ConnectionError("refused")
+        return "1" if "Bern" in text else "0"
+
+    unread = []
+    answers = [made(text, name=text) for text in ("Bern", "Rome", "Oslo")]
+    labelled = label(answers, "judge", llm=Script(judge), on_unread=unread.append)
+    assert [answer.correct for answer in labelled] == [1, None, 0]
+    assert (tries, unread) == ([0], [0])  # not asked again in this run, and nothing that came was unreadable
+
+
+def test_a_reply_that_fails_is_no_sign_that_there_is_no_exact_answer():
+    def copy(request):
+        if "Rome" in request.messages[0].content:
+            raise ConnectionError("refused")
+        return "Oslo"
+
+    answers = [made(f"It is {text}", correct=0, name=text) for text in ("Rome", "Oslo")]
+    failed, copied = extract(answers, Extraction("llm", "x"), llm=Script(copy))
+    assert (failed.valid, failed.exact_answer, failed.is_usable) == (None, "", False)
+    assert (copied.valid, copied.exact_answer) == (1, "Oslo")
 
 
 def test_read_digit():

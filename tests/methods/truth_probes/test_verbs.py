@@ -199,7 +199,8 @@ def test_a_judge_that_gives_no_label_is_not_a_model_that_is_always_wrong(
     vague = lambda messages, seed=None: "Perhaps." if state["is_vague"] else "1"  # noqa: E731
     with CompletionServer(chat_answer=vague) as server:
         words += ["--label", server.endpoint]
-        assert truth(*words) == 1
+        with pytest.raises(LLMFailure, match=r"neither 1 nor 0.* repeat the command"):
+            truth(*words)
         assert "12 of 12 labels failed" in capsys.readouterr().out
         found = json.loads((tmp_path / "run" / "report.json").read_text())
         assert found["status"] == "failed" and "12 of 12 labels failed" in found["title"]
@@ -303,12 +304,53 @@ def test_the_report_says_what_the_judge_was_asked(tmp_path):
     assert (tmp_path / "run" / "replies" / "judge" / "replies.sqlite").exists()
 
 
+def judge_that_fails(answers, fails):
+    """A judge over HTTP that refuses the questions of which `fails` holds, and calls every second other answer right."""
+    numbers = {row["question"]: number for number, row in enumerate(answers)}
+
+    def judge(messages, seed=None):
+        (number,) = [n for question, n in numbers.items() if f"{question}\n" in messages[-1]["content"]]
+        return "" if fails(number) else str(number % 2)
+
+    return judge
+
+
+def test_a_few_failed_labels_leave_their_rows_out_and_are_asked_for_again(
+    truth_model, truth_questions, tmp_path, capsys
+):
+    """120 questions: the judge is silent about 3, and calls the odd ones right."""
+    questions = rows(truth_questions)
+    silent = {7, 20, 33}
+    state = {"fails": lambda number: number in silent}
+    words = ["train", truth_questions, "--model", truth_model, *SHORT, "--out", tmp_path / "run"]
+    judge = judge_that_fails(questions, lambda number: state["fails"](number))
+    with CompletionServer(chat_answer=judge) as server:
+        words += ["--label", server.endpoint, "--llm.retries", 0, "--seeds", 0]
+        assert truth(*words) == 0
+        shown, page = capsys.readouterr().out, report(tmp_path / "run")
+        assert "3 of 120 replies of judge failed" in shown and "3 of 120 replies" in page["title"]
+        assert (page["status"], page["shortfalls"][0]["failed"]) == ("incomplete", 3)
+        kept = rows(tmp_path / "run" / "answers.jsonl")
+        by_id = {answer["id"]: answer["correct"] for answer in kept}
+        names = [row.get("id") for row in questions]
+        expected = {name: n % 2 for n, name in enumerate(names) if n not in silent}
+        assert by_id == expected
+        n = len(server.requests)
+        state["fails"] = lambda number: False
+        assert truth(*words) == 0
+        assert len(server.requests) == n + 3  # those three and no other
+    assert report(tmp_path / "run")["status"] == "done"
+    by_id = {answer["id"]: answer["correct"] for answer in rows(tmp_path / "run" / "answers.jsonl")}
+    assert by_id == {name: n % 2 for n, name in enumerate(names)}
+
+
 def test_what_a_failing_run_has_asked_is_in_its_metrics(tmp_path):
     source = judged_answers(tmp_path / "a.jsonl")
     ref = copier(tmp_path, "'Paris' if 'Paris 0' in request.messages[-1].content else 1 / 0")
-    with pytest.raises(LLMFailure):
-        truth("extract", source, "--extract", ref, "--out", tmp_path / "run")
-    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert truth("extract", source, "--extract", ref, "--out", tmp_path / "run") == 1
+    assert [answer["exact_answer"] for answer in rows(tmp_path / "run" / "answers.jsonl")] == ["Paris"]
+    assert report(tmp_path / "run")["figures"].get("not located", 0) == 0
+    row = rows(tmp_path / "run" / "metrics.jsonl")[0]
     assert (row["role"], row["calls_fresh"], row["calls_failed"]) == ("extract", 1, 3)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures_vlm import picture, vlm
-from gnomon.core.models import GenConfig, ModelHandle
+from gnomon.core.models import GenConfig, ModelHandle, add_lora
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens import project_away
@@ -211,20 +211,64 @@ def test_the_erased_word_has_the_tokens_that_the_lens_scores_and_captions_have(n
             torch.testing.assert_close(word_vector(handle, written, 0, how="mean_embedding"), mean)
 
 
-def test_words_are_read_once_for_all_layers_and_again_after_training():
-    tiny = vlm("llava")
-    handle = ModelHandle(copy.deepcopy(tiny.model), tiny.processor)
-    calls = []
-    hook = handle.model.register_forward_hook(lambda *_: calls.append(1))
+def edited_model(handle, way):
+    """A copy of the model, with an adapter where that is what changes it."""
+    model = copy.deepcopy(handle.model)
+    if way == "adapter":
+        model = add_lora(model, 4, targets=["q_proj", "v_proj"])
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.normal_(generator=torch.Generator().manual_seed(0))
+    return ModelHandle(model.eval(), handle.processor)
+
+
+@pytest.mark.parametrize("way", ["in place", "data", "adapter", "hook"])
+def test_words_are_read_by_the_model_as_it_is_then(way):
+    """Vectors of an edited or adapted model are its own, by the model's own hidden states; the bare one's come back with it."""
+    handle = vlm("llava")
+    changed = edited_model(handle, way)
+    ids = torch.tensor([[0, *spell(handle.tokenizer, "cat")[0].ids]])
+
+    def own(model):
+        with torch.no_grad():
+            return model(input_ids=ids, output_hidden_states=True).hidden_states[1][0, -1]
+
+    def compared():
+        vector = word_vector(changed, "cat", 1)
+        torch.testing.assert_close(vector, own(changed.model))
+        return vector
+
     first = word_vector(handle, "cat", 1)
-    for layer in range(3):
-        word_vector(handle, "cat", layer)
-    assert len(calls) == 1
-    with torch.no_grad():
-        handle.model.get_input_embeddings().weight.mul_(2)
-    assert not torch.allclose(word_vector(handle, "cat", 1), first)
-    assert len(calls) == 2
+    block = changed.sites.top.blocks[0]
+    if way == "adapter":
+        adapted = compared()
+        with changed.model.disable_adapter():
+            torch.testing.assert_close(compared(), first)
+        torch.testing.assert_close(compared(), adapted)
+        assert not torch.allclose(adapted, first)
+        return
+    torch.testing.assert_close(compared(), first)
+    if way == "in place":
+        with torch.no_grad():
+            block.mlp.down_proj.weight.mul_(2)
+    elif way == "data":
+        block.mlp.down_proj.weight.data.mul_(2)
+    else:
+        hook = block.mlp.register_forward_hook(lambda module, args, output: 2 * output)
+    assert not torch.allclose(compared(), first)
+    if way == "hook":
+        hook.remove()
+        torch.testing.assert_close(compared(), first)
+
+
+def test_a_word_that_is_named_twice_is_read_once():
+    tiny = vlm("llava")
+    calls = []
+    hook = tiny.model.register_forward_hook(lambda *_: calls.append(1))
+    vectors = word_vectors(tiny, ["cat", "dog", " cat"], 1)
     hook.remove()
+    assert len(calls) == 2 and torch.equal(vectors[0], vectors[2])
 
 
 def test_a_random_direction_is_as_long_and_can_be_erased():

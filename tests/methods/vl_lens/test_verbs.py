@@ -264,7 +264,7 @@ def test_an_image_that_cannot_be_read_is_left_out_with_its_id_and_reason(world, 
     report = json.loads((out / "report.json").read_text())
     assert report["status"] == "incomplete"
     assert report["shortfalls"][0] | {"reason": ""} == {
-        "what": "images", "failed": 1, "of": 5, "not_asked": 0, "reason": "", "too_much": False,
+        "what": "images", "failed": 1, "of": 5, "not_asked": 0, "reason": "", "stopped": False, "final": False, "too_much": False,
     }  # fmt: skip
     for path in folder.glob("scene-*.png"):
         path.unlink()

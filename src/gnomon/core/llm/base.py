@@ -11,6 +11,9 @@ PASSING = frozenset({"rate_limit", "server", "timeout", "connection", "malformed
 LASTING = frozenset({"denied", "unknown", "quota", "connection"})
 """Faults of the endpoint and not of the request: whatever else is asked there will meet them too."""
 
+TOO_LONG = "too_long"
+"""The fault of a prompt that is longer than the model reads: of this request alone, and no sign that an endpoint fails."""
+
 CHARGED = frozenset({"timeout", "malformed", "empty", "length", "refusal"})
 """Faults after which the endpoint has worked, or may have, and charges for it."""
 
@@ -92,8 +95,9 @@ class Reply:
     """What went wrong, in one sentence, when no answer could be had."""
     fault: str | None = None
     """Kind of the error: one of `PASSING`, `denied` (the key), `unknown` (no such model or address), `quota`, `rejected` (not to be
-    served), `refusal`, `empty`, `length` (the token limit came before the answer), `missing` (not on the tape), `failed`
-    (the function behind it raised) or `stopped` (not asked, because too much had failed)."""
+    served), `too_long` (the prompt is longer than the model reads), `refusal`, `empty`, `length` (the token limit came before the
+    answer), `missing` (not on the tape), `failed` (the function behind it raised) or `stopped` (not asked, because too much had
+    failed)."""
     retry_after_s: float | None = None
     """Seconds to wait before the next attempt, when the endpoint said so."""
     thoughts: str = ""
@@ -148,6 +152,15 @@ def is_simulated(llm: Any) -> bool:
 def is_remote(llm: Any) -> bool:
     """Whether replies come over the network from what is no simulator, through whatever wrappers: they may be paid for."""
     return bool(getattr(_innermost(llm), "is_remote", False)) and not is_simulated(llm)
+
+
+def seed_for(llm: Any, seed: int) -> int | None:
+    """The seed that a request to `llm` carries in a run with `seed`: none over the network where nobody chose one.
+
+    A model of this machine has no randomness but that of the run. One over the network has its own, and may refuse a seed; there
+    the run's seed goes with the requests when it is another than the default of 0.
+    """
+    return seed if seed or not is_remote(llm) else None
 
 
 def identity(llm: Any) -> str:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gnomon.core.config import check
+from gnomon.core.config import check, option
 from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.core.models.load.config import LoadConfig
+from gnomon.core.too_long import TooLong
 from gnomon.errors import BadConfig
+
+_PRICES = f"{option('llm.price_in')} and {option('llm.price_out')}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class LLMConfig:
     """Environment variables that hold keys: VARIABLE@HOST for one host, VARIABLE for hosts without another."""
     cache: str = "user"
     """Where replies are kept, so that none is paid for twice: user (one folder for all runs), run (its own), none, or a FOLDER."""
+    too_long: TooLong = "skip"
+    """Prompts longer than the model reads. skip: their rows are left out and counted; truncate: the middle of their longest message
+    is cut; error: the run ends."""
     record: Path | None = None
     """A tape to write every reply to; play it back with tape:FILE as the model."""
     load: LoadConfig = field(default_factory=LoadConfig)
@@ -66,11 +72,11 @@ class LLMConfig:
             value = getattr(self, name)
             check(value is None or value >= 0, f"llm.{name}", ">= 0", value)
         if (self.price_in is None) != (self.price_out is None):
-            raise BadConfig("llm.price_in and llm.price_out must be given together; one of them is missing.")
+            raise BadConfig(f"{_PRICES} must be given together; one of them is missing.")
         check(
             self.budget_usd is None or self.price_in is not None,
-            "llm.price_in, llm.price_out",
-            "given with llm.budget_usd",
+            _PRICES,
+            f"given with {option('llm.budget_usd')}",
             None,
         )
         Keys(self.api_key_env)
@@ -85,7 +91,7 @@ class LLMConfig:
         tokens_out += calls * self.thinking_tokens
         cost = {"calls": calls, "tokens_in": round(tokens_in), "tokens_out_at_most": round(tokens_out)}
         if self.price_in is None or self.price_out is None:
-            return cost | {"usd_at_most": "unknown without llm.price_in and llm.price_out"}
+            return cost | {"usd_at_most": f"unknown without {_PRICES}"}
         return cost | {
             "usd_at_most": round((tokens_in * self.price_in + tokens_out * self.price_out) / 1e6, 6)
         }

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gnomon.core.config import check
-from gnomon.core.llm.base import Message, Reply, Request, Usage
+from gnomon.core.llm.base import TOO_LONG, Message, Reply, Request, Usage
 from gnomon.core.llm.endpoint.chat import folded
 from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
@@ -282,7 +282,7 @@ class Local:
                 message = (
                     f"The prompt has {len(ids)} tokens and {self.name} {positions} positions. Shorten it."
                 )
-                waiting.reply.set_result(Reply("", "error", error=message, fault="rejected"))
+                waiting.reply.set_result(Reply("", "error", error=message, fault=TOO_LONG))
             else:
                 prompts[_seed(waiting.request), tuple(ids)].append(waiting)
         if not prompts:

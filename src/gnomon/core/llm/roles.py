@@ -305,12 +305,7 @@ class Books:
         for role in () if self.expects_faults else dict.fromkeys(entry.role for entry in self._entries):
             entries = [entry for entry in self._entries if entry.role == role and entry.meter is not None]
             total = Meter.total(entry.meter for entry in entries if entry.meter is not None)
-            if total.failed or total.unasked:
-                reason = total.reasons.most_common(1)[0][0] if total.reasons else ""
-                limit = min(entry.max_failed for entry in entries)
-                what, of = f"replies of {role}", total.failed + total.answered
-                counts = (total.failed, of, reason, limit, total.unasked, total.stopped > 0)
-                shortfalls.append(Shortfall(what, *counts))
+            shortfalls += total.shortfalls(role, min((e.max_failed for e in entries), default=1.0))
         return shortfalls
 
     def show(self, page: Page) -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gnomon.core.finite import check_states
 from gnomon.core.models.architectures.measure import measured_grid
 from gnomon.core.models.architectures.parts import Grid, Layout, Seeing, VLFamily, base_of
 from gnomon.core.models.architectures.sight import seen_sites
@@ -237,7 +238,7 @@ class ModelHandle:
 
         Raises:
             BadInput: the model has no such site, or a text no such position; or the batch has no images for a site
-                that sees.
+                that sees. ModelMismatch: a state is not finite.
         """
         if not at:
             return {}
@@ -267,7 +268,8 @@ class ModelHandle:
                 reads(**(batch.inputs(self.kind, self.model) | last_logits_only(reads)), use_cache=False)
         if skipped := [site for site in at if site not in seen]:
             raise BadInput(f"This pass does not run the blocks of {', '.join(skipped)}: they look at images.")
-        return {site: seen[site] for site in at}
+        masks = {site: self._read_by(self.sites[site].stack, batch).mask for site in at}
+        return check_states({site: seen[site] for site in at}, masks, self.model)
 
     @contextmanager
     def edit(self, edits: Mapping[Site, Edit]) -> Iterator[None]:

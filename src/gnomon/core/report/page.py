@@ -85,6 +85,7 @@ class Page:
         self._tables: list[dict[str, Any]] = []
         self._artifacts: dict[str, str] = {}
         self._shortfalls: list[dict[str, Any]] = []
+        self._ended = ""
         self._charts = 0
         self._scripts: dict[Path, None] = {}
 
@@ -115,6 +116,20 @@ class Page:
         self.title = f"{self.title} ({'; '.join(shortfall.count for shortfall in shortfalls)})"
         self.section("What is missing")
         self.text("\n".join(f"- {shortfall.sentence}" for shortfall in shortfalls))
+
+    def ended(self, reason: str, kept: Sequence[tables.Row]) -> None:
+        """Why the verb ended before it was through, and what it left: in the title, a section and `report.json`.
+
+        Args:
+            reason: one or two sentences.
+            kept: a row for each file that is there.
+        """
+        self._ended = reason
+        self.title = f"{self.title}: ended early"
+        self.section("Why it ended")
+        self.text(f"{reason}\n\nThe same command goes on where this one ended.")
+        if kept:
+            self.table(kept, caption="what is kept in the folder of the run")
 
     def table(
         self,
@@ -325,7 +340,7 @@ class Page:
             "tables": self._tables,
             "shortfalls": self._shortfalls,
             "artifacts": self._artifacts,
-        }
+        } | ({"ended": self._ended} if self._ended else {})
 
     def _add(self, kind: str, **data: Any) -> None:
         for name in ("title", "caption", "alt", "label"):

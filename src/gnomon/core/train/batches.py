@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from gnomon.core.config import option
 from gnomon.core.rng import Rng
 from gnomon.core.train.losses import IGNORED
 from gnomon.errors import BadInput
@@ -242,5 +243,7 @@ def _cut(example: Example, i: int, max_length: int | None) -> Example:
     example = Example(example.input_ids[:max_length], example.labels[:max_length])
     if not _n_targets(example):
         where = f" within its first {max_length} tokens" if max_length else ""
-        raise BadInput(f"Example {i} has no target{where}. Leave it out, or raise train.max_length.")
+        raise BadInput(
+            f"Example {i} has no target{where}. Leave it out, or raise {option('train.max_length')}."
+        )
     return example

@@ -95,7 +95,9 @@ def audit(cfg: config.Audit, run: Run) -> None:
     materials = _materials(cfg)
     judges = max(1, len(cfg.judge))
     design = Design(cfg.repeats, cfg.note == "after", cfg.stop_width)
-    options = JudgeOptions(cfg.style, cfg.ties, cfg.template, cfg.temperature, cfg.max_tokens)
+    options = JudgeOptions(
+        cfg.style, cfg.ties, cfg.template, cfg.temperature, cfg.max_tokens, cfg.llm.too_long
+    )
     refs = Judges(cfg.judge, cfg.kind, options, cfg.mitigate, cfg.llm.concurrency)
     plan = materials.plan(design, run)
     run.plan(
@@ -270,8 +272,14 @@ def _count_verdicts(run: Run, verdicts: Sequence[Verdict]) -> None:
         counted = count_read(rows)
         name = "verdicts" if len(by_judge) == 1 else f"verdicts of {judge}"
         run.page.figures({name: counted})
-        came = [row for row in rows if row.status != "failed"]  # failed replies are recorded with the model
+        # Failed replies are recorded with the model, and so are prompts that were too long for one that is asked; not for one
+        # that is read here, whose rows say how many tokens they have.
+        came = [row for row in rows if row.status not in ("failed", "too_long")]
         unread = [row for row in came if row.status != "ok"]
+        long = [row for row in rows if row.status == "too_long" and row.tokens_in]
+        if long:
+            reason = f"{long[0].text}, such as {long[0].item}."
+            run.missing(Shortfall(name, len(long), len(rows), reason, 1.0, is_final=True))
         if unread:  # the same command asks for them again
             run.missing(Shortfall(name, len(unread), len(came), commonest_reason(unread), MOST_UNREAD))
 

@@ -14,7 +14,7 @@ from gnomon.core.config import narrow
 from gnomon.core.files import write_json
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.run import Run
-from gnomon.errors import BadConfig, BudgetSpent
+from gnomon.errors import BadConfig, BudgetSpent, LLMFailure
 from gnomon.methods.crispo import config
 from gnomon.methods.crispo.config import Measuring, SearchConfig, Searching
 from gnomon.methods.crispo.examples.data import (
@@ -63,7 +63,9 @@ def optimize(cfg: config.Optimize, run: Run) -> None:
     run.plan(**_planned(cfg, prompts[0], len(prompts), rows))
     run.page.title = "A prompt, optimised"
     near = _neighbours(cfg, prompts[0], rows.train)
-    task = Task(prompts, cfg.answer_tag, None, cfg.critic_template, cfg.optimizer_template, near)
+    task = Task(
+        prompts, cfg.answer_tag, None, cfg.critic_template, cfg.optimizer_template, near, cfg.llm.max_failed
+    )
     _search(cfg, run, task, rows)
 
 
@@ -75,7 +77,15 @@ def suffix(cfg: config.Suffix, run: Run) -> None:
     run.plan(**_planned(cfg, main, 2, rows))
     run.page.title = "A postscript, tuned"
     near = _neighbours(cfg, main, rows.train)
-    task = Task(["", first], cfg.answer_tag, main, cfg.critic_template, cfg.optimizer_template, near)
+    task = Task(
+        ["", first],
+        cfg.answer_tag,
+        main,
+        cfg.critic_template,
+        cfg.optimizer_template,
+        near,
+        cfg.llm.max_failed,
+    )
     _search(cfg, run, task, rows)
 
 
@@ -205,7 +215,7 @@ def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
     """Run a search in its folder, measure its first and its best prompt on test, leave the files and write the page.
 
     Raises:
-        BudgetSpent: the budget ended; what there is stands in the folder.
+        BudgetSpent, LLMFailure: the budget ended, or too much failed; what there is stands in the folder and on the page.
     """
     roles = {"task": cfg.task, "critic": cfg.critic or cfg.task}
     roles["optimizer"] = cfg.optimizer or roles["critic"]
@@ -235,10 +245,11 @@ def _search(cfg: Searching, run: Run, task: Task, rows: _Splits) -> None:
                     list(on_test.values()), rows.test, llms, metrics, task.setup(cfg.repeat), seed=run.seed, calls=result.calls
                 )  # fmt: skip
                 table = score_table(list(on_test), measured, metrics)
-        except BudgetSpent as error:
-            so_far = run.folder / BEST
-            kept = f" The best prompt so far is in {so_far}." if so_far.exists() else ""
-            raise BudgetSpent(f"{error}{kept}") from None
+        except (BudgetSpent, LLMFailure) as error:
+            if not (run.folder / BEST).exists():
+                raise
+            pages.search(run.page, SavedSearch.read(run.folder))
+            raise type(error)(f"{error} The best prompt so far is in {run.folder / BEST}.") from None
         store.save(result.history, result.calls, result.best)
         saved = SavedSearch.read(run.folder)
         if cfg.arm == "plain":

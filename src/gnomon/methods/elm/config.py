@@ -9,6 +9,7 @@ from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, TextModel, check
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature
+from gnomon.core.too_long import RowLength
 from gnomon.core.train.config import TrainConfig
 from gnomon.methods.elm.erasure.design import Constants, Erasure, Reweighting, Rival
 
@@ -138,7 +139,7 @@ class FluencyData(Concept, LoadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(ELMConfig, Sources, LoadConfig):
+class Train(ELMConfig, Sources, LoadConfig, RowLength):
     """Erase a concept: a LoRA adapter in PEFT's own format. With --pick-eta, eta is chosen on half of the questions."""
 
     model: TextModel
@@ -167,7 +168,7 @@ def _baseline_schedule() -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(Constants, Sources, LoadConfig):
+class Baseline(Constants, Sources, LoadConfig, RowLength):
     """Erase by another method with its own constants, on the batches that train would see. Saves a full checkpoint."""
 
     model: TextModel
@@ -199,7 +200,7 @@ class Pair(LoadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Pair):
+class Eval(Pair, RowLength):
     """Innocence, seamlessness and specificity of any pair of models."""
 
     questions: str | None = None
@@ -241,7 +242,7 @@ class Eval(Pair):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Pair):
+class Attack(Pair, RowLength):
     """Attacks: a suffix that brings answers back, and relearning from forget texts."""
 
     questions: str

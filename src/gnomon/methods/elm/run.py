@@ -13,6 +13,7 @@ from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.run import Run
+from gnomon.core.too_long import note_long
 from gnomon.errors import BadInput
 from gnomon.methods.elm import config
 from gnomon.methods.elm import report as pages
@@ -27,7 +28,7 @@ from gnomon.methods.elm.evaluation.seamlessness import perplexity
 from gnomon.methods.elm.rivals.arms import train_baseline
 from gnomon.methods.elm.texts.passages import encode_texts, read_fluent, read_passages
 from gnomon.methods.elm.texts.personas import concept_text, read_personas, start_ids, topics
-from gnomon.methods.elm.texts.questions import ask, encode_questions, read_questions
+from gnomon.methods.elm.texts.questions import ask, encode_questions, fit_questions, read_questions
 
 if TYPE_CHECKING:
     from gnomon.methods.elm.texts.questions import Question, Style
@@ -107,6 +108,7 @@ def train(cfg: config.Train, run: Run) -> None:
     effect = None
     if cfg.action != "random":
         effect = check_personas(base, texts, replace(narrow(Erasure, cfg), eta=max(etas)))
+    unseen, validation = _readable(cfg, run, base, tokenizer, [unseen, validation])
     before = _answers(base, tokenizer, unseen, cfg.style)
     forget_before = perplexity(base, tokenizer, forget[0][:SAMPLE])
     picked: list[dict[str, Any]] = []
@@ -167,7 +169,7 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
     model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm baseline")
     texts = encode_all(tokenizer, forget, retain, [], None, cfg.train.max_length)
-    questions = _questions(cfg.questions)
+    (questions,) = _readable(cfg, run, model, tokenizer, [_questions(cfg.questions)])
     before = _answers(model, tokenizer, questions, cfg.style)
     forget_before = perplexity(model, tokenizer, forget[0][:SAMPLE])
     history = train_baseline(
@@ -206,6 +208,9 @@ def eval(cfg: config.Eval, run: Run) -> None:
             f"--judge {cfg.judge} is one of the two models: a model likes its own text. Name a third."
         )
     before, after, tokenizer = open_pair(cfg.before, cfg.after, narrow(LoadConfig, cfg), "elm eval")
+    prefix = 0 if exam.personas is None else len(exam.personas.encode(tokenizer)[0][0])
+    readable = _readable(cfg, run, before, tokenizer, list(exam.mcq.values()), extra=prefix)
+    exam = replace(exam, mcq=dict(zip(exam.mcq, readable, strict=True)))
     judge, judge_tokenizer = None, None
     if cfg.judge is not None:
         judge = load_model(cfg.judge, device=cfg.device, dtype=cfg.dtype, asked_by="elm eval --judge")
@@ -262,6 +267,9 @@ def attack(cfg: config.Attack, run: Run) -> None:
         relearning_steps=2 * max(cfg.relearn_steps) if forget else 0,
     )
     before, after, tokenizer = open_pair(cfg.before, cfg.after, narrow(LoadConfig, cfg), "elm attack")
+    extra = cfg.suffix_length if searched else 0
+    (questions,) = _readable(cfg, run, before, tokenizer, [questions], extra=extra)
+    searched = questions[: len(searched)]
     encoded = encode_questions(tokenizer, questions, cfg.style)
     rows = encode_texts(tokenizer, forget, "forget", 512) if forget else []
     attacks: dict[str, Any] = {}
@@ -317,6 +325,32 @@ def _texts(cfg: config.Sources) -> tuple[list[list[str]], list[str]]:
 def _questions(source: str | None) -> list[Question]:
 
     return read_questions(source) if source else []
+
+
+def _readable(
+    cfg: config.Train | config.Baseline | config.Eval | config.Attack,
+    run: Run,
+    model: Any,
+    tokenizer: Any,
+    groups: Sequence[Sequence[Question]],
+    *,
+    extra: int = 0,
+) -> list[list[Question]]:
+    """The questions of each group that a model can read; the others are listed and counted.
+
+    Args:
+        cfg: how questions are asked, and what becomes of long ones.
+        run: where they are listed.
+        model: who is asked.
+        tokenizer: its tokenizer.
+        groups: questions.
+        extra: tokens that stand before or behind a question.
+    """
+    fitted = [
+        fit_questions(group, tokenizer, model, cfg.too_long, style=cfg.style, extra=extra) for group in groups
+    ]
+    note_long(run, [row for _, long in fitted for row in long], sum(map(len, groups)), "questions")
+    return [kept for kept, _ in fitted]
 
 
 def _half(questions: Sequence[Question], half: str) -> list[Question]:

@@ -13,6 +13,7 @@ from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.study import Miniature
+from gnomon.core.too_long import RowLength
 from gnomon.core.train.config import TrainConfig
 
 DIFF_TOKEN = "<|diff|>"
@@ -169,7 +170,7 @@ class Train(LoadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(LoadConfig):
+class Sample(LoadConfig, RowLength):
     """Write programs for instructions: n completions each, resolved to code where the model writes edits."""
 
     GROWS: ClassVar = ("gen.n",)

@@ -22,6 +22,7 @@ from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.sandbox import Limits, SandboxPool
+from gnomon.core.too_long import Long, note_long
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.lintseq import config, report
 from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN
@@ -29,7 +30,7 @@ from gnomon.methods.lintseq.edits.diffs import resolve as resolve_edits
 from gnomon.methods.lintseq.edits.production import AuditStep, EditRecord, Fields, LintSeqStep, RandSeqStep
 from gnomon.methods.lintseq.linters import open_linter
 from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
-from gnomon.methods.lintseq.models.sampling import Prompt, sample_local, sample_served
+from gnomon.methods.lintseq.models.sampling import LONG, Prompt, sample_local, sample_served
 from gnomon.methods.lintseq.models.suites import load_suite
 from gnomon.methods.lintseq.models.training import edit_pair, encode, matched, program_pair, train_examples
 from gnomon.methods.lintseq.programs.data import SourceProgram, choose, read_programs
@@ -244,6 +245,8 @@ def sample(cfg: config.Sample, run: Run) -> None:
             map_shards(step, prompts, sink, shard_rows=16, settings=settings, progress=bar)
             parameters = sum(p.numel() for p in model.parameters())
     rows = [raw for _, raw in records.read_raw(sink)]
+    long = [Long(**raw["record"]) for raw in rejected(sink) if raw["reason"] == LONG]
+    note_long(run, long, len(prompts), "prompts")
     report.samples(run.page, rows, cfg.mode, parameters)
 
 
@@ -255,7 +258,10 @@ def _served(llm: Any, cfg: config.Sample, seed: int, rows: Iterator[Prompt]) -> 
 
 
 def _local(model: Any, tokenizer: Any, cfg: config.Sample, rng: Rng, rows: Iterator[Prompt]) -> Iterator[Any]:
-    yield from sample_local(model, tokenizer, list(rows), cfg.mode, cfg.gen, rng=rng, strict=cfg.strict)
+    strict, too_long = cfg.strict, cfg.too_long
+    yield from sample_local(
+        model, tokenizer, list(rows), cfg.mode, cfg.gen, rng=rng, strict=strict, too_long=too_long
+    )
 
 
 def _prompts(cfg: config.Sample) -> list[Any]:

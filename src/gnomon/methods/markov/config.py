@@ -43,8 +43,8 @@ class Chain(LoadConfig):
     """Tokens for which the distance to the stationary distribution is measured."""
     text: Path | None = None
     """A text the model was trained on: how much of the stationary distribution lies on its states?"""
-    limit: int = 2_000_000
-    """Most full-length states, T^K."""
+    limit: int = 100_000_000
+    """Most numbers of the transition matrix, states times tokens; a chain that needs more memory than is free is refused too."""
     batch_size: int | None = None
     """States scored at once. None: what fits a modest memory."""
     dtype: str = "float32"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.config import narrow
+from gnomon.core.env import free_memory
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.load import load_config
@@ -32,6 +33,9 @@ def chain(cfg: config.Chain, run: Run) -> None:
     front = prefix_ids(tokenizer, cfg.prefix, cfg.bos)
     run.plan(
         states=len(space),
+        transitions=space.numbers,
+        memory_gib=round(space.memory / 2**30, 3),
+        memory_free_gib=lambda: round((free_memory() or 0) / 2**30, 3) or "unknown",
         tokens_scored=len(space),
         temperatures=list(cfg.temperature),
         prefix_tokens=len(front),

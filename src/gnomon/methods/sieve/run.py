@@ -25,7 +25,7 @@ from gnomon.methods.sieve.fitting.model import SieveModel
 from gnomon.methods.sieve.fitting.sieve import Fit, FitSettings, fit_stream, judged
 from gnomon.methods.sieve.fitting.state import RoundState
 from gnomon.methods.sieve.judging.client import LONGEST
-from gnomon.methods.sieve.judging.filters import Filter, filter_of, load_filter, request_of
+from gnomon.methods.sieve.judging.filters import LONG, Filter, filter_of, load_filter, request_of
 from gnomon.methods.sieve.judging.judges import GO_ON, Judge
 from gnomon.methods.sieve.judging.labels import Label, LabelStore, read_label
 from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
@@ -276,7 +276,8 @@ _COSTED = ("labels", "tokens_in", "tokens_out", "training_s", "snippets_per_s")
 
 def _count_missing(run: Run, rows: Sequence[Label], limit: float) -> None:
     """Say how many snippets have no verdict and why, so that the same command asks about them again."""
-    reasons = Counter(row.problem for row in rows if row.label is None)
+    # Those that are too long for the judge are counted with its prompts: nothing is gained by asking again.
+    reasons = Counter(row.problem for row in rows if row.label is None and row.problem != LONG)
     if reasons:
         run.missing(Shortfall("labels", reasons.total(), len(rows), reasons.most_common(1)[0][0], limit))
 

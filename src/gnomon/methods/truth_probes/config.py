@@ -12,6 +12,7 @@ from gnomon.core.data.config import Shards
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature, check_parts
+from gnomon.core.too_long import RowLength
 
 PAPER = "LLMs Know More Than They Show, arXiv 2410.02707"
 
@@ -27,7 +28,7 @@ class Reference(LoadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking(Shards):
+class Asking(Shards, RowLength):
     """Questions, prompts and lengths of answers."""
 
     LOOSE: ClassVar[tuple[str, ...]] = (*Shards.LOOSE, "batch_size")
@@ -117,7 +118,7 @@ class Extract(Extracting, Labelling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Represent(Reference):
+class Represent(Reference, RowLength):
     """Hidden states of answers, by layer and token."""
 
     LOOSE: ClassVar[tuple[str, ...]] = ("batch_tokens",)
@@ -277,7 +278,7 @@ class Choose(Reference, Clustering):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Reference):
+class Score(Reference, RowLength):
     """Answers with their exact answer and the probability that they are right, row by row."""
 
     LOOSE: ClassVar[tuple[str, ...]] = ("llm",)

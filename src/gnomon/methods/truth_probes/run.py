@@ -15,6 +15,8 @@ from gnomon.core.files import write_json
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.run import Run
+from gnomon.core.shortfall import Shortfall
+from gnomon.core.too_long import note_long
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes import config, report
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, merge, read_answers
@@ -82,7 +84,7 @@ def represent(cfg: config.Represent, run: Run) -> None:
     run.plan(answers=len(usable(answers)), positions=len(names), tokens_read=_tokens(answers))
     handle = load_handle(cfg.model, narrow(LoadConfig, cfg))
     capture = Capture(cfg.site, cfg.layers, names)
-    data = captured(handle, answers, "as extracted", run, capture, cfg.batch_tokens)
+    data = captured(handle, answers, "as extracted", run, capture, cfg.batch_tokens, cfg.too_long)
     run.log(**data.dropped)
     report.extracted(run.page, data.answers, data.dropped, "the step before")
     run.page.title = f"States of {len(data.answers):,} answers: {data.store.states.nbytes / 2**20:.1f} MiB"
@@ -182,6 +184,8 @@ def taxonomy(cfg: config.Taxonomy, run: Run) -> None:
     samples = _samples(Path(cfg.source), cfg.more)
     run.plan(samples=len(samples))
     typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
+    n = len({answer.id for answer in samples})
+    _left_out(run, n - len(typed), n, f"fewer than {clusters.FEWEST} samples of them have a label")
     records.write(run.artifact("records", run.folder / "types.jsonl"), typed)
     report.kinds(run.page, typed, cfg.rule)
 
@@ -190,11 +194,13 @@ def types(cfg: config.Types, run: Run) -> None:
     """Tell the kind of error from the greedy answer's hidden state."""
     data = read_prepared(Path(cfg.source))
     typed = {question.id: question for question in clusters.read_types(Path(cfg.types))}
-    if odd := [answer.id for answer in data.answers if answer.draw != 0 or answer.id not in typed]:
-        raise BadInput(
-            f'{cfg.source}: "{odd[0]}" is a sample, or has no type in {cfg.types}. Give greedy answers of the same questions.'
-        )
-    run.plan(questions=len(data.answers))
+    rows = [i for i, answer in enumerate(data.answers) if answer.id in typed]
+    if not rows or (odd := [answer.id for answer in data.answers if answer.draw != 0]):
+        what = f'"{odd[0]}" is a sample' if rows else f"no question has a type in {cfg.types}"
+        raise BadInput(f"{cfg.source}: {what}. Give greedy answers of the same questions.")
+    run.plan(questions=len(rows))
+    _left_out(run, len(data.answers) - len(rows), len(data.answers), f"they have no type in {cfg.types}")
+    data = data.take(rows)
     layer = data.store.layers[len(data.store.layers) // 2] if cfg.layer is None else cfg.layer
     mine = [typed[answer.id] for answer in data.answers]
     aucs = type_scores(data.store.at(layer, cfg.position), mine, _fit(cfg), seed=run.seed)
@@ -215,23 +221,27 @@ def choose(cfg: config.Choose, run: Run) -> None:
     )
     typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
     chosen = choice.choose(samples, typed, chances, greedy)
+    kept = [question for question in typed if question.id in set(chosen.ids)]
+    n = len({answer.id for answer in samples})
+    _left_out(run, n - len(kept), n, "they have no greedy answer with a label, or too few samples with one")
     rows = [
         {"id": name, "chosen draw": draw, **{arm: float(right[i]) for arm, right in chosen.right.items()}}
         for i, (name, draw) in enumerate(zip(chosen.ids, chosen.chosen, strict=True))
     ]
     records.write(run.artifact("records", run.folder / "choices.jsonl"), rows)
-    report.choice(run.page, chosen, choice.by_type(chosen, typed))
+    report.choice(run.page, chosen, choice.by_type(chosen, kept))
 
 
 def score(cfg: config.Score, run: Run) -> None:
     """Answers with their exact answer and the probability that they are right."""
     probe = ErrorProbe.load(Path(cfg.probe))
     way = probe.extract if cfg.extract == "as trained" else cfg.extract
-    run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way)
     how = Extraction.parse(way, [probe.task])
+    cost = _score_cost(cfg, probe, how)
+    run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way, **cost)
     with run.asking({"extract": how.detail if how.kind == "llm" else None}, cfg.llm) as models:
         handle = load_handle(cfg.model, narrow(LoadConfig, cfg))
-        scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens)
+        scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens, cfg.too_long)
         path = run.folder / "scores.jsonl"
         if cfg.source == "-":
             run.is_stream = True
@@ -239,8 +249,14 @@ def score(cfg: config.Score, run: Run) -> None:
                 total = stream(scorer, sys.stdin, sys.stdout, file)
         else:
             total = records.write(path, _scored(scorer, records.read(cfg.source, ScoreRow)))
+    note_long(run, scorer.long, total)
     run.artifact("records", path)
     report.scored(run.page, [raw for _, raw in records.read_raw(path)], total)
+
+
+def _left_out(run: Run, n: int, of: int, why: str) -> None:
+    """Count questions that a verb goes on without; where they are many, two sources do not belong together."""
+    run.missing(Shortfall("questions", n, of, why))
 
 
 def _recipe(cfg: Any, extract: str | None = None) -> Recipe:
@@ -253,6 +269,7 @@ def _recipe(cfg: Any, extract: str | None = None) -> Recipe:
         max_new_tokens=cfg.max_new_tokens,
         stop=None if cfg.stop is None else (cfg.stop,),
         batch_size=cfg.batch_size,
+        too_long=cfg.too_long,
     )
     shards = Shards(engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows)
     way = str(extract or getattr(cfg, "extract", "auto"))
@@ -321,14 +338,8 @@ def _cost(
 ) -> dict[str, Any]:
     """What a dry run says of language models that label answers and copy exact answers out of them, one request for each.
 
-    A reply that cannot be read is asked for again, up to five times in all: that comes on top.
-
-    Args:
-        cfg: who labels, and how a language model is asked.
-        texts: question, with its answer where there is one already; one for each answer.
-        labels: whether labels are wanted.
-        extract: how exact answers are located.
-        longest: tokens of an answer that is not there yet.
+    A reply that cannot be read is asked for again, up to five times in all: that comes on top. `texts` hold a question each, with
+    its answer where there is one already; `longest` are the tokens of one that is not there yet.
     """
     is_judged = labels and cfg.label != "match" and not cfg.label.startswith("rule:")
     is_copied = Extraction.parse(extract, []).kind == "llm"
@@ -361,6 +372,22 @@ def _cost_from(cfg: config.Train | config.Eval, extract: str | None = None) -> d
             extract="line" if has_exact else way,
         )
     return {}
+
+
+def _score_cost(cfg: config.Score, probe: ErrorProbe, how: Extraction) -> dict[str, Any]:
+    """The same for `score`; of rows that come line by line, what each of them costs."""
+    if how.kind != "llm":
+        return {}
+    longest = cfg.max_new_tokens or probe.max_new_tokens or task_of(probe.task or "open").max_new_tokens
+    rows = [ScoreRow("")] if cfg.source == "-" else list(records.read(cfg.source, ScoreRow))
+    filled = sum(
+        estimated_tokens(row.question + (row.completion or "")) + (row.completion is None) * longest
+        for row in rows
+    )
+    around, written = EXTRACT_TOKENS
+    cost = cfg.llm.cost(len(rows), len(rows) * around + filled, len(rows) * written)
+    per_row = {"counted": "for one row, as many rows come line by line"} if cfg.source == "-" else {}
+    return {"extract_calls": len(rows)} | cost | per_row
 
 
 def _longest(cfg: config.Asking) -> int:

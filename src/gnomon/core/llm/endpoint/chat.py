@@ -56,7 +56,8 @@ class Chat:
             "top_p": request.top_p,
             "max_tokens": request.max_tokens + self.client.manner.thinking_tokens,
             "stop": list(request.stop) or None,
-            "seed": request.sampling_seed,
+            # The number of a draw is no seed that anybody set; a simulator draws from it alone, behind HTTP too.
+            "seed": request.sampling_seed if request.seed is not None or self.is_simulated else None,
             "logprobs": request.want_logprobs or None,
             "reasoning_effort": self.client.manner.reasoning_effort,
         }

@@ -17,11 +17,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from gnomon.core.config import option
+from gnomon.core.llm.base import TOO_LONG
 from gnomon.core.llm.endpoint.faults import (
     LONGEST_REASON,
     Fault,
     Refused,
     StatusError,
+    is_too_long,
     kind_of,
     leaves,
     named_fields,
@@ -189,6 +192,8 @@ class Client:
                 async with asyncio.timeout(self.manner.timeout_s):
                     content = await self._post(path, fields)
             except StatusError as error:
+                if error.fault.kind == "rejected" and self._is_too_long(error, fields):
+                    raise Refused(replace(error.fault, kind=TOO_LONG)) from None
                 if error.fault.kind == "rejected" and (next_ := self._adapted(error, fields, shape, folded)):
                     shape = next_
                     continue
@@ -237,6 +242,11 @@ class Client:
         fault = Fault(kind, f'{self.url} answered with an error for "{self.model}": {message}')
         raise StatusError(json.dumps(content), fault)
 
+    def _is_too_long(self, error: StatusError, fields: Mapping[str, Any]) -> bool:
+        """Whether the server says that the prompt is too long; an error that names a field which may go is about that field."""
+        sent = [name for name in DISPENSABLE if name in fields]
+        return not named_fields(error.body, sent) and is_too_long(error.body)
+
     def _adapted(
         self, error: StatusError, fields: Mapping[str, Any], shape: Shape, folded: Any
     ) -> Shape | None:
@@ -252,8 +262,8 @@ class Client:
             return replace(shape, folds=True)
         if named:
             return None
-        # It names nothing that was sent. Once each, as a prompt that is too long is refused in any form: without the fields,
-        # then with them and without a system message, which many chat templates refuse in words of their own.
+        # It names nothing that was sent. Once each, as some prompts are refused in any form: without the fields, then with them
+        # and without a system message, which many chat templates refuse in words of their own.
         if sent and self._bare is None:
             self._bare = frozenset(sent)
             return replace(shape, left_out=shape.left_out | self._bare)
@@ -287,7 +297,7 @@ class Client:
     def _timeout(self) -> Fault:
         return Fault(
             "timeout",
-            f'{self.url} gave no answer of "{self.model}" in time. Raise timeout_s, or ask for less.',
+            f'{self.url} gave no answer of "{self.model}" in time. Raise {option("llm.timeout_s")}, or ask for less.',
         )
 
     def _unreadable(self, what: str) -> Fault:

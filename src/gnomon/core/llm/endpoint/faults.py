@@ -127,6 +127,29 @@ def kind_of(status: int, body: Any) -> str:
     return kinds.get(status, "server" if status >= 500 else "rejected")
 
 
+def is_too_long(body: str) -> bool:
+    """Whether an error says that a prompt is longer than the model reads, as a code of its own or in a sentence.
+
+    >>> is_too_long('{"error": {"message": "Please shorten it.", "code": "context_length_exceeded"}}')
+    True
+    >>> is_too_long("prompt is too long: 208310 tokens > 200000 maximum")
+    True
+    >>> is_too_long("max_tokens must be at most 4096"), is_too_long("temperature is too large")
+    (False, False)
+    """
+    try:
+        content: Any = json.loads(body)
+    except ValueError:
+        content = body
+    values = [str(leaf) for leaf in leaves(content)] if isinstance(content, (dict, list)) else [body]
+    text = " ".join(values).lower().replace("_", " ")
+    if re.search(r"\bcontext (length|size|window|limit)\b|\bexceed\w* context\b", text):
+        return True
+    has_prompt = re.search(r"\b(prompt|inputs?|messages?|sequence)\b", text)
+    is_beyond = re.search(r"\btoo (long|many tokens)\b|\b(exceed\w*|maximum|longer than)\b|\bmust be <", text)
+    return bool(has_prompt and is_beyond and ("token" in text or "too long" in text or "length" in text))
+
+
 def retry_after(error: openai.APIStatusError) -> float | None:
     """Seconds to wait before the next attempt; None where the server does not say."""
     headers: Any = error.response.headers

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnomon.core.config import check
+from gnomon.core.config import check, option
 from gnomon.core.llm.base import LLM, Reply, Request, Usage, aclose
 from gnomon.core.llm.stack.cache import Store
 from gnomon.core.llm.stack.stored import tokens_asked
@@ -101,11 +101,10 @@ class Budgeted:
         folder: Path | None = None,
     ):
         for name, limit in (("calls", calls), ("tokens", tokens), ("usd", usd)):
-            check(limit is None or limit >= 0, f"budget_{name}", ">= 0", limit)
+            check(limit is None or limit >= 0, f"llm.budget_{name}", ">= 0", limit)
         if usd is not None and prices is None:
-            raise BadConfig(
-                "A budget in USD needs prices. Set price_in and price_out, in USD per million tokens."
-            )
+            prices_in_out = f"{option('llm.price_in')} and {option('llm.price_out')}"
+            raise BadConfig(f"A budget in USD needs prices. Set {prices_in_out}, in USD per million tokens.")
         self.llm, self.name, self.prices = llm, llm.name, prices
         self._thinking_tokens = thinking_tokens
         self._limits = {"calls": calls, "tokens": tokens, "usd": usd}
@@ -193,7 +192,8 @@ class Budgeted:
             if limit is not None and getattr(amount, name) > limit + 1e-9:
                 spent = getattr(self._spent, name)
                 amounts = f"{spent:.4f} of {limit} USD" if name == "usd" else f"{spent} of {limit} {name}"
-                return f"The budget of {self.name} is spent: {amounts}. Raise budget_{name} to go on where this run stopped."
+                limit_of = option(f"llm.budget_{name}")
+                return f"The budget of {self.name} is spent: {amounts}. Raise {limit_of} to go on where this run stopped."
         return None
 
 

@@ -13,7 +13,7 @@ from gnomon.core.llm.endpoint.keys import Keys
 from gnomon.core.llm.references import open_llm
 from gnomon.core.llm.stack.budget import Budgeted, Prices
 from gnomon.core.llm.stack.cache import Cached
-from gnomon.core.llm.stack.guard import Answers, Guarded
+from gnomon.core.llm.stack.guard import Answers, Guarded, Shortened
 from gnomon.core.llm.stack.meter import Meter, Metered
 from gnomon.core.llm.stack.pace import Limited, Retried
 from gnomon.core.llm.stack.tape import Recorded
@@ -31,8 +31,8 @@ def connect(
 ) -> LLM:
     """The model at `ref` with everything around it that `cfg` says.
 
-    A request passes, from the outside in: the meter, the tape, the cache, the guard, the attempts, the budget, the limits, the
-    reading of the answer. What the cache knows costs no budget; every attempt that is answered does.
+    A request passes, from the outside in: the meter, the tape, the shortening of prompts, the cache, the guard, the attempts, the
+    budget, the limits, the reading of the answer. What the cache knows costs no budget; every attempt that is answered does.
 
     Args:
         ref: what to open, see `open_llm`; or a model that is open.
@@ -81,6 +81,7 @@ def connect(
     llm = Guarded(llm, cfg.max_failed)
     if store is not None:
         llm = Cached(llm, store)
+    llm = Shortened(llm, cfg.too_long)
     if cfg.record is not None:
         llm = Recorded(llm, cfg.record)
     return llm if meter is None else Metered(llm, meter)

@@ -7,11 +7,22 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
+from gnomon.core.llm.base import LASTING, LLM, TOO_LONG, Reply, Request, aclose, is_simulated
 from gnomon.core.llm.stack.budget import Prices
-from gnomon.errors import BudgetSpent
+from gnomon.core.shortfall import Shortfall
+from gnomon.errors import BudgetSpent, EndpointDown
 
-_SUMMED = ("fresh", "cached", "failed", "unasked", "stopped", "tokens_in", "tokens_out", "seconds")
+_SUMMED = (
+    "fresh",
+    "cached",
+    "failed",
+    "unasked",
+    "stopped",
+    "too_long",
+    "tokens_in",
+    "tokens_out",
+    "seconds",
+)
 """Counts of a meter that are added up for a total."""
 
 
@@ -32,6 +43,10 @@ class Meter:
         """Replies that were known."""
         self.failed = 0
         """Requests that failed for good."""
+        self.too_long = 0
+        """Requests whose prompt is longer than the model reads."""
+        self.long_reason = ""
+        """What was said of the last of them."""
         self.stopped = 0
         """Requests that were not made because too much had failed."""
         self.unasked = 0
@@ -54,6 +69,8 @@ class Meter:
         """Fields that were asked for and that the endpoint refuses, with the number of replies that came without them."""
         self.reasons: Counter[str] = Counter()
         """Why requests failed for good, as the replies say it."""
+        self.lasting = ""
+        """The last reason that was a fault of the endpoint."""
         self._lock = threading.Lock()
 
     def count(self, reply: Reply) -> None:
@@ -68,10 +85,16 @@ class Meter:
                 self.stopped += 1
                 return
             self._charge(reply)
+            if reply.error is not None and reply.fault == TOO_LONG:
+                self.too_long += 1
+                self.long_reason = reply.error
+                self.faults[TOO_LONG] += 1
+                return
             if reply.error is not None:
                 self.failed += 1
                 self.faults[reply.fault or "failed"] += 1
                 self.reasons[reply.error] += 1
+                self.lasting = reply.error if reply.fault in LASTING else self.lasting
                 return
             self.answered += 1
             if reply.finish == "length":
@@ -111,11 +134,38 @@ class Meter:
             total.left_out.update(meter.left_out)
             total.reasons.update(meter.reasons)
             total.answered += meter.answered
+            total.lasting = meter.lasting or total.lasting
+            total.long_reason = meter.long_reason or total.long_reason
             total.is_estimate |= meter.is_estimate
             total.is_simulated |= meter.is_simulated
             if meter.usd is not None:
                 total.usd = (total.usd or 0.0) + meter.usd
         return total
+
+    @property
+    def reason(self) -> str:
+        """Why requests failed: what stopped the rest where that was the endpoint, else the commonest reason; empty without any."""
+        if self.stopped and self.lasting:
+            return self.lasting
+        return self.reasons.most_common(1)[0][0] if self.reasons else ""
+
+    def shortfalls(self, role: str, limit: float) -> list[Shortfall]:
+        """What a role did not get: prompts that were too long for its model, and replies.
+
+        Args:
+            role: its name.
+            limit: largest share of replies that may fail.
+        """
+        shortfalls = []
+        if self.too_long:
+            of = self.failed + self.answered + self.too_long
+            prompts = (f"prompts of {role}", self.too_long, of, self.long_reason, 1.0)
+            shortfalls.append(Shortfall(*prompts, is_final=True))
+        if self.failed or self.unasked:
+            replies = (f"replies of {role}", self.failed, self.failed + self.answered, self.reason, limit)
+            is_stopped = self.stopped > 0
+            shortfalls.append(Shortfall(*replies, unasked=self.unasked, is_stopped=is_stopped))
+        return shortfalls
 
     @property
     def is_used(self) -> bool:
@@ -140,7 +190,7 @@ class Meter:
             if self.left_out:
                 figures["left_out"] = dict(sorted(self.left_out.items()))
             if self.reasons:
-                figures["commonest_reason"] = self.reasons.most_common(1)[0][0]
+                figures["commonest_reason"] = self.reason
             return figures | ({"SIMULATED": True} if self.is_simulated else {})
 
 
@@ -162,6 +212,9 @@ class Metered:
             reply = await self.llm.acomplete(request)
         except BudgetSpent:
             self.meter.count_unasked()
+            raise
+        except EndpointDown as down:
+            self.meter.count(down.reply if isinstance(down.reply, Reply) else Reply("", fault="stopped"))
             raise
         self.meter.count(reply)
         return reply

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon.core.config import fingerprint
+from gnomon.core.files import state_of
 from gnomon.core.llm.base import Reply, Request, Usage
 
 _PASSING_FIELDS = ("cached", "fault", "retry_after_s")
@@ -54,9 +55,4 @@ def tokens_asked(request: Request) -> int:
 
 def folder_state(folder: Path) -> str:
     """A short hash of the names, sizes and times of the files in a model folder; empty for a hub id."""
-    if not folder.is_dir():
-        return ""
-    states = [
-        (f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.iterdir()) if f.is_file()
-    ]
-    return fingerprint(states)
+    return fingerprint(state_of(str(folder))) if folder.is_dir() else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
+from gnomon.core.finite import watched
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.load.faults import check_hub, fault_of, no_tokenizer, no_weights
 from gnomon.core.models.load.placement import from_pretrained_arguments
@@ -104,14 +105,14 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
         **options: more for `from_pretrained`.
 
     Raises:
-        BadInput: nothing is at `ref`, the hub refuses it, or it has no safetensors weights.
+        BadInput: nothing is at `ref`, the hub refuses it, it has no safetensors weights, or some that are not finite.
         BadConfig: no such implementation of attention, or not here.
     """
     folder = Path(model_at(ref))
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise no_weights(folder)
     try:
-        return loader.from_pretrained(
+        model = loader.from_pretrained(
             str(model_at(ref)), use_safetensors=True, trust_remote_code=False, **options
         )
     except OSError as error:
@@ -126,6 +127,7 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
         raise BadConfig(
             f'Attention "{attention}" cannot be had: {reason} Leave --attention out, or name sdpa or eager.'
         ) from error
+    return watched(model, str(ref))
 
 
 def weights_key(tensors: Iterable[torch.Tensor]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from gnomon.core.models.handle import unpack
 from gnomon.core.models.load import load_weights
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.rng import Rng
-from gnomon.errors import BadInput, ModelMismatch
+from gnomon.core.too_long import Long, TooLong, fit_rows, positions_of
+from gnomon.errors import ModelMismatch
 from gnomon.methods.calm.judging.judges import OnOpinion
 from gnomon.methods.calm.judging.prompts import SCORES, Prompting
 from gnomon.methods.calm.judging.trials import LETTERS, TIE, Opinion, Trial
@@ -37,6 +38,7 @@ class LogitJudge:
         batch_size: prompts side by side; changes speed, not results.
         device: where a model that is loaded here goes.
         name: what it is called; None: the reference.
+        too_long: what becomes of trials that are longer than the model reads; those left out have no verdict.
 
     Raises:
         ModelMismatch: the tokenizer does not write the letters as tokens of their own.
@@ -55,7 +57,9 @@ class LogitJudge:
         batch_size: int = 16,
         device: str = "auto",
         name: str | None = None,
+        too_long: TooLong = "error",
     ) -> None:
+        self.too_long = too_long
         self.name = name or (f"logit:{model}" if isinstance(model, (str, Path)) else "logit judge")
         if isinstance(model, (str, Path)):
             tokenizer = load_tokenizer(model)
@@ -70,18 +74,23 @@ class LogitJudge:
         """An opinion on each trial; as in `Judge`.
 
         Raises:
-            BadInput: a prompt is longer than the model's positions; the message names the item.
+            BadInput: a prompt is longer than the model's positions, and that is an error; the message names the item.
         """
         requests = [ask(self.prompting.prompt(trial)) for trial in trials]
-        prompts = [self.template.encode(request) for request in requests]
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        for trial, prompt in zip(trials, prompts, strict=True):
-            if positions is not None and len(prompt) >= positions:
-                raise BadInput(
-                    f"{self.name}: the prompt of item {trial.item} has {len(prompt)} tokens and the model {positions} positions."
-                )
-        opinions: dict[int, Opinion] = {}
-        order = sorted(range(len(trials)), key=lambda i: (trials[i].kind, len(prompts[i])))
+        positions = positions_of(self.model)
+        fitted = fit_rows(
+            [self.template.encode(request) for request in requests],
+            [trial.item for trial in trials],
+            None if positions is None else positions - 1,
+            self.too_long,
+            model=self.name,
+            setting="llm.too_long",
+        )
+        prompts = dict(zip(fitted.kept, fitted.rows, strict=True))
+        opinions = _left_out(len(trials), prompts, fitted.long)
+        for i, opinion in opinions.items() if on_opinion is not None else ():
+            on_opinion(i, opinion)  # type: ignore[misc]
+        order = sorted(prompts, key=lambda i: (trials[i].kind, len(prompts[i])))
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
             uniforms = {i: self._uniform(request_key(requests[i]), trials[i].draw) for i in part}
@@ -95,7 +104,11 @@ class LogitJudge:
         return [opinions[i] for i in range(len(trials))]
 
     def _chosen(
-        self, rows: list[int], prompts: list[list[int]], trials: Sequence[Trial], uniforms: dict[int, float]
+        self,
+        rows: list[int],
+        prompts: Mapping[int, list[int]],
+        trials: Sequence[Trial],
+        uniforms: dict[int, float],
     ) -> dict[int, Opinion]:
         if not rows:
             return {}
@@ -115,7 +128,7 @@ class LogitJudge:
             opinions[i] = Opinion(TIE if words[at] == tie else at, None, "ok", listed, len(prompts[i]), 1)
         return opinions
 
-    def _scored(self, rows: list[int], prompts: list[list[int]]) -> dict[int, Opinion]:
+    def _scored(self, rows: list[int], prompts: Mapping[int, list[int]]) -> dict[int, Opinion]:
         """The expected score, over the scale."""
         if not rows:
             return {}
@@ -150,6 +163,14 @@ class _Row:
     answer: str
 
 
+def _left_out(trials: int, kept: Collection[int], long: Sequence[Long]) -> dict[int, Opinion]:
+    """Number of a trial that was left out -> the opinion that says so."""
+    gone = [i for i in range(trials) if i not in kept]
+    room, most = max((row.room for row in long), default=0), max((row.tokens for row in long), default=0)
+    text = f"longer than the {room} tokens that the model reads"
+    return {i: Opinion(None, None, "too_long", text, most) for i in gone}
+
+
 class RewardModelJudge:
     """A sequence classifier with one output that rewards an answer to a question; of two answers the higher reward is preferred.
 
@@ -161,6 +182,7 @@ class RewardModelJudge:
         batch_size: answers side by side.
         device: where a model that is loaded here goes.
         name: what it is called; None: the reference.
+        too_long: what becomes of trials that are longer than the model reads; those left out have no verdict.
 
     Raises:
         ModelMismatch: the model has more than one label.
@@ -177,7 +199,9 @@ class RewardModelJudge:
         batch_size: int = 16,
         device: str = "auto",
         name: str | None = None,
+        too_long: TooLong = "error",
     ) -> None:
+        self.too_long = too_long
         self.name = name or (f"reward:{model}" if isinstance(model, (str, Path)) else "reward model")
         if isinstance(model, (str, Path)):
             from transformers import AutoModelForSequenceClassification
@@ -203,9 +227,19 @@ class RewardModelJudge:
                 f"{self.name} gives rewards, and no scores from 1 to 10. Leave out the biases of scores."
             )
         rows = [_Row(i, trial.question, answer) for i, trial in enumerate(trials) for answer in trial.answers]
-        tokens = [self._tokens(row) for row in rows]
+        fitted = fit_rows(
+            [self._tokens(row) for row in rows],
+            [trials[row.trial].item for row in rows],
+            positions_of(self.model),
+            self.too_long,
+            model=self.name,
+            setting="llm.too_long",
+        )
+        tokens = dict(zip(fitted.kept, fitted.rows, strict=True))
+        long = {rows[i].trial for i in range(len(rows)) if i not in tokens}
+        without = _left_out(len(trials), set(range(len(trials))) - long, fitted.long)
         rewards = [0.0] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(tokens[i]))
+        order = sorted(tokens, key=lambda i: len(tokens[i]))
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
             batch = pad([tokens[i] for i in part], padding_id(self.tokenizer), side="right").to(
@@ -220,7 +254,8 @@ class RewardModelJudge:
             at += len(trial.answers)
             best = [slot for slot, value in enumerate(mine) if value == max(mine)]
             listed = ", ".join(f"{letter} {value:.3f}" for letter, value in zip(LETTERS, mine, strict=False))
-            opinions.append(Opinion(best[0] if len(best) == 1 else TIE, None, "ok", listed))
+            opinion = Opinion(best[0] if len(best) == 1 else TIE, None, "ok", listed)
+            opinions.append(without.get(i, opinion))
             if on_opinion is not None:
                 on_opinion(i, opinions[-1])
         return opinions

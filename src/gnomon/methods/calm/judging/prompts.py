@@ -14,7 +14,7 @@ from string import Template
 from typing import Literal
 
 from gnomon.core.files import room_file
-from gnomon.core.llm.base import Reply
+from gnomon.core.llm.base import TOO_LONG, Reply
 from gnomon.core.llm.parse import choice, json_object, last_verdict
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.calm.judging.trials import LETTERS, TIE, Opinion, Status, Trial
@@ -201,7 +201,7 @@ def read_opinion(trial: Trial, reply: Reply, prompting: Prompting) -> Opinion:
         return Opinion(None, None, status, **shared)  # type: ignore[arg-type]
 
     if reply.error is not None:
-        return Opinion(None, None, "failed", reply.error)
+        return Opinion(None, None, "too_long" if reply.fault == TOO_LONG else "failed", reply.error)
     if reply.finish == "refusal":
         return without("refused")
     if reply.finish == "length" and prompting.style != "token":

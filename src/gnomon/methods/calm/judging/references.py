@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.llm.references import FORMS, IN_PROCESS
 from gnomon.core.llm.roles import asking
+from gnomon.core.too_long import TooLong
 from gnomon.errors import ModelMismatch
 from gnomon.lazy import function
 from gnomon.methods.calm.judging.judges import FunctionJudge, Judge, PairwiseJudge, PointwiseJudge
@@ -35,6 +36,8 @@ class JudgeOptions:
     """Of its answers, or of the choice among letters."""
     max_tokens: int = 1024
     """Longest answer, in tokens."""
+    too_long: TooLong = "error"
+    """What becomes of trials that a model of this machine cannot read."""
 
     @property
     def prompting(self) -> Prompting:
@@ -101,7 +104,7 @@ def source_of(
     if kind in ("logit", "reward"):
         options = options or JudgeOptions()
         prompting = replace(options.prompting, style="token")
-        return partial(_local, ref, kind, prompting, options.temperature)
+        return partial(_local, ref, kind, prompting, options)
     return ref
 
 
@@ -141,7 +144,7 @@ def _function(ref: str) -> Judge:
     return FunctionJudge(function(ref.removeprefix("script:")), Path(ref).name)
 
 
-def _local(ref: str, kind: str, prompting: Prompting, temperature: float) -> Judge:
+def _local(ref: str, kind: str, prompting: Prompting, options: JudgeOptions) -> Judge:
     scheme = ref.partition(":")[0]
     if scheme in (*FORMS, "https") and scheme not in IN_PROCESS:
         what = "log-probabilities of the letters" if kind == "logit" else "rewards"
@@ -150,5 +153,5 @@ def _local(ref: str, kind: str, prompting: Prompting, temperature: float) -> Jud
         )
     ref = ref.removeprefix("hf:")
     if kind == "reward":
-        return RewardModelJudge(ref)
-    return LogitJudge(ref, prompting=prompting, temperature=temperature)
+        return RewardModelJudge(ref, too_long=options.too_long)
+    return LogitJudge(ref, prompting=prompting, temperature=options.temperature, too_long=options.too_long)

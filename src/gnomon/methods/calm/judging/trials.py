@@ -19,7 +19,7 @@ TIE = -1
 PLAIN = "plain"
 """The probe of a trial without any change."""
 
-Status = Literal["ok", "unparsed", "truncated", "refused", "failed"]
+Status = Literal["ok", "unparsed", "truncated", "refused", "failed", "too_long"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -187,7 +187,9 @@ _REASONS = {
 def commonest_reason(rows: Sequence[Verdict]) -> str:
     """Why most of the verdicts that are missing are; empty where none is."""
     reasons = Counter(
-        (row.text or "the request failed") if row.status == "failed" else _REASONS.get(row.status, row.status)
+        (row.text or "the request failed")
+        if row.status in ("failed", "too_long")
+        else _REASONS.get(row.status, row.status)
         for row in rows
         if row.status != "ok"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gnomon.core.llm.base import LASTING, LLM, Reply, Request, ask
+from gnomon.core.llm.base import LLM, Reply, Request, ask, seed_for
 from gnomon.core.llm.stack.stored import estimated_tokens, request_key
 from gnomon.errors import BudgetSpent, LLMFailure
 
@@ -17,8 +17,8 @@ Role = Literal["task", "critic", "optimizer"]
 SAMPLED = 1.0
 """Temperature of critiques and proposals in this process where none is named: the paper's, and an endpoint's own."""
 
-ENDS = LASTING | {"missing", "stopped"}
-"""Faults of an endpoint, and not of a request: a search ends at the first one."""
+ENDS = ("missing", "stopped")
+"""Faults after which a search ends: a request that is not on the tape, and one not made because too much had failed before."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Call:
 class Asker:
     """Requests to the models of a search, and the list of them.
 
-    A reply that failed is given back and no answer (see `failure_of`): a missing answer must not pass for a bad one. Where the
-    endpoint itself fails, the search stops.
+    A reply that failed is given back and no answer (see `failure_of`): a missing answer must not pass for a bad one. Where too much
+    has failed, the search stops.
 
     Args:
         llms: the models.
-        seed: of the run, for endpoints that take seeds.
+        seed: of the run; see `seed_for` of `gnomon.core.llm.base`.
     """
 
     def __init__(self, llms: LLMs, *, seed: int = 0) -> None:
@@ -125,7 +125,7 @@ class Asker:
         request = ask(
             text,
             max_tokens=decoding.max_tokens if role == "task" else decoding.meta_tokens,
-            seed=self.seed,
+            seed=seed_for(llm, self.seed),
             draw=draw,
             **named,
         )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gnomon.core.llm.base import TOO_LONG
 from gnomon.methods.crispo.scoring.metrics import Metric
 
 # Choice
@@ -113,7 +114,10 @@ def best_of(keys: Sequence[Key]) -> int:
 # Record
 
 MOST_UNANSWERED = 0.2
-"""A prompt with a larger share of rows without an answer is left out of the choice: the rows that came may be the easy ones."""
+"""A prompt with a larger share of rows without an answer is left out of the choice: the rows that came may be the easy ones.
+
+A verb takes the share that it allows for replies in general, `llm.max_failed`.
+"""
 
 
 @dataclass
@@ -133,6 +137,8 @@ class Measured:
     """False when racing stopped it before all rows were asked."""
     unanswered: dict[int, str] = field(default_factory=dict)
     """Index of a row that has no answer -> why."""
+    most_unanswered: float = MOST_UNANSWERED
+    """Largest share of such rows, 0..1."""
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -142,7 +148,11 @@ class Measured:
     @property
     def lacks_answers(self) -> bool:
         """Whether so many rows have no answer that the rest says nothing of the prompt."""
-        return len(self.unanswered) > MOST_UNANSWERED * len(self.rows)
+        n = len(self.rows)
+        failed = sum(
+            reason != TOO_LONG for reason in self.unanswered.values()
+        )  # a long row is long under every prompt
+        return failed > self.most_unanswered * n + 1e-9 or 0 < n == len(self.unanswered)
 
     @property
     def is_whole(self) -> bool:

@@ -31,7 +31,7 @@ from gnomon.methods.crispo.examples.data import (
 )
 from gnomon.methods.crispo.examples.neighbours import Neighbours
 from gnomon.methods.crispo.scoring.calls import Asker, Call, LLMs, failure_of
-from gnomon.methods.crispo.scoring.candidates import Candidate, Measured
+from gnomon.methods.crispo.scoring.candidates import MOST_UNANSWERED, Candidate, Measured
 from gnomon.methods.crispo.scoring.metrics import Metric, mean
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,8 @@ class Setup:
     """Key phrases, for prompts that are texts and not candidates of a search."""
     repeat: int = 1
     """Requests per row; scores are means over them."""
+    most_unanswered: float = MOST_UNANSWERED
+    """Largest share of rows without an answer with which a prompt is scored."""
 
 
 class Evaluator:
@@ -237,7 +239,10 @@ class Evaluator:
             if text is None
         }
         names = [str(rows[index].id) for index in indices]
-        return Measured(names, first, await asyncio.to_thread(work), unanswered=unanswered)
+        most = self.setup.most_unanswered
+        return Measured(
+            names, first, await asyncio.to_thread(work), unanswered=unanswered, most_unanswered=most
+        )
 
     def _note(self, candidate: Candidate, split: str, measured: Measured) -> None:
         candidate.measured[split] = measured
@@ -284,7 +289,7 @@ def _pooled(before: Measured, now: Measured, draws_before: int, draws_now: int) 
     pairs = zip(before.predictions, now.predictions, strict=True)
     predictions = [first if first is not None else second for first, second in pairs]
     unanswered = {i: reason for i, reason in before.unanswered.items() if i in now.unanswered}
-    return Measured(before.rows, predictions, scores, unanswered=unanswered)
+    return replace(before, predictions=predictions, scores=scores, unanswered=unanswered)
 
 
 def needed_slots(text: str) -> list[str]:
@@ -318,7 +323,7 @@ def evaluate(
 
     Raises:
         BadInput: a prompt cannot be filled from every row.
-        LLMFailure: the model answered no row of a prompt.
+        LLMFailure: the model answered no row of any prompt.
     """
     setup = setup or Setup()
     candidates = [
@@ -331,12 +336,11 @@ def evaluate(
     slots = needed_slots(candidates[0].text if setup.main is None else setup.main)
     evaluator = Evaluator(asker, {"test": rows}, metrics, setup, slots=slots)
     run_async(side_by_side([evaluator.measure(candidate, "test") for candidate in candidates]))
-    for candidate in candidates:
-        measured = candidate.measured["test"]
-        if len(measured.unanswered) == len(measured.rows):
-            raise LLMFailure(
-                f"prompt {candidate.number}: {shortage(measured, 'test')}. Repeat the command to ask again."
-            )
+    first = candidates[0].measured["test"]
+    if all(len(c.measured["test"].unanswered) == len(rows) for c in candidates):
+        raise LLMFailure(
+            f"No prompt can be scored: {shortage(first, 'test')}. Repeat the command to ask again."
+        )
     if calls is not None:
         calls += asker.close_step()
     return [candidate.measured["test"] for candidate in candidates]
@@ -368,7 +372,8 @@ def score_table(
     rows = []
     for name, of_prompt in zip(names, measured, strict=True):
         for metric in metrics:
-            score = metric.aggregate(of_prompt.of(metric.name))
+            scores = of_prompt.of(metric.name)
+            score = metric.aggregate(scores) if scores else None
             row: dict[str, Any] = {"prompt": name, "metric": metric.name, "score": score}
             if has_gaps:
                 row["rows without an answer"] = len(of_prompt.unanswered)

@@ -11,7 +11,7 @@ from gnomon.methods.crispo.config import SearchConfig
 from gnomon.methods.crispo.examples.data import Example, check_apart, check_slots, copied
 from gnomon.methods.crispo.examples.neighbours import Neighbours
 from gnomon.methods.crispo.scoring.calls import Call
-from gnomon.methods.crispo.scoring.candidates import Candidate, History, Step
+from gnomon.methods.crispo.scoring.candidates import MOST_UNANSWERED, Candidate, History, Step
 from gnomon.methods.crispo.scoring.evaluation import Setup, needed_slots
 from gnomon.methods.crispo.scoring.metrics import Metric
 
@@ -40,9 +40,13 @@ class Task:
     neighbours: Neighbours | None = None
     """Fills the example slot; None where no prompt has it."""
 
+    most_unanswered: float = MOST_UNANSWERED
+    """Largest share of rows without an answer with which a prompt is scored."""
+
     def setup(self, repeat: int = 1) -> Setup:
         """How its prompts are filled and their answers read, each row asked `repeat` times."""
-        return Setup(self.answer_tag, self.main, self.neighbours, repeat=repeat)
+        most = self.most_unanswered
+        return Setup(self.answer_tag, self.main, self.neighbours, repeat=repeat, most_unanswered=most)
 
     @property
     def filled(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnomon.core import records
+from gnomon.core.config import option
 from gnomon.core.data.documents import read_documents
 from gnomon.core.files import artifact
 from gnomon.errors import BadInput
@@ -108,6 +109,7 @@ def encode_fluent(
             encoded.append((whole, len(prompt)))
     if texts and not encoded:
         raise BadInput(
-            f"None of {len(texts)} fluent texts has a prompt and a continuation within {max_length} tokens. Raise train.max_length."
+            f"None of {len(texts)} fluent texts has a prompt and a continuation within {max_length} tokens. "
+            f"Raise {option('train.max_length')}."
         )
     return encoded

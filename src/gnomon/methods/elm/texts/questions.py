@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from gnomon.core import records
 from gnomon.core.metrics.lm import token_nll
 from gnomon.core.metrics.stats import wilson
 from gnomon.core.models.batch import pad
+from gnomon.core.too_long import Long, TooLong, fit_rows, positions_of
 from gnomon.errors import BadInput
 from gnomon.methods.elm.texts.batches import Ids
 from gnomon.methods.elm.texts.personas import continuations, start_ids
@@ -85,6 +86,45 @@ def to_question(raw: Mapping[str, Any], where: str) -> Question:
             f'{where}: "answer" must be 0 to {len(choices) - 1} or a letter of {LETTERS[: len(choices)]}; got {answer!r}.'
         )
     return Question(text, tuple(choices), index, where, str(raw.get("group", "")))
+
+
+def fit_questions(
+    questions: Sequence[Question],
+    tokenizer: Any,
+    model: Any,
+    how: TooLong = "skip",
+    *,
+    style: Style = "letters",
+    extra: int = 0,
+) -> tuple[list[Question], list[Long]]:
+    """The questions that a model can read with their options, and those that were too long.
+
+    Args:
+        questions: to be asked.
+        tokenizer: the model's.
+        model: the model.
+        how: what becomes of the others; a cut question loses its beginning.
+        style: how they are asked.
+        extra: tokens that stand before or behind them, such as a persona's or a suffix.
+
+    Raises:
+        BadInput: a question is too long, and that is an error.
+    """
+    positions, kept, long = positions_of(model), [], []  # type: int | None, list[Question], list[Long]
+    extra += len(start_ids(tokenizer))
+    for question in questions:
+        read, endings = continuations(tokenizer, prompt_of(question, style), completions_of(question, style))
+        room = None if positions is None else max(1, positions - extra - max(map(len, endings)))
+        name = question.where or question.question[:60]
+        fitted = fit_rows([read], [name], room, how, model=str(model.name_or_path) or "the model")
+        long += fitted.long
+        if fitted.long and fitted.rows and room is not None:
+            ids = tokenizer(question.question, add_special_tokens=False)["input_ids"]
+            ids = ids[len(read) - room + 1 :]  # one more: pieces at a cut may be written anew
+            question = replace(question, question=str(tokenizer.decode(ids)).strip())
+        if fitted.rows:
+            kept.append(question)
+    return kept, long
 
 
 def prompt_of(question: Question, style: Style = "letters") -> str:

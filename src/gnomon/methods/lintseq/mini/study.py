@@ -141,7 +141,8 @@ def _train_and_sample(
     gen = GenConfig(
         max_new_tokens=scale.max_length - 40, temperature=1.0, top_p=0.95, n=scale.n, batch_size=240
     )
-    samples = sample_local(model, world.tokenizer, prompts, mode, gen, rng=part.rng.child("sample"))
+    written = sample_local(model, world.tokenizer, prompts, mode, gen, rng=part.rng.child("sample"))
+    samples = [row for row in written if isinstance(row, Sampled)]  # no prompt of this world is too long
     if cfg.model_dir is not None:
         folder = cfg.model_dir / part.name
         model.save_pretrained(folder)

@@ -8,13 +8,18 @@ from typing import Any, Literal
 
 from gnomon.core.data.execute import Rejected
 from gnomon.core.llm import LLM, Usage, ask, complete
+from gnomon.core.llm.base import seed_for
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
+from gnomon.core.too_long import TooLong, fit_rows, positions_of
 from gnomon.errors import ModelMismatch
 from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, resolve
 from gnomon.methods.lintseq.models.training import program_pair, target_encoder
 
 Mode = Literal["editseq", "program"]
+
+LONG = "the prompt is longer than the model reads"
+"""Why a row of a model in this process was rejected, or cut."""
 
 STOP = f"\n{DIFF_TOKEN}\n{DIFF_TOKEN}"
 """An empty edit: the model has finished."""
@@ -76,10 +81,12 @@ def sample_local(
     *,
     rng: Rng,
     strict: bool = False,
-) -> list[Sampled]:
-    """`gen.n` completions of each prompt from a model in this process.
+    too_long: TooLong = "error",
+) -> list[Sampled | Rejected]:
+    """`gen.n` completions of each prompt from a model in this process; a rejected row for each prompt that was too long.
 
     Raises:
+        BadInput: a prompt leaves no room for a program, and that is an error.
         ModelMismatch: edits are asked of a model that was not tuned to write them.
     """
     if mode == "editseq" and DIFF_TOKEN not in tokenizer.get_vocab():
@@ -87,15 +94,24 @@ def sample_local(
             f'The model does not know "{DIFF_TOKEN}" and cannot write edits. '
             "Tune it with `gnomon lintseq train`, or use --mode program."
         )
-    ids = [prompt_ids(prompt.text, tokenizer, mode) for prompt in prompts]
+    positions = positions_of(model)
+    fitted = fit_rows(
+        [prompt_ids(prompt.text, tokenizer, mode) for prompt in prompts],
+        [prompt.task_id for prompt in prompts],
+        None if positions is None else positions - 1,
+        too_long,
+        model=str(getattr(model, "name_or_path", "")) or "the model",
+    )
+    prompts, ids = [prompts[i] for i in fitted.kept], fitted.rows
     stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
     config = GenConfig(gen.max_new_tokens, gen.temperature, gen.top_p, gen.n, stop, gen.batch_size)
     rows = generate(model, tokenizer, ids, config, generator=rng)
-    return [
+    sampled: list[Sampled | Rejected] = [
         _sampled(prompt, number, done.text, mode, strict, len(ids[at]), len(done.token_ids), done.finish)
         for at, (prompt, completions) in enumerate(zip(prompts, rows, strict=True))
         for number, done in enumerate(completions)
     ]
+    return sampled + [Rejected(LONG, vars(row)) for row in fitted.long]
 
 
 def sample_served(
@@ -115,7 +131,7 @@ def sample_served(
         prompts: what to complete.
         mode: what the served model writes.
         gen: sampling; `batch_size` does not apply.
-        seed: sent where it is not 0, one higher per completion, for servers that honour it.
+        seed: of the run, one higher per completion; see `seed_for` of `gnomon.core.llm.base`.
         concurrency: requests in flight at once.
         strict: void completions with malformed hunks.
 
@@ -131,7 +147,7 @@ def sample_served(
             top_p=None if gen.top_p == 1 else gen.top_p,
             max_tokens=gen.max_new_tokens,
             stop=tuple(stop),
-            seed=seed or None,
+            seed=seed_for(llm, seed),
             draw=number,
         )
         for prompt, number in pairs

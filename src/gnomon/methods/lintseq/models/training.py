@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from gnomon.core.config import option
 from gnomon.core.models import add_lora, add_token
 from gnomon.core.train import Batches, Example, History, TrainConfig, causal_loss, fit, held_out, split
 from gnomon.errors import BadInput
@@ -141,7 +142,8 @@ def encode(
         groups.append(pair.group)
     if not rows:
         raise BadInput(
-            f"None of the examples is short enough for train.max_length {max_length} ({n_truncated} are longer). Raise it."
+            f"None of the examples is short enough for {option('train.max_length')} {max_length} "
+            f"({n_truncated} are longer). Raise it."
         )
     return Examples(rows, n_truncated, n_target_tokens, len(set(groups)), groups)
 

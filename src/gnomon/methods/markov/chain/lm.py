@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array, save_npz
 
 from gnomon.core.config import fingerprint
+from gnomon.core.env import free_memory
 from gnomon.core.files import write_json
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
@@ -161,10 +162,10 @@ class MarkovLM:
         batch_size: states scored at once; None: what fits a modest memory.
         names: how to print each token; None: its place in `vocab`, or its text where a handle knows it.
         cache: a `.safetensors` file that keeps the logits; read when it belongs to the same model and states. Models only.
-        limit: most full-length states.
+        limit: most numbers of the transition matrix, states times tokens.
 
     Raises:
-        BadConfig: T^K is above the limit, or a cache is asked for a function.
+        BadConfig: the matrix has more numbers than the limit or takes more memory than is free, or a cache is asked for a function.
         BadInput: the vocabulary names a token twice, or the function's logits have the wrong shape.
         ModelMismatch: the model does not have these tokens or positions.
     """
@@ -191,6 +192,7 @@ class MarkovLM:
         if len(set(self.vocab)) < len(self.vocab):
             raise BadInput("The vocabulary of a chain names a token twice. Name each once.")
         self.space = StateSpace(len(self.vocab), window, limit)
+        self.space.check_memory(free_memory())
         if names is None and tokenizer is not None:
             names = [tokenizer.decode([token]) for token in self.vocab]
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(self.vocab)))

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon.core.config import option
 from gnomon.errors import BadConfig, BadInput
 
 Ints = NDArray[np.int64]
 
-LIMIT = 2_000_000
-"""Full-length states beyond which a chain is refused, unless the caller raises the limit."""
+LIMIT = 100_000_000
+"""Numbers of a transition matrix, states times tokens, beyond which a chain is refused, unless the caller raises the limit."""
+
+PER_NUMBER, PER_STATE, PER_FOLLOWED = 100, 64, 24
+"""Bytes that a chain and its analysis take for each number, each state, and each state of a distribution that is followed, at most:
+10 tokens in a window of 5 took .25 GiB, 100 in one of 2 .08, and 2 in one of 18 .47."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class StateSpace:
     Tokens are numbered 0..T-1 here; which ids of a vocabulary they are is not the space's business.
 
     Raises:
-        BadConfig: T or K is too small, or T^K is above the limit.
+        BadConfig: T or K is too small, or the matrix has more numbers than the limit.
 
     >>> space = StateSpace(2, 3)
     >>> len(space), space.index([0]), space.index([1, 1, 1]), space.state(7)
@@ -36,23 +41,50 @@ class StateSpace:
     window: int
     """K, at least 1."""
     limit: int = LIMIT
-    """Largest T^K allowed."""
+    """Most numbers of the matrix, states times T."""
 
     def __post_init__(self) -> None:
         if self.tokens < 2:
             raise BadConfig(f"A chain needs at least 2 tokens; got {self.tokens}.")
         if self.window < 1:
             raise BadConfig(f"window must be >= 1; got {self.window}.")
-        if self.full > self.limit:
+        if self.numbers > self.limit:
             raise BadConfig(
-                f"{self.tokens} tokens and a window of {self.window} make {_count(self.full)} full-length states, more than the "
-                f"limit of {self.limit:,}. Choose a smaller window, or fewer tokens."
+                f"{self.tokens} tokens and a window of {self.window} make {_count(self.offset(self.window + 1))} states and "
+                f"{_count(self.numbers)} transitions, more than the limit of {self.limit:,}. "
+                f"Choose a smaller window or fewer tokens, or raise {option('limit')}."
             )
 
     @property
     def full(self) -> int:
         """Number of states of length K, T^K; the only ones a long text visits."""
         return int(self.tokens**self.window)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the transition matrix: T for each state."""
+        return self.offset(self.window + 1) * self.tokens
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the chain and its analysis take at most, the model apart."""
+        states = self.offset(self.window + 1)
+        return PER_NUMBER * self.numbers + PER_STATE * states + PER_FOLLOWED * min(64 * states, 2**24)
+
+    def check_memory(self, free: int | None) -> None:
+        """Refuse a chain for which the memory does not suffice.
+
+        Args:
+            free: bytes; None: not known, and nothing is refused.
+
+        Raises:
+            BadConfig: it takes more.
+        """
+        if free is not None and self.memory > free:
+            raise BadConfig(
+                f"The chain of {self.tokens} tokens and a window of {self.window} has {self.numbers:,} transitions and takes about "
+                f"{self.memory / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free. Choose a smaller window or fewer tokens."
+            )
 
     def __len__(self) -> int:
         return self.offset(self.window + 1)

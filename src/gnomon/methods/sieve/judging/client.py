@@ -16,7 +16,7 @@ from gnomon.core.llm.stack.many import acomplete_many
 from gnomon.core.models import load_tokenizer
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.filters import Filter, read_verdict, request_of
+from gnomon.methods.sieve.judging.filters import LONG, Filter, read_verdict, request_of
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REPEATS = 2
@@ -87,7 +87,8 @@ class JudgeClient:
                 else:
                     replies[i].append(reply)
                     labels[i] = read_verdict(reply, self.filter.style)
-            open_ = [i for i in open_ if labels[i][0] is None]
+            # A snippet that is too long is so in every draw.
+            open_ = [i for i in open_ if labels[i][0] is None and labels[i][1] != LONG]
             if refusal or not open_:
                 break
         verdicts = [

@@ -14,7 +14,7 @@ import yaml
 
 from gnomon.core.config import fingerprint, read_settings
 from gnomon.core.files import room_file
-from gnomon.core.llm.base import Message, Reply, Request
+from gnomon.core.llm.base import TOO_LONG, Message, Reply, Request
 from gnomon.core.llm.parse import json_object, last_verdict
 from gnomon.errors import BadInput, nearest
 
@@ -185,6 +185,7 @@ def system_text(chosen: Filter) -> str:
 
 
 REFUSED, CUT_OFF = "the judge refused to answer", "the answer was cut off before its verdict"
+LONG = "longer than the judge reads"
 NO_VERDICT = "the answer holds no verdict"
 
 
@@ -194,6 +195,8 @@ def read_verdict(reply: Reply, style: Style) -> tuple[int | None, str | None]:
     The verdict is that of the reply's deciding line (see `gnomon.core.llm.last_verdict`): "pass" in the middle of the reasoning is
     none, and neither is the last word of reasoning that was cut off.
     """
+    if reply.fault == TOO_LONG:
+        return None, LONG
     if reply.error is not None:
         return None, reply.error
     if reply.finish == "refusal":

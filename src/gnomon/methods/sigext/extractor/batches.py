@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gnomon.core.config import check
+from gnomon.core.config import check, option
 from gnomon.core.rng import Rng
 from gnomon.core.train import Example, GlobalBatch
 from gnomon.core.train.batches import Order
@@ -49,7 +49,9 @@ class DocumentBatches:
             raise BadInput("There is no document to train on.")
         for i, example in enumerate(examples):
             if not _targets(example):
-                raise BadInput(f"Document {i} has no labelled token within train.max_length. Leave it out.")
+                raise BadInput(
+                    f"Document {i} has no labelled token within {option('train.max_length')}. Leave it out."
+                )
         self.examples, self.batch_size, self.batch_tokens = list(examples), batch_size, batch_tokens
         self.pad_id, self.multiple, self.generator = pad_id, multiple, generator
         self._order = Order(len(self.examples), batch_size, generator)

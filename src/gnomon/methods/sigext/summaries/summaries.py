@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.llm import LLM, Reply, Request, ask, complete
+from gnomon.core.llm.base import seed_for
 from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.rng import Rng
 from gnomon.core.text import distinct
@@ -196,15 +197,15 @@ def summarise(
                     max_tokens=sampling.max_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
-                    seed=sampling.seed,
+                    seed=seed_for(llm, sampling.seed),
                 )
             )
             sources.append((arm, row, phrases, is_cut))
     replies = complete(llm, requests, concurrency=concurrency)
-    if unasked := sum(reply.finish == "budget" for reply in replies):
+    if unasked := [reply for reply in replies if reply.finish == "budget"]:
         raise BudgetSpent(
-            f"The budget is spent: {unasked} of {len(replies)} summaries were not asked for. "
-            "Raise it and repeat the command; what was answered is kept and not paid for again."
+            f"{unasked[0].error} {len(unasked)} of {len(replies)} summaries were not asked for. "
+            "Repeat the command: what was answered is kept and not paid for again."
         )
     if replies and all(reply.error is not None or reply.finish == "refusal" for reply in replies):
         raise LLMFailure(f"{llm.name} wrote no summary. {replies[0].error or 'It refused every request.'}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gnomon.core import records
 from gnomon.core.rng import Rng
+from gnomon.core.too_long import Fitted, Long, TooLong, fit_rows, positions_of
 from gnomon.errors import BadInput
 from gnomon.methods.truth_probes.answers.data import Question
 from gnomon.methods.truth_probes.answers.tasks import task_of
@@ -140,6 +141,8 @@ class Answering:
     """Texts that end an answer; None: a line break after a plain prompt, nothing after a chat template."""
     batch_size: int = 64
     """Answers generated side by side; has no effect on them."""
+    too_long: TooLong = "error"
+    """What becomes of a prompt that leaves the model no room for an answer."""
 
 
 def collect(
@@ -149,8 +152,9 @@ def collect(
     how: Answering | None = None,
     *,
     rng: Rng | None = None,
+    on_long: Callable[[Long], None] | None = None,
 ) -> list[Answer]:
-    """The model's answers: the greedy one of each question, or `how.samples` drawn ones.
+    """The model's answers: the greedy one of each question, or `how.samples` drawn ones; none to a prompt that is left out.
 
     A question's samples depend on `rng` and the question alone: not on the others, their order or the batch size.
 
@@ -160,6 +164,7 @@ def collect(
         questions: each with an id.
         how: samples, prompt and length; None: greedy answers.
         rng: names the samples' random streams, and gives their `seed`.
+        on_long: called with every question whose prompt is too long, where that is no error.
 
     Raises:
         BadInput: a question has no id, or a prompt leaves no room.
@@ -176,7 +181,10 @@ def collect(
     # One call of the generator for each length: its limit holds for all prompts of the call.
     for limit in dict.fromkeys(longest):
         rows = [i for i, length in enumerate(longest) if length == limit]
-        prompts = [encode_prompt(handle.processor, questions[i], how.template) for i in rows]
+        fitted = _fitted(handle, [questions[i] for i in rows], how)
+        for long in fitted.long if on_long is not None else ():
+            on_long(long)  # type: ignore[misc]
+        rows, prompts = [rows[k] for k in fitted.kept], fitted.rows
         streams = [rng.child("answer", questions[i].id) for i in rows]
         written = handle.generate(prompts, _generation(how, limit, handle.processor), generator=streams)
         for i, prompt, completions in zip(rows, prompts, written, strict=True):
@@ -190,7 +198,21 @@ def collect(
                 )
                 for k, completion in enumerate(completions, 1)
             ]
-    return [answer for i in range(len(questions)) for answer in answers[i]]
+    return [answer for i in sorted(answers) for answer in answers[i]]
+
+
+def _fitted(handle: Any, questions: Sequence[Question], how: Answering) -> Fitted:
+    """The prompts that leave room for an answer."""
+    prompts = [encode_prompt(handle.processor, question, how.template) for question in questions]
+    positions, first = positions_of(handle.model), handle.processor.bos_token_id
+    return fit_rows(
+        prompts,
+        [question.id for question in questions],
+        None if positions is None else positions - 1,
+        how.too_long,
+        model=str(getattr(handle.model, "name_or_path", "")) or "the model",
+        front=int(bool(prompts) and first is not None and all(row[:1] == [first] for row in prompts)),
+    )
 
 
 def _generation(how: Answering, limit: int, tokenizer: Any) -> Any:

@@ -103,9 +103,13 @@ def extract(
         llm: the model that copies.
         concurrency: requests under way at once.
 
+    Returns:
+        The answers in their order. Where the model's reply failed the exact answer has not been looked for (`valid` is None).
+
     Raises:
         BadInput: an answer was not judged, or a rule gives something else than a part of the answer.
-        LLMFailure: the model answers nothing; its replies so far are in its cache.
+        EndpointDown: the model answers nothing.
+        BudgetSpent: the budget ended; the model's replies so far are in its cache.
     """
     silent = {i for i, answer in enumerate(answers) if not answer.answer.strip()}
     spoken = [answer for i, answer in enumerate(answers) if i not in silent]
@@ -212,9 +216,10 @@ def _by_llm(answers: Sequence[Answer], match: Match, llm: LLM, concurrency: int)
         for i, answer in enumerate(answers)
         if i not in answered
     }
-    answered |= ask_until(llm, prompts, read, concurrency=concurrency, max_tokens=64, seed=0)
+    copies, failed = ask_until(llm, prompts, read, concurrency=concurrency, max_tokens=64)
+    answered |= copies
     return [
-        answered.get(i, replace(answer, exact_answer="", spans=[], valid=0))
+        answered.get(i, replace(answer, exact_answer="", spans=[], valid=None if i in failed else 0))
         for i, answer in enumerate(answers)
     ]
 

@@ -12,13 +12,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gnomon.core.files import room_file
-from gnomon.errors import BadConfig, BadInput, BudgetSpent, LLMFailure
+from gnomon.errors import BadConfig, BadInput, BudgetSpent
 from gnomon.lazy import function
 from gnomon.methods.truth_probes.answers.answers import Answer
 from gnomon.methods.truth_probes.answers.tasks import task_of
 
 if TYPE_CHECKING:
-    from gnomon.core.llm.base import LLM, Reply
+    from gnomon.core.llm.base import LLM
 
 
 # Search of texts.
@@ -105,8 +105,10 @@ def ask_until(
     concurrency: int = 8,
     first_temperature: float = 1.0,
     **options: Any,
-) -> dict[int, T]:
-    """Values read from the first usable reply to each prompt; prompts without one are left out.
+) -> tuple[dict[int, T], frozenset[int]]:
+    """Values read from the first usable reply to each prompt, and the prompts whose reply failed.
+
+    A prompt in neither was answered, and in a way that says nothing. One whose reply failed is asked again by the next command.
 
     Args:
         llm: who is asked.
@@ -117,14 +119,15 @@ def ask_until(
         **options: more for `gnomon.core.llm.ask`.
 
     Raises:
-        LLMFailure: a request failed for good; the others are in the cache.
+        EndpointDown: the first requests show that none will be answered.
         BudgetSpent: the budget ended.
     """
     from gnomon.core.llm import ask, complete
 
     values: dict[int, T] = {}
+    failed: set[int] = set()
     for draw in range(TRIES):  # the first at its own temperature; a repeat at 0 would give the same reply
-        waiting = [i for i in prompts if i not in values]
+        waiting = [i for i in prompts if i not in values and i not in failed]
         temperature = 1.0 if draw else first_temperature
         requests = [ask(prompts[i], temperature=temperature, draw=draw, **options) for i in waiting]
         replies = complete(
@@ -133,23 +136,14 @@ def ask_until(
             concurrency=concurrency,
             is_readable=lambda at, reply, of=tuple(waiting): read(of[at], reply.text) is not None,
         )
-        _require(llm, replies)
         for i, reply in zip(waiting, replies, strict=True):
-            if (value := read(i, reply.text)) is not None:
+            if reply.finish == "budget":
+                raise BudgetSpent(str(reply.error))
+            if reply.error is not None:  # a missing reply must not count as one that says nothing
+                failed.add(i)
+            elif (value := read(i, reply.text)) is not None:
                 values[i] = value
-    return values
-
-
-def _require(llm: LLM, replies: Sequence[Reply]) -> None:
-    """Raise where a request failed: a missing reply must not count as one that says nothing."""
-    for reply in replies:
-        if reply.finish == "budget":
-            raise BudgetSpent(str(reply.error))
-        if reply.error is not None:
-            raise LLMFailure(
-                f"{llm.name} did not answer: {reply.error} "
-                "Answers and replies so far are kept; repeat the command to go on."
-            )
+    return values, frozenset(failed)
 
 
 # Labels.
@@ -215,22 +209,26 @@ def label(
         match: how texts are compared.
         llm: the judge.
         concurrency: requests under way at once.
-        on_unread: called with the number of answers of which the judge gave no label that can be read; they count as wrong.
+        on_unread: called with the number of answers to which the judge replied, and gave no label that can be read.
+
+    Returns:
+        The answers in their order. Those that the judge gave no label are not judged (`correct` is None): neither right nor wrong.
 
     Raises:
         BadConfig: there is no such way.
         BadInput: a rule gives something else, or an accepted answer does not fit its task.
-        LLMFailure: the judge answers nothing; its replies so far are in its cache.
+        EndpointDown: the judge answers nothing.
+        BudgetSpent: the budget ended; the judge's replies so far are in its cache.
     """
     if how == "match":
         return [replace(answer, correct=label_by_text(answer, match)) for answer in answers]
     if how == "judge":
         if llm is None:
             raise BadConfig("Labels by a judge need a language model to ask.")
-        labels = _by_judge(answers, llm, concurrency)
+        labels, failed = _by_judge(answers, llm, concurrency)
         if on_unread is not None:
-            on_unread(len(answers) - len(labels))
-        return [replace(answer, correct=labels.get(i, 0)) for i, answer in enumerate(answers)]
+            on_unread(len(answers) - len(labels) - len(failed))
+        return [replace(answer, correct=labels.get(i)) for i, answer in enumerate(answers)]
     rule = load_rule(how) if isinstance(how, str) else how
     return [
         replace(answer, correct=_checked(rule(answer.question, answer.answer, answer.gold), answer))
@@ -267,8 +265,8 @@ def read_digit(text: str) -> int | None:
     return int(digit.group()) if digit else None
 
 
-def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> dict[int, int]:
-    """Number of an answer -> its label; ask until a digit comes, and leave out where none does."""
+def _by_judge(answers: Sequence[Answer], llm: LLM, concurrency: int) -> tuple[dict[int, int], frozenset[int]]:
+    """Number of an answer -> its label, and the answers whose request failed; ask until a digit comes."""
     prompt = room_file(__name__, "prompts/judge.txt").read_text("utf-8")
     prompts = {
         i: prompt.format(question=answer.question, gold=" | ".join(answer.gold), answer=answer.answer)

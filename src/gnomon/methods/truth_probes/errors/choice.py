@@ -56,28 +56,30 @@ def choose(
 
     Args:
         samples: K of every question, judged, with exact answers.
-        typed: the questions with their counts; their order is that of the result.
+        typed: the questions with their counts; their order is that of the result. Those without a greedy answer are left out:
+            its label may be missing.
         probabilities: P(right) of each sample at its exact answer, [samples]; 0 where it is not valid.
         greedy: the greedy answers of the same questions, judged.
 
     Raises:
-        BadInput: a question has no greedy answer or no sample, or there is not one probability per sample.
+        BadInput: no question has a greedy answer, one has no sample, or there is not one probability per sample.
 
     Source: the paper (arXiv 2410.02707), section on detecting the correct answer.
     """
     if len(probabilities) != len(samples):
         raise BadInput(f"{len(samples)} samples need as many probabilities; got {len(probabilities)}.")
     first = {answer.id: answer.z for answer in greedy}
+    typed = [question for question in typed if question.id in first]
+    if not typed:
+        raise BadInput(
+            "No question with samples has a greedy answer. Answer the same questions with `answer`."
+        )
     rows: dict[str, list[int]] = {}
     for i, answer in enumerate(samples):
         rows.setdefault(answer.id, []).append(i)
     right: dict[str, list[float]] = {name: [] for name in STRATEGIES}
     chosen = []
     for question in typed:
-        if question.id not in first:
-            raise BadInput(
-                f'Question "{question.id}" has samples and no greedy answer. Answer the same questions with `answer`.'
-            )
         if question.id not in rows:
             raise BadInput(f'Question "{question.id}" has no samples.')
         mine = rows[question.id]

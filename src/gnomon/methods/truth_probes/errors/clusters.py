@@ -222,7 +222,8 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code", equality: Equality 
     """Each question with its counts and types, in the order in which the questions appear.
 
     A wrong sample whose exact answer was not located is wrong and no more: it joins no group and is no refusal. Thresholds stay
-    shares of all samples.
+    shares of all samples of the question. Where a judge gave some samples no label, a question has fewer; one with fewer than
+    `FEWEST` is left out.
 
     Args:
         answers: samples of every question, judged, with exact answers; see `answers.merge`.
@@ -230,7 +231,7 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code", equality: Equality 
         equality: which wrong answers are the same one; None: by the form that suits the task.
 
     Raises:
-        BadInput: a sample is greedy or not judged, or the questions have different numbers of samples, or too few.
+        BadInput: a sample is greedy or not judged, or all questions have too few samples.
     """
     by_id: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -239,15 +240,14 @@ def taxonomy(answers: Sequence[Answer], rule: Rule = "code", equality: Equality 
                 f'Question "{answer.id}": greedy answers are no samples. Draw some with `gnomon truth-probes resample`.'
             )
         by_id.setdefault(answer.id, []).append(answer)
-    sizes = Counter(len(rows) for rows in by_id.values())
-    if len(sizes) != 1:
-        raise BadInput(f"All questions need equally many samples; got {dict(sizes)} (samples: questions).")
-    if (size := next(iter(sizes))) < FEWEST:
+    if (size := max(map(len, by_id.values()), default=0)) < FEWEST:
         raise BadInput(
             f"Kinds of errors need at least {FEWEST} samples of every question; got {size}. Draw more with another --seed."
         )
     typed, equality = [], equality or Equality()
     for name, rows in by_id.items():
+        if len(rows) < FEWEST:
+            continue
         errors = [answer for answer in rows if answer.z == 0]
         located = [answer for answer in errors if answer.is_located]
         wrong = Counter(equality.of(answer) for answer in located)

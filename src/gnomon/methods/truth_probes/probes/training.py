@@ -129,6 +129,12 @@ def probabilities(
 ) -> NDArray[np.float64]:
     """P(right) of each answer, 0 where it has no exact answer.
 
+    Args:
+        probe: the detector.
+        handle: the model that it was trained on.
+        answers: with exact answers.
+        folder: of the caller's own, where states are kept; None: nowhere.
+
     Raises:
         ModelMismatch: the probe was trained on another model.
     """
@@ -142,6 +148,7 @@ def probabilities(
             kept,
             Capture(site=probe.site, layers=(probe.layer,), positions=(probe.position,)),
             folder=folder,
+            is_own=True,
         )
         chances[rows] = probe.predict(store)
     return chances

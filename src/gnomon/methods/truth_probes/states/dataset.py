@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from gnomon.core import records
 from gnomon.core.data.config import Shards
-from gnomon.core.data.execute import map_shards
+from gnomon.core.data.execute import Rejected, map_shards, rejected
 from gnomon.core.files import artifact, is_run_folder
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
-from gnomon.errors import BadInput
+from gnomon.core.too_long import Long, TooLong, fit_rows, note_long, positions_of
+from gnomon.errors import BadInput, LLMFailure
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, read_answers
 from gnomon.methods.truth_probes.answers.data import Question, read_questions
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
@@ -33,10 +34,11 @@ from gnomon.methods.truth_probes.states.positions import token_span
 from gnomon.methods.truth_probes.states.states import Capture, RepStore, represent, usable
 
 if TYPE_CHECKING:
+    from gnomon.core.llm.roles import Models
     from gnomon.core.models import ModelHandle
 
 
-UNREAD = "the judge gave neither 1 nor 0; these answers count as wrong"
+UNREAD = "the judge gave neither 1 nor 0; these answers are left out."
 """Why a label is missing."""
 
 
@@ -82,10 +84,13 @@ class AnswerStep:
     seed: int
     answering: Answering
 
-    def __call__(self, questions: Iterator[Question]) -> Iterator[Answer]:
-        """The answers to a shard of questions."""
-        handle = load_handle(self.model, self.load)
-        yield from collect(handle, None, list(questions), self.answering, rng=Rng(self.seed))
+    def __call__(self, questions: Iterator[Question]) -> Iterator[Answer | Rejected]:
+        """The answers to a shard of questions; those whose prompt is too long are rejected, or noted as cut."""
+        handle, long = load_handle(self.model, self.load), []  # type: ModelHandle, list[Long]
+        yield from collect(
+            handle, None, list(questions), self.answering, rng=Rng(self.seed), on_long=long.append
+        )
+        yield from (Rejected("too long", vars(row)) for row in long)
 
     def settings(self) -> dict[str, Any]:
         """What the answers depend on; finished shards are marked with it."""
@@ -135,11 +140,17 @@ def answered(source: str, recipe: Recipe, run: Run, name: str = "answers") -> li
             settings=step.settings(),
             progress=bar,
         )
+    long = [Long(**raw["record"]) for raw in rejected(run.folder / "work" / name)]
+    note_long(run, long, len(questions), "questions")
     return read_answers(run.folder / "work" / name)
 
 
 def with_labels(answers: Sequence[Answer], judging: Judging, run: Run) -> list[Answer]:
-    """The answers with their labels."""
+    """The answers with their labels; those that a judge gave none are left out, and counted.
+
+    Raises:
+        LLMFailure: the judge gave no label at all.
+    """
     if judging.label == "match" or judging.label.startswith("rule:"):
         return label(answers, judging.label, match=judging.match)
     with run.asking({"judge": judging.label}, judging.llm) as models:
@@ -149,26 +160,43 @@ def with_labels(answers: Sequence[Answer], judging: Judging, run: Run) -> list[A
             limit = judging.llm.max_failed
             run.missing(Shortfall("labels", n, len(answers), UNREAD, limit))
 
-        return label(answers, "judge", llm=models["judge"], concurrency=concurrency, on_unread=count_unread)
+        judged = label(answers, "judge", llm=models["judge"], concurrency=concurrency, on_unread=count_unread)
+        return _left([answer for answer in judged if answer.correct is not None], answers, models, "judge")
 
 
 def with_exact(
     answers: Sequence[Answer], text: str, judging: Judging, run: Run
 ) -> tuple[list[Answer], Extraction]:
-    """The answers with their exact answers, and how these were located.
+    """The answers with their exact answers, and how these were located; those for which the model's reply failed are left out.
 
     Args:
         answers: with labels.
         text: as `Extraction.parse` reads it.
         judging: how texts are compared and a language model is asked.
         run: keeps the replies of a language model.
+
+    Raises:
+        LLMFailure: the model answered nothing.
     """
     how = Extraction.parse(text, sorted({answer.task for answer in answers}))
     if how.kind != "llm":
         return extract(answers, how, match=judging.match), how
     with run.asking({"extract": how.detail}, judging.llm) as models:
         llm, concurrency = models["extract"], judging.llm.concurrency
-        return extract(answers, how, match=judging.match, llm=llm, concurrency=concurrency), how
+        looked_for = extract(answers, how, match=judging.match, llm=llm, concurrency=concurrency)
+        kept = [answer for answer in looked_for if answer.valid is not None]
+        return _left(kept, answers, models, "extract"), how
+
+
+def _left(kept: list[Answer], answers: Sequence[Answer], models: Models, role: str) -> list[Answer]:
+    """The answers that are left; a run goes on without some of them, and not without all."""
+    if answers and not kept:
+        reason = models.figures(role).get("commonest_reason", UNREAD)
+        raise LLMFailure(
+            f"{models[role].name} gave nothing to go on for any of {len(answers)} answers, most often: {reason} "
+            "What was answered is kept; repeat the command to ask again."
+        )
+    return kept
 
 
 @dataclass(frozen=True)
@@ -228,14 +256,25 @@ def captured(
     run: Run,
     capture: Capture,
     batch_tokens: int = 16_384,
+    too_long: TooLong = "skip",
 ) -> Prepared:
     """The usable ones of the answers with their states, left in the run's folder for later steps.
+
+    Args:
+        handle: the model.
+        answers: with labels and exact answers.
+        how: how exact answers were located.
+        run: where states are kept.
+        capture: which states.
+        batch_tokens: tokens read at once.
+        too_long: what becomes of an answer that the model cannot read with its prompt, such as one of another model.
 
     Raises:
         BadInput: none of the answers can be used.
     """
     records.write(run.artifact("answers", run.folder / "answers.jsonl"), answers)
     kept = with_tokens(handle.processor, [answers[i] for i in usable(answers)])
+    kept = _readable(handle, kept, too_long, run)
     if not kept:
         raise BadInput(f"Of {len(answers)} answers none has an exact answer; choose another --extract.")
     with run.progress(len(kept), "states") as bar:
@@ -245,11 +284,25 @@ def captured(
             kept,
             capture,
             folder=run.artifact("states", run.folder / "states"),
+            is_own=True,
             batch_tokens=batch_tokens,
             progress=bar,
         )
     records.write(run.artifact("records", run.folder / "usable.jsonl"), kept)
     return Prepared(kept, store, drop_report(answers), how)
+
+
+def _readable(handle: ModelHandle, answers: list[Answer], how: TooLong, run: Run) -> list[Answer]:
+    """The answers that the model can read behind their prompts."""
+    positions, kept, long = positions_of(handle.model), [], []
+    for answer in answers:
+        room = None if positions is None else max(1, positions - len(answer.output_ids))
+        name = f"{answer.id}, draw {answer.draw}" if answer.draw else answer.id
+        fitted = fit_rows([answer.prompt_ids], [name], room, how, model=str(handle.model.name_or_path))
+        kept += [replace(answer, prompt_ids=ids) for ids in fitted.rows]
+        long += fitted.long
+    note_long(run, long, len(answers), "answers")
+    return kept
 
 
 def _with_everything(source: str, recipe: Recipe, run: Run) -> tuple[list[Answer], str]:

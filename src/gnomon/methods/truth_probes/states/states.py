@@ -51,7 +51,7 @@ class RepStore:
     states: NDArray[np.float16]
     model_id: str
     model_key: str
-    """A hash of the model's configuration and of a sample of its weights."""
+    """A hash of the model's class and of all its weights."""
     site: Site
     layers: tuple[int, ...]
     positions: tuple[str, ...]
@@ -110,17 +110,12 @@ class RepStore:
 
 
 def model_key(model: Any) -> str:
-    """A hash that tells one checkpoint from another: its class and sizes, and the first numbers of every weight in bfloat16."""
-    import hashlib
+    """A hash that tells one checkpoint from another: its class, and the names and all numbers of its weights in bfloat16."""
+    from gnomon.core.models.load import weights_key
 
-    import torch
-
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(type(model).__name__.encode())
-    for name, weight in sorted(model.named_parameters()):
-        head = weight.detach().flatten()[:32].to(torch.bfloat16).float().cpu()
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + head.numpy().tobytes())
-    return digest.hexdigest()
+    state = sorted(model.state_dict().items())
+    names = [name for name, _ in state]
+    return fingerprint(type(model).__name__, names, weights_key(w for _, w in state), length=32)
 
 
 def check_layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
@@ -180,6 +175,7 @@ def represent(
     capture: Capture | None = None,
     *,
     folder: Path | None = None,
+    is_own: bool = False,
     batch_tokens: int = 16_384,
     progress: Advances | None = None,
 ) -> RepStore:
@@ -191,6 +187,7 @@ def represent(
         answers: of this model; with an exact answer where a position needs one.
         capture: site, layers and positions; None: the MLP's output of all layers at the last token of the exact answer.
         folder: where shards and their index are kept; shards that are there already are not computed again. None: in memory only.
+        is_own: whether the folder is the caller's own: states of other answers in it, from before some were labelled, are removed.
         batch_tokens: tokens read at once, padding included.
         progress: advanced after every shard.
 
@@ -222,7 +219,7 @@ def represent(
         "positions": list(names),
         "rows": [list(answer.key) for answer in answers],
     }
-    shards = _Shards(folder, fingerprint(index, [a.output_ids for a in answers], length=16))
+    shards = _Shards(folder, fingerprint(index, [a.output_ids for a in answers], length=16), is_own)
     parts = []
     for start in range(0, len(answers), SHARD):
         part = slice(start, start + SHARD)
@@ -235,22 +232,37 @@ def represent(
     return RepStore(np.concatenate(parts), name, key, site, layers, names, keys)
 
 
+def states_of(
+    handle: ModelHandle, answers: Sequence[Answer], layer: int, site: Site, position: str
+) -> NDArray[np.float32]:
+    """Hidden states [N, D] of answers at one place, for whoever knows that the model is the right one.
+
+    Raises:
+        BadInput: an answer has no such position.
+    """
+    wide = with_mlp_inputs(handle) if site == "mlp_input" else handle
+    where = [places(handle.processor, answer, (position,)) for answer in answers]
+    return _read(wide, answers, where, (layer,), site, 16_384)[:, 0, 0].astype(np.float32)
+
+
 class _Shards:
     """Finished shards of a folder, in files whose names say what they belong to."""
 
-    def __init__(self, folder: Path | None, key: str):
+    def __init__(self, folder: Path | None, key: str, is_own: bool):
         self.folder, self.key, self.names = folder, key, []  # type: Path | None, str, list[str]
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             odd = [
-                p.name
-                for p in folder.glob("part-*.safetensors")
-                if not p.name.endswith(f"-{key}.safetensors")
+                path
+                for path in folder.glob("part-*.safetensors")
+                if not path.name.endswith(f"-{key}.safetensors")
             ]
-            if odd:
+            if odd and not is_own:
                 raise BadInput(
-                    f"{folder} holds states of other answers or settings ({odd[0]}). Use --fresh or another folder."
+                    f"{folder} holds states of other answers or settings ({odd[0].name}). Use --fresh or another folder."
                 )
+            for path in odd:
+                path.unlink()
 
     def get(self, number: int, make: Any) -> NDArray[np.float16]:
         from safetensors.numpy import load_file, save_file
@@ -295,10 +307,6 @@ def _read(
         batch = pad([rows[i] for i in part], padding_id(handle.processor), "right").to(handle.model.device)
         seen = handle.capture(batch, names, where=[where[i] for i in part])
         states = np.stack([seen[name].float().cpu().numpy() for name in names], axis=1)
-        if not np.isfinite(states).all():
-            raise ModelMismatch(
-                f"{type(handle.model).__name__} gives states that are not finite. Load it with --dtype float32 or bfloat16."
-            )
         if np.abs(states).max() > LIMIT:
             log.warning(
                 "States beyond %g were cut off to fit float16; the site `mlp_input` is normed and smaller.",

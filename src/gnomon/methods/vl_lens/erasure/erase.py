@@ -101,19 +101,18 @@ def erase(
         raise BadInput(f"edit_layer must be in 0..{last}, the model's blocks; got {edit_layer}.")
     is_own = bool(words) and not isinstance(words[0], str | Tensor)
     lists: list[Any] = list(words) if is_own else [words]
-    vectors = [
-        [w if isinstance(w, Tensor) else word_vectors(handle, [w], text_layer, how=how)[0] for w in some]
-        for some in lists
-    ]
+    named = list(dict.fromkeys(w for some in lists for w in some if isinstance(w, str)))
+    read = dict(zip(named, word_vectors(handle, named, text_layer, how=how), strict=True)) if named else {}
+    vectors = [[w if isinstance(w, Tensor) else read[w] for w in some] for some in lists]
     for some, own_vectors in zip(lists, vectors, strict=True):
         for word, vector in zip(some, own_vectors, strict=True):
             if not vector.any():
-                named = (
+                what = (
                     f'The vector of "{word}" at layer {text_layer}'
                     if isinstance(word, str)
                     else "A direction"
                 )
-                raise BadInput(f"{named} has length 0 and names no direction. Take another layer.")
+                raise BadInput(f"{what} has length 0 and names no direction. Take another layer.")
     directions = _padded(vectors, handle)
 
     def edit(hidden: Tensor, step: StepInfo) -> Tensor:

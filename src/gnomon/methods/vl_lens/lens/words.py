@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -108,26 +107,13 @@ def check_tokens(handle: ModelHandle) -> None:
         )
 
 
-@dataclass
-class _Cached:
-    """Vectors of one model's words."""
-
-    stamp: int
-    """Sum of the versions of its weights, which grows when they change."""
-    vectors: dict[tuple[tuple[int, ...], str], Tensor]
-    """(pieces of a word, how) -> one vector, or one per layer."""
-
-
-_cache: WeakKeyDictionary[Any, _Cached] = WeakKeyDictionary()
-
-
 def word_vectors(
     model: Any, words: Sequence[str], layer: int, *, how: str = "last", tokenizer: Any = None
 ) -> Float[Tensor, "W D"]:
     """Vectors of words: H[layer] at the last piece of each, read alone after the begin-of-text token.
 
-    The last piece has attended to the earlier ones. Every word is read once per model, however many layers are asked for,
-    and again after its weights have changed.
+    The last piece has attended to the earlier ones. Words are read whenever they are asked for, by the model as it is then, with
+    the adapters and edits that are in force; a word takes one short forward pass.
 
     Args:
         model: a handle, or a transformers model.
@@ -145,13 +131,11 @@ def word_vectors(
     check_layer(handle, layer, "text_layer")
     if how not in HOW:
         raise BadInput(f'how must be one of {", ".join(HOW)}; got "{how}".')
-    vectors = _vectors_of(handle)
     pieces = [spell(handle.tokenizer, word)[0].ids for word in words]
-    for ids in pieces:
-        if (ids, how) not in vectors:
-            vectors[ids, how] = _mean(handle, ids) if how == "mean_embedding" else _last(handle, ids)
-    of_words = [vectors[ids, how] for ids in pieces]
-    return torch.stack(of_words if how == "mean_embedding" else [layers[layer] for layers in of_words])
+    vectors: dict[tuple[int, ...], Tensor] = {}
+    for ids in dict.fromkeys(pieces):
+        vectors[ids] = _mean(handle, ids) if how == "mean_embedding" else _last(handle, ids, layer)
+    return torch.stack([vectors[ids] for ids in pieces])
 
 
 def word_vector(model: Any, word: str, layer: int, *, how: str = "last") -> Float[Tensor, " D"]:
@@ -166,23 +150,14 @@ def random_like(vector: Float[Tensor, " D"], rng: Rng) -> Float[Tensor, " D"]:
     return drawn
 
 
-def _vectors_of(handle: ModelHandle) -> dict[tuple[tuple[int, ...], str], Tensor]:
-    """Vectors of this model's words so far; none once its weights have changed."""
-    # torch counts in-place changes of every parameter.
-    stamp = sum(parameter._version for parameter in handle.model.parameters())
-    if handle.model not in _cache or _cache[handle.model].stamp != stamp:
-        _cache[handle.model] = _Cached(stamp, {})
-    return _cache[handle.model].vectors
-
-
 @torch.no_grad()
-def _last(handle: ModelHandle, pieces: Sequence[int]) -> Float[Tensor, "L D"]:
-    """All layers of the word's last piece."""
+def _last(handle: ModelHandle, pieces: Sequence[int], layer: int) -> Float[Tensor, " D"]:
+    """H[layer] of the word's last piece."""
     begin = handle.tokenizer.bos_token_id
     ids = [*([] if begin is None else [begin]), *pieces]
-    batch, sites = handle.pad([ids]).to(handle.model.device), layer_sites(handle)
-    states = handle.capture(batch, sites, where="last")
-    return torch.stack([states[site][0].to(states[sites[0]].device) for site in sites])
+    batch, site = handle.pad([ids]).to(handle.model.device), layer_sites(handle)[layer]
+    vector: Tensor = handle.capture(batch, [site], where="last")[site][0]
+    return vector
 
 
 @torch.no_grad()
