@@ -22,12 +22,13 @@ from common.memory import in_fresh_processes, peak_over_now
 from common.record import main
 from common.timing import take_turns
 
-from gnomon.core.models import add_lora, new_llama, train_bpe
+from gnomon.core.models import add_lora, load_model, new_llama, train_bpe
 from gnomon.core.rng import Rng
 from gnomon.core.train import Batches, Example, TrainConfig, causal_loss, fit, token_cross_entropy
 from gnomon.core.train.memory import recomputed
 
 STEPS = 8
+ROUNDS = {"260k weights, all trained": 15, "SmolLM2-135M, LoRA": 1}
 
 
 class Folder:
@@ -119,6 +120,7 @@ def by_fit(model: Any, batches: Batches, **settings: Any) -> None:
 MODELS: dict[str, Callable[[], Any]] = {
     "260k weights, all trained": lambda: make(64, 4, 4, 512, None),
     "30M weights, LoRA": lambda: make(512, 8, 8, 8000, 8),
+    "SmolLM2-135M, LoRA": lambda: add_lora(load_model("embedded:smollm2", dtype="float32"), 8),
 }
 
 
@@ -134,7 +136,7 @@ def step_time() -> dict[str, Any]:
         calls = {way: lambda call=call, m=made[way], b=batches: call(m, b) for way, call in ways.items()}  # type: ignore[misc]
         for call in calls.values():
             call()  # imports, first allocations
-        seconds = take_turns(calls, rounds=7 if "LoRA" in name else 15)
+        seconds = take_turns(calls, rounds=ROUNDS.get(name, 7))
         results[name] = {
             "ms a step": {way: 1000 * value / STEPS for way, value in seconds.items()},
             "times the plain loop": {way: value / seconds["plain loop"] for way, value in seconds.items()},
