@@ -156,7 +156,8 @@ def test_large_logits_have_the_loss_and_the_gradient_of_small_ones(dtype, monkey
     (gradient,) = torch.autograd.grad(3 * loss, logits)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     torch.testing.assert_close(gradient, wanted)
-    assert gradient.dtype == dtype and max(sizes) == 4 * 11  # no float32 copy of all
+    assert gradient.dtype == dtype
+    assert dtype == torch.float32 or max(sizes) == 4 * 11  # no float32 copy of all
     with torch.no_grad():
         assert token_cross_entropy(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
 
