@@ -38,6 +38,10 @@ FEW_READERS = {
                 f"gnomon.core.retrieval.{name}"
                 for name in ("fusion", "generations", "hits", "judged", "passages", "terms", "vectors")
             ),
+            *(
+                f"gnomon.core.retrieval.encoders.{name}"
+                for name in ("corpus", "endpoint", "folders", "local", "pooling", "text")
+            ),
         ),
         "three methods that are still to be built find passages with it, and users do already",
     ),

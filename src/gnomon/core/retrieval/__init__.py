@@ -8,6 +8,8 @@ __getattr__, __dir__ = exports(
         "Cut": "passages",
         "Passage": "passages",
         "cut": "passages",
+        "TextEncoder": "encoders",
+        "encode_corpus": "encoders",
         "Hit": "hits",
         "Vectors": "vectors",
         "Terms": "terms",
