@@ -34,6 +34,7 @@ FEW_READERS = {
     **dict.fromkeys(
         (
             "gnomon.core.metrics.retrieve",
+            "gnomon.core.train.contrastive",
             *(
                 f"gnomon.core.retrieval.{name}"
                 for name in ("fusion", "generations", "hits", "judged", "passages", "terms", "vectors")

@@ -22,7 +22,7 @@ from gnomon.core.train.batches import BatchSource, GlobalBatch, reads_packed
 from gnomon.core.train.checkpoint import Checkpoints
 from gnomon.core.train.config import TrainConfig
 from gnomon.core.train.evaluation import Best, Evaluation, check_evaluation, measured
-from gnomon.core.train.memory import is_sharded, recomputed, renamed, sharded, whole_of
+from gnomon.core.train.memory import own_gradients, recomputed, renamed, sharded, whole_of
 from gnomon.core.train.optim import decay_groups, lr_factor, make_adamw, set_lr, warmup_of
 from gnomon.core.train.trackers import check_trackers, tracking
 from gnomon.errors import BadConfig, UserError
@@ -296,23 +296,12 @@ def _accumulate(
     for i, micro in enumerate(batch.micro):
         is_last = i == len(batch.micro) - 1
         micro = {name: tensor.to(accelerator.device) for name, tensor in micro.items()}
-        with _own_gradients(accelerator, wrapped, not is_last):
+        with own_gradients(wrapped, is_kept=not is_last):
             with _autocast(accelerator, cfg):
                 value = loss(wrapped, micro)
             accelerator.backward(value * scale)
         total += value.detach()
     return float(accelerator.reduce(total, "sum")) / targets
-
-
-@contextmanager
-def _own_gradients(accelerator: Accelerator, wrapped: Any, is_kept: bool) -> Iterator[None]:
-    """Inside the `with`, gradients stay with each process where `is_kept`: the last micro-batch of a step puts them together."""
-    if is_sharded(wrapped):
-        wrapped.set_requires_gradient_sync(not is_kept)
-        yield
-    else:
-        with accelerator.no_sync(wrapped) if is_kept else nullcontext():
-            yield
 
 
 def _digest(batches: BatchSource) -> list[list[int]]:

@@ -143,6 +143,24 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 @contextmanager
+def own_gradients(wrapped: Any, *, is_kept: bool) -> Iterator[None]:
+    """Inside the `with`, gradients stay with each process where `is_kept`: the last piece of a step puts them together.
+
+    Args:
+        wrapped: a model, sharded, wrapped for several processes, or as it is.
+        is_kept: whether they stay.
+    """
+    if is_sharded(wrapped):
+        wrapped.set_requires_gradient_sync(not is_kept)
+        yield
+    elif is_kept and hasattr(wrapped, "no_sync"):
+        with wrapped.no_sync():
+            yield
+    else:
+        yield
+
+
+@contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Inside the `with`, a sharded model's weights outside its blocks are whole on every process."""
     if not is_sharded(model):
