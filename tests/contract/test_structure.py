@@ -33,11 +33,21 @@ FEW_READERS = {
     "gnomon.core.sandbox.walls": "generated programs run in one place only",
     **dict.fromkeys(
         (
+            "gnomon.core.metrics.answers",
             "gnomon.core.metrics.retrieve",
             "gnomon.core.train.contrastive",
             *(
                 f"gnomon.core.retrieval.{name}"
-                for name in ("fusion", "generations", "hits", "judged", "passages", "terms", "vectors")
+                for name in (
+                    "fusion",
+                    "generations",
+                    "hits",
+                    "judged",
+                    "passages",
+                    "rerankers",
+                    "terms",
+                    "vectors",
+                )
             ),
             *(
                 f"gnomon.core.retrieval.encoders.{name}"

@@ -14,6 +14,8 @@ __getattr__, __dir__ = exports(
         "Vectors": "vectors",
         "Terms": "terms",
         "fuse": "fusion",
+        "CrossEncoder": "rerankers",
+        "Gain": "rerankers",
         "Search": "fusion",
         "read_run": "judged",
         "write_run": "judged",

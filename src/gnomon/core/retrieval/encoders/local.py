@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from gnomon.core.models.load.faults import check_hub
 from gnomon.core.models.load.placement import from_pretrained_arguments
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.retrieval.encoders.folders import About, read_folder, write_folder
-from gnomon.core.too_long import positions_of
+from gnomon.core.too_long import longest_input
 from gnomon.errors import BadInput, ModelMismatch
 
 BATCH_TOKENS = 4096
@@ -66,7 +66,7 @@ class LocalEncoder:
         self.model, self.tokenizer, self.about = model.eval(), tokenizer, about
         self.batch_tokens = batch_tokens
         self.prefixes = about.prefixes
-        self.max_tokens = _limit(model, tokenizer, about.max_tokens)
+        self.max_tokens = longest_input(model, tokenizer, about.max_tokens)
         self.head, self.tail = _frame(tokenizer)
         self.hidden = int(model.config.get_text_config().hidden_size)
         for step in about.readout.steps:
@@ -142,7 +142,7 @@ class LocalEncoder:
             long += [number] * is_long
         read = len(self.head) + len(self._ids(prefix)) if prefix else 0
         pieces = torch.zeros(len(rows), self.dim)
-        for numbers in by_length([len(row) for row in rows], self.batch_tokens):
+        for numbers in batches.by_length([len(row) for row in rows], self.batch_tokens):
             pieces[numbers] = self._forward([rows[i] for i in numbers], read).cpu()
         pieces = torch.nn.functional.normalize(pieces, dim=-1)
         vectors = torch.zeros(len(texts), self.dim).index_add_(0, torch.tensor(owners), pieces)
@@ -163,22 +163,6 @@ class LocalEncoder:
         """Write a folder that sentence-transformers opens to the same vectors."""
         about = replace(self.about, prefixes=prefixes, max_tokens=self.max_tokens)
         return write_folder(folder, about, self.model, self.tokenizer, self.hidden)
-
-
-def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Numbers of rows in batches of similar length, of at most `budget` tokens with padding, or of one row.
-
-    >>> list(by_length([9, 2, 3, 2], 6))
-    [[1, 3], [2], [0]]
-    """
-    numbers: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if numbers and (len(numbers) + 1) * lengths[i] > budget:
-            yield numbers
-            numbers = []
-        numbers.append(i)
-    if numbers:
-        yield numbers
 
 
 def load_local(ref: str | Path, load: LoadConfig) -> tuple[Any, Any, About]:
@@ -220,17 +204,6 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     if not starts:
         raise ModelMismatch("The tokenizer writes a text otherwise with special tokens than without.")
     return full[: starts[0]], full[starts[0] + len(bare) :]
-
-
-def _limit(model: Any, tokenizer: Any, named: int | None) -> int | None:
-    """Tokens that are read at most: the smallest of what folder, tokenizer and positions allow; None: no limit."""
-    limits = [positions_of(model), named, tokenizer.model_max_length]
-    for name, module in model.named_modules():
-        # Some families count positions from behind the padding id, and so have fewer than rows in their table.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limits.append(module.num_embeddings - module.padding_idx - 1)
-    # A tokenizer without a limit says so by a number that is beyond any.
-    return min((limit for limit in limits if limit is not None and limit < 1 << 40), default=None)
 
 
 def _hash_of(tensors: Iterable[Tensor]) -> str:
