@@ -1,4 +1,4 @@
-"""Answers with their sources: whether citations hold, what an answer rests on, and what withholding the unsure ones costs and spares."""
+"""Answers with their sources: whether citations hold, what an answer rests on, what withholding the unsure ones costs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def check_citations(
     """Whether the citations of an answer hold.
 
     A sentence is supported when all that it cites, put together, supports it. A citation counts where its sentence is supported and
-    it is not idle: it supports the sentence alone, or without it the rest does not. One of a passage that was not shown never counts.
+    it is not idle: it supports the sentence alone, or without it the rest does not. One of a passage that was not
+    shown never counts.
 
     Args:
         answer: one that abstained has nothing to check: no sentences, recall and precision NaN.
