@@ -137,7 +137,7 @@ def test_adapters_are_trained_on_a_base_in_eight_bits(checkpoint, tmp_path):
         losses[-1].backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert losses[-1] < 0.9 * losses[0] and key(adapted) == before
+    assert losses[-1] < losses[0] - 0.1 and key(adapted) == before
     save_lora(adapted, load_tokenizer(checkpoint("llama")), tmp_path)
     again = load_model(
         checkpoint("llama"), device="cpu", dtype="float32", quantize="torchao-int8", adapter=str(tmp_path)

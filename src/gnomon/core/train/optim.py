@@ -40,8 +40,9 @@ def _check_quantised(model: nn.Module) -> None:
     from transformers import PreTrainedModel
 
     for part in model.modules():
-        is_quantised = isinstance(part, PreTrainedModel) and getattr(part, "is_quantized", False)
-        if is_quantised and part.get_input_embeddings().weight.requires_grad:
+        if not isinstance(part, PreTrainedModel) or not getattr(part, "is_quantized", False):
+            continue
+        if next(part.get_input_embeddings().parameters()).requires_grad:
             raise BadConfig(
                 f"{type(part).__name__} is loaded in 8 or 4 bits, and its own weights cannot be trained so. Train adapters on it "
                 "(LoRA), or load it without --quantize."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gnomon.core.llm.stack.many import acomplete_many
 from gnomon.core.models import load_tokenizer
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.filters import LONG, VERDICTS, Filter, read_verdict, request_of
+from gnomon.methods.sieve.judging.filters import LONG, VERDICTS, Filter, Style, read_verdict, request_of
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REPEATS = 2
@@ -81,7 +82,7 @@ class JudgeClient:
                 self.llm,
                 requests,
                 concurrency=self.concurrency,
-                is_readable=lambda _, reply, style=form.style: read_verdict(reply, style)[0] is not None,
+                is_readable=partial(_is_readable, form.style),
             )
             for i, reply in zip(open_, heard_now, strict=True):
                 if reply.finish == "budget" or reply.fault == "stopped":  # it was not asked
@@ -127,6 +128,10 @@ class JudgeClient:
             all(reply.cached for reply in heard),
             problem,
         )
+
+
+def _is_readable(style: Style, _: int, reply: Reply) -> bool:
+    return read_verdict(reply, style)[0] is not None
 
 
 # A classifier.
