@@ -47,6 +47,7 @@ FEW_READERS = {
                     "stores.folder",
                 )
             ),
+            "gnomon.core.retrieval.stores.approximate",
             "gnomon.core.retrieval.stores.generations",
             "gnomon.core.retrieval.stores.references",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),

@@ -12,6 +12,7 @@ from gnomon.errors import BadConfig, nearest
 from gnomon.lazy import resolve
 
 _STORES = {
+    "faiss": "approximate:Approximate",
     "postgres": "postgres.vectors:Postgres",
     "postgresql": "postgres.vectors:Postgres",
 }
