@@ -220,7 +220,13 @@ def test_every_file_stands_once_in_the_tree_of_its_room(room):
     assert sorted(name for name in named if name.endswith(".py")) == expected
 
 
-IMPORT_NAMES = {"pil": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "attr": "attrs"}
+IMPORT_NAMES = {
+    "faiss": "faiss-cpu",
+    "pil": "pillow",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "attr": "attrs",
+}
 
 
 def declared(table):
