@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fixtures_process
 from gnomon.core.retrieval import Vectors
-from gnomon.core.retrieval.generations import Generations
+from gnomon.core.retrieval.stores.generations import Generations
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 
 KEY = "minilm-1"
@@ -192,7 +192,7 @@ def test_a_writer_that_is_killed_leaves_the_index_as_it_was(tmp_path):
     before = contents(tmp_path / "i")
     script = (
         "import os, signal, sys, numpy as np\n"
-        "from gnomon.core.retrieval import vectors\n"
+        "from gnomon.core.retrieval.stores import folder as vectors\n"
         "vectors.write_json = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"index = vectors.Vectors.open({str(tmp_path / 'i')!r})\n"
         "index.add(['x'], np.ones((1, 8), np.float32), fingerprint='minilm-1')\n"

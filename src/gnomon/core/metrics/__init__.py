@@ -1,11 +1,10 @@
-"""Metrics that more than one room reports: intervals from paired seeds, yes-or-no decisions, pass@k, answers with sources."""
+"""Metrics that more than one room reports: intervals from paired seeds, yes-or-no decisions, pass@k."""
 
 from gnomon.lazy import exports
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "Answer": "answers",
         "Confusion": "classify",
         "SupportScorer": "support",
         "Interval": "stats",
@@ -13,7 +12,6 @@ __getattr__, __dir__ = exports(
         "balanced_accuracy": "classify",
         "benjamini_hochberg": "stats",
         "best_f1": "classify",
-        "check_citations": "answers",
         "cohen_kappa": "classify",
         "content": "support",
         "mcnemar": "stats",
@@ -22,11 +20,9 @@ __getattr__, __dir__ = exports(
         "pass_at_k": "code",
         "pass_at_k_per_task": "code",
         "pass_at_k_mean": "code",
-        "risk_coverage": "answers",
         "rouge_tokens": "rouge",
         "token_support": "support",
         "ratio_intervals": "stats",
         "wilson": "stats",
-        "without_cited": "answers",
     },
 )

@@ -121,7 +121,8 @@ class Search:
         matching = getattr(self.vectors, "matching", None)
         if matching is None:
             raise BadInput("Words alone cannot be filtered: the columns lie in the index of vectors.")
-        ids: Sequence[str] = self.vectors.ids  # type: ignore[union-attr]
         left = matching(where)
-        allowed = set(ids) if left is None else {ids[i] for i in left}
+        if left is None:
+            return None
+        allowed = set(left)
         return np.array([i for i, name in enumerate(self.terms.ids) if name in allowed], dtype=np.int64)

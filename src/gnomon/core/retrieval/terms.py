@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core.files import write_json
-from gnomon.core.retrieval.generations import Generations
 from gnomon.core.retrieval.hits import Hit, ranked
+from gnomon.core.retrieval.stores.generations import Generations
 from gnomon.core.text.language import stemmer, stopwords
 from gnomon.errors import BadInput
 

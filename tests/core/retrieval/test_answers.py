@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.metrics.answers import Answer, check_citations, risk_coverage, without_cited
+from gnomon.core.retrieval import Answer, check_citations, risk_coverage, without_cited
 from gnomon.errors import BadInput
 
 SHOWN = {

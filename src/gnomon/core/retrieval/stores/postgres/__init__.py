@@ -1,0 +1,1 @@
+"""PostgreSQL with pgvector: vectors, their columns, passages and full-text search in one database."""
