@@ -1,6 +1,7 @@
 """The verbs as a user types them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -216,6 +217,40 @@ def test_attack_searches_and_relearns(erased, data, tmp_path):
     assert set(found) == {"before", "after"}
     assert [point["steps"] for point in found["after"]["relearning"]] == [0, 1, 2]
     assert found["after"]["suffix"]["questions"] == 1
+
+
+@pytest.mark.slow
+def test_a_pair_of_other_weights_is_refused_by_name(erased, data, tmp_path):
+    # The judge has the base's classes, sizes and words, and other weights.
+    assert elm("baseline", *training(data), "--method", "ga", "--out", tmp_path / "ga") == 0
+    questions = ["--questions", data / "q.json", "--device", "cpu", "--style", "options"]
+    bare = tmp_path / "bare"  # an adapter that others wrote
+    shutil.copytree(erased / "model", bare)
+    (bare / "elm_config.json").unlink()
+    for verb in ("eval", "attack"):
+        more = ["--suffix-questions", 0] if verb == "attack" else []
+        for after, words in (
+            (erased, "The adapter in"),
+            (bare, "The adapter in"),
+            (tmp_path / "ga", "was made from"),
+        ):
+            with pytest.raises(UserError) as caught:
+                pair = ["--before", data / "judge", "--after", after]
+                elm(verb, *pair, *questions, *more, "--out", tmp_path / f"x-{verb}-{after.name}")
+            message = str(caught.value)
+            assert words in message and str(after) in message and str(data / "judge") in message, message
+            assert str(data / "base") in message
+            pair = ["--before", data / "base", "--after", after]
+            assert elm(verb, *pair, *questions, *more, "--out", tmp_path / f"{verb}-{after.name}") == 0
+    # The folder that the adapter names has other weights by now: both sides of the pair would be wrong alike.
+    moved = tmp_path / "moved"
+    shutil.copytree(erased / "model", moved)
+    about = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(
+        json.dumps(about | {"base_model_name_or_path": str(data / "judge")})
+    )
+    with pytest.raises(UserError, match=r"with other weights than .*judge has"):
+        elm("eval", "--before", data / "judge", "--after", moved, *questions, "--out", tmp_path / "y")
 
 
 def test_bad_requests_are_told(data, tmp_path):

@@ -187,6 +187,8 @@ class Baseline(Constants, Sources, LoadConfig, RowLength):
         Constants.__post_init__(self)
         Sources.__post_init__(self)
         check(self.train.lora_rank is None, "train.lora_rank", "None; baselines train weights", self.train.lora_rank)  # fmt: skip
+        LoadConfig.__post_init__(self)
+        self.check_trainable(is_full=True)
 
 
 @dataclass(frozen=True, kw_only=True)

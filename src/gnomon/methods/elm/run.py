@@ -21,7 +21,7 @@ from gnomon.methods.elm.erasure.design import Constants, Erasure
 from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
 from gnomon.methods.elm.erasure.fluency import Guidance, make_fluent
 from gnomon.methods.elm.erasure.inspection import along, check_personas, eta_table
-from gnomon.methods.elm.erasure.store import merged, open_pair, save_adapter, save_checkpoint
+from gnomon.methods.elm.erasure.store import base_key, merged, open_pair, save_adapter, save_checkpoint
 from gnomon.methods.elm.evaluation.attacks import Relearning, SuffixSearch, relearn, suffix_attack
 from gnomon.methods.elm.evaluation.measures import FORGET, Exam, evaluate_erasure
 from gnomon.methods.elm.evaluation.seamlessness import perplexity
@@ -168,6 +168,7 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     )
     tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
     model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm baseline")
+    base = base_key(model)
     texts = encode_all(tokenizer, forget, retain, [], None, cfg.train.max_length)
     (questions,) = _readable(cfg, run, model, tokenizer, [_questions(cfg.questions)])
     before = _answers(model, tokenizer, questions, cfg.style)
@@ -183,7 +184,7 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     )
     if not run.is_main:
         return
-    save_checkpoint(model.eval(), tokenizer, run.artifact("model", run.folder / "model"), cfg)
+    save_checkpoint(model.eval(), tokenizer, run.artifact("model", run.folder / "model"), cfg, base)
     outcome = pages.Outcome(
         before,
         _answers(model, tokenizer, questions, cfg.style),
