@@ -18,12 +18,12 @@ def _share(hidden: Tensor, weights: Tensor) -> Tensor:
 
 
 def _first(hidden: Tensor, mask: Tensor) -> Tensor:
-    return hidden[torch.arange(len(mask)), mask.long().argmax(1)]
+    return hidden[torch.arange(len(mask), device=mask.device), mask.long().argmax(1)]
 
 
 def _last(hidden: Tensor, mask: Tensor) -> Tensor:
     columns = torch.arange(mask.shape[1], device=mask.device)
-    return hidden[torch.arange(len(mask)), (columns * mask).argmax(1)]
+    return hidden[torch.arange(len(mask), device=mask.device), (columns * mask).argmax(1)]
 
 
 def _max(hidden: Tensor, mask: Tensor) -> Tensor:
