@@ -144,7 +144,7 @@ class Lance:
             stacked = np.array([changed[name][0] for name in left], np.float32).reshape(-1, about["dim"])
             new = _table(left, stacked, [changed[name][1] for name in left], about)
             written = self._database.create_table(self._name, new, mode="overwrite")
-            written.cleanup_old_versions(older_than=KEPT)
+            written.optimize(cleanup_older_than=KEPT)
 
     def add(
         self, ids: Sequence[str], vectors: Floats, *, fingerprint: str, meta: Meta | None = None
@@ -205,7 +205,10 @@ class Lance:
             request = request.bypass_vector_index().select(["id", "vector", "_distance"])
             if wanted:
                 request = request.where(self._filter(wanted, list(about["kinds"])), prefilter=True)
-            near = request.limit(min(count, k + MORE)).to_arrow() if count else []
+            if not count:
+                hits.append([])
+                continue
+            near = request.limit(min(count, k + MORE)).to_arrow()
             if len(near) == k + MORE:
                 distances = near.column("_distance").to_numpy()
                 # A distance is 1 - product, rounded once more.
