@@ -53,7 +53,13 @@ def postgres():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-PACKAGES = {"folder": None, "faiss": "faiss", "postgres": "psycopg", "postgres-graph": "psycopg"}
+PACKAGES = {
+    "folder": None,
+    "faiss": "faiss",
+    "postgres": "psycopg",
+    "postgres-graph": "psycopg",
+    "qdrant": "qdrant_client",
+}
 """Store -> package that it needs."""
 
 

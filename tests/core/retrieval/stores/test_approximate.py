@@ -75,7 +75,11 @@ def test_a_folder_has_one_way_to_search(tmp_path):
 
 @pytest.mark.parametrize(
     ("reference", "package", "extra"),
-    [("faiss:x", "faiss", "faiss"), ("postgres:///db#x", "psycopg", "postgres")],
+    [
+        ("faiss:x", "faiss", "faiss"),
+        ("postgres:///db#x", "psycopg", "postgres"),
+        ("qdrant:x#y", "qdrant_client", "qdrant"),
+    ],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(reference, package, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)

@@ -15,6 +15,7 @@ _STORES = {
     "faiss": "approximate:Approximate",
     "postgres": "postgres.vectors:Postgres",
     "postgresql": "postgres.vectors:Postgres",
+    "qdrant": "qdrant:Qdrant",
 }
 """Word before the colon -> class with `build` and `open`. A reference without one is a folder."""
 
