@@ -42,9 +42,15 @@ FEW_READERS = {
                     "hits",
                     "judged",
                     "passages",
+                    "rerankers",
+                    "answers",
                     "terms",
                     "stores.contract",
                     "stores.folder",
+                    *(
+                        f"encoders.{part}"
+                        for part in ("corpus", "endpoint", "folders", "local", "pooling", "text")
+                    ),
                 )
             ),
             "gnomon.core.retrieval.stores.approximate",
