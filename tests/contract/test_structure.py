@@ -55,6 +55,7 @@ FEW_READERS = {
             ),
             "gnomon.core.retrieval.stores.approximate",
             "gnomon.core.retrieval.stores.generations",
+            "gnomon.core.retrieval.stores.lance",
             "gnomon.core.retrieval.stores.qdrant",
             "gnomon.core.retrieval.stores.references",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),

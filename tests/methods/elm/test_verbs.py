@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import fixtures_process
 from fixtures_elm import small_model, small_texts, small_tokenizer
@@ -318,3 +319,19 @@ def test_personas_that_agree_stop_a_training_before_it_begins(data, tmp_path):
     same.write_text("expert: ['text of expert in {concept} :']\nnovice: ['text of expert in {concept} :']\n")
     with pytest.raises(UserError, match=r"as a novice just as it does as an expert \(KL 0 nats"):
         elm("train", "--concept", "zor", "--personas", same, *training(data), "--out", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_table_of_the_family_says_where_blocks_are(erased, data, tmp_path):
+    table = {"blocks": "model.layers", "final_norm": "model.norm", "attn_out": "self_attn", "mlp_out": "mlp"}
+    (tmp_path / "right.json").write_text(json.dumps(table))
+    (tmp_path / "wrong.json").write_text(json.dumps({**table, "blocks": "model.blocks"}))
+    words = [*common(data), *training(data), "--eta", 2, "--top-k", 8, "--layers", "0,2"]
+    assert elm("train", *words, "--family", tmp_path / "right.json", "--out", tmp_path / "right") == 0
+    one, other = (
+        load_file(folder / "model" / "adapter_model.safetensors") for folder in (erased, tmp_path / "right")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for verb, more in (("train", words), ("baseline", [*training(data), "--method", "rmu"])):
+        with pytest.raises(UserError, match=r"model\.blocks"):
+            elm(verb, *more, "--family", tmp_path / "wrong.json", "--out", tmp_path / verb)

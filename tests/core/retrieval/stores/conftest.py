@@ -59,6 +59,7 @@ PACKAGES = {
     "postgres": "psycopg",
     "postgres-graph": "psycopg",
     "qdrant": "qdrant_client",
+    "lance": "lancedb",
 }
 """Store -> package that it needs."""
 

@@ -79,6 +79,7 @@ def test_a_folder_has_one_way_to_search(tmp_path):
         ("faiss:x", "faiss", "faiss"),
         ("postgres:///db#x", "psycopg", "postgres"),
         ("qdrant:x#y", "qdrant_client", "qdrant"),
+        ("lance:x#y", "lancedb", "lance"),
     ],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(reference, package, extra, monkeypatch):

@@ -31,7 +31,8 @@ from gnomon.errors import BadInput
 
 BLOCK = 1 << 25
 """Scores that exist at once."""
-_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "null": pa.null()}
+TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "null": pa.null()}
+"""Kind of a column's values -> their type in Arrow."""
 
 
 class Vectors:
@@ -256,7 +257,7 @@ def table_of(rows: Rows) -> pa.Table:
     """Ids and columns, these as `meta.NAME`."""
     table = {"id": pa.array(rows.ids, pa.string())}
     for name, kind in rows.kinds.items():
-        table[f"meta.{name}"] = pa.array([row.get(name) for row in rows.meta], _TYPES[kind])
+        table[f"meta.{name}"] = pa.array([row.get(name) for row in rows.meta], TYPES[kind])
     return pa.table(table)
 
 

@@ -13,6 +13,7 @@ from gnomon.lazy import resolve
 
 _STORES = {
     "faiss": "approximate:Approximate",
+    "lance": "lance:Lance",
     "postgres": "postgres.vectors:Postgres",
     "postgresql": "postgres.vectors:Postgres",
     "qdrant": "qdrant:Qdrant",
