@@ -161,3 +161,19 @@ class TestRoom:
     test_mini_smoke_runs_repeats_and_dry_run_spends_nothing = pytest.mark.slow(
         test_mini_smoke_runs_repeats_and_dry_run_spends_nothing
     )
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("lintseq train", ["data.jsonl"]),
+        ("elm baseline", ["--forget", "f", "--retain", "r"]),
+        ("neutral-residues train", ["--new", "n", "--original", "o", "--method", "full"]),
+        ("neutral-residues sweep", ["--new", "n", "--original", "o"]),
+    ],
+)
+def test_weights_in_few_bits_are_not_trained_themselves(verb, words, capsys):
+    name, verb = verb.split()
+    more = ["--model", "m", "--quantize", "bnb-4bit", "--dry-run"]
+    assert cli.main([name, verb, *words, *more]) == 2
+    assert "quantize must be none where the model's own weights are trained" in capsys.readouterr().err

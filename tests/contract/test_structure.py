@@ -42,12 +42,21 @@ FEW_READERS = {
                     "hits",
                     "judged",
                     "passages",
+                    "rerankers",
+                    "answers",
                     "terms",
                     "stores.contract",
                     "stores.folder",
+                    *(
+                        f"encoders.{part}"
+                        for part in ("corpus", "endpoint", "folders", "local", "pooling", "text")
+                    ),
                 )
             ),
+            "gnomon.core.retrieval.stores.approximate",
             "gnomon.core.retrieval.stores.generations",
+            "gnomon.core.retrieval.stores.lance",
+            "gnomon.core.retrieval.stores.qdrant",
             "gnomon.core.retrieval.stores.references",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
         ),
@@ -219,7 +228,13 @@ def test_every_file_stands_once_in_the_tree_of_its_room(room):
     assert sorted(name for name in named if name.endswith(".py")) == expected
 
 
-IMPORT_NAMES = {"pil": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "attr": "attrs"}
+IMPORT_NAMES = {
+    "faiss": "faiss-cpu",
+    "pil": "pillow",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "attr": "attrs",
+}
 
 
 def declared(table):

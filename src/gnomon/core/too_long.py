@@ -60,6 +60,17 @@ def positions_of(model: Any) -> int | None:
     return positions if isinstance(positions, int) and positions > 0 else None
 
 
+def longest_input(model: Any, tokenizer: Any, named: int | None = None) -> int | None:
+    """Tokens that are read at most: the smallest of what positions, tokenizer and `named` allow; None: no limit."""
+    limits = [positions_of(model), named, tokenizer.model_max_length]
+    for name, module in model.named_modules():
+        # Some families count positions from behind the padding id, and so have fewer than rows in their table.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limits.append(module.num_embeddings - module.padding_idx - 1)
+    # A tokenizer without a limit says so by a number that is beyond any.
+    return min((limit for limit in limits if limit is not None and limit < 1 << 40), default=None)
+
+
 def fit_rows(
     rows: Sequence[Sequence[int]],
     names: Sequence[str],

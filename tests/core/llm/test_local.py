@@ -307,3 +307,24 @@ def test_folders_that_cannot_be_served(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(MissingExtra, match=r'pip install "gnomon\[serve\]"'):
         Served(folder)
+
+
+def test_a_greedy_answer_that_repeats_itself_ends_as_it_would_go_on(local):
+    from gnomon.core.llm.local import Template
+    from gnomon.core.models import GenConfig, generate
+
+    template = Template(local.tokenizer, local.name)
+    n_ended = 0
+    for prompt in PROMPTS:
+        request = ask(prompt, max_tokens=220)
+        (whole,) = generate(
+            local.model, local.tokenizer, [template.encode(request)], GenConfig(220, 0.0), generator=Rng(0)
+        )[0]
+        (reply,) = complete(local, [request])
+        n, ids = reply.usage.tokens_out, whole.token_ids
+        assert reply.finish == ("length" if whole.finish == "length" else "stop")
+        if n < len(ids):
+            n_ended += 1
+            period = next(p for p in range(1, 43) if ids[n - 128 + p : n] == ids[n - 128 : n - p])
+            assert ids[n:] == tuple(ids[i - period * (1 + (i - n) // period)] for i in range(n, len(ids)))
+    assert n_ended  # a tiny untrained model repeats itself

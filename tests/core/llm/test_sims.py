@@ -20,7 +20,7 @@ from gnomon.core.llm import (
     last_verdict,
     open_llm,
 )
-from gnomon.core.llm.sims import SIMULATORS
+from gnomon.core.llm.sims import SIMULATORS, ChatServer
 from gnomon.core.llm.sims.faults import REFUSAL
 from gnomon.errors import BadConfig
 
@@ -220,6 +220,36 @@ def test_a_served_simulator_says_what_it_says_in_process(served, number):
     job.send_signal(number)
     assert job.wait(timeout=10) == 0
     assert job.stdout.read() == ""
+
+
+@pytest.mark.slow
+def test_draws_of_one_prompt_differ_behind_a_server_though_no_seed_is_sent(checkpoint):
+    import threading
+
+    import httpx
+
+    llm = open_llm(f"hf:{checkpoint('llama')}", device="cpu")
+    expected = [
+        r.text for r in complete(llm, [ask("Hi", temperature=1.0, max_tokens=9, draw=n) for n in range(3)])
+    ]
+    assert len(set(expected)) == 3
+    with ChatServer(llm) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url, model = server.endpoint.split("#")
+
+        def draws(**more):
+            body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9, **more}
+            answers = [httpx.post(f"{url}/chat/completions", json=body, timeout=30) for _ in range(3)]
+            return [answer.json()["choices"][0]["message"]["content"] for answer in answers]
+
+        assert draws(temperature=1.0) == expected
+        assert len(set(draws(temperature=1.0, seed=5))) == 1 == len(set(draws(temperature=0)))
+        again = open_llm(server.endpoint)  # this package's own client sends no seed either
+        replies = complete(again, [ask("Ho", temperature=1.0, max_tokens=9, draw=n) for n in range(3)])
+        assert len({reply.text for reply in replies}) == 3
+        close(again)
+        server.shutdown()
+    close(llm)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import torch
 
 from fixtures_models import CAUSAL, SEQ2SEQ, logprobs_alone
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
+from gnomon.core.models.sampling.sampler import Progress, end_loops
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
 
@@ -269,3 +270,21 @@ def test_a_real_pretrained_model_tells_its_story(shared_data):
     assert story.text == "Once upon a time, there was a little girl named Lily"
     assert more.text == " a time, there was a little girl named Lily"
     assert story.finish == more.finish == "stop"
+
+
+def test_a_row_that_repeats_itself_is_a_loop_and_one_that_does_not_is_none():
+    def ends(*rows):
+        ids = torch.tensor(rows)
+        stopped = end_loops(Progress(tuple((i, 0) for i in range(len(rows))), ids, torch.zeros(len(rows), 2)))
+        return None if stopped is None else stopped.tolist()
+
+    cycle, twice = (list(range(n)) * 200 for n in (42, 60))
+    counts = list(range(128))
+    late = [*range(500, 516), *cycle[:128]]
+    assert ends(cycle[:128], twice[:128], counts, [7] * 128) == [True, False, False, True]
+    assert ends(late, [*cycle[:143], 99]) == [True, False]
+    assert ends(twice[:176], cycle[:176]) == [False, True] and ends(twice[:192], [99, *twice[:191]]) == [
+        True,
+        True,
+    ]
+    assert ends(cycle[:127]) is None and ends(cycle[:130]) is None  # too few tokens, and between two looks

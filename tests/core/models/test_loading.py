@@ -116,6 +116,35 @@ def test_eight_bits_by_torchao_say_nearly_the_same(checkpoint):
     assert 0 < error < 0.05
 
 
+def test_adapters_are_trained_on_a_base_in_eight_bits(checkpoint, tmp_path):
+    pytest.importorskip("torchao")
+    from gnomon.core.models.load import weights_key
+
+    def base(family="llama"):
+        return load_model(checkpoint(family), device="cpu", dtype="float32", quantize="torchao-int8")
+
+    def key(model):
+        named = model.state_dict().items()
+        return weights_key(tensor for name, tensor in named if "lora_" not in name)
+
+    assert key(base()) == key(base()) != key(load_model(checkpoint("llama"), device="cpu", dtype="float32"))
+    adapted = add_lora(base(), 4)
+    before, ids = key(adapted), torch.tensor([[5, 6, 7, 8, 9, 10]])
+    optimizer = torch.optim.Adam([p for p in adapted.parameters() if p.requires_grad], lr=0.05)
+    losses = []
+    for _ in range(12):
+        losses.append(adapted(ids, labels=ids).loss)
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0] - 0.1 and key(adapted) == before
+    save_lora(adapted, load_tokenizer(checkpoint("llama")), tmp_path)
+    again = load_model(
+        checkpoint("llama"), device="cpu", dtype="float32", quantize="torchao-int8", adapter=str(tmp_path)
+    )
+    assert torch.allclose(_logits(again), _logits(adapted.eval()), atol=1e-5)
+
+
 def test_three_faults_are_three_sentences(checkpoint, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()

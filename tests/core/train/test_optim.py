@@ -9,7 +9,7 @@ from fixtures_training import small_model
 from gnomon.core.train import decay_groups, lr_factor, make_adamw
 from gnomon.core.train.config import TrainConfig
 from gnomon.core.train.optim import set_lr, warmup_of
-from gnomon.errors import BadInput, MissingExtra
+from gnomon.errors import BadConfig, BadInput, MissingExtra
 
 
 def test_norms_and_biases_do_not_decay():
@@ -111,3 +111,19 @@ def test_a_missing_package_of_8_bit_moments_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
     with pytest.raises(MissingExtra, match=r"torchao is not installed.*gnomon\[quant\]"):
         make_adamw([{"params": [torch.nn.Parameter(torch.zeros(1))]}], 0.1, kind="adamw8bit")
+
+
+def test_a_model_in_few_bits_is_not_trained_itself(checkpoint):
+    from gnomon.core.models import add_lora, load_model
+
+    model = load_model(checkpoint("llama"), device="cpu")
+    model.is_quantized = True
+    with pytest.raises(
+        BadConfig, match=r"LlamaForCausalLM is loaded in 8 or 4 bits.*LoRA.*without --quantize"
+    ):
+        decay_groups(model, 0.0)
+    adapted = add_lora(model, 2)
+    groups = decay_groups(adapted, 0.0)
+    assert sum(p.numel() for group in groups for p in group["params"]) == sum(
+        p.numel() for name, p in adapted.named_parameters() if "lora_" in name
+    )

@@ -1,11 +1,13 @@
 """The verbs as a user types them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import fixtures_process
 from fixtures_elm import small_model, small_texts, small_tokenizer
@@ -218,6 +220,40 @@ def test_attack_searches_and_relearns(erased, data, tmp_path):
     assert found["after"]["suffix"]["questions"] == 1
 
 
+@pytest.mark.slow
+def test_a_pair_of_other_weights_is_refused_by_name(erased, data, tmp_path):
+    # The judge has the base's classes, sizes and words, and other weights.
+    assert elm("baseline", *training(data), "--method", "ga", "--out", tmp_path / "ga") == 0
+    questions = ["--questions", data / "q.json", "--device", "cpu", "--style", "options"]
+    bare = tmp_path / "bare"  # an adapter that others wrote
+    shutil.copytree(erased / "model", bare)
+    (bare / "elm_config.json").unlink()
+    for verb in ("eval", "attack"):
+        more = ["--suffix-questions", 0] if verb == "attack" else []
+        for after, words in (
+            (erased, "The adapter in"),
+            (bare, "The adapter in"),
+            (tmp_path / "ga", "was made from"),
+        ):
+            with pytest.raises(UserError) as caught:
+                pair = ["--before", data / "judge", "--after", after]
+                elm(verb, *pair, *questions, *more, "--out", tmp_path / f"x-{verb}-{after.name}")
+            message = str(caught.value)
+            assert words in message and str(after) in message and str(data / "judge") in message, message
+            assert str(data / "base") in message
+            pair = ["--before", data / "base", "--after", after]
+            assert elm(verb, *pair, *questions, *more, "--out", tmp_path / f"{verb}-{after.name}") == 0
+    # The folder that the adapter names has other weights by now: both sides of the pair would be wrong alike.
+    moved = tmp_path / "moved"
+    shutil.copytree(erased / "model", moved)
+    about = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(
+        json.dumps(about | {"base_model_name_or_path": str(data / "judge")})
+    )
+    with pytest.raises(UserError, match=r"with other weights than .*judge has"):
+        elm("eval", "--before", data / "judge", "--after", moved, *questions, "--out", tmp_path / "y")
+
+
 def test_bad_requests_are_told(data, tmp_path):
     pair = ["--before", data / "base", "--after", data / "base", "--device", "cpu"]
     with pytest.raises(UserError, match="nothing to measure"):
@@ -283,3 +319,19 @@ def test_personas_that_agree_stop_a_training_before_it_begins(data, tmp_path):
     same.write_text("expert: ['text of expert in {concept} :']\nnovice: ['text of expert in {concept} :']\n")
     with pytest.raises(UserError, match=r"as a novice just as it does as an expert \(KL 0 nats"):
         elm("train", "--concept", "zor", "--personas", same, *training(data), "--out", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_table_of_the_family_says_where_blocks_are(erased, data, tmp_path):
+    table = {"blocks": "model.layers", "final_norm": "model.norm", "attn_out": "self_attn", "mlp_out": "mlp"}
+    (tmp_path / "right.json").write_text(json.dumps(table))
+    (tmp_path / "wrong.json").write_text(json.dumps({**table, "blocks": "model.blocks"}))
+    words = [*common(data), *training(data), "--eta", 2, "--top-k", 8, "--layers", "0,2"]
+    assert elm("train", *words, "--family", tmp_path / "right.json", "--out", tmp_path / "right") == 0
+    one, other = (
+        load_file(folder / "model" / "adapter_model.safetensors") for folder in (erased, tmp_path / "right")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for verb, more in (("train", words), ("baseline", [*training(data), "--method", "rmu"])):
+        with pytest.raises(UserError, match=r"model\.blocks"):
+            elm(verb, *more, "--family", tmp_path / "wrong.json", "--out", tmp_path / verb)

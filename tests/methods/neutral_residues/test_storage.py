@@ -78,6 +78,13 @@ def test_several_extensions_are_loaded_in_their_order(checkpoint, tmp_path):
         load_extension(opened(base(), seed=9), tmp_path / "2")
     with pytest.raises(BadConfig, match="stands on other extensions"):
         open_extended(tmp_path / "2")
+    # The same numbers in other places sum up to the same, and compute something else.
+    permuted = load_extension(base(), tmp_path / "1")
+    for block in permuted.blocks:
+        block.out.weight.data = block.out.weight.flip(0)
+    assert not torch.equal(logits(permuted), logits(load_extension(base(), tmp_path / "1")))
+    with pytest.raises(ModelMismatch, match="in the same order"):
+        load_extension(permuted, tmp_path / "2")
 
 
 def test_another_backbone_is_refused(checkpoint, tmp_path):

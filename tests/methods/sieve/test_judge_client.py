@@ -1,5 +1,6 @@
 import asyncio
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -148,3 +149,27 @@ def test_pitfall_7_a_simulator_s_planted_errors_and_faults_are_found_again():
     dogs = [v.label for v in verdicts[::2] if v.label is not None]
     assert sum(dogs) == 0
     assert sum(cats) / len(cats) == pytest.approx(0.8, abs=0.12)  # five standard deviations
+
+
+class Reader(Endpoint):
+    """A model in this process: greedy, and held to choices where they are given."""
+
+    chooses = True
+
+    async def acomplete(self, request):
+        self.seen.append(request)
+        if not request.choices:
+            return Reply("The text is about the text. The text is about", "length", Usage(5, 5))
+        assert request.choices == ("PASS", "FAIL") and "one word, PASS or FAIL" in request.messages[1].content
+        return Reply("PASS" if "cat" in request.messages[1].content.split("</text>")[0] else "FAIL")
+
+
+def test_a_model_in_this_process_is_asked_for_the_verdict_alone_rather_than_the_same_again():
+    reader = Reader(None)
+    verdicts = judge_all(JudgeClient(reader, CATS), snippets_of("a cat", "a dog"))
+    assert [v.label for v in verdicts] == [1, 0] and not any(v.problem for v in verdicts)
+    assert [bool(request.choices) for request in reader.seen] == [False, False, True, True]
+    # A filter that wants the verdict alone gets it at the first request.
+    direct = Reader(None)
+    judge_all(JudgeClient(direct, replace(CATS, style="direct")), snippets_of("a cat", "a dog"))
+    assert [request.draw for request in direct.seen] == [0, 0]

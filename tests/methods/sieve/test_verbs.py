@@ -360,6 +360,16 @@ def test_a_dry_run_spends_and_writes_nothing(chain, tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [("hashed-liner", 'Did you mean "hashed-linear"?'), ("t6:x", '"t6"'), ("t5-encoder:", "needs a T5")],
+)
+def test_a_dry_run_refuses_an_unknown_student(student, says, chain, capsys):
+    words = ["fit", chain / "docs.jsonl", *judged_by(chain), "--model", student, "--dry-run"]
+    assert sieve(*words) == 2
+    assert says in capsys.readouterr().err
+
+
 BAD = [
     (["fit", "none.jsonl", "JUDGE", "MODEL"], 2, "none.jsonl does not exist"),
     (["fit", "DOCS", "JUDGE", "MODEL", "--text-field", "body"], 2, 'line 1: field "body" is missing'),

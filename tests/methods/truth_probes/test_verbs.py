@@ -378,3 +378,29 @@ def test_killed_while_answering_nothing_is_lost_or_doubled(truth_model, truth_qu
     whole = tmp_path / "whole"
     assert truth(*words[:-2], whole) == 0
     assert rows(tmp_path / "run" / "answers.jsonl") == rows(whole / "answers.jsonl")
+
+
+@pytest.mark.slow
+def test_a_table_of_the_family_says_where_states_are(stages, truth_model, tmp_path):
+    from safetensors.numpy import load_file
+
+    table = {"blocks": "model.layers", "final_norm": "model.norm", "attn_out": "self_attn", "mlp_out": "mlp"}
+    right, wrong = tmp_path / "right.json", tmp_path / "wrong.json"
+    right.write_text(json.dumps(table))
+    wrong.write_text(json.dumps({**table, "blocks": "model.blocks"}))
+    # A table that swaps attention and MLP is followed: the option reaches the handle.
+    swapped = tmp_path / "swapped.json"
+    swapped.write_text(json.dumps({**table, "attn_out": "mlp", "mlp_out": "self_attn"}))
+
+    def states(*words):
+        out = tmp_path / f"states-{len(list(tmp_path.iterdir()))}"
+        words = ("represent", stages / "exact", "--model", truth_model, "--positions", "exact_last", *words)
+        assert truth(*words, "--out", out) == 0
+        (file,) = (out / "states").glob("*.safetensors")
+        return load_file(file)["states"]
+
+    plain = states("--site", "mlp")
+    assert (states("--site", "mlp", "--family", right) == plain).all()
+    assert (states("--site", "attention", "--family", swapped) == plain).all()
+    with pytest.raises(ModelMismatch, match="blocks"):
+        states("--family", wrong)

@@ -44,7 +44,9 @@ class Rejected:
 
 
 Step = Callable[[Iterator[Any]], Iterator[Any]]
-"""Takes records, yields records and `Rejected`. Must be picklable: a function of a module, a `functools.partial`, an object."""
+"""Takes records, yields records and `Rejected`. Must be picklable: a function of a module, a `functools.partial`, an object.
+
+An object may have a `suffix`, the ending of its part files, see `records.SUFFIXES`; others write `.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,9 @@ def _is_of_others(sink: Path, key: str) -> bool:
     return owner.exists() and owner.read_text("utf-8") != key
 
 
-def parts(sink: Path) -> list[Path]:
-    """The sink's part files in order."""
-    return sorted(sink.glob("part-*.jsonl"))
+def parts(sink: Path, suffix: str = ".jsonl") -> list[Path]:
+    """The sink's part files in order; `suffix` is that of the step."""
+    return sorted(sink.glob(f"part-*{suffix}"))
 
 
 def rejected(sink: Path) -> Iterator[dict[str, Any]]:
@@ -200,7 +202,7 @@ class _Work:
             else:
                 written.append(item)
         totals = Totals(len(shard.rows), len(written), len(refused), 0, sums)
-        records.write(self.sink / f"{shard.name}.jsonl", written)
+        records.write(self.sink / f"{shard.name}{getattr(self.step, 'suffix', '.jsonl')}", written)
         if refused:
             records.write(self.sink / "_rejected" / f"{shard.name}.jsonl", refused)
         # The mark comes last: a shard without it is done again from the start.

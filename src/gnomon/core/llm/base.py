@@ -154,6 +154,11 @@ def is_remote(llm: Any) -> bool:
     return bool(getattr(_innermost(llm), "is_remote", False)) and not is_simulated(llm)
 
 
+def chooses(llm: Any) -> bool:
+    """Whether `Request.choices` holds for its replies, through whatever wrappers: a model in this process answers by likelihood."""
+    return bool(getattr(_innermost(llm), "chooses", False))
+
+
 def seed_for(llm: Any, seed: int) -> int | None:
     """The seed that a request to `llm` carries in a run with `seed`: none over the network where nobody chose one.
 

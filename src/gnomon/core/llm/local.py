@@ -35,6 +35,7 @@ from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.load.embedded import SCHEME
 from gnomon.core.models.sampling.generate import generate
 from gnomon.core.models.sampling.prefix import read_shared
+from gnomon.core.models.sampling.sampler import end_loops
 from gnomon.core.models.sampling.text import decode, padding_id
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
@@ -209,6 +210,8 @@ class Local:
         ModelMismatch: the model writes no text.
     """
 
+    chooses = True
+
     def __init__(
         self,
         ref: str | Path,
@@ -300,14 +303,17 @@ class Local:
         replies = []
         streams = [rng.child("chat") for rng in rngs]
         read = partial(read_shared, self.model, pad_id=padding_id(self.tokenizer))
-        completions = generate(self.model, self.tokenizer, prompts, gen, generator=streams, read=read)
+        watch = end_loops if sampling.temperature == 0 else None
+        completions = generate(
+            self.model, self.tokenizer, prompts, gen, generator=streams, read=read, watch=watch
+        )
         for prompt, (done,) in zip(prompts, completions, strict=True):
             ends = done.finish == "eos"
             shown = done.token_ids[:-1] if ends else done.token_ids
             pairs = tuple(
                 (decode(self.tokenizer, [i]), value) for i, value in zip(shown, done.logprobs, strict=False)
             )
-            finish = "length" if done.finish == "length" else "stop"
+            finish = "length" if done.finish in ("length", "watch") else "stop"
             replies.append(Reply(done.text, finish, Usage(len(prompt), len(done.token_ids)), pairs))
         return replies
 

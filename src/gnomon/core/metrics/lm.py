@@ -69,17 +69,16 @@ def token_nll(
         starts: per row the first token that is scored, at least 1; None: the second of each.
     """
     from gnomon.core.models.batch import pad
+    from gnomon.core.models.sampling.likelihood import token_logprobs
 
     batch = pad(rows, 0, "right").to(model.device)
     was_training = model.training
     model.eval()
-    logits = model(**batch.inputs("causal", model), use_cache=False).logits
+    logprobs = token_logprobs(model, batch.inputs("causal", model), batch.input_ids)
     model.train(was_training)
     mask = batch.mask.clone()
     for row, start in enumerate(starts if starts is not None else [1] * len(rows)):
         mask[row, :start] = False
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), batch.input_ids[:, 1:].flatten(), reduction="none"
-    )
-    nll = losses.view(len(rows), -1).masked_fill(~mask[:, 1:], 0.0).double()
-    return nll.sum(-1).cpu(), int(mask[:, 1:].sum())
+    mask[:, 0] = False
+    nll = -logprobs.masked_fill(~mask, 0.0).double().sum(-1)
+    return nll.cpu(), int(mask.sum())

@@ -18,6 +18,7 @@ __getattr__, __dir__ = exports(
         "Sites": "architectures.sites",
         "Family": "architectures.parts",
         "Layout": "architectures.parts",
+        "describe": "architectures.sites",
         "find_sites": "architectures.sites",
         "VLFamily": "architectures.parts",
         "read_family": "architectures.vision",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,3 +147,19 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int, side: str = "left") -> Batch
         ids[i, columns] = torch.tensor(row, dtype=torch.long)
         mask[i, columns] = True
     return Batch(ids, mask)
+
+
+def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Numbers of rows in batches of similar length, of at most `budget` tokens with padding, or of one row.
+
+    >>> list(by_length([9, 2, 3, 2], 6))
+    [[1, 3], [2], [0]]
+    """
+    numbers: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if numbers and (len(numbers) + 1) * lengths[i] > budget:
+            yield numbers
+            numbers = []
+        numbers.append(i)
+    if numbers:
+        yield numbers

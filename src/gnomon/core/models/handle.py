@@ -47,6 +47,7 @@ from gnomon.core.models.sampling.decoding import (
     start_token,
 )
 from gnomon.core.models.sampling.generate import generate as _generate
+from gnomon.core.models.sampling.likelihood import token_logprobs
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.errors import BadInput, ModelMismatch
 
@@ -213,14 +214,11 @@ class ModelHandle:
         return output.logits
 
     def logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
-        """Log-probability (nats) of each token given those before it; 0 at first tokens and at padding.
-
-        For a sequence-to-sequence model the tokens are those of `batch.target`.
-        """
-        logits, read = self.logits(batch)[:, :-1].float(), batch.target or batch
-        logprobs = torch.log_softmax(logits, -1).gather(-1, read.input_ids[:, 1:, None]).squeeze(-1)
+        """Log-probability (nats) of each token (of `batch.target` if there is one) given those before; 0 at first and padding."""
+        read, inputs = batch.target or batch, batch.inputs(self.kind, self.model)
+        logprobs = token_logprobs(self._reads(batch), inputs, read.input_ids)
         is_scored = read.mask[:, 1:] & read.mask[:, :-1]
-        return torch.nn.functional.pad(logprobs.where(is_scored, 0.0), (1, 0))
+        return logprobs.where(torch.nn.functional.pad(is_scored, (1, 0)), 0.0)
 
     @torch.no_grad()
     def capture(self, batch: Batch, at: Sequence[Site], *, where: Where = "all") -> dict[Site, Tensor]:

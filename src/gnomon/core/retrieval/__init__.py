@@ -1,4 +1,4 @@
-"""Finding passages: cutting, encoding, searching by vectors and by words, fusing, reranking, and files of judged retrieval."""
+"""Finding passages: cutting, encoding, searching by vectors and by words, fusing, reranking, answers, files of judged retrieval."""
 
 from gnomon.lazy import exports
 
@@ -8,6 +8,8 @@ __getattr__, __dir__ = exports(
         "Cut": "passages",
         "Passage": "passages",
         "cut": "passages",
+        "TextEncoder": "encoders",
+        "encode_corpus": "encoders",
         "Hit": "hits",
         "Vectors": "stores.folder",
         "Index": "stores.contract",
@@ -15,7 +17,13 @@ __getattr__, __dir__ = exports(
         "open_index": "stores.references",
         "Terms": "terms",
         "fuse": "fusion",
+        "CrossEncoder": "rerankers",
+        "Gain": "rerankers",
         "Search": "fusion",
+        "Answer": "answers",
+        "check_citations": "answers",
+        "without_cited": "answers",
+        "risk_coverage": "answers",
         "read_run": "judged",
         "write_run": "judged",
         "read_qrels": "judged",

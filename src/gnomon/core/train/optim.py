@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gnomon.core.train.config import TrainConfig
-from gnomon.errors import BadInput, MissingExtra
+from gnomon.errors import BadConfig, BadInput, MissingExtra
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -24,11 +24,29 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         raise BadInput(
             f"{type(model).__name__} has no trainable parameter. Set requires_grad or add adapters."
         )
+    _check_quantised(model)
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _check_quantised(model: nn.Module) -> None:
+    """Refuse to train a model itself whose weights are in 8 or 4 bits; adapters and blocks beside it may be trained.
+
+    Such weights take no gradient, or round every update away, and norms and embeddings would be trained alone, without a word.
+    """
+    from transformers import PreTrainedModel
+
+    for part in model.modules():
+        if not isinstance(part, PreTrainedModel) or not getattr(part, "is_quantized", False):
+            continue
+        if next(part.get_input_embeddings().parameters()).requires_grad:
+            raise BadConfig(
+                f"{type(part).__name__} is loaded in 8 or 4 bits, and its own weights cannot be trained so. Train adapters on it "
+                "(LoRA), or load it without --quantize."
+            )
 
 
 def make_adamw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
@@ -139,7 +140,15 @@ class FluencyData(Concept, LoadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(ELMConfig, Sources, LoadConfig, RowLength):
+class Described(LoadConfig):
+    """How a model is loaded whose blocks are looked into."""
+
+    family: Path | None = None
+    """A JSON or YAML table of where the model keeps its parts, for one in which they are not found; see docs/models.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(ELMConfig, Sources, Described, RowLength):
     """Erase a concept: a LoRA adapter in PEFT's own format. With --pick-eta, eta is chosen on half of the questions."""
 
     model: TextModel
@@ -168,7 +177,7 @@ def _baseline_schedule() -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(Constants, Sources, LoadConfig, RowLength):
+class Baseline(Constants, Sources, Described, RowLength):
     """Erase by another method with its own constants, on the batches that train would see. Saves a full checkpoint."""
 
     model: TextModel
@@ -187,6 +196,8 @@ class Baseline(Constants, Sources, LoadConfig, RowLength):
         Constants.__post_init__(self)
         Sources.__post_init__(self)
         check(self.train.lora_rank is None, "train.lora_rank", "None; baselines train weights", self.train.lora_rank)  # fmt: skip
+        LoadConfig.__post_init__(self)
+        self.check_trainable(is_full=True)
 
 
 @dataclass(frozen=True, kw_only=True)

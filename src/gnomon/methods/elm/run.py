@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.config import narrow
 from gnomon.core.files import write_json
-from gnomon.core.models import load_model, load_tokenizer
+from gnomon.core.models import describe, load_model, load_tokenizer, read_family
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.run import Run
@@ -21,7 +21,7 @@ from gnomon.methods.elm.erasure.design import Constants, Erasure
 from gnomon.methods.elm.erasure.eraser import attach, encode_all, train_eraser
 from gnomon.methods.elm.erasure.fluency import Guidance, make_fluent
 from gnomon.methods.elm.erasure.inspection import along, check_personas, eta_table
-from gnomon.methods.elm.erasure.store import merged, open_pair, save_adapter, save_checkpoint
+from gnomon.methods.elm.erasure.store import base_key, merged, open_pair, save_adapter, save_checkpoint
 from gnomon.methods.elm.evaluation.attacks import Relearning, SuffixSearch, relearn, suffix_attack
 from gnomon.methods.elm.evaluation.measures import FORGET, Exam, evaluate_erasure
 from gnomon.methods.elm.evaluation.seamlessness import perplexity
@@ -103,7 +103,7 @@ def train(cfg: config.Train, run: Run) -> None:
         questions_to_pick_eta_by=len(validation),
     )
     tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
-    base = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm train")
+    base = _described(load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm train"), cfg.family)
     texts = encode_all(tokenizer, forget, retain, fluent, personas, cfg.train.max_length)
     effect = None
     if cfg.action != "random":
@@ -167,7 +167,8 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
         optimiser_steps=cfg.train.max_steps,
     )
     tokenizer = load_tokenizer(cfg.model, narrow(LoadConfig, cfg))
-    model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm baseline")
+    model = _described(load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="elm baseline"), cfg.family)
+    base = base_key(model)
     texts = encode_all(tokenizer, forget, retain, [], None, cfg.train.max_length)
     (questions,) = _readable(cfg, run, model, tokenizer, [_questions(cfg.questions)])
     before = _answers(model, tokenizer, questions, cfg.style)
@@ -183,7 +184,7 @@ def baseline(cfg: config.Baseline, run: Run) -> None:
     )
     if not run.is_main:
         return
-    save_checkpoint(model.eval(), tokenizer, run.artifact("model", run.folder / "model"), cfg)
+    save_checkpoint(model.eval(), tokenizer, run.artifact("model", run.folder / "model"), cfg, base)
     outcome = pages.Outcome(
         before,
         _answers(model, tokenizer, questions, cfg.style),
@@ -307,6 +308,13 @@ def merge(cfg: config.Merge, run: Run) -> None:
     run.page.title = "A merged adapter"
     run.page.text("`model` is a plain checkpoint: its weights hold what base and adapter computed together.")
     run.page.figures({"weights": sum(p.numel() for p in model.parameters())})
+
+
+def _described(model: Any, family: Path | None) -> Any:
+    """`model`, with its parts where a file says they are."""
+    if family is not None:
+        describe(model, read_family(family))
+    return model
 
 
 def _sources(named: str) -> list[str]:

@@ -166,7 +166,9 @@ class Train(LoadConfig):
     """Optimisation. Paper: lr 3e-4 (150M, 400M), 5e-5 (2B, 3.8B), 1e-5 (8B, 14B)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.passes is None or self.passes >= 1, "passes", ">= 1 or None", self.passes)
+        self.check_trainable(self.train.lora_rank is None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,10 @@ class Train(Domains):
     method: Method = "neutral"
     """What is trained."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_trainable(self.method == "full")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(Domains):
@@ -72,6 +76,7 @@ class Sweep(Domains):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(bool(self.methods), "methods", f"some of {', '.join(METHODS)}", self.methods)
+        self.check_trainable("full" in self.methods)
         check(bool(self.lr) and all(lr > 0 for lr in self.lr), "lr", "one or more numbers > 0", self.lr)
 
 

@@ -30,7 +30,7 @@ from gnomon.methods.sieve.judging.judges import GO_ON, Judge
 from gnomon.methods.sieve.judging.labels import Label, LabelStore, read_label
 from gnomon.methods.sieve.judging.rating import KEY, SHEET, export_disagreements, read_ratings
 from gnomon.methods.sieve.judging.references import judge_of, source_of
-from gnomon.methods.sieve.students import Student, open_student
+from gnomon.methods.sieve.students import Student, check_student, open_student
 from gnomon.methods.sieve.students.linear import HashedLinear
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def fit(cfg: config.Fit, run: Run) -> None:
     """Train a light filter on few, well-chosen verdicts of the judge."""
     chosen = load_filter(cfg.filter)
     selection = cfg.selection
+    check_student(cfg.model)
     run.plan(
         rounds=-(-selection.budget // selection.batch),
         trainings=-(-selection.budget // selection.batch) + selection.folds,

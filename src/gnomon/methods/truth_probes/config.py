@@ -28,6 +28,14 @@ class Reference(LoadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Looking(Reference):
+    """The model, for verbs that read its hidden states."""
+
+    family: Path | None = None
+    """A JSON or YAML table of where the model keeps its parts, for one in which they are not found; see docs/models.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Asking(Shards, RowLength):
     """Questions, prompts and lengths of answers."""
 
@@ -118,7 +126,7 @@ class Extract(Extracting, Labelling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Represent(Reference, RowLength):
+class Represent(Looking, RowLength):
     """Hidden states of answers, by layer and token."""
 
     LOOSE: ClassVar[tuple[str, ...]] = ("batch_tokens",)
@@ -153,7 +161,7 @@ class Heatmap(Probing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Probing, Reference, Asking, Extracting, Labelling):
+class Train(Probing, Looking, Asking, Extracting, Labelling):
     """Fit an error detector on questions with answers, and save it."""
 
     source: Positional[str]
@@ -179,7 +187,7 @@ class Train(Probing, Reference, Asking, Extracting, Labelling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Reference, Asking, Extracting, Labelling):
+class Eval(Looking, Asking, Extracting, Labelling):
     """Measure a saved detector on other answers, beside the model's own probabilities."""
 
     probe: Positional[str]
@@ -264,7 +272,7 @@ class Types(Probing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choose(Reference, Clustering):
+class Choose(Looking, Clustering):
     """Give the sampled answer that the detector trusts most, against greedy, random and majority."""
 
     probe: Positional[str]
@@ -278,7 +286,7 @@ class Choose(Reference, Clustering):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Reference, RowLength):
+class Score(Looking, RowLength):
     """Answers with their exact answer and the probability that they are right, row by row."""
 
     LOOSE: ClassVar[tuple[str, ...]] = ("llm",)

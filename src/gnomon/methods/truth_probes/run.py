@@ -82,7 +82,7 @@ def represent(cfg: config.Represent, run: Run) -> None:
     """Hidden states of answers, by layer and token."""
     answers, names = read_answers(Path(cfg.source), need="exact"), check_positions(cfg.positions)
     run.plan(answers=len(usable(answers)), positions=len(names), tokens_read=_tokens(answers))
-    handle = load_handle(cfg.model, narrow(LoadConfig, cfg))
+    handle = load_handle(cfg.model, narrow(LoadConfig, cfg), cfg.family)
     capture = Capture(cfg.site, cfg.layers, names)
     data = captured(handle, answers, "as extracted", run, capture, cfg.batch_tokens, cfg.too_long)
     run.log(**data.dropped)
@@ -109,7 +109,7 @@ def train(cfg: config.Train, run: Run) -> None:
     (position,) = check_positions((cfg.position,))
     run.plan(source=cfg.source, stage=lambda: stage_of(cfg.source), splits=len(cfg.seeds), **_cost_from(cfg))
     data = prepared(cfg.source, _recipe(cfg), Capture(cfg.site, cfg.layers, (position,)), run)
-    handle = load_handle(cfg.model, narrow(LoadConfig, cfg)) if cfg.ask_p_true else None
+    handle = load_handle(cfg.model, narrow(LoadConfig, cfg), cfg.family) if cfg.ask_p_true else None
     about = {"template": cfg.template, "stop": cfg.stop, "max_new_tokens": cfg.max_new_tokens}
     trained = train_probe(
         data, position, _fit(cfg), seeds=cfg.seeds, share=cfg.test, seed=run.seed, handle=handle, about=about
@@ -135,7 +135,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
     recipe = _recipe(cfg, way)
     data = prepared(cfg.source, recipe, Capture(probe.site, (probe.layer,), (probe.position,)), run)
     detectors = measure(
-        probe, data, load_handle(cfg.model, narrow(LoadConfig, cfg)) if cfg.ask_p_true else None
+        probe, data, load_handle(cfg.model, narrow(LoadConfig, cfg), cfg.family) if cfg.ask_p_true else None
     )
     _write_detectors(run, detectors)
     report.detectors(run.page, detectors, f"The detector of {cfg.probe} on {cfg.source}", data.dropped)
@@ -217,7 +217,7 @@ def choose(cfg: config.Choose, run: Run) -> None:
     greedy = read_answers(Path(cfg.greedy), need="label")
     run.plan(samples=len(samples), questions=len(greedy))
     chances = probabilities(
-        probe, load_handle(cfg.model, narrow(LoadConfig, cfg)), samples, run.folder / "states"
+        probe, load_handle(cfg.model, narrow(LoadConfig, cfg), cfg.family), samples, run.folder / "states"
     )
     typed = clusters.taxonomy(samples, cfg.rule, _equality(cfg))
     chosen = choice.choose(samples, typed, chances, greedy)
@@ -240,7 +240,7 @@ def score(cfg: config.Score, run: Run) -> None:
     cost = _score_cost(cfg, probe, how)
     run.plan(source=cfg.source, layer=probe.layer, position=probe.position, extract=way, **cost)
     with run.asking({"extract": how.detail if how.kind == "llm" else None}, cfg.llm) as models:
-        handle = load_handle(cfg.model, narrow(LoadConfig, cfg))
+        handle = load_handle(cfg.model, narrow(LoadConfig, cfg), cfg.family)
         scorer = Scorer(handle, probe, how, models["extract"], cfg.max_new_tokens, cfg.too_long)
         path = run.folder / "scores.jsonl"
         if cfg.source == "-":
@@ -283,6 +283,7 @@ def _recipe(cfg: Any, extract: str | None = None) -> Recipe:
         _judging(cfg),
         way,
         parse_columns(cfg.columns),
+        getattr(cfg, "family", None),
     )
 
 

@@ -53,7 +53,14 @@ def postgres():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-PACKAGES = {"folder": None, "postgres": "psycopg"}
+PACKAGES = {
+    "folder": None,
+    "faiss": "faiss",
+    "postgres": "psycopg",
+    "postgres-graph": "psycopg",
+    "qdrant": "qdrant_client",
+    "lance": "lancedb",
+}
 """Store -> package that it needs."""
 
 
@@ -65,7 +72,7 @@ def new_reference(request, tmp_path):
         number = next(_numbers)
         if store == "folder":
             return str(tmp_path / f"i{number}")
-        if store == "postgres":
+        if store.startswith("postgres"):
             return request.getfixturevalue("postgres").reference(f"t{number}")
         return {
             "faiss": f"faiss:{tmp_path}/f{number}",
@@ -91,6 +98,8 @@ def build(store, new_reference):
 
     def make(ids, vectors, *, reference=None, fingerprint="minilm-1", **more):
         at = reference or new_reference(store)
+        if store == "postgres-graph":
+            more["approximate"] = True
         index = build_index(at, ids, vectors, fingerprint=fingerprint, **more)
         index_reference[id(index)] = at
         return index

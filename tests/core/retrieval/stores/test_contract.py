@@ -9,6 +9,8 @@ from gnomon.core.retrieval import Vectors, open_index
 from gnomon.errors import BadConfig, BadInput, ModelMismatch
 
 KEY = "minilm-1"
+GRAPHS = ("faiss", "postgres-graph")
+"""Stores that may miss rows."""
 ODD = [
     "it's",
     'say "x"',
@@ -63,7 +65,7 @@ def test_every_store_gives_the_same_bytes_as_the_folder(build, tmp_path):
     assert build(ids, vectors).search(queries, 17) == plain.search(queries, 17)
 
 
-def test_ties_stand_in_the_order_of_their_ids_every_time(build):
+def test_ties_stand_in_the_order_of_their_ids_every_time(store, build):
     """qdrant 6814. 300 rows with three vectors: at any k there is a tie over the end of the list."""
     vectors, ids = np.repeat(unit(3, 384), 100, axis=0), named(300)
     order = np.random.default_rng(2).permutation(300)
@@ -72,7 +74,11 @@ def test_ties_stand_in_the_order_of_their_ids_every_time(build):
     best = sorted(range(3), key=lambda group: -float(unit(3, 384)[group] @ query[0]))
     wanted = [name for group in best for name in ids[100 * group : 100 * group + 100]]
     for k in (1, 7, 36, 37, 100, 150, 299):
-        assert [hit.id for hit in index.search(query, k)[0]] == wanted[:k]
+        hits = [hit.id for hit in index.search(query, k)[0]]
+        if store in GRAPHS:  # rows with one vector hide each other, and some may be missed
+            assert len(hits) == k and hits == sorted(hits, key=wanted.index)
+        else:
+            assert hits == wanted[:k]
     assert len({tuple(hit.id for hit in index.search(query, 5)[0]) for _ in range(100)}) == 1
 
 
@@ -186,11 +192,19 @@ WHERES = {
 }
 
 
-def test_a_filter_acts_before_the_search(build):
+CANNOT = {"qdrant": ["text bounds"]}
+"""Store -> cases of a filter that it refuses."""
+
+
+def test_a_filter_acts_before_the_search(store, build):
     index = build(named(20), unit(20), meta=META)
     query = unit(1, seed=4)
     assert index.columns == ["n", "none", "open", "share", "venue", "year"]
     for case, (where, test) in WHERES.items():
+        if case in CANNOT.get(store, []):
+            with pytest.raises(BadInput, match="cannot be compared by bounds"):
+                index.search(query, 20, where)
+            continue
         wanted = {f"d{i:03d}" for i, row in enumerate(META) if test(row)}
         assert {hit.id for hit in index.search(query, 20, where)[0]} == wanted, case
         assert index.matching(where) == sorted(wanted), case

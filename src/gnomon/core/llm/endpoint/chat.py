@@ -57,7 +57,7 @@ class Chat:
             "max_tokens": request.max_tokens + self.client.manner.thinking_tokens,
             "stop": list(request.stop) or None,
             # The number of a draw is no seed that anybody set; a simulator draws from it alone, behind HTTP too.
-            "seed": request.sampling_seed if request.seed is not None or self.is_simulated else None,
+            "seed": request.sampling_seed or 0 if self.is_simulated or request.seed is not None else None,
             "logprobs": request.want_logprobs or None,
             "reasoning_effort": self.client.manner.reasoning_effort,
         }

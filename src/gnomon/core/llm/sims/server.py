@@ -9,6 +9,8 @@ import json
 import signal
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,6 +39,20 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self, llm: LLM, port: int = 0):
         super().__init__(("127.0.0.1", port), _Handler)
         self.llm = llm
+        self._answered: Counter[Request] = Counter()
+        self._lock = threading.Lock()
+
+    def answer(self, request: Request) -> Reply:
+        """The reply; a sampled request without a seed is another draw each time that it is answered, as any endpoint does it."""
+        is_draw = request.seed is None and bool(request.temperature)
+        with self._lock:
+            draw = self._answered[request] if is_draw else 0
+            self._answered[request] += is_draw
+        reply = run_async(self.llm.acomplete(replace(request, draw=draw)))
+        if is_draw and reply.error is not None:  # asked again, it is the same draw
+            with self._lock:
+                self._answered[request] -= 1
+        return reply
 
     @property
     def endpoint(self) -> str:
@@ -96,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = self.server.llm.name
         if _canonical(str(payload.get("model"))) != name:
             return self._refuse(400, f"The model {payload.get('model')} is not here; {name} is.")
-        reply = run_async(self.server.llm.acomplete(request))
+        reply = self.server.answer(request)
         if reply.error is not None:
             wait = {} if reply.retry_after_s is None else {"Retry-After": f"{reply.retry_after_s:g}"}
             return self._refuse(STATUS.get(reply.fault or "", 500), reply.error, wait)

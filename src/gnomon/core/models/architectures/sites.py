@@ -116,13 +116,14 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
 
     Args:
         model: the model.
-        family: where its parts are; `None` looks its `model_type` up in the tables, or else finds them in a traced pass.
+        family: where its parts are; `None` takes what `describe` noted, looks its `model_type` up in the tables, or else finds
+            them in a traced pass.
 
     Raises:
         ModelMismatch: the parts are not to be found, or a path leads nowhere.
     """
     root = base_of(model)
-    layout = family or layout_of(root.config)
+    layout = family or vars(root).get(_DESCRIBED) or layout_of(root.config)
     if layout is None:
         return traced_sites(root)
     if isinstance(layout, VLFamily):
@@ -137,6 +138,19 @@ def find_sites(model: nn.Module, family: Layout | VLFamily | None = None) -> Sit
         for name, location in _places(stacks[prefix], part, prefix):
             places[f"{prefix}.{name}" if prefix else name] = location
     return Sites(places, stacks)
+
+
+_DESCRIBED = "_gnomon_layout"
+
+
+def describe(model: nn.Module, family: Layout | VLFamily) -> None:
+    """Note on a model where its parts are, for every later `find_sites` of it, of its copies and below adapters.
+
+    Raises:
+        ModelMismatch: a path leads nowhere.
+    """
+    find_sites(model, family)
+    setattr(base_of(model), _DESCRIBED, family)
 
 
 def traced_sites(model: Any) -> Sites:

@@ -141,7 +141,7 @@ def weights_key(tensors: Iterable[torch.Tensor]) -> str:
     import torch
 
     digest, hashed = hashlib.blake2b(digest_size=16), set()
-    for tensor in tensors:
+    for tensor in (part for whole in tensors for part in _held_by(whole)):
         if (tensor.data_ptr(), tensor.shape) in hashed:
             continue
         hashed.add((tensor.data_ptr(), tensor.shape))
@@ -154,6 +154,16 @@ def weights_key(tensors: Iterable[torch.Tensor]) -> str:
             total += int((part * (2 * places + 1) * KEY_FACTOR).sum())
         digest.update(f"{tuple(tensor.shape)} {total % 2**64}".encode())
     return digest.hexdigest()
+
+
+def _held_by(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The plain tensors that a tensor holds: itself, or of one in 8 or 4 bits its whole numbers and their scales."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        yield from _held_by(getattr(tensor, name))
 
 
 def kind_of(ref: str | Path, *, revision: str | None = None) -> str:

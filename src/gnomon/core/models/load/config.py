@@ -31,6 +31,19 @@ class LoadConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id. A token for the hub is read from HF_TOKEN alone and recorded nowhere."""
 
+    def check_trainable(self, is_full: bool) -> None:
+        """Refuse weights in 8 or 4 bits where a model's own weights are trained: what is rounded to them takes no small step.
+
+        Args:
+            is_full: whether the model itself is trained, and not adapters or blocks beside it.
+        """
+        check(
+            not is_full or self.quantize == "none",
+            "quantize",
+            "none where the model's own weights are trained; adapters can be trained on one in 8 or 4 bits",
+            self.quantize,
+        )
+
     def __post_init__(self) -> None:
         maps = (None, "auto", "balanced", "balanced_low_0", "sequential")
         check(

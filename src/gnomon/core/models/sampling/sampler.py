@@ -82,6 +82,27 @@ Watch = Callable[[Progress], Tensor | None]
 """Called at each step; a returned Bool [B] ends the rows where it is True."""
 
 
+LOOP, LONGEST_PERIOD, LOOK_EVERY = 128, 128, 16
+"""Fewest tokens that must say one thing three times or more for a row to count as a loop, the longest such thing, and tokens
+between two looks."""
+
+
+def end_loops(progress: Progress) -> Tensor | None:
+    """A `Watch` that ends rows whose end, of `LOOP` tokens or more, repeats one stretch at least three times.
+
+    At temperature 0 such a row would go on to its limit: every token before it asks for the same one again. Small models end so.
+    """
+    n = progress.token_ids.shape[1]
+    if n < LOOP or n % LOOK_EVERY:
+        return None
+    ids = progress.token_ids
+    loops = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    for period in range(1, min(LONGEST_PERIOD, n // 3) + 1):
+        end = ids[:, -max(LOOP, 3 * period) :]
+        loops |= (end[:, period:] == end[:, :-period]).all(-1)
+    return loops
+
+
 @dataclass
 class Row:
     """One completion in the making."""

@@ -31,7 +31,8 @@ from gnomon.errors import BadInput
 
 BLOCK = 1 << 25
 """Scores that exist at once."""
-_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "null": pa.null()}
+TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "null": pa.null()}
+"""Kind of a column's values -> their type in Arrow."""
 
 
 class Vectors:
@@ -43,7 +44,7 @@ class Vectors:
 
     def __init__(self, generations: Generations, at: Path):
         self._generations = generations
-        about = json.loads((at / "index.json").read_text("utf-8"))
+        about = described(at, "vectors")
         self.fingerprint: str = about["fingerprint"]
         """Of the encoder that made the vectors."""
         self._vectors: Floats = np.load(at / "vectors.npy", mmap_mode="r")
@@ -95,7 +96,7 @@ class Vectors:
         generations = Generations(Path(folder))
         rows = checked(ids, vectors, meta)
         with generations.writing(anew=anew) as at:
-            _write(at, _table(rows), rows.vectors, rows.kinds, fingerprint)
+            _write(at, table_of(rows), rows.vectors, rows.kinds, fingerprint)
         return cls.open(folder)
 
     @classmethod
@@ -132,7 +133,7 @@ class Vectors:
             if len(newest):
                 check_length(newest.dim, rows.vectors, "these have")
             kept, kinds = newest._kept(set(ids)), joined_kinds(newest.kinds, rows.kinds)
-            both = pa.concat_tables([newest._rows.take(kept), _table(rows)], promote_options="permissive")
+            both = pa.concat_tables([newest._rows.take(kept), table_of(rows)], promote_options="permissive")
             old = newest._vectors[kept] if len(kept) else rows.vectors[:0]
             _write(at, both, np.concatenate([old, rows.vectors]), kinds, newest.fingerprint)
         return Vectors.open(self._generations.folder)
@@ -170,16 +171,9 @@ class Vectors:
         """
         queries = checked_queries(queries, k, self.dim)
         rows = self._places(where)
-        vectors = self._vectors if rows is None else self._vectors[rows]
-        hits: list[list[Hit]] = []
-        step = max(1, BLOCK // max(1, len(vectors)))
-        for first in range(0, len(queries), step):
-            part = queries[first : first + step]
-            for query, scores in zip(part, part @ vectors.T, strict=True):
-                near = _candidates(scores, k, slack(query, self._longest))
-                names = near if rows is None else rows[near]
-                hits.append(exact((self.ids[i] for i in names), vectors[near], query, k))
-        return hits
+        if rows is None:
+            return search_rows(self.ids, self._vectors, queries, k, self._longest)
+        return search_rows([self.ids[i] for i in rows], self._vectors[rows], queries, k, self._longest)
 
     def matching(self, where: Where | None) -> list[str] | None:
         """Ids of the rows that a filter leaves; None: all.
@@ -192,7 +186,44 @@ class Vectors:
 
     def _places(self, where: Where | None) -> NDArray[np.int64] | None:
         wanted = conditions(where, self.kinds)
-        return None if not wanted else np.flatnonzero(_mask(self._rows, wanted))
+        return None if not wanted else np.flatnonzero(mask_of(self._rows, wanted))
+
+
+def described(at: Path, store: str) -> dict[str, Any]:
+    """What a generation says of itself.
+
+    Raises:
+        BadInput: it is an index of another kind.
+    """
+    about: dict[str, Any] = json.loads((at / "index.json").read_text("utf-8"))
+    if about.get("store") != store:
+        held = about.get("store", "something else")
+        raise BadInput(
+            f'"{at.parent}" holds {held}, and no index of the kind "{store}". Name it by its own reference.'
+        )
+    return about
+
+
+def search_rows(
+    ids: Sequence[str], vectors: Floats, queries: Floats, k: int, longest: float
+) -> list[list[Hit]]:
+    """The k rows with the largest inner product for each query, by one matrix product.
+
+    Args:
+        ids: of the rows.
+        vectors: [N, D].
+        queries: [Q, D].
+        k: hits a query.
+        longest: length of the longest vector, or more.
+    """
+    hits: list[list[Hit]] = []
+    step = max(1, BLOCK // max(1, len(vectors)))
+    for first in range(0, len(queries), step):
+        part = queries[first : first + step]
+        for query, scores in zip(part, part @ vectors.T, strict=True):
+            near = _candidates(scores, k, slack(query, longest))
+            hits.append(exact([ids[i] for i in near], vectors[near], query, k))
+    return hits
 
 
 def _candidates(scores: Floats, k: int, slack: float) -> NDArray[np.int64]:
@@ -203,7 +234,8 @@ def _candidates(scores: Floats, k: int, slack: float) -> NDArray[np.int64]:
     return np.flatnonzero(scores >= least - slack)
 
 
-def _mask(rows: pa.Table, wanted: Sequence[Condition]) -> NDArray[np.bool_]:
+def mask_of(rows: pa.Table, wanted: Sequence[Condition]) -> NDArray[np.bool_]:
+    """Which rows meet all conditions."""
     compare = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.less_equal}
     mask = np.ones(len(rows), dtype=bool)
     for condition in wanted:
@@ -221,10 +253,11 @@ def _mask(rows: pa.Table, wanted: Sequence[Condition]) -> NDArray[np.bool_]:
     return mask
 
 
-def _table(rows: Rows) -> pa.Table:
+def table_of(rows: Rows) -> pa.Table:
+    """Ids and columns, these as `meta.NAME`."""
     table = {"id": pa.array(rows.ids, pa.string())}
     for name, kind in rows.kinds.items():
-        table[f"meta.{name}"] = pa.array([row.get(name) for row in rows.meta], _TYPES[kind])
+        table[f"meta.{name}"] = pa.array([row.get(name) for row in rows.meta], TYPES[kind])
     return pa.table(table)
 
 
@@ -236,6 +269,7 @@ def _write(at: Path, rows: pa.Table, vectors: Floats, kinds: dict[str, str], fin
     write_json(
         at / "index.json",
         {
+            "store": "vectors",
             "fingerprint": fingerprint,
             "rows": len(rows),
             "dim": int(vectors.shape[1]),

@@ -22,6 +22,27 @@ _POINTER, _LOCK, _PREFIX = "current", ".lock", "generation-"
 _TRIES = 5
 
 
+@contextmanager
+def locked(path: Path, index: str | Path) -> Iterator[None]:
+    """The right to write an index, by a lock on a file.
+
+    Args:
+        path: of the file; its folder is made.
+        index: that is written, for the message.
+
+    Raises:
+        BadConfig: another process is writing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BadConfig(f'Another process is writing the index in "{index}". Wait for it.') from None
+        yield
+
+
 class Generations:
     """The generations of an index in a folder.
 
@@ -67,15 +88,7 @@ class Generations:
         Raises:
             BadConfig: another process is writing, or one is there and is not to be replaced.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / _LOCK).open("w") as lock:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise BadConfig(
-                        f'Another process is writing the index in "{self.folder}". Wait for it.'
-                    ) from None
+        with locked(self.folder / _LOCK, self.folder):
             has_one = (self.folder / _POINTER).exists()
             others = [path for path in self.folder.iterdir() if path.name[0] != "." and path.name != _POINTER]
             if not has_one and any(not path.name.startswith(_PREFIX) for path in others):

@@ -12,8 +12,11 @@ from gnomon.errors import BadConfig, nearest
 from gnomon.lazy import resolve
 
 _STORES = {
+    "faiss": "approximate:Approximate",
+    "lance": "lance:Lance",
     "postgres": "postgres.vectors:Postgres",
     "postgresql": "postgres.vectors:Postgres",
+    "qdrant": "qdrant:Qdrant",
 }
 """Word before the colon -> class with `build` and `open`. A reference without one is a folder."""
 

@@ -176,6 +176,5 @@ def base_weights(model: Any) -> str:
 
 
 def print_of(layers: Sequence[ExtendedMLP], n: int) -> str:
-    """A hash of the n-th extension's weights."""
-    sums = [float(p.detach().double().sum()) for layer in layers for p in layer.stacked[n].parameters()]
-    return fingerprint(*(f"{value:.6g}" for value in sums))
+    """A hash of every number of the n-th extension's weights."""
+    return str(weights_key(p for layer in layers for p in layer.stacked[n].parameters()))

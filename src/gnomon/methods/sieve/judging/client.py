@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gnomon.core.env import device_for
-from gnomon.core.llm.base import LLM, Reply, Request, is_simulated
+from gnomon.core.llm.base import LLM, Reply, Request, chooses, is_simulated
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.roles import asking
 from gnomon.core.llm.stack.budget import Prices
@@ -16,7 +18,7 @@ from gnomon.core.llm.stack.many import acomplete_many
 from gnomon.core.models import load_tokenizer
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.sieve.choosing.snippets import Snippet
-from gnomon.methods.sieve.judging.filters import LONG, Filter, read_verdict, request_of
+from gnomon.methods.sieve.judging.filters import LONG, VERDICTS, Filter, Style, read_verdict, request_of
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
 
 REPEATS = 2
@@ -74,19 +76,20 @@ class JudgeClient:
         labels: list[tuple[int | None, str | None]] = [(None, None)] * len(snippets)
         open_, refusal = list(range(len(snippets))), ""
         for draw in range(self._first_draw, self._first_draw + REPEATS + 1):
-            requests = [request_of(snippets[i].text, self.filter, base=self._base, draw=draw) for i in open_]
+            form, base = self._form(draw)
+            requests = [request_of(snippets[i].text, form, base=base, draw=draw) for i in open_]
             heard_now = await acomplete_many(
                 self.llm,
                 requests,
                 concurrency=self.concurrency,
-                is_readable=lambda _, reply: read_verdict(reply, self.filter.style)[0] is not None,
+                is_readable=partial(_is_readable, form.style),
             )
             for i, reply in zip(open_, heard_now, strict=True):
                 if reply.finish == "budget" or reply.fault == "stopped":  # it was not asked
                     refusal = reply.error or "The budget is spent."
                 else:
                     replies[i].append(reply)
-                    labels[i] = read_verdict(reply, self.filter.style)
+                    labels[i] = read_verdict(reply, form.style)
             # A snippet that is too long is so in every draw.
             open_ = [i for i in open_ if labels[i][0] is None and labels[i][1] != LONG]
             if refusal or not open_:
@@ -98,6 +101,16 @@ class JudgeClient:
         if refusal and not all(verdicts):
             raise JudgingStopped(refusal, verdicts)
         return [verdict for verdict in verdicts if verdict is not None]
+
+    def _form(self, draw: int) -> tuple[Filter, Request]:
+        """How a draw asks: as the filter says; or for one of the two words, where the model can be held to them.
+
+        A model in this process would give the same answer again at temperature 0, so its repeats ask for the verdict alone: the
+        likelier word.
+        """
+        if chooses(self.llm) and (self.filter.style == "direct" or draw > self._first_draw):
+            return replace(self.filter, style="direct"), replace(self._base, choices=VERDICTS)
+        return self.filter, self._base
 
     async def aclose(self) -> None:
         """Close what the judge opened itself."""
@@ -115,6 +128,10 @@ class JudgeClient:
             all(reply.cached for reply in heard),
             problem,
         )
+
+
+def _is_readable(style: Style, _: int, reply: Reply) -> bool:
+    return read_verdict(reply, style)[0] is not None
 
 
 # A classifier.

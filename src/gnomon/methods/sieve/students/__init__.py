@@ -20,6 +20,7 @@ __getattr__, __dir__ = exports(
         "new_t5": "networks",
         "word_tokenizer": "networks",
         "count_ngrams": "ngrams",
+        "check_student": "store",
         "open_student": "store",
         "CPU_BUDGET": "tokens",
         "Tokens": "tokens",

@@ -17,6 +17,19 @@ LINEAR, T5, SEQUENCE = "hashed-linear", "t5-encoder", "sequence-classifier"
 FIXED = ("hash_bits", "ngrams", "idf", "lsa_dim", "dropout")
 
 
+def check_student(ref: str | Path) -> None:
+    """Check that `open_student` knows the reference, without loading any weights.
+
+    Raises:
+        BadInput: nothing is known by that name, or the folder cannot be read.
+        ModelMismatch: the model cannot classify text.
+    """
+    if is_saved(Path(ref)):
+        read_description(Path(ref))
+    elif str(ref) != LINEAR:
+        _kind_and_origin(str(ref))
+
+
 def open_student(ref: str | Path, config: StudentConfig | None = None) -> Student:
     """The student that a reference names.
 
@@ -34,33 +47,34 @@ def open_student(ref: str | Path, config: StudentConfig | None = None) -> Studen
         return _reopen(Path(ref), config)
     if name == LINEAR:
         return HashedLinear(config)
+    # torch and transformers take seconds to import, and hashed-linear needs neither.
+    from gnomon.methods.sieve.students.transformer import TransformerStudent
+
+    return TransformerStudent(name, *_kind_and_origin(name), config)
+
+
+def _kind_and_origin(name: str) -> tuple[str, str]:
+    """The kind of transformer that a reference names, and the model that it begins from."""
+    from gnomon.methods.sieve.students.networks import find_kind
+
     kind, colon, origin = name.partition(":")
     if kind == T5:
         if not origin:
             raise BadInput(
                 "t5-encoder needs a T5 to begin from. Name a folder or hub id: t5-encoder:google-t5/t5-large."
             )
-        return _transformer(name, T5, origin, config)
+        return find_kind(origin, T5), origin
     if colon and f"{kind}:" != SCHEME and not Path(name).is_dir():
         raise BadInput(f'No kind of student is called "{kind}". {nearest(kind, [LINEAR, T5])}')
-    return _transformer(name, None, name, config)
-
-
-def _transformer(name: str, kind: str | None, origin: str, config: StudentConfig | None) -> Student:
-    # torch and transformers take seconds to import, and hashed-linear needs neither.
-    from gnomon.methods.sieve.students.networks import find_kind
-    from gnomon.methods.sieve.students.transformer import TransformerStudent
-
     try:
-        kind_of_model = find_kind(origin, kind)
+        return find_kind(name), name
     except BadInput as error:
-        if kind is None and not Path(origin).exists() and "/" not in origin:
+        if not Path(name).exists() and "/" not in name:
             raise BadInput(
                 f'No student is called "{name}", and no model folder or hub id of that name can be reached. '
                 f"{nearest(name, [LINEAR, T5])}"
             ) from error
         raise
-    return TransformerStudent(name, kind_of_model, origin, config)
 
 
 def _reopen(folder: Path, config: StudentConfig | None) -> Student:

@@ -73,6 +73,8 @@ class Recipe:
     """How exact answers are located; see `Extraction.parse`."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of a question -> column of the source; empty: those of the task."""
+    family: Path | None = None
+    """Where the model keeps its parts, as a file; None: that is found."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,17 @@ class AnswerStep:
 
 
 @lru_cache(maxsize=1)
-def load_handle(model: str, load: LoadConfig) -> ModelHandle:
-    """The model, loaded once in a process.
+def load_handle(model: str, load: LoadConfig, family: Path | None = None) -> ModelHandle:
+    """The model, loaded once in a process; `family` is a file for `read_family`.
 
     Raises:
         ModelMismatch: it does not continue a prompt.
     """
-    from gnomon.core.models import ModelHandle, load_model, load_tokenizer
+    from gnomon.core.models import ModelHandle, load_model, load_tokenizer, read_family
 
-    return ModelHandle(load_model(model, load, asked_by="truth-probes"), load_tokenizer(model, load))
+    table = read_family(family) if family else None
+    loaded = load_model(model, load, asked_by="truth-probes")
+    return ModelHandle(loaded, load_tokenizer(model, load), family=table)
 
 
 def stage_of(source: str | Path) -> str:
@@ -246,7 +250,7 @@ def prepared(source: str, recipe: Recipe, capture: Capture, run: Run) -> Prepare
             )
         return data
     answers, how = _with_everything(source, recipe, run)
-    return captured(load_handle(recipe.model, recipe.load), answers, how, run, capture)
+    return captured(load_handle(recipe.model, recipe.load, recipe.family), answers, how, run, capture)
 
 
 def captured(

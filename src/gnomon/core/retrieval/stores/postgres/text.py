@@ -70,10 +70,10 @@ class FullText(Mapping[str, Passage]):
             BadInput: two passages have the same id.
             BadConfig: there are some already, or the server has no such language.
         """
-        from psycopg import sql
+        rows, server = list(passages), Server(reference)
+        from psycopg import sql  # here: a package that is missing has been named
         from psycopg.types.json import Jsonb
 
-        rows, server = list(passages), Server(reference)
         if len({passage.id for passage in rows}) < len(rows):
             raise BadInput("Two passages have the same id.")
         for passage in rows:

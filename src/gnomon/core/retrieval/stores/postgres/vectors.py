@@ -69,9 +69,9 @@ class Postgres:
             BadConfig: an index is there already, or vectors are too long for the server.
             WorkLost: the server was lost; the old index is whole.
         """
-        from psycopg import sql
-
         rows, server = checked(ids, vectors, meta), Server(reference)
+        from psycopg import sql  # here: a package that is missing has been named
+
         dim = rows.vectors.shape[1]
 
         def work(connection: Connection[Any]) -> None:
@@ -253,10 +253,7 @@ class Postgres:
                 connection.execute("SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true)")
                 size = min(LARGEST, max(EF, 2 * k))
                 connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(size)])
-            return [
-                self._nearest(connection, query, k, wanted, None if by_graph else about["longest"])
-                for query in rows
-            ]
+            return [self._nearest(connection, query, k, wanted, about["longest"], by_graph) for query in rows]
 
         return self._server.read(work, self._name)
 
@@ -266,21 +263,24 @@ class Postgres:
         query: Floats,
         k: int,
         wanted: Sequence[Condition],
-        longest: float | None,
+        longest: float,
+        by_graph: bool,
     ) -> list[Hit]:
-        """Hits of one query; `longest` None: by the graph."""
+        """Hits of one query."""
         from psycopg import sql
 
         filters, values = _filters(wanted)
         # A graph orders by the bare operator; added to a number it is not used.
-        distance = sql.SQL("embedding <#> %s" if longest is None else "(embedding <#> %s) + 0")
+        distance = sql.SQL("embedding <#> %s" if by_graph else "(embedding <#> %s) + 0")
         statement = sql.SQL("SELECT id, embedding, {} AS distance FROM {} WHERE {}").format(
             distance, self._name, filters
         )
         near = connection.execute(
             statement + sql.SQL(" ORDER BY distance LIMIT %s"), [query, *values, k + MORE], binary=True
         ).fetchall()
-        if longest is not None and len(near) == k + MORE:
+        if len(near) < k and by_graph:
+            return self._nearest(connection, query, k, wanted, longest, False)
+        if len(near) == k + MORE:
             furthest = near[k - 1][2] + slack(query, longest)
             if near[-1][2] <= furthest:  # more rows may tie than were fetched
                 near = connection.execute(
