@@ -21,7 +21,9 @@ PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")
 LOADING, *LOOKING = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 GOTCHAS = dict(
     re.findall(
-        r"\*\*(.*?)\*\*(?:(?!```).)*?```python gotcha\n(.*?)```", PAGE.split("## Gotchas")[1], re.DOTALL
+        r"\n\*\*([^*\n]+)\*\*(?:(?!```|\n\*\*).)*?```python gotcha\n(.*?)```",
+        PAGE.split("## Gotchas")[1],
+        re.DOTALL,
     )
 )
 
