@@ -95,6 +95,25 @@ def run_of(commands, method, verb, source, out, *words):
     return code, [row for part in files for row in lines(part)], name
 
 
+def without_floats(value):
+    if isinstance(value, dict):
+        return {name: without_floats(inner) for name, inner in value.items()}
+    return (
+        [without_floats(v) for v in value]
+        if isinstance(value, list)
+        else 0.0
+        if isinstance(value, float)
+        else value
+    )
+
+
+def floats_of(value):
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return [number for v in inner for number in floats_of(v)]
+    return [value] if isinstance(value, float) else []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "verb"), LOCAL)
 def test_a_long_row_is_left_out_and_changes_no_other(method, verb, commands, tmp_path):
@@ -113,7 +132,9 @@ def test_a_long_row_is_left_out_and_changes_no_other(method, verb, commands, tmp
         expected, kept = (
             sorted(some, key=lambda row: (row[name], row["sample"])) for some in (expected, kept)
         )
-    assert kept == expected
+    assert without_floats(kept) == without_floats(expected)
+    # Rows that are computed beside others are rounded otherwise.
+    assert floats_of(kept) == pytest.approx(floats_of(expected), rel=1e-3, abs=1e-4)
     for row in rows:
         if row[name] == "long":  # a score: the row is there, without a number
             assert row["p_right"] is None and "longer" in row["skipped"]
