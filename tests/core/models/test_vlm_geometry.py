@@ -47,6 +47,16 @@ def inside(box, size, margin=0.25):
     return (left, top, right, bottom) if is_seen and right > left and bottom > top else None
 
 
+def overlaps(cell, box, pixel=1):
+    """Whether a cell and a box have a place in common, within the pixel that resizing blurs."""
+    return (
+        cell[0] < box[2] + pixel
+        and box[0] < cell[2] + pixel
+        and cell[1] < box[3] + pixel
+        and box[1] < cell[3] + pixel
+    )
+
+
 @pytest.mark.parametrize("name", GRIDS)
 @settings(max_examples=12)
 @given(width=st.integers(32, 110), height=st.integers(32, 110), draw=st.randoms(use_true_random=False))
@@ -70,7 +80,10 @@ def test_a_mark_is_found_in_its_cell_and_back(name, width, height, draw):
     for other in layout.tiles:
         token = other.at(x, y)
         if token is not None:
-            assert change[token] > 0.3 * change[other.tokens].max()
+            assert change[token] > 0
+            # Its cells lie otherwise, so the mark may cover several: the one that changed most is one of those.
+            seen = change[other.tokens]
+            assert overlaps(other.cell(*map(int, np.unravel_index(seen.argmax(), seen.shape))), box)
 
 
 @pytest.mark.parametrize("name", GRIDS)
