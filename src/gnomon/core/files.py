@@ -16,7 +16,8 @@ from gnomon.errors import BadInput
 
 MARKER = "config.yaml"
 HEADER = "# gnomon "
-_OF_EVERY_RUN = {MARKER, "env.json", "report.html", "report.json"}
+OF_EVERY_RUN = {MARKER, "env.json", "report.html", "report.json"}
+"""What a run leaves in its folder about itself."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -88,7 +89,7 @@ def kept_in(folder: Path) -> list[dict[str, Any]]:
     """What a run has left in its folder beside what every run leaves: a row with name and bytes for each file and folder."""
     rows = []
     for path in sorted(folder.iterdir()):
-        if not path.name.startswith(".") and path.name not in _OF_EVERY_RUN:
+        if not path.name.startswith(".") and path.name not in OF_EVERY_RUN:
             files = path.rglob("*") if path.is_dir() else [path]
             rows.append({"file": path.name, "bytes": sum(f.stat().st_size for f in files if f.is_file())})
     return rows

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gnomon.core.config import fingerprint
-from gnomon.core.files import is_run_folder, state_of, write_json
+from gnomon.core.files import OF_EVERY_RUN, is_run_folder, state_of, write_json
 from gnomon.errors import BadConfig
 
 NOTES = ".inputs"
@@ -69,7 +69,7 @@ def content_of(path: Path) -> str:
 def _files(path: Path) -> Sequence[Path]:
     if not path.is_dir():
         return [path]
-    about_itself = {"config.yaml", "env.json", "report.html", "report.json"} if is_run_folder(path) else set()
+    about_itself = OF_EVERY_RUN if is_run_folder(path) else set()
     return [
         file
         for file in sorted(path.rglob("*"))

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gnomon.core.train.memory import own_gradients
+from gnomon.core.train.memory import is_distributed, own_gradients
 from gnomon.errors import BadInput
 
 NOTHING = -1
@@ -83,7 +83,7 @@ def gather(block: Tensor) -> Tensor:
 
     Every process must call this with a block of the same shape. One process has its block back.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not is_distributed():
         return block
     blocks = [torch.empty_like(block) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(blocks, block.detach().contiguous())
@@ -93,8 +93,7 @@ def gather(block: Tensor) -> Tensor:
 
 def offset_of(places: Int[Tensor, " Q"], rows: int) -> Int[Tensor, " Q"]:
     """Places in the own block of `rows` passages as places in what `gather` returns; `NOTHING` stays."""
-    is_many = torch.distributed.is_available() and torch.distributed.is_initialized()
-    first = torch.distributed.get_rank() * rows if is_many else 0
+    first = torch.distributed.get_rank() * rows if is_distributed() else 0
     return torch.where(places == NOTHING, places, places + first)
 
 
@@ -128,7 +127,7 @@ def cached_step(
             states.append(_RandomState(model))
             blocks.append(encode(piece))
     embedded = torch.cat(blocks).detach()
-    share = 1 / _processes()
+    share = 1 / torch.distributed.get_world_size() if is_distributed() else 1.0
     if not torch.is_grad_enabled():
         return loss(embedded) * share
     with torch.enable_grad():
@@ -186,8 +185,3 @@ class _RandomState:
             for device, state in zip(self.devices, self.cuda, strict=True):
                 torch.cuda.set_rng_state(state, device)
             yield
-
-
-def _processes() -> int:
-    is_many = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if is_many else 1

@@ -135,6 +135,11 @@ def whole_of(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def is_distributed() -> bool:
+    """Whether several processes, or one that was started as such, train together."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def is_sharded(model: nn.Module) -> bool:
     """Whether the processes hold shares of the model."""
     from torch.distributed.fsdp import FSDPModule

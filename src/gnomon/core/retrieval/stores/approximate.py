@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from gnomon.core.files import write_json
 from gnomon.core.retrieval.hits import Hit, Where, conditions
 from gnomon.core.retrieval.stores.contract import (
+    MORE,
     Floats,
     Meta,
     check_fingerprint,
+    check_has,
     check_length,
     checked,
     checked_queries,
@@ -26,13 +28,10 @@ from gnomon.core.retrieval.stores.contract import (
 )
 from gnomon.core.retrieval.stores.folder import described, mask_of, search_rows, table_of
 from gnomon.core.retrieval.stores.generations import Generations
-from gnomon.errors import BadInput
 from gnomon.lazy import optional
 
 LINKS, EF_BUILD, EF = 32, 200, 100
 """Neighbours a row is linked with, and the candidates kept while building and, at least, while searching."""
-MORE = 64
-"""Candidates beyond k, so that ties at the end are seen."""
 
 
 class Approximate:
@@ -92,9 +91,7 @@ class Approximate:
         """A new index; arguments and errors as in `build_index`. It is always approximate."""
         faiss = optional("faiss", "faiss-cpu", "faiss")
         generations, rows = Generations(Path(reference.partition(":")[2])), checked(ids, vectors, meta)
-        graph = faiss.IndexHNSWFlat(rows.vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = EF_BUILD
-        graph.add(rows.vectors)
+        graph = _graph_of(faiss, rows.vectors)
         about = {"fingerprint": fingerprint, "kinds": rows.kinds, "longest": rows.longest}
         with generations.writing(anew=anew) as at:
             faiss.write_index(graph, str(at / "graph.faiss"))
@@ -140,8 +137,7 @@ class Approximate:
         """
         with self._generations.writing(anew=True) as at:
             newest = self._opened()
-            if unknown := set(ids) - set(newest.ids):
-                raise BadInput(f'The index has no "{min(unknown)}".')
+            check_has(ids, newest.ids)
             os.link(newest._at / "graph.faiss", at / "graph.faiss")  # the same graph: nothing to copy
             _write(at, newest._without(ids), newest._about())
         return self._opened()
@@ -151,9 +147,7 @@ class Approximate:
         with self._generations.writing(anew=True) as at:
             newest = self._opened()
             alive = np.flatnonzero(newest._alive)
-            graph = self._faiss.IndexHNSWFlat(newest.dim, LINKS, self._faiss.METRIC_INNER_PRODUCT)
-            graph.hnsw.efConstruction = EF_BUILD
-            graph.add(newest._vectors()[alive])
+            graph = _graph_of(self._faiss, newest._vectors()[alive])
             self._faiss.write_index(graph, str(at / "graph.faiss"))
             _write(at, newest._rows.take(alive), newest._about())
         return self._opened()
@@ -224,6 +218,14 @@ class Approximate:
 
     def _about(self) -> dict[str, Any]:
         return {"fingerprint": self.fingerprint, "kinds": self.kinds, "longest": self._longest}
+
+
+def _graph_of(faiss: Any, vectors: Floats) -> Any:
+    """The graph of [N, D] vectors."""
+    graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = EF_BUILD
+    graph.add(vectors)
+    return graph
 
 
 def _alive(rows: pa.Table, alive: Sequence[bool] | None = None) -> pa.Table:

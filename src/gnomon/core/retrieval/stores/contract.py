@@ -19,6 +19,9 @@ from gnomon.errors import BadConfig, BadInput, ModelMismatch
 Floats = NDArray[np.float32]
 Meta = Sequence[Mapping[str, Any]]
 
+MORE = 64
+"""Rows that are fetched beyond k, so that ties at the end are seen without asking twice."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SECRETS = ("password", "sslpassword", "passwd", "pwd", "token", "api_key", "apikey", "secret")
 
@@ -74,7 +77,12 @@ class Rows:
     @property
     def longest(self) -> float:
         """Length of the longest vector; 0 of none."""
-        return float(np.linalg.norm(self.vectors, axis=1).max(initial=0.0))
+        return longest_of(self.vectors)
+
+
+def longest_of(vectors: Floats) -> float:
+    """Length of the longest of [N, D] vectors; 0 of none."""
+    return float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
 
 
 def checked(ids: Sequence[str], vectors: Any, meta: Meta | None) -> Rows:
@@ -178,6 +186,16 @@ def check_fingerprint(where: str | Path, built_with: str, encoder: str | None) -
             f'The index "{where}" was built with the encoder {built_with}, and {encoder} is asking. Vectors of two encoders cannot '
             "be compared: name the same encoder, or build the index anew."
         )
+
+
+def check_has(ids: Iterable[str], present: Iterable[str]) -> None:
+    """Refuse to remove rows that are not there.
+
+    Raises:
+        BadInput: an id is not among those present.
+    """
+    if unknown := set(ids) - set(present):
+        raise BadInput(f'The index has no "{min(unknown)}".')
 
 
 def check_length(dim: int, vectors: Floats, what: str) -> None:

@@ -19,11 +19,13 @@ from gnomon.core.retrieval.stores.contract import (
     Floats,
     Rows,
     check_fingerprint,
+    check_has,
     check_length,
     checked,
     checked_queries,
     exact,
     joined_kinds,
+    longest_of,
     slack,
 )
 from gnomon.core.retrieval.stores.generations import Generations
@@ -146,8 +148,7 @@ class Vectors:
         """
         with self._generations.writing(anew=True) as at:
             newest = self._generations.read(lambda now: Vectors(self._generations, now))
-            if unknown := set(ids) - set(newest.ids):
-                raise BadInput(f'The index has no "{min(unknown)}".')
+            check_has(ids, newest.ids)
             kept = newest._kept(set(ids))
             _write(at, newest._rows.take(kept), newest._vectors[kept], newest.kinds, newest.fingerprint)
         return Vectors.open(self._generations.folder)
@@ -274,6 +275,6 @@ def _write(at: Path, rows: pa.Table, vectors: Floats, kinds: dict[str, str], fin
             "rows": len(rows),
             "dim": int(vectors.shape[1]),
             "kinds": kinds,
-            "longest": float(np.linalg.norm(vectors, axis=1).max(initial=0.0)),
+            "longest": longest_of(vectors),
         },
     )

@@ -16,14 +16,17 @@ import pyarrow as pa
 
 from gnomon.core.retrieval.hits import Condition, Hit, Where, conditions
 from gnomon.core.retrieval.stores.contract import (
+    MORE,
     Floats,
     Meta,
     check_fingerprint,
+    check_has,
     check_length,
     checked,
     checked_queries,
     exact,
     joined_kinds,
+    longest_of,
     slack,
     split_reference,
 )
@@ -32,8 +35,6 @@ from gnomon.core.retrieval.stores.generations import locked
 from gnomon.errors import BadConfig, BadInput
 from gnomon.lazy import optional
 
-MORE = 64
-"""Rows that are fetched beyond k, so that ties at the end are seen without asking twice."""
 KEPT = timedelta(minutes=10)
 """How long a version stays for those who are reading it."""
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -165,8 +166,7 @@ class Lance:
             BadInput: it has no such row.
         """
         with self._changing() as changed:
-            if unknown := set(ids) - set(changed):
-                raise BadInput(f'The index has no "{min(unknown)}".')
+            check_has(ids, changed)
             for name in set(ids):
                 del changed[name]
         return self
@@ -246,7 +246,6 @@ def _table(
     ids: Sequence[str], vectors: Floats, meta: Sequence[Mapping[str, Any]], about: dict[str, Any]
 ) -> pa.Table:
     size = vectors.shape[1]
-    longest = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
     arrays = {
         "id": pa.array(list(ids), pa.string()),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), size),
@@ -255,5 +254,5 @@ def _table(
         values = [row.get(column) for row in meta]
         arrays[f"c{i}"] = pa.array(values, pa.bool_() if kind == "null" else TYPES[kind])
         arrays[f"h{i}"] = pa.array([value is not None for value in values], pa.bool_())
-    described = json.dumps({**about, "dim": size, "longest": longest})
+    described = json.dumps({**about, "dim": size, "longest": longest_of(vectors)})
     return pa.table(arrays).replace_schema_metadata({"gnomon": described})

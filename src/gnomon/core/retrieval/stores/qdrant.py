@@ -13,10 +13,12 @@ import numpy as np
 
 from gnomon.core.retrieval.hits import Condition, Hit, Where, conditions
 from gnomon.core.retrieval.stores.contract import (
+    MORE,
     Floats,
     Meta,
     Rows,
     check_fingerprint,
+    check_has,
     check_length,
     checked,
     checked_queries,
@@ -28,8 +30,6 @@ from gnomon.core.retrieval.stores.contract import (
 from gnomon.errors import BadConfig, BadInput
 from gnomon.lazy import optional
 
-MORE = 64
-"""Rows that are fetched beyond k, so that ties at the end are seen without asking twice."""
 BATCH = 500
 """Rows that are sent at once."""
 EXACT = 2**53
@@ -171,8 +171,7 @@ class Qdrant:
         name, _ = self._current()
         points = [_number(i) for i in ids]
         records = self._client.retrieve(name, points, with_payload=["id"])
-        if unknown := set(ids) - {record.payload["id"] for record in records}:
-            raise BadInput(f'The index has no "{min(unknown)}".')
+        check_has(ids, (record.payload["id"] for record in records))
         self._client.delete(name, self._models.PointIdsList(points=points), wait=True)
         return self
 

@@ -24,7 +24,7 @@ from gnomon.core.rng import Rng, seeded
 from gnomon.core.train import History, TrainConfig, fit
 from gnomon.core.train.loop import Step, TrainRun
 from gnomon.core.train.losses import token_cross_entropy
-from gnomon.core.train.memory import is_sharded
+from gnomon.core.train.memory import is_distributed, is_sharded
 from gnomon.errors import BadConfig
 from gnomon.methods.elm.erasure.design import Erasure, layer_range
 from gnomon.methods.elm.erasure.inspection import check_personas
@@ -87,7 +87,7 @@ class Norms:
 
 def over_processes(value: Tensor) -> Tensor:
     """The sum of a tensor over all processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         torch.distributed.all_reduce(value)
     return value
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from gnomon.core.retrieval.hits import Condition, Hit, Where, conditions
 from gnomon.core.retrieval.stores.contract import (
+    MORE,
     Floats,
     Meta,
     Rows,
     check_fingerprint,
+    check_has,
     check_length,
     checked,
     checked_queries,
@@ -21,14 +23,11 @@ from gnomon.core.retrieval.stores.contract import (
     slack,
 )
 from gnomon.core.retrieval.stores.postgres.server import Server, entry, replace_table, table
-from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.sql import Composable
 
-MORE = 64
-"""Rows that are fetched beyond k, so that ties at the end are seen without asking twice."""
 EF = 100
 """Least size of HNSW's list of candidates."""
 LARGEST = 1000
@@ -200,8 +199,7 @@ class Postgres:
                 sql.SQL("DELETE FROM {} WHERE id = ANY(%s::text[]) RETURNING id").format(self._name),
                 [list(ids)],
             ).fetchall()
-            if unknown := set(ids) - {name for (name,) in gone}:
-                raise BadInput(f'The index has no "{min(unknown)}".')
+            check_has(ids, (name for (name,) in gone))
 
         self._server.write(work)
         return self
@@ -322,9 +320,8 @@ def _filters(wanted: Iterable[Condition]) -> tuple[Composable, list[Any]]:
             texts.append("true" if condition.or_null else "false")
             continue
         kind = _TYPES[condition.kind]
-        column = (
-            f"((meta ->> %s::text)::{kind}{' COLLATE ' + chr(34) + 'C' + chr(34) if kind == 'text' else ''})"
-        )
+        order = ' COLLATE "C"' if kind == "text" else ""
+        column = f"((meta ->> %s::text)::{kind}{order})"
         if condition.among is not None:
             part = f"{column} = ANY(%s::{kind}[])"
             values += [condition.column, list(condition.among)]
