@@ -25,6 +25,30 @@ def test_where_the_first_number_is_the_same_the_second_chooses(tmp_path):
     assert kept == [0, 1, 1, 1]
 
 
+def test_a_process_that_is_killed_while_it_writes_keeps_the_best_of_before(tmp_path, monkeypatch):
+    model = torch.nn.Linear(1, 1)
+    best = Best(tmp_path / "best", Evaluation(dict, ("loss",)), True)
+    best.offer(1, {"loss": 2.0}, model)
+    before = model.bias.item()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gnomon.core.train.evaluation.write_json", die)
+    with torch.no_grad():
+        model.bias.fill_(7.0)
+    with pytest.raises(KeyboardInterrupt):
+        best.offer(2, {"loss": 1.0}, model)
+    best.restore(model)
+    assert model.bias.item() == before
+    monkeypatch.undo()
+    with torch.no_grad():
+        model.bias.fill_(8.0)
+    best.offer(2, {"loss": 1.0}, model)  # the step is taken again
+    best.restore(model)
+    assert model.bias.item() == 8 and len(list((tmp_path / "best").iterdir())) == 2
+
+
 def test_the_held_out_loss_is_the_mean_over_all_targets():
     model = small_model().eval()
     batches = Batches(small_examples(7), 3, pad_id=2, generator=Rng(0), micro_batch_size=2)

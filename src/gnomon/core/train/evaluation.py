@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +91,7 @@ class Best:
 
     def __init__(self, folder: Path, evaluation: Evaluation, is_main: bool):
         self.folder, self.evaluation, self.is_main = folder, evaluation, is_main
+        self._note = folder / "reached.json"
 
     def offer(self, step: int, numbers: Mapping[str, float], model: nn.Module) -> None:
         """Keep the weights of now if no earlier ones were as good. Every process must call this."""
@@ -103,22 +103,25 @@ class Best:
         weights = weights_of(model, saved_names(model))
         if not self.is_main:
             return
-        unfinished = self.folder.with_name(f".{self.folder.name}-unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        save_file(weights, unfinished / "model.safetensors")
-        write_json(unfinished / "reached.json", {"step": step, "value": value})
-        shutil.rmtree(self.folder, ignore_errors=True)
-        unfinished.rename(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights_file = self.folder / f"step-{step:08d}.safetensors"
+        save_file(weights, weights_file)
+        # The note is replaced at once: killed before, the weights of before are still the best; killed after, those of now are.
+        write_json(self._note, {"step": step, "value": value, "weights": weights_file.name})
+        for old in self.folder.glob("step-*"):
+            if old != weights_file:
+                old.unlink()
 
     def restore(self, model: nn.Module) -> None:
         """Put the best weights into the model; every process must call this, once the main one has written them."""
-        if self._reached() is not None:
-            put_into(model, load_file(self.folder / "model.safetensors"))
+        reached = self._reached()
+        if reached is not None:
+            put_into(model, load_file(self.folder / reached["weights"]))
 
     def _reached(self) -> dict[str, Any] | None:
-        path = self.folder / "reached.json"
-        reached: dict[str, Any] | None = json.loads(path.read_text("utf-8")) if path.exists() else None
+        if not self._note.exists():
+            return None
+        reached: dict[str, Any] = json.loads(self._note.read_text("utf-8"))
         return reached
 
 
