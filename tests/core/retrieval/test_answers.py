@@ -180,7 +180,7 @@ def test_an_isotonic_confidence_rises_and_is_calibrated_where_the_logistic_is_no
     steps = isotonic.probabilities(np.linspace(0, 1, 50)[:, None])
     assert (np.diff(steps) >= -1e-12).all() and steps[5] == pytest.approx(0.4, abs=0.1)
     assert steps[-5] == pytest.approx(0.95, abs=0.06)
-    assert 0 < steps[0] and steps[-1] < 1  # nothing is certain
+    assert steps[0] > 0 and steps[-1] < 1  # nothing is certain
     errors = [calibration_error(c.probabilities(margin), right) for c in (logistic, isotonic)]
     assert errors[1] < errors[0] / 2
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import PreTrainedConfig
+from transformers.modeling_outputs import BaseModelOutput
 
 from gnomon.core.models import ModelHandle, new_llama, train_tiny, whole_words
 from gnomon.core.retrieval.passages import Passage
-from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import Batches, Example, TrainConfig
 from gnomon.errors import UserError
@@ -173,6 +175,28 @@ def first_chunk_use(reader: LocalReader, draw: np.random.Generator, n: int = 100
     return means[1] - means[0]
 
 
-def child(part: PartOfRun, name: str) -> Rng:
-    """A named source of random numbers of a seed."""
-    return part.rng.child(name)
+class AttentionPooled(torch.nn.Module):
+    """Token embeddings pooled by a learned weight of each token, in the form of a transformers encoder whose states are averaged.
+
+    Args:
+        words: in the vocabulary.
+        width: of an embedding.
+    """
+
+    def __init__(self, words: int, width: int):
+        super().__init__()
+        self.config = PreTrainedConfig(hidden_size=width)
+        self.embedding = torch.nn.Embedding(words, width)
+        self.attention = torch.nn.Linear(width, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.embedding.weight.device
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        """States [B, T, D] whose mean over the tokens is the pooled vector."""
+        states = self.embedding(input_ids)
+        weights = self.attention(states).squeeze(-1).masked_fill(attention_mask == 0, -torch.inf).softmax(-1)
+        counts = attention_mask.sum(1, keepdim=True)
+        return BaseModelOutput(last_hidden_state=states * (weights * counts).unsqueeze(-1))

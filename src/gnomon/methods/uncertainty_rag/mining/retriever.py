@@ -200,6 +200,9 @@ def train_retriever(
         "hard" if contrast.hard else "in batch": contrast.hard
     }  # fmt: skip
     curves, negatives, n = {}, {}, 0
+    idle = _idle(encoder)
+    for parameter in idle:
+        parameter.requires_grad_(False)
     for name, hard in stages.items():
         part = run.within(f"train-{name.replace(' ', '-')}")
         part.folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +211,22 @@ def train_retriever(
         # The batch is not cut into micro-batches, whose losses would not add up: it is embedded in pieces.
         history = fit(model, batches, loss, replace(cfg, reduction="token_mean"), run=part)
         curves[name], negatives[name], n = history.curve("loss"), loss.negatives_seen, len(batches.rows)
+    for parameter in idle:
+        parameter.requires_grad_(True)
     model.eval()
     encoder.__dict__.pop("fingerprint", None)  # its weights are others now
     return Trained(encoder, curves, negatives, n)
+
+
+def _idle(encoder: TextEncoder) -> list[torch.nn.Parameter]:
+    """Trained weights that no vector depends on, such as BERT's pooler: several processes would wait for their gradients."""
+    local: Any = encoder.embeds
+    ids = torch.tensor([local.rows("a", "", 0, "cut")[0][0]], device=local.model.device)
+    mask = torch.ones_like(ids)
+    local.model.eval()
+    with torch.enable_grad():
+        hidden = local.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        local.about.readout(hidden, mask.bool()).sum().backward()
+    idle = [p for p in local.model.parameters() if p.requires_grad and p.grad is None]
+    local.model.zero_grad(set_to_none=True)
+    return idle

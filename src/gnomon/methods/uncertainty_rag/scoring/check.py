@@ -126,7 +126,7 @@ def self_check(
     columns: dict[str, Any] = {
         "candidate": [str(j) for _, j in places],
         **score_information(informations, alone, span).columns(),
-        "bm25": _bm25([second for _, second in words], [first for first, _ in words], places),
+        "bm25": bm25_of([second for _, second in words], [first for first, _ in words], places),
     }
     if encoder is not None:
         left, right = (encoder.encode([pair[side] for pair in words]) for side in (0, 1))
@@ -189,7 +189,7 @@ def _pieces(reader: Reader, texts: Sequence[str], piece: int, rng: Rng) -> list[
     return halves
 
 
-def _bm25(queries: Sequence[str], texts: Sequence[str], places: Sequence[tuple[int, int]]) -> list[float]:
+def bm25_of(queries: Sequence[str], texts: Sequence[str], places: Sequence[tuple[int, int]]) -> list[float]:
     """BM25 of text j for query i, for each pair of places; 0 where they share no word."""
     with tempfile.TemporaryDirectory() as folder:
         names = {f"{j:06d}": text for j, text in enumerate(texts)}
