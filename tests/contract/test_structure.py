@@ -21,6 +21,7 @@ TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 
 FEW_READERS = {
     "gnomon.core.llm.endpoint.check": "the start-up check of an endpoint, for users and their scripts",
+    "gnomon.core.llm.endpoint.given": "the likelihood of given text, asked of a server, as `local` and `check` ask",
     "gnomon.core.llm.endpoint.serve_child": "the process that core.llm.endpoint.serve starts",
     "gnomon.core.llm.sims.server": "serves any model of core.llm on the loopback address, as `gnomon sim serve` does",
     "gnomon.core.metrics.code": "pass@k, which every method that writes programs will report",

@@ -20,8 +20,8 @@ from gnomon.methods.uncertainty_rag import (
     propose,
     similarity,
 )
-from gnomon.methods.uncertainty_rag.mining.candidates import check_found, choose_anchors
-from gnomon.methods.uncertainty_rag.mining.chunks import (
+from gnomon.methods.uncertainty_rag.training.candidates import check_found, choose_anchors
+from gnomon.methods.uncertainty_rag.training.chunks import (
     is_held_out,
     read_chunks,
     read_corpus,

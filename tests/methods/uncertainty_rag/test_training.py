@@ -19,7 +19,7 @@ from gnomon.core.train import TrainConfig
 from gnomon.core.train.contrastive import NOTHING
 from gnomon.errors import BadInput
 from gnomon.methods.uncertainty_rag import Contrast, train_retriever
-from gnomon.methods.uncertainty_rag.mining.retriever import ContrastiveLoss, Draws
+from gnomon.methods.uncertainty_rag.training.retriever import ContrastiveLoss, Draws
 
 CFG = TrainConfig(lr=3e-3, batch_size=5, epochs=2, max_length=64, checkpoint_every=0)
 

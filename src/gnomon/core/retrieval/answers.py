@@ -300,8 +300,9 @@ def fit_confidence(
         edge = 1 / (len(is_right) + 2)
         isotonic = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(odds, is_right)
         steps = tuple(zip(isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist(), strict=True))
-    of = [tuple(row.tolist()) for row in (mean, spread, weights)]
-    return Confidence(tuple(names), *of, bias, steps, len(is_right))
+    rows = {"mean": mean, "spread": spread, "weights": weights}
+    of: dict[str, Any] = {name: tuple(row.tolist()) for name, row in rows.items()}
+    return Confidence(tuple(names), **of, bias=bias, steps=steps, n=len(is_right))
 
 
 def calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = 10) -> float:

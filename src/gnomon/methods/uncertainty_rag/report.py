@@ -10,12 +10,12 @@ import numpy as np
 from gnomon.core.report import Page
 from gnomon.core.retrieval.passages import Passage
 from gnomon.methods.uncertainty_rag.answering.evaluation import Calibration, Judged
-from gnomon.methods.uncertainty_rag.mining.retriever import Trained
-from gnomon.methods.uncertainty_rag.mining.training_set import Mined
 from gnomon.methods.uncertainty_rag.scoring.check import SelfCheck
 from gnomon.methods.uncertainty_rag.scoring.scores import SCORES
 from gnomon.methods.uncertainty_rag.scoring.table import Table
 from gnomon.methods.uncertainty_rag.scoring.trace import PairTrace
+from gnomon.methods.uncertainty_rag.training.retriever import Trained
+from gnomon.methods.uncertainty_rag.training.training_set import Mined
 
 SHOWN = 10
 """Rows to look at, at most."""

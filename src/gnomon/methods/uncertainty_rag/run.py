@@ -42,18 +42,6 @@ from gnomon.methods.uncertainty_rag.answering.index import (
     read_queries,
     read_questions,
 )
-from gnomon.methods.uncertainty_rag.mining.candidates import check_found, choose_anchors, propose
-from gnomon.methods.uncertainty_rag.mining.chunks import (
-    Corpus,
-    chunk,
-    deduplicate,
-    read_chunks,
-    read_corpus,
-    split_documents,
-    write_chunks,
-)
-from gnomon.methods.uncertainty_rag.mining.retriever import train_retriever
-from gnomon.methods.uncertainty_rag.mining.training_set import build_training_set, hubness_of_all
 from gnomon.methods.uncertainty_rag.options import Choice, Contrast, Layout, Span
 from gnomon.methods.uncertainty_rag.scoring import table as tables
 from gnomon.methods.uncertainty_rag.scoring.check import self_check
@@ -62,6 +50,18 @@ from gnomon.methods.uncertainty_rag.scoring.scores import FREE, similarity
 from gnomon.methods.uncertainty_rag.scoring.served import open_reader
 from gnomon.methods.uncertainty_rag.scoring.table import Source, calibrate, read_table, table_key
 from gnomon.methods.uncertainty_rag.scoring.trace import SpanUncertainty, in_terminal
+from gnomon.methods.uncertainty_rag.training.candidates import check_found, choose_anchors, propose
+from gnomon.methods.uncertainty_rag.training.chunks import (
+    Corpus,
+    chunk,
+    deduplicate,
+    read_chunks,
+    read_corpus,
+    split_documents,
+    write_chunks,
+)
+from gnomon.methods.uncertainty_rag.training.retriever import train_retriever
+from gnomon.methods.uncertainty_rag.training.training_set import build_training_set, hubness_of_all
 
 ARMS: Mapping[str, tuple[str, How]] = {
     "bm25": ("terms", "rrf"),
@@ -337,8 +337,8 @@ def _eval_answers(cfg: config.Eval, run: Run, folder: Path) -> None:
         raise BadInput(
             f"No row of {folder} has references: name their column with --answer-field when asking."
         )
-    asked = json.loads((folder / "asked.json").read_text("utf-8"))
-    texts = [p.text for p in read_chunks(Path(asked["index"]) / CHUNKS)]
+    about_asking = json.loads((folder / "asked.json").read_text("utf-8"))
+    texts = [p.text for p in read_chunks(Path(about_asking["index"]) / CHUNKS)]
     result = judge_answers(rows, texts, cfg.right, cfg.fit, run.rng)
     if result.fitted.confidence is not None:
         write_json(

@@ -49,7 +49,7 @@ class GivenLogprobs:
     async def acomplete(self, request: Request) -> Reply:
         """The log-probabilities of the prompt; a fault becomes a reply with `error` and `fault` set."""
         ids = json.loads(request.messages[-1].content)
-        reason = ""
+        reasons = []
         for dialect in [self.dialect] if self.dialect else list(DIALECTS):
             fields = {"model": self.model, "prompt": ids, "temperature": 0.0, **DIALECTS[dialect]}
             try:
@@ -57,20 +57,20 @@ class GivenLogprobs:
             except Refused as refused:
                 fault = refused.fault
                 if self.dialect is None and fault.kind == "rejected":
-                    reason = fault.message
+                    reasons.append(fault.message)
                     continue
                 return Reply(
                     "", "error", error=fault.message, fault=fault.kind, retry_after_s=fault.retry_after_s
                 )
             values = _logprobs(answer.content, ids)
             if isinstance(values, str):
-                reason = values
+                reasons.append(values)
                 continue
             self.dialect = dialect
             usage = Usage(len(ids), 1 if dialect == "prompt_logprobs" else 0)
             return Reply(json.dumps(values), "stop", usage, latency_s=answer.latency_s)
         error = (
-            f"{self.client.url} returns no log-probabilities of a given prompt ({reason}). "
+            f"{self.client.url} returns no log-probabilities of a given prompt ({'; '.join(reasons)}). "
             "It must serve prompt_logprobs, or echo with logprobs, on /completions and take token ids as a prompt."
         )
         return Reply("", "error", Usage(len(ids), 0, is_estimate=True), error=error, fault="denied")
@@ -91,11 +91,11 @@ def _logprobs(content: Any, ids: Sequence[int]) -> list[float | None] | str:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
         return "the answer has no choices"
     choice = choices[0]
-    given = choice.get("prompt_logprobs")
-    if isinstance(given, list):
-        values = [_of_token(entry, token) for entry, token in zip(given, ids, strict=False)]
-        if len(given) != len(ids):
-            return f"it has {len(given)} tokens for {len(ids)}: the prompt was cut or other tokens were made of it"
+    entries = choice.get("prompt_logprobs")
+    if isinstance(entries, list):
+        values = [_of_token(entry, token) for entry, token in zip(entries, ids, strict=False)]
+        if len(entries) != len(ids):
+            return f"it has {len(entries)} tokens for {len(ids)}: the prompt was cut or other tokens were made of it"
     else:
         listed = (choice.get("logprobs") or {}).get("token_logprobs")
         if not isinstance(listed, list):

@@ -114,20 +114,20 @@ class LongContextRAG:
         for number, question in enumerate(questions):
             if not question.strip():
                 raise BadInput(f"Question {number} is empty.")
-        found = [self.context(question) for question in questions]
-        asked = [i for i, (_, context) in enumerate(found) if context.passages]
+        contexts = [self.context(question) for question in questions]
+        answerable = [i for i, (_, context) in enumerate(contexts) if context.passages]
         seed = seed_for(self.llm, self.asking.seed)
         requests = [
             ask(
-                self.prompt(questions[i], found[i][1].passages),
+                self.prompt(questions[i], contexts[i][1].passages),
                 temperature=0.0,
                 max_tokens=self.asking.max_tokens,
                 seed=seed,
             )
-            for i in asked
+            for i in answerable
         ]
-        replies = dict(zip(asked, complete(self.llm, requests, concurrency=concurrency), strict=True))
-        return [self._read(q, *found[i], replies.get(i)) for i, q in enumerate(questions)]
+        replies = dict(zip(answerable, complete(self.llm, requests, concurrency=concurrency), strict=True))
+        return [self._read(q, *contexts[i], replies.get(i)) for i, q in enumerate(questions)]
 
     def _read(self, question: str, hits: Sequence[Hit], context: Context, reply: Any) -> Answer:
         signals = self.signals(question, hits, context)

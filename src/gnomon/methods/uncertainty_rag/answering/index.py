@@ -16,7 +16,7 @@ from gnomon.core.retrieval.answers import Confidence
 from gnomon.core.retrieval.fusion import How
 from gnomon.core.retrieval.rerankers import Gain, Start
 from gnomon.errors import BadInput
-from gnomon.methods.uncertainty_rag.mining.chunks import read_chunks
+from gnomon.methods.uncertainty_rag.training.chunks import read_chunks
 
 ABOUT, CHUNKS = "index.json", "chunks.jsonl"
 """Within the folder of a run of `index`."""

@@ -6,6 +6,7 @@ Every finished piece is kept, so that a run in several sittings goes on where it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,6 @@ from gnomon.core.train import Batches, Example, TrainConfig
 from gnomon.methods.uncertainty_rag.answering.evaluation import compare_rankings
 from gnomon.methods.uncertainty_rag.config import Mini
 from gnomon.methods.uncertainty_rag.mini.world import Scale
-from gnomon.methods.uncertainty_rag.mining.candidates import choose_anchors, propose
-from gnomon.methods.uncertainty_rag.mining.chunks import chunk, deduplicate, read_corpus
-from gnomon.methods.uncertainty_rag.mining.retriever import train_retriever
-from gnomon.methods.uncertainty_rag.mining.training_set import build_training_set, hubness_of_all
 from gnomon.methods.uncertainty_rag.options import Choice, Contrast, Layout, Pool, Span
 from gnomon.methods.uncertainty_rag.scoring.check import bm25_of, measured
 from gnomon.methods.uncertainty_rag.scoring.reading import LocalReader
@@ -45,6 +42,10 @@ from gnomon.methods.uncertainty_rag.scoring.table import (
     write_about,
 )
 from gnomon.methods.uncertainty_rag.scoring.windows import calibrated
+from gnomon.methods.uncertainty_rag.training.candidates import choose_anchors, propose
+from gnomon.methods.uncertainty_rag.training.chunks import chunk, deduplicate, read_corpus
+from gnomon.methods.uncertainty_rag.training.retriever import train_retriever
+from gnomon.methods.uncertainty_rag.training.training_set import build_training_set, hubness_of_all
 
 SPANS = {"w 20": Span(), "w 8": Span(window=8)}
 TOUCHING = {64: (24, 8), 128: (12, 8)}
@@ -89,11 +90,9 @@ def papers(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> Non
     """Halves of abstracts that touch, against halves of others; and pieces with a gap, the control."""
     rows = [raw for _, raw in records.read_raw(cfg.papers or "")]
     for tokens in TOUCHING:
-        for row in out.once(
-            f"touching-{tokens}", lambda tokens=tokens: _touching(cfg, rows, tokens, part.rng)
-        ):
+        for row in out.once(f"touching-{tokens}", partial(_touching, cfg, rows, tokens, part.rng)):
             out.add("papers", {"seed": seed, "pieces": f"{tokens} tokens, touching", **row})
-    for row in out.once("gap", lambda: _gapped(cfg, rows, part.rng)):
+    for row in out.once("gap", partial(_gapped, cfg, rows, part.rng)):
         out.add("papers", {"seed": seed, "pieces": f"{GAP} tokens, a gap between", **row})
         out.score(row["score"], "AUC with a gap", row["AUC"])
 
@@ -241,7 +240,7 @@ def retriever(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> 
     for signal in ("untouched", *SIGNALS):
         rankings[f"MiniLM, {signal}"] = out.once(
             f"by-{signal}",
-            lambda signal=signal: _trained(cfg, signal, table.columns, texts, paragraphs, queries, part),
+            partial(_trained, (cfg, paragraphs, queries, part), signal, table.columns, texts),
         )
     for row in compare_rankings(rankings, qrels):
         out.add("retrievers, real", row)
@@ -259,8 +258,10 @@ def _by_bm25(paragraphs: Any, queries: Any, part: PartOfRun) -> dict[str, list[s
 
 
 def _trained(
-    cfg: Mini, signal: str, columns: Any, texts: Any, paragraphs: Any, queries: Any, part: PartOfRun
+    setting: tuple[Mini, Any, Any, PartOfRun], signal: str, columns: Any, texts: Any
 ) -> dict[str, list[str]]:
+    """Each question's ten best paragraphs by an encoder that was trained by a signal, or not at all."""
+    cfg, paragraphs, queries, part = setting
     encoder = encoder_of(cfg)
     if signal != "untouched":
         by: Any = "bm25" if signal == "random" else signal
@@ -277,8 +278,8 @@ def _trained(
         train_retriever(encoder, mined.rows, training, Contrast(), run=inner)
     names = list(paragraphs)
     vectors = encoder.encode([paragraphs[name].text for name in names])
-    asked = encoder.encode(list(queries.values()), role="query")
-    best = np.argsort(-(asked @ vectors.T), axis=1, kind="stable")[:, :10]
+    questions = encoder.encode(list(queries.values()), role="query")
+    best = np.argsort(-(questions @ vectors.T), axis=1, kind="stable")[:, :10]
     return {query: [names[i] for i in row] for query, row in zip(queries, best.tolist(), strict=True)}
 
 
@@ -310,7 +311,7 @@ def _ordered(rows: Sequence[Any], name: str) -> list[Hit]:
 
 def _rerank_scores(cfg: Mini, hits: Any, paragraphs: Any, queries: Any) -> dict[str, list[dict[str, Any]]]:
     reader, encoder = reader_of(cfg), _open.setdefault(cfg.encoder, encoder_of(cfg))
-    asked = dict(zip(queries, encoder.encode(list(queries.values()), role="query"), strict=True))
+    questions = dict(zip(queries, encoder.encode(list(queries.values()), role="query"), strict=True))
     result, span = {}, Span()
     for name, of in hits.items():
         question = reader.encode(queries[name])
@@ -318,7 +319,7 @@ def _rerank_scores(cfg: Mini, hits: Any, paragraphs: Any, queries: Any) -> dict[
         informations, alone = read_pairs(reader, pairs)
         span = calibrated([scoped(i, span) for i in informations], span)  # frozen on the first question
         scores = score_information(informations, alone, span)
-        cosines = encoder.encode([paragraphs[hit.id].text for hit in of]) @ asked[name]
+        cosines = encoder.encode([paragraphs[hit.id].text for hit in of]) @ questions[name]
         result[name] = [
             {"id": hit.id, "gain": float(g), "span": float(-u), "MiniLM": float(c)}
             for hit, g, u, c in zip(of, scores.gain, scores.U, cosines, strict=True)

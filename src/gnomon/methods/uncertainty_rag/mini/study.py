@@ -31,9 +31,6 @@ from gnomon.methods.uncertainty_rag.mini.world import (
     read_world,
     tokenizer,
 )
-from gnomon.methods.uncertainty_rag.mining.candidates import choose_anchors, propose
-from gnomon.methods.uncertainty_rag.mining.retriever import train_retriever
-from gnomon.methods.uncertainty_rag.mining.training_set import build_training_set, hubness
 from gnomon.methods.uncertainty_rag.options import Choice, Contrast, Pool, Span
 from gnomon.methods.uncertainty_rag.scoring.check import bm25_of, measured
 from gnomon.methods.uncertainty_rag.scoring.reading import Information, LocalReader
@@ -45,6 +42,9 @@ from gnomon.methods.uncertainty_rag.scoring.scores import (
     similarity,
 )
 from gnomon.methods.uncertainty_rag.scoring.windows import calibrated
+from gnomon.methods.uncertainty_rag.training.candidates import choose_anchors, propose
+from gnomon.methods.uncertainty_rag.training.retriever import train_retriever
+from gnomon.methods.uncertainty_rag.training.training_set import build_training_set, hubness
 
 SPAN = Span(window=8)
 VARIANTS = {
@@ -56,7 +56,13 @@ VARIANTS = {
 """What else the specification measured, without claims."""
 SIGNALS = (*(name for name in FREE if name != "span_other"), "bm25", "random")
 """What retrievers are trained by."""
-TRAINING = {"lr": 3e-2, "batch_size": 32, "max_length": 32, "warmup_ratio": 0.1, "epochs": 1000}
+TRAINING: Mapping[str, Any] = {
+    "lr": 3e-2,
+    "batch_size": 32,
+    "max_length": 32,
+    "warmup_ratio": 0.1,
+    "epochs": 1000,
+}
 
 
 @dataclass(frozen=True)
@@ -189,11 +195,14 @@ def _retrievers(scale: Scale, judge: Judge, part: PartOfRun, out: Out) -> None:
         out.score("BM25 itself", metric, _mrr(_by_words(items), qrels))
     kinds = {chunk.id: chunk_ for chunk, chunk_ in zip(chunks, pool, strict=True)}
     for name in SIGNALS:
+        by: Any = name
+        table = columns
         if name == "random":
-            column = {**columns, "bm25": rng.child("random positives").numpy().random(len(candidates))}
-            mined = build_training_set(column, by_id, Choice("bm25", k_p=4, k_n=8))
-        else:
-            mined = build_training_set(columns, by_id, Choice(name, k_p=4, k_n=8))  # type: ignore[arg-type]
+            by, table = (
+                "bm25",
+                {**columns, "bm25": rng.child("random positives").numpy().random(len(candidates))},
+            )
+        mined = build_training_set(table, by_id, Choice(by, k_p=4, k_n=8))
         used = [(row["anchor"], positive) for row in mined.rows for positive in row["positives"]]
         right = float(np.mean([kinds[a].is_related(kinds[b]) for a, b in used]))
         row: dict[str, Any] = {
@@ -203,7 +212,7 @@ def _retrievers(scale: Scale, judge: Judge, part: PartOfRun, out: Out) -> None:
         }
         encoder = _encoder(scale, part.rng.child("encoder"))
         inner = part.within(f"retriever-{name}", part.rng.child("training"))
-        cfg = TrainConfig(max_steps=scale.steps, checkpoint_every=0, keep_checkpoints=0, **TRAINING)  # type: ignore[arg-type]
+        cfg = TrainConfig(max_steps=scale.steps, checkpoint_every=0, keep_checkpoints=0, **TRAINING)
         train_retriever(encoder, mined.rows, cfg, Contrast(), run=inner)
         for metric, (items, qrels) in tests.items():
             vectors = encoder.encode([chunk.text for chunk in items])

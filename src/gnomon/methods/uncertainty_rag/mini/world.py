@@ -185,7 +185,8 @@ class AttentionPooled(torch.nn.Module):
 
     def __init__(self, words: int, width: int):
         super().__init__()
-        self.config = PreTrainedConfig(hidden_size=width)
+        sizes: dict[str, Any] = {"hidden_size": width}
+        self.config = PreTrainedConfig(**sizes)
         self.embedding = torch.nn.Embedding(words, width)
         self.attention = torch.nn.Linear(width, 1)
 

@@ -152,8 +152,8 @@ def measured(
         anchors: of each pair; those with one class only do not count in the last two.
     """
     groups: dict[Any, list[int]] = {}
-    for place, anchor in enumerate(anchors):
-        groups.setdefault(anchor, []).append(place)
+    for row_at, anchor in enumerate(anchors):
+        groups.setdefault(anchor, []).append(row_at)
     within, ranks = [], []
     for places in groups.values():
         mine, labels = values[places], related[places]

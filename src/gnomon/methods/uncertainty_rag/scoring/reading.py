@@ -162,11 +162,11 @@ class LocalReader:
         results = {}
         front = max(1, len(self.start))
         for batch in by_length([len(row) for row in rows], self.batch_tokens):
-            for place, values in zip(batch, self._forward([rows[j] for j in batch]), strict=True):
-                first, second = pairs[numbers[place]]
+            for row_at, values in zip(batch, self._forward([rows[j] for j in batch]), strict=True):
+                first, second = pairs[numbers[row_at]]
                 end = len(self.start) + len(first)
                 behind = end + len(self.separator)
-                results[numbers[place]] = Information(
+                results[numbers[row_at]] = Information(
                     values[front:end], values[behind : behind + len(second)]
                 )
         return results
@@ -185,9 +185,12 @@ class LocalReader:
         head = [*self.start, *first, *self.separator]
         cache = new_cache(model)
         ids = torch.tensor([head], device=model.device)
-        own = token_logprobs(
-            model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "past_key_values": cache}, ids
-        )[0]
+        head_inputs: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "past_key_values": cache,
+        }
+        own = token_logprobs(model, head_inputs, ids)[0]
         # The last token is read again with each second, because it predicts the second's first token.
         cache.crop(-1)
         rows = [[head[-1], *second] for second in seconds]

@@ -75,8 +75,8 @@ def score_information(informations: Sequence[Information], alone: Sequence[Float
     below, other = uncertainty(rows, span), uncertainty(rows, span.other_way())
     gains = [
         # Without a start token the first token is predicted in one of the two alone, and left out of both.
-        float((bare - given.second[len(given.second) - len(bare) :]).mean()) if len(bare) else 0.0
-        for given, bare in zip(informations, alone, strict=True)
+        float((bare - information.second[len(information.second) - len(bare) :]).mean()) if len(bare) else 0.0
+        for information, bare in zip(informations, alone, strict=True)
     ]
     return PairScores(
         below.value,
@@ -141,7 +141,7 @@ def candidate_means(values: Floats, candidates: Sequence[Any]) -> Floats:
 
     One row says nothing of what a candidate scores beside other anchors, and its own mean would make it 0.
     """
-    _, place, counts = np.unique(np.asarray(candidates, dtype=str), return_inverse=True, return_counts=True)
-    means = np.bincount(place, weights=values) / counts
+    _, row_at, counts = np.unique(np.asarray(candidates, dtype=str), return_inverse=True, return_counts=True)
+    means = np.bincount(row_at, weights=values) / counts
     means[counts == 1] = values.mean()
-    return np.asarray(means[place], np.float64)
+    return np.asarray(means[row_at], np.float64)

@@ -21,7 +21,6 @@ from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.load import LoadConfig
 from gnomon.core.retrieval.passages import Passage
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.uncertainty_rag.mining.candidates import Candidate
 from gnomon.methods.uncertainty_rag.options import Layout, Span
 from gnomon.methods.uncertainty_rag.scoring.reading import (
     Information,
@@ -31,6 +30,7 @@ from gnomon.methods.uncertainty_rag.scoring.reading import (
 )
 from gnomon.methods.uncertainty_rag.scoring.scores import scoped, score_information
 from gnomon.methods.uncertainty_rag.scoring.windows import calibrated
+from gnomon.methods.uncertainty_rag.training.candidates import Candidate
 
 ABOUT, PARTS, CHUNKS = "table.json", "pairs", "chunks.jsonl"
 """Within the folder of a run of `score`."""
@@ -182,14 +182,10 @@ def calibrate(
     if span.sigma is None and not path.exists():
         places = run.rng.child("calibration").numpy().permutation(len(candidates))[:n].tolist()
         pairs = []
-        for place in places:
-            pair = candidates[place]
-            names = (
-                (pair.candidate, pair.anchor)
-                if reader.layout.order == "candidate"
-                else (pair.anchor, pair.candidate)
-            )
-            pairs.append(tuple(reader.encode(chunks[name].text) for name in names))
+        for row_at in places:
+            pair = candidates[row_at]
+            ids = [reader.encode(chunks[name].text) for name in (pair.candidate, pair.anchor)]
+            pairs.append((ids[0], ids[1]) if reader.layout.order == "candidate" else (ids[1], ids[0]))
         readable = [pair for pair in pairs if not unreadable(reader, *pair)]
         if not readable:
             raise BadInput(

@@ -119,7 +119,7 @@ def kept_windows(windows: Windows, span: Span) -> tuple[NDArray[np.bool_], NDArr
         raise BadConfig("Sigma is not set: calibrate it on a sample of pairs first, or set span.sigma.")
     with np.errstate(invalid="ignore"):
         kept = windows.ratio < span.sigma if span.direction == "below" else windows.ratio > span.sigma
-    fell_back = ~kept.any(1)
+    fell_back = np.asarray(~kept.any(1))
     if fell_back.any():
         ratio = windows.ratio[fell_back]
         at = np.nanargmin(ratio, 1) if span.direction == "below" else np.nanargmax(ratio, 1)

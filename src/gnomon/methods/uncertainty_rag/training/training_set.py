@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.errors import BadInput
-from gnomon.methods.uncertainty_rag.mining.chunks import are_near, plain
 from gnomon.methods.uncertainty_rag.options import Choice
 from gnomon.methods.uncertainty_rag.scoring.scores import similarity
+from gnomon.methods.uncertainty_rag.training.chunks import are_near, plain
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def build_training_set(columns: Mapping[str, Any], texts: Mapping[str, str], cho
     """
     values = similarity(columns, choice.by, choice.centre)
     groups: dict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(columns["anchor"]):
-        groups[str(name)].append(place)
+    for row_at, name in enumerate(columns["anchor"]):
+        groups[str(name)].append(row_at)
     names = {*groups, *map(str, columns["candidate"])}
     if missing := names - texts.keys():
         raise BadInput(
@@ -84,7 +84,7 @@ def build_training_set(columns: Mapping[str, Any], texts: Mapping[str, str], cho
         positives = [str(columns["candidate"][i]) for i in chosen]
         least = [str(columns["candidate"][i]) for i in reversed(ranked[max(half, len(chosen)) :])]
         own = [texts[anchor], *(texts[name] for name in positives)]
-        negatives = []
+        negatives: list[str] = []
         for name in least:
             if len(negatives) == choice.k_n:
                 break
@@ -133,7 +133,7 @@ def hubness_of_all(columns: Mapping[str, Any], scores: Sequence[str], k_p: int) 
     rows = []
     for name in scores:
         for centre in ("none", "candidate") if name != "gain_centred" else ("none",):
-            values = similarity(columns, name, centre)  # type: ignore[arg-type]
+            values = similarity(columns, name, centre)
             used = candidates[_best_of_each(anchors, values, k_p)]
             row = {"score": name, "centre": centre, **hubness(used.tolist(), len(np.unique(anchors)))}
             rows.append(row)

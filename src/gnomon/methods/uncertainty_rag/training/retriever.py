@@ -22,9 +22,9 @@ from gnomon.core.rng import Rng
 from gnomon.core.train import GlobalBatch, TrainConfig, cached_step, fit, gather, info_nce
 from gnomon.core.train.batches import Order
 from gnomon.core.train.contrastive import NOTHING, offset_of, text_ids
-from gnomon.errors import BadInput
-from gnomon.methods.uncertainty_rag.mining.chunks import plain
+from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.uncertainty_rag.options import Contrast
+from gnomon.methods.uncertainty_rag.training.chunks import plain
 
 Row = Mapping[str, Any]
 
@@ -82,8 +82,8 @@ class Draws:
         ids = torch.where(counts.repeat_interleave(per_row), ids, NOTHING)
         batch = pad(
             [*queries, *(self._ids(text, "passage") for text in texts)],
-            padding_id(self.encoder.embeds.tokenizer),
-            "right",  # type: ignore[attr-defined]
+            padding_id(_local(self.encoder).tokenizer),
+            "right",
         )
         micro = {
             "input_ids": batch.input_ids,
@@ -103,7 +103,7 @@ class Draws:
     def _ids(self, text: str, role: str) -> list[int]:
         key = (role, text)
         if key not in self._tokens:
-            local: Any = self.encoder.embeds
+            local = _local(self.encoder)
             text = text.lower() if local.about.lowers else text
             self._tokens[key] = local.rows(text, self.encoder.prefixes[role], 0, "cut")[0][0]
         return self._tokens[key]
@@ -119,7 +119,7 @@ class ContrastiveLoss:
     """
 
     def __init__(self, encoder: TextEncoder, temperature: float, micro: int | None):
-        self.readout = encoder.embeds.about.readout  # type: ignore[attr-defined]
+        self.readout = _local(encoder).about.readout
         self.temperature, self.micro = temperature, micro
         self.masked = self.columns = self.queries = 0
 
@@ -132,13 +132,14 @@ class ContrastiveLoss:
             width = int(mask.sum(1).max())  # texts begin at column 0; a piece is as wide as its own longest
             ids, mask = ids[:, :width], mask[:, :width]
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            return torch.nn.functional.normalize(self.readout(hidden, mask.bool()), dim=-1)
+            vectors: Tensor = torch.nn.functional.normalize(self.readout(hidden, mask.bool()), dim=-1)
+            return vectors
 
         def whole(embedded: Tensor) -> Tensor:
             passages = gather(micro["passages"])
             places, never = gather(offset_of(micro["places"], len(micro["passages"]))), gather(micro["never"])
             self._count(places, passages, never)
-            return info_nce(
+            loss: Tensor = info_nce(
                 gather(embedded[:n]),
                 gather(embedded[n:]),
                 places,
@@ -146,10 +147,13 @@ class ContrastiveLoss:
                 temperature=self.temperature,
                 never=never,
             )
+            return loss
 
         size = self.micro or len(micro["input_ids"])
-        pieces = list(zip(micro["input_ids"].split(size), micro["attention_mask"].split(size), strict=True))
-        return cached_step(model, encode, pieces, whole)
+        ids, masks = (torch.split(micro[name], size) for name in ("input_ids", "attention_mask"))
+        pieces = list(zip(ids, masks, strict=True))
+        loss: Tensor = cached_step(model, encode, pieces, whole)
+        return loss
 
     def _count(self, places: Tensor, passages: Tensor, never: Tensor) -> None:
         counted = places != NOTHING
@@ -187,7 +191,7 @@ def train_retriever(
 
     Args:
         encoder: of a model in this process.
-        rows: of a training set, see `gnomon.methods.uncertainty_rag.mining.training_set`.
+        rows: of a training set, see `gnomon.methods.uncertainty_rag.training.training_set`.
         cfg: how; `micro_batch_size` is the texts embedded at once and changes no result.
         contrast: temperature, hard negatives, stages.
         run: a run or a part of one.
@@ -195,7 +199,7 @@ def train_retriever(
     Raises:
         BadInput: no row has a positive.
     """
-    model = encoder.embeds.model  # type: ignore[attr-defined]
+    model = _local(encoder).model
     stages = {"in batch": 0, "hard": contrast.hard} if contrast.two_stage and contrast.hard else {
         "hard" if contrast.hard else "in batch": contrast.hard
     }  # fmt: skip
@@ -220,7 +224,7 @@ def train_retriever(
 
 def _idle(encoder: TextEncoder) -> list[torch.nn.Parameter]:
     """Trained weights that no vector depends on, such as BERT's pooler: several processes would wait for their gradients."""
-    local: Any = encoder.embeds
+    local = _local(encoder)
     ids = torch.tensor([local.rows("a", "", 0, "cut")[0][0]], device=local.model.device)
     mask = torch.ones_like(ids)
     local.model.eval()
@@ -230,3 +234,14 @@ def _idle(encoder: TextEncoder) -> list[torch.nn.Parameter]:
     idle = [p for p in local.model.parameters() if p.requires_grad and p.grad is None]
     local.model.zero_grad(set_to_none=True)
     return idle
+
+
+def _local(encoder: TextEncoder) -> Any:
+    """What embeds in this process.
+
+    Raises:
+        ModelMismatch: a server does.
+    """
+    if not hasattr(encoder.embeds, "model"):
+        raise ModelMismatch("A retriever is trained in this process; an encoder on a server cannot be.")
+    return encoder.embeds

@@ -15,8 +15,8 @@ from gnomon.core.retrieval.passages import Passage
 from gnomon.core.retrieval.terms import Terms
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.uncertainty_rag.mining.chunks import are_near, plain
 from gnomon.methods.uncertainty_rag.options import Pool
+from gnomon.methods.uncertainty_rag.training.chunks import are_near, plain
 
 BLOCK = 1024
 """Anchors whose similarities to all chunks exist at once."""
@@ -74,7 +74,7 @@ def choose_anchors(
             fitted.labels_[order], return_index=True
         )  # of each cluster the nearest to its centre
         return [chunks[i] for i in sorted(order[first].tolist())]
-    free, picked = np.ones(n, bool), []
+    free, picked = np.ones(n, bool), list[int]()
     neighbours = max(1, n // many)
     for i in draw.permutation(n).tolist():
         if free[i] and len(picked) < many:
@@ -104,17 +104,17 @@ def propose(
     """
     if pool.n_encoder and vectors is None:
         raise BadConfig("pool.n_encoder needs an encoder. Name one with --encoder.")
-    place = {passage.id: i for i, passage in enumerate(chunks)}
+    row_at = {passage.id: i for i, passage in enumerate(chunks)}
     with tempfile.TemporaryDirectory() as folder:
         texts = {passage.id: passage.text for passage in chunks}
         terms = Terms.build(Path(folder) / "terms", texts, language=language)
-        column = np.array([place[name] for name in terms.ids])
+        column = np.array([row_at[name] for name in terms.ids])
         for anchor in anchors:
             scores = np.zeros(len(chunks))
             row = terms.scores(anchor.text)
             if row is not None:
                 scores[column] = row
-            yield from _of(anchor, chunks, place[anchor.id], pool, rng, scores=scores, vectors=vectors)
+            yield from _of(anchor, chunks, row_at[anchor.id], pool, rng, scores=scores, vectors=vectors)
 
 
 def _of(
