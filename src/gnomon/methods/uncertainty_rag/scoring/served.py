@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,8 @@ def open_reader(source: Source, tokenizer: Any, cfg: LLMConfig, run: Any) -> Ite
         yield source.open()
         return
     url, name = split_endpoint(source.ref)
-    with run.asking({"scorer": GivenLogprobs(url, name, manner=manner(cfg))}, cfg) as models:
+    opener = partial(GivenLogprobs, url, name, manner=manner(cfg))  # what is opened here is closed at the end
+    with run.asking({"scorer": opener}, cfg) as models:
         together = min(TOGETHER, cfg.concurrency)
         reader = ServedReader(models["scorer"], tokenizer, source.layout, together=together)
         reader.check(reader.encode("The first of two short texts."), reader.encode("And the second one."))
