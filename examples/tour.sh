@@ -97,6 +97,11 @@ gnomon calm perturb "$TOUR/texts/pairs.jsonl" --out "$TOUR/rewritten"
 gnomon calm audit "$TOUR/rewritten" --kind function --out "$TOUR/judges" \
     --judge examples/tour_judge.py:counts_files examples/tour_judge.py:weighs_files
 
-step "16. All of it on one page"
+step "16. Does the model know which pieces of documentation belong together? What may a retriever without labels be trained by?"
+gnomon uncertainty-rag score stdlib:docs --limit 150 --model "$TOUR/trained-program" --cut.size 40 \
+    --pool.n-anchors 24 --pool.m 8 --pool.n-random 4 --out "$TOUR/certainty"
+gnomon uncertainty-rag explain --model "$TOUR/trained-program" --table "$TOUR/certainty" --out "$TOUR/explained"
+
+step "17. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

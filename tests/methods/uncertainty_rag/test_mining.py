@@ -77,6 +77,10 @@ def test_a_corpus_leaves_bad_rows_out_with_their_reason(tmp_path):
         and "missing" in reasons[1]
         and "empty" in reasons[2]
     )
+    twice = [{"text": "one"}, {"text": "two"}, {"text": "one"}, {"text": "three"}]
+    unnamed = read_corpus(str(write_rows(tmp_path / "t.jsonl", twice)))
+    assert (len(unnamed.documents), unnamed.copies, unnamed.refused) == (3, 1, [])
+    assert [d.text for d in read_corpus(str(tmp_path / "t.jsonl"), limit=2).documents] == ["one", "two"]
     with pytest.raises(BadInput, match="no document that can be used"):
         read_corpus(str(write_rows(tmp_path / "e.jsonl", [{"id": "c", "text": " "}])), id_field="id")
 

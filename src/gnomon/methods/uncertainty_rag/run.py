@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -387,12 +386,13 @@ def _searcher(cfg: config.Finding) -> Searcher:
 
 
 def _corpus(cfg: config.Documents) -> Corpus:
-    corpus = read_corpus(cfg.source, text_field=cfg.text_field, id_field=cfg.id_field)
-    return replace(corpus, documents=list(islice(corpus.documents, cfg.limit)))
+    return read_corpus(cfg.source, text_field=cfg.text_field, id_field=cfg.id_field, limit=cfg.limit)
 
 
 def _note_refused(run: Run, corpus: Corpus) -> None:
     """List rows that cannot be used; too many of them are a failed run."""
+    if corpus.copies:
+        run.say(f"{corpus.copies} documents say to the letter what one before them says, and are left out.")
     if corpus.refused:
         records.write(run.artifact("refused", run.folder / "refused.jsonl"), corpus.refused)
         total = len(corpus.refused) + len(corpus.documents)

@@ -29,16 +29,22 @@ class Corpus:
     """In their order."""
     refused: list[dict[str, str]] = field(default_factory=list)
     """Rows that cannot be used: `id` and `reason`."""
+    copies: int = 0
+    """Documents without a name whose very text was there before; they are no fault of a corpus."""
 
 
-def read_corpus(source: str, *, text_field: str = "text", id_field: str | None = None) -> Corpus:
-    """The documents of a source; one bad row is left out with its name and reason.
+def read_corpus(
+    source: str, *, text_field: str = "text", id_field: str | None = None, limit: int | None = None
+) -> Corpus:
+    """The documents of a source, so many from the start; one bad row is left out with its name and reason.
 
     Raises:
         BadInput: nothing is there, or no row can be used.
     """
     corpus, names = Corpus([]), set[str]()
     for row in read_rows(source, text_field=text_field):
+        if limit is not None and len(corpus.documents) >= limit:
+            break
         try:
             document = to_document(row, text_field=text_field, id_field=id_field)
         except BadInput as error:
@@ -49,6 +55,9 @@ def read_corpus(source: str, *, text_field: str = "text", id_field: str | None =
             document = Document(document.doc_id, f"{title}\n\n{document.text}", document.meta, document.where)
         if not document.text.strip():
             reason = "The document is empty."
+        elif document.doc_id in names and id_field is None:  # the name is a hash of the text
+            corpus.copies += 1
+            continue
         elif document.doc_id in names:
             reason = "A document of this name was read before."
         else:
