@@ -105,7 +105,7 @@ def commands(tmp_path_factory, truth_model, truth_questions):
         ("crispo", "evaluate"): ([house[0], "--prompts", at / "seed.txt", *task, "--metrics", "rouge1", "--repeat", 2],
                                  24, 24 * 512),
         ("uncertainty-rag", "score"): ([corpus, "--model", NOBODY, "--tokenizer", scorer, "--cut.size", 30, "--pool.n-anchors", 3,
-                                        "--pool.m", 4, "--pool.n-random", 2], 3 * 6 + 3, 3 * 6),
+                                        "--pool.m", 4, "--pool.n-random", 2], 3 * 6 + 3, 3 * 6 + 3),
         ("uncertainty-rag", "ask"): ([retrieval / "index", "--answerer", NOBODY, "--questions", asked, "--max-tokens", 32],
                                      2, 2 * 32),
         ("calm", "perturb"): ([items, "--bias", "authority", "--writer", NOBODY], None, None),

@@ -196,12 +196,11 @@ class Search(Finding):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.k >= 1, "k", ">= 1", self.k)
-        check(
-            (self.query is None) != (self.queries is None),
-            "query",
-            "given, or --queries, and not both",
-            self.query,
-        )
+
+    def check_asked(self) -> None:
+        """Refuse a search for nothing, or for two things."""
+        is_one = (self.query is None) != (self.queries is None)
+        check(is_one, "query", "given, or --queries, and not both", self.query)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,16 +245,15 @@ class Ask(Finding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(
-            (self.question is None) != (self.questions is None),
-            "question",
-            "given, or --questions, not both",
-            self.question,
-        )
         for name in ("k", "max_tokens"):
             check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         check(self.budget is None or self.budget >= 1, "budget", ">= 1", self.budget)
         check(0 <= self.abstain_below <= 1, "abstain_below", "in 0..1", self.abstain_below)
+
+    def check_asked(self) -> None:
+        """Refuse no question, and two kinds of them."""
+        is_one = (self.question is None) != (self.questions is None)
+        check(is_one, "question", "given, or --questions, not both", self.question)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,16 +303,14 @@ class Explain(LoadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        texts = (self.first is not None) + (self.second is not None)
-        check(
-            texts == (0 if self.table else 2),
-            "first",
-            "given with --second, or --table in their place",
-            self.first,
-        )
-        check(
-            self.candidate is None or self.anchor is not None, "anchor", "given with --candidate", self.anchor
-        )
+        has_anchor = self.candidate is None or self.anchor is not None
+        check(has_anchor, "anchor", "given with --candidate", self.anchor)
+
+    def check_asked(self) -> None:
+        """Refuse half a pair, and a pair beside a table."""
+        n_texts = (self.first is not None) + (self.second is not None)
+        wanted = 0 if self.table else 2
+        check(n_texts == wanted, "first", "given with --second, or --table in their place", self.first)
 
 
 PARTS = ("world", "docstrings", "papers", "retriever", "reranker")

@@ -43,7 +43,7 @@ from gnomon.methods.uncertainty_rag.answering.index import (
 )
 from gnomon.methods.uncertainty_rag.options import Choice, Contrast, Layout, Span
 from gnomon.methods.uncertainty_rag.scoring import table as tables
-from gnomon.methods.uncertainty_rag.scoring.check import self_check
+from gnomon.methods.uncertainty_rag.scoring.check import check_once
 from gnomon.methods.uncertainty_rag.scoring.reading import LocalReader, check_room
 from gnomon.methods.uncertainty_rag.scoring.scores import FREE, similarity
 from gnomon.methods.uncertainty_rag.scoring.served import open_reader
@@ -81,6 +81,7 @@ def score(cfg: config.Score, run: Run) -> None:
     chunks, by_id = distinct.kept, {passage.id: passage for passage in distinct.kept}
     anchors_at_most = min(cfg.pool.n_anchors, len(chunks))
     pairs_at_most = anchors_at_most * min(len(chunks), cfg.pool.m + cfg.pool.n_random + cfg.pool.n_encoder)
+    calls = pairs_at_most + anchors_at_most
     size = sum(len(c.text) for c in chunks) / len(chunks) / 3
     run.plan(
         documents=len(documents),
@@ -89,9 +90,7 @@ def score(cfg: config.Score, run: Run) -> None:
         removed=distinct.counts,
         pairs_at_most=pairs_at_most,
         # A server reads every pair whole, and each second chunk once by itself.
-        **cfg.llm.cost(
-            pairs_at_most + anchors_at_most, (2 * pairs_at_most + anchors_at_most) * size, pairs_at_most
-        ),
+        **cfg.llm.cost(calls, (2 * pairs_at_most + anchors_at_most) * size, calls),
     )
     _note_refused(run, corpus)
     run.say(
@@ -111,20 +110,13 @@ def score(cfg: config.Score, run: Run) -> None:
     with open_reader(source, tokenizer, cfg.llm, run) as reader:
         if cfg.cut.unit == "tokens":
             check_room(reader, cfg.cut.size)
-        checked, span = None, cfg.span
+        checked = None
         if cfg.self_check:
             piece = min(64, cfg.cut.size) if cfg.cut.unit == "tokens" else 64
-            checked, _ = self_check(
-                reader,
-                [d.text for d in documents],
-                span,
-                by=cfg.by,
-                piece=piece,
-                rng=run.rng,
-                encoder=encoder,
-            )
+            texts = [d.text for d in documents]
+            checked = check_once(reader, texts, cfg.span, run, by=cfg.by, piece=piece, encoder=encoder)
             report.say_check(run, checked)
-        span = calibrate(reader, candidates, by_id, span, cfg.calibration_pairs, run)
+        span = calibrate(reader, candidates, by_id, cfg.span, cfg.calibration_pairs, run)
         about = {
             "fingerprint": table_key(reader, span, asdict(cfg.cut)),
             "settings": {
@@ -244,6 +236,7 @@ def index(cfg: config.Index, run: Run) -> None:
 
 def search(cfg: config.Search, run: Run) -> None:
     """Search an index."""
+    cfg.check_asked()
     queries = (
         {"q": cfg.query}
         if cfg.query is not None
@@ -264,6 +257,7 @@ def search(cfg: config.Search, run: Run) -> None:
 
 def ask(cfg: config.Ask, run: Run) -> None:
     """Answer questions from an index with any language model."""
+    cfg.check_asked()
     rows: list[dict[str, Any]] = [{"id": "q", "question": cfg.question}]
     if cfg.questions is not None:
         rows = read_questions(cfg.questions, cfg.query_field, cfg.answer_field, cfg.id_field, cfg.limit)
@@ -349,6 +343,7 @@ def _eval_answers(cfg: config.Eval, run: Run, folder: Path) -> None:
 
 def explain(cfg: config.Explain, run: Run) -> None:
     """Look at a pair token by token."""
+    cfg.check_asked()
     span, layout, first, second, name = cfg.span, cfg.layout, cfg.first or "", cfg.second or "", "the pair"
     if cfg.table is not None:
         table = read_table(cfg.table)

@@ -6,15 +6,17 @@ documents are an unrelated one. Every score is tried on the same 200 pairs befor
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon.core.files import write_json
 from gnomon.core.metrics.ranking import auc
 from gnomon.core.retrieval.terms import Terms
 from gnomon.core.rng import Rng
@@ -139,6 +141,17 @@ def self_check(
         values = similarity(columns, name, centre if name == by else "none")
         rows.append({"score": name, **measured(values, related, [i for i, _ in places])})
     return SelfCheck(rows, by, len(places), n, piece), span
+
+
+def check_once(
+    reader: Reader, texts: Sequence[str], span: Span, run: Any, *, by: By, piece: int, encoder: Encodes | None
+) -> SelfCheck:
+    """The self-check of a run, kept in its `self_check.json`: a run that goes on reads it back."""
+    path = run.folder / "self_check.json"
+    if not path.exists():
+        checked, _ = self_check(reader, texts, span, by=by, piece=piece, rng=run.rng, encoder=encoder)
+        write_json(path, asdict(checked))
+    return SelfCheck(**json.loads(path.read_text("utf-8")))
 
 
 def measured(
