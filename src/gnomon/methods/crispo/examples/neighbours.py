@@ -96,7 +96,7 @@ def written(pairs: Sequence[Example], slots: Sequence[str]) -> str:
 
 def _open(encoder: Any, tokenizer: Any) -> tuple[Any, Any]:
     from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.core.models.handle import unpack
+    from gnomon.core.models.reading import unpack
 
     if isinstance(encoder, (str, Path)):
         return load_model(
