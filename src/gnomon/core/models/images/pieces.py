@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def text_ids(tokenizer: Any, text: str, reserved: Iterable[str] = ()) -> list[in
         # Overlapping ones too: a cut is made behind the first character of every occurrence.
         cuts = {match.start() + 1 for m in markers for match in re.finditer(f"(?={re.escape(m)})", text)}
         edges = [0, *sorted(cuts), len(text)]
-        parts = [text[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+        parts = [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
     return [
         token
         for part in parts
@@ -169,7 +170,7 @@ def _expanded(
     ends = (ids == tokenizer.eos_token_id).nonzero().flatten().tolist()[: len(images) + 1]
     if len(ends) != len(images) + 1:
         raise ModelMismatch(f"{type(processor).__name__} does not keep the images of {name} apart.")
-    spans = [slice(a + 1, b) for a, b in zip(ends, ends[1:], strict=False)]
+    spans = [slice(a + 1, b) for a, b in itertools.pairwise(ends)]
     tokenwise = {key: inputs.pop(key)[0] for key in TOKENWISE if key in inputs}
     kinds = {key: torch.cat([value[span] for span in spans]) for key, value in tokenwise.items()}
     pixels = {key: v for key, v in inputs.items() if key not in ("attention_mask", "labels")}
