@@ -34,6 +34,7 @@ FEW_READERS = {
     **dict.fromkeys(
         (
             "gnomon.core.metrics.retrieve",
+            "gnomon.core.models.sampling.states",
             "gnomon.core.train.contrastive",
             *(
                 f"gnomon.core.retrieval.{name}"
@@ -232,6 +233,7 @@ IMPORT_NAMES = {
     "faiss": "faiss-cpu",
     "pil": "pillow",
     "yaml": "pyyaml",
+    "bs4": "beautifulsoup4",
     "sklearn": "scikit-learn",
     "attr": "attrs",
 }

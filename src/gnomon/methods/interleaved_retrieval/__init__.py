@@ -27,7 +27,7 @@ __getattr__, __dir__ = exports(
         "read_documents": "documents.rows",
         "read_judged": "evaluation.judged",
         "read_queries": "documents.rows",
-        "section_rows": "store",
+        "section_rows": "encoding.shards",
         "train_reranker": "reranking.training",
         "train_retriever": "encoding.training",
     },

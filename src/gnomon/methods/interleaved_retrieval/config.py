@@ -214,8 +214,6 @@ class Eval(Writing):
     """Documents whose sections are ranked."""
     pools: tuple[int, ...] = (25, 50, 100)
     """Sizes of the pool for the dilution curve, beside all."""
-    language: str = "english"
-    """Of the texts, for BM25."""
     drop_query_images: bool = False
     """Take pictures that queries have out of the documents."""
     limit: int | None = None

@@ -34,6 +34,7 @@ from gnomon.methods.interleaved_retrieval.encoding.encoder import InterleavedEnc
 from gnomon.methods.interleaved_retrieval.encoding.export import export_sentence_transformers
 from gnomon.methods.interleaved_retrieval.encoding.opened import open_encoder
 from gnomon.methods.interleaved_retrieval.encoding.settings import Retrieving
+from gnomon.methods.interleaved_retrieval.encoding.shards import EncodeStep, read_rows
 from gnomon.methods.interleaved_retrieval.encoding.training import (
     Training,
     mined,
@@ -48,7 +49,7 @@ from gnomon.methods.interleaved_retrieval.evaluation.explanation import explain
 from gnomon.methods.interleaved_retrieval.evaluation.judged import read_judged, split_faulty
 from gnomon.methods.interleaved_retrieval.reranking.reranker import SectionReranker
 from gnomon.methods.interleaved_retrieval.reranking.training import Negatives, train_reranker
-from gnomon.methods.interleaved_retrieval.store import DocumentIndex, EncodeStep, read_rows
+from gnomon.methods.interleaved_retrieval.store import DocumentIndex, Earlier
 
 
 def import_(cfg: config.Import, run: Run) -> None:
@@ -160,9 +161,9 @@ def _top(cfg: config.Train, documents: Sequence[Document], pairs: Sequence[Any])
     encoder = open_encoder(cfg.retriever, LoadConfig(device=cfg.device))
     encoded = encoder.encode_sections(documents)
     queries = encoder.encode_queries([pair.query for pair in pairs])
-    place = {document.id: i for i, document in enumerate(documents)}
+    numbers = {document.id: i for i, document in enumerate(documents)}
     return [
-        [place[hit.id] for hit in hits] for hits in rank_documents(queries, encoded, encoder.merge, cfg.top)
+        [numbers[hit.id] for hit in hits] for hits in rank_documents(queries, encoded, encoder.merge, cfg.top)
     ]
 
 
@@ -186,7 +187,7 @@ def index(cfg: config.Index, run: Run) -> None:
     run.plan(documents=total, workers=cfg.workers, engine=cfg.engine, update=cfg.update)
     encoder = _Opened(cfg)()
     form = encoder.how.form if isinstance(encoder, InterleavedEncoder) else encoder.form
-    earlier = "" if cfg.update is None else str(artifact(Path(cfg.update), "index"))
+    earlier = None if cfg.update is None else Earlier(str(artifact(Path(cfg.update), "index")))
     step = EncodeStep(_Opened(cfg), form, cfg.exact, earlier)
     sink = run.folder / "sections"
     settings = [encoder.fingerprint, cfg.exact, cfg.strict, cfg.update]
@@ -331,7 +332,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
     reranker = None if cfg.reranker is None else SectionReranker.from_pretrained(cfg.reranker, cfg.load)
     result = comparison.compare(
         both, encoder, rivals=rivals, texts=texts, reranker=reranker, top=cfg.top, pools=cfg.pools,
-        language=cfg.language, rng=run.rng,
+        rng=run.rng,
     )  # fmt: skip
     for row in result.arms.rows:
         run.log(**{k: v[0] if isinstance(v, tuple) else v for k, v in row.items()})

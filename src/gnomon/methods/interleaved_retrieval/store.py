@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gnomon.core.data.execute import Rejected, Tally, parts
 from gnomon.core.files import write_json
 from gnomon.core.retrieval.hits import Hit
 from gnomon.core.retrieval.stores.contract import check_fingerprint
@@ -22,8 +21,9 @@ from gnomon.core.retrieval.stores.folder import search_rows
 from gnomon.core.retrieval.stores.generations import Generations
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.interleaved_retrieval.documents.rows import Document, section_id
-from gnomon.methods.interleaved_retrieval.documents.serialise import Form, key_of
+from gnomon.methods.interleaved_retrieval.documents.serialise import Form
 from gnomon.methods.interleaved_retrieval.encoding.encoder import encoded_of
+from gnomon.methods.interleaved_retrieval.encoding.shards import Cache, section_rows
 from gnomon.methods.interleaved_retrieval.encoding.vectors import (
     Encoded,
     EncodesSections,
@@ -33,11 +33,6 @@ from gnomon.methods.interleaved_retrieval.encoding.vectors import (
 )
 
 Width = Literal["f32", "f16"]
-SNIPPET = 300
-"""Characters of a block's text that are kept with it."""
-
-Cache = dict[str, list[tuple[tuple[int, ...], int, Floats]]]
-"""Key of a section's content -> blocks, tokens and raw vector of each of its parts."""
 
 
 @dataclass(frozen=True)
@@ -52,103 +47,6 @@ class Shown:
     """Its beginning, or its caption."""
     file: str
     """The picture's file; empty where it has none."""
-
-
-@dataclass
-class EncodeStep:
-    """The step: documents to rows of sections with their raw vectors.
-
-    With several processes each opens the encoder by itself.
-    """
-
-    open: Callable[[], EncodesSections]
-    """Opens the encoder."""
-    form: Form
-    """How sections are written; for the keys of their contents."""
-    exact: bool = True
-    """Whether each section is read by itself, see `InterleavedEncoder.encode_sections`."""
-    earlier: str = ""
-    """Folder of an index whose unchanged sections are taken over."""
-    suffix = ".parquet"
-    _open: Any = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": None}
-
-    def __call__(self, documents: Iterator[Any]) -> Iterator[Any]:
-        """Rows of sections, and what became of the documents."""
-        if self._open is None:
-            encoder = self.open()
-            cache: Cache = {}
-            if self.earlier:
-                cache = DocumentIndex.open(self.earlier, fingerprint=encoder.fingerprint).cache()
-            self._open = (encoder, cache)
-        encoder, cache = self._open
-        for document in documents:
-            if not isinstance(document, Document):
-                yield Rejected(document.reason, {"id": document.id})
-                continue
-            troubles = encoder.troubles
-            before = dict(troubles.images), dict(troubles.dropped), dict(troubles.empty)
-            try:
-                rows = list(section_rows(encoder, document, self.form, exact=self.exact, cache=cache))
-            except BadInput as error:
-                yield Rejected(str(error), {"id": document.id})
-                continue
-            new = [
-                {name: why for name, why in now.items() if name not in old}
-                for now, old in zip((troubles.images, troubles.dropped, troubles.empty), before, strict=True)
-            ]
-            if not rows:
-                yield Rejected(f'Document "{document.id}" has nothing to show.', {"id": document.id})
-            yield from rows
-            taken = sum(row["key"] in cache for row in rows)
-            yield Tally(
-                {
-                    "documents": float(bool(rows)),
-                    "sections encoded": float(len(rows) - taken),
-                    "sections taken over": float(taken),
-                    "tokens": float(sum(row["tokens"] for row in rows)),
-                    "images left out": float(len(new[0])),
-                    "blocks dropped": float(len(new[1])),
-                    "empty sections": float(len(new[2])),
-                }
-            )
-            for kind, reasons in zip(("image", "block", "section"), new, strict=True):
-                for name, why in reasons.items():
-                    yield Rejected(f"{name}: {why}", {"id": document.id, kind: name})
-
-
-def section_rows(
-    encoder: EncodesSections,
-    document: Document,
-    form: Form,
-    *,
-    exact: bool = True,
-    cache: Cache | None = None,
-) -> Iterator[dict[str, Any]]:
-    """A row for each section, or part of one, of a document."""
-    encoded = encoder.encode_sections([document], exact=exact, cache=cache)
-    for (number, part), blocks, tokens, vector in zip(
-        encoded.sections, encoded.blocks, encoded.tokens.tolist(), encoded.vectors, strict=True
-    ):
-        section = document.sections[number]
-        yield {
-            "document": document.id,
-            "title": document.title,
-            "section": number,
-            "part": part,
-            "heading": section.heading,
-            "key": key_of(document, number, form),
-            "tokens": tokens,
-            "blocks": json.dumps([[i, *_shown(section.blocks[i])] for i in blocks]),
-            "vector": vector.tolist(),
-        }
-
-
-def _shown(block: Any) -> tuple[str, str, str]:
-    text = block.text if block.type == "text" else block.caption or " | ".join(block.header)
-    return block.type, text[:SNIPPET], block.file
 
 
 class DocumentIndex:
@@ -218,7 +116,7 @@ class DocumentIndex:
             "width": width,
         }
         with Generations(Path(folder)).writing(anew=anew) as at:
-            _write(at, list(rows), about)
+            _write(at, [dict(row) for row in rows], about)
         return cls.open(folder)
 
     @classmethod
@@ -326,7 +224,7 @@ class DocumentIndex:
                 for row in rows
             ],
             [row["tokens"] for row in rows],
-            np.asarray(self._sections).astype(np.float32),
+            list(np.asarray(self._sections).astype(np.float32)),
             self.dim,
         )
 
@@ -377,12 +275,20 @@ class DocumentIndex:
         return self._sections_by_id
 
 
-def read_rows(sink: Path) -> Iterator[dict[str, Any]]:
-    """The rows that `EncodeStep` left in a folder, in order."""
-    for path in parts(sink, ".parquet"):
-        table = pq.read_table(path)
-        if table.num_rows:
-            yield from table.to_pylist()
+@dataclass(frozen=True)
+class Earlier:
+    """An index whose unchanged sections are taken over, opened in whichever process."""
+
+    folder: str
+    """Where it lies."""
+
+    def __call__(self, fingerprint: str) -> Cache:
+        """Its sections by their content.
+
+        Raises:
+            ModelMismatch: another encoder made it.
+        """
+        return DocumentIndex.open(self.folder, fingerprint=fingerprint).cache()
 
 
 def _write(at: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
@@ -403,7 +309,7 @@ def _write(at: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> No
         owners,
         [(row["section"], row["part"], ()) for row in rows],
         [row["tokens"] for row in rows],
-        stored.astype(np.float32),
+        list(stored.astype(np.float32)),
         raw.shape[1],
     )
     how = "mean" if about["merge"] == "max_sim" else about["merge"]

@@ -70,7 +70,7 @@ class InterleavedEncoder:
         self.handle, self.how, self.batch_tokens = handle, how, batch_tokens
         self.units = Units(handle, how, strict=strict)
         self.module = States(handle.model, how.pick)
-        handle.model.eval()
+        self.module.eval()
 
     @classmethod
     def from_pretrained(

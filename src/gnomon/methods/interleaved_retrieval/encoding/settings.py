@@ -84,13 +84,13 @@ def published(folder: Path, processor: Any) -> Retrieving | None:
         return None
     modules = json.loads((folder / MODULES).read_text("utf-8"))
     pooling = next((m["path"] for m in modules if m["type"].rpartition(".")[2] == "Pooling"), None)
-    known = json.loads((folder / pooling / "config.json").read_text("utf-8")) if pooling else {}
-    mode = known.get("pooling_mode")
+    settings = json.loads((folder / pooling / "config.json").read_text("utf-8")) if pooling else {}
+    mode = settings.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else list(mode or [])
     modes = modes or [
-        name for name, is_on in known.items() if name.startswith("pooling_mode") and is_on is True
+        name for name, is_on in settings.items() if name.startswith("pooling_mode") and is_on is True
     ]
-    picks = {
+    picks: dict[str, Any] = {
         "lasttoken": "last",
         "pooling_mode_lasttoken": "last",
         "mean": "mean",
@@ -111,7 +111,7 @@ def published(folder: Path, processor: Any) -> Retrieving | None:
         form=Form(),
         ends={"passage": "", "query": ""},
         pick=picks[modes[0]],
-        template=template,  # type: ignore[arg-type]
+        template=template,
     )
 
 
@@ -122,14 +122,16 @@ def _around(processor: Any, instruction: str, role: str) -> tuple[str, str]:
     )
     if not getattr(owner, "chat_template", None):
         return instruction, ""
-    system = [{"role": "system", "content": [{"type": "text", "text": instruction}]}] if instruction else []
-    turns = [*system, {"role": "user", "content": [{"type": "text", "text": _HERE}]}]
-    text = str(
-        owner.apply_chat_template(turns, tokenize=False, task="query" if role == "query" else "document")
+    system: list[dict[str, Any]] = (
+        [{"role": "system", "content": [{"type": "text", "text": instruction}]}] if instruction else []
     )
+    turns: list[dict[str, Any]] = [*system, {"role": "user", "content": [{"type": "text", "text": _HERE}]}]
+    # A template may ask which of the two it writes, as sentence-transformers lets it.
+    task = {"task": "query" if role == "query" else "document"} if "task" in str(owner.chat_template) else {}
+    text = str(owner.apply_chat_template(turns, tokenize=False, **task))
     if text.count(_HERE) != 1:
         # A template of text alone takes a message as it is.
-        flat = [{**turn, "content": turn["content"][0]["text"]} for turn in turns]
+        flat = [{**turn, "content": str(turn["content"][0]["text"])} for turn in turns]
         text = str(owner.apply_chat_template(flat, tokenize=False))
     front, _, behind = text.partition(_HERE)
     return front, behind

@@ -36,7 +36,7 @@ class TextSections:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self.encoder.dim
+        return int(self.encoder.dim)
 
     def with_form(self, form: Form) -> TextSections:
         """The same encoder with sections written in another form."""
@@ -89,4 +89,5 @@ class TextSections:
         for query in queries:
             if not query.text.strip():
                 raise BadInput(f'Query "{query.id}" has an image alone, and an encoder of text reads words.')
-        return self.encoder.encode([query.text for query in queries], role="query")
+        vectors: Floats = self.encoder.encode([query.text for query in queries], role="query")
+        return vectors

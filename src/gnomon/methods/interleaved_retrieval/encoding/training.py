@@ -115,7 +115,7 @@ def train_retriever(
         from dataclasses import replace
 
         encoder.how = replace(encoder.how, temperature=float(module.temperature()))
-    encoder.handle.model.eval()
+    encoder.module.eval()
     vars(encoder).pop("fingerprint", None)  # it was of the weights before
     return history
 
@@ -376,7 +376,7 @@ def pairs_of(
     """A pair for each relevant document of each query; judgements may name documents or sections (`doc#3`)."""
     from gnomon.methods.interleaved_retrieval.documents.rows import encoded
 
-    place = {encoded(document.id): i for i, document in enumerate(documents)}
+    by_code = {encoded(document.id): i for i, document in enumerate(documents)}
     plain = {document.id: i for i, document in enumerate(documents)}
     result = Pairing()
     for query in queries:
@@ -387,9 +387,9 @@ def pairs_of(
             head, mark, number = name.rpartition("#")
             if name in plain:
                 result.pairs.append(Pair(query, plain[name]))
-            elif mark and head in place and number.isdigit():
-                if int(number) < len(documents[place[head]].sections):
-                    result.pairs.append(Pair(query, place[head], int(number)))
+            elif mark and head in by_code and number.isdigit():
+                if int(number) < len(documents[by_code[head]].sections):
+                    result.pairs.append(Pair(query, by_code[head], int(number)))
                 else:
                     result.left_out.append(f'query "{query.id}": document "{head}" has no section {number}')
             else:

@@ -66,8 +66,15 @@ class Encoded:
 class EncodesSections(Protocol):
     """What makes vectors of sections and queries: a vision-language model, or an encoder of text."""
 
-    merge: str
-    troubles: Troubles
+    @property
+    def merge(self) -> str:
+        """How the vectors of sections become one of a document."""
+        ...
+
+    @property
+    def troubles(self) -> Troubles:
+        """What could not be shown."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -178,11 +185,11 @@ def rank_sections(
         encoded.section_ids,
         np.repeat(np.arange(len(encoded.documents)), np.diff(encoded.offsets)),
     )
-    place = {name: i for i, name in enumerate(encoded.documents)}
+    number_of = {name: i for i, name in enumerate(encoded.documents)}
     hits = []
     for q, row in enumerate(section_scores(queries, encoded)):
         best: dict[str, float] = {}
-        allowed = None if among is None else {place[name] for name in among[q] if name in place}
+        allowed = None if among is None else {number_of[name] for name in among[q] if name in number_of}
         for name, owner, score in zip(names, owners.tolist(), row.tolist(), strict=True):
             if (allowed is None or owner in allowed) and score > best.get(name, -np.inf):
                 best[name] = score

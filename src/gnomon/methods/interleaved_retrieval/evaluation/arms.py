@@ -62,7 +62,7 @@ class Arms:
             merges: names of `MERGES`, or max_sim.
         """
         started = time.process_time()
-        encoded = encoder.encode_sections(self.judged.documents if documents is None else documents)
+        encoded: Encoded = encoder.encode_sections(self.judged.documents if documents is None else documents)
         seconds = time.process_time() - started
         for merge in merges:
             name = arm if merge == encoder.merge else f"{arm}, {merge}"

@@ -63,7 +63,6 @@ def compare(
     reranker: SectionReranker | None = None,
     top: int = 25,
     pools: Sequence[int] = (25, 50, 100),
-    language: str = "english",
     rng: Rng,
 ) -> Comparison:
     """Run all arms.
@@ -76,7 +75,6 @@ def compare(
         reranker: of sections.
         top: documents that the first stage hands on.
         pools: sizes for the dilution curve.
-        language: for BM25.
         rng: draws pools.
     """
     arms = Arms(both)
@@ -100,7 +98,7 @@ def compare(
         arms.encoded(name, rival, rival.encode_queries(both.queries), merges=(rival.merge,))
     if texts is not None:
         arms.encoded("encoder of text", texts, texts.encode_queries(both.queries), merges=("mean", "max_sim"))
-    arms.terms("BM25", base, language=language)
+    arms.terms("BM25", base)
     arms.fused("all and BM25 fused", "all", "BM25")
     result = Comparison(
         arms, arms.gains("all", ["without images", "without tables", "text alone"]), alarm=ring

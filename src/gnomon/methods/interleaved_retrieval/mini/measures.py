@@ -51,6 +51,10 @@ class Seed:
         return Judged(self.world.test, queries, qrels, {})
 
 
+def _to(handle: Any, device: str) -> None:
+    handle.model.to(device)
+
+
 @dataclass(frozen=True)
 class Arm:
     """How a retriever is trained."""
@@ -121,7 +125,7 @@ def trained(seed: Seed, arm: Arm, name: str) -> InterleavedEncoder:
     """A retriever of an arm, from scratch."""
     scale = seed.scale
     handle = new_handle(scale, seed.rng.child("model"))
-    handle.model.to(scale.device)
+    _to(handle, scale.device)
     encoder = InterleavedEncoder.new(handle, arm.how)
     documents = documents_of(seed, arm, seed.world.train)
     pairs = [
@@ -177,7 +181,7 @@ def reranker(seed: Seed, name: str) -> SectionReranker:
     """A reranker with negatives of some kind, from scratch."""
     scale = seed.scale
     handle = new_handle(scale, seed.rng.child("reranker"))
-    handle.model.to(scale.device)
+    _to(handle, scale.device)
     fresh = SectionReranker.new(handle, Retrieving(form=PLAIN), rng=seed.rng.child("head"))
     pairs = fact_queries(seed, seed.world.train, "fact")
     part = seed.part.within(f"reranker-{name.replace(' ', '-')}", rng=seed.rng.child("reranking", name))

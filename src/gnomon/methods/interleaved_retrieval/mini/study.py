@@ -11,6 +11,7 @@ from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Study
 from gnomon.methods.interleaved_retrieval.config import CLAIMS, PARTS, Mini
 from gnomon.methods.interleaved_retrieval.documents.rows import Document, Query
+from gnomon.methods.interleaved_retrieval.encoding.shards import section_rows
 from gnomon.methods.interleaved_retrieval.encoding.vectors import rank_documents, rank_sections
 from gnomon.methods.interleaved_retrieval.evaluation.arms import Arms
 from gnomon.methods.interleaved_retrieval.evaluation.controls import by_pool, swapped
@@ -19,7 +20,7 @@ from gnomon.methods.interleaved_retrieval.evaluation.sections import section_sta
 from gnomon.methods.interleaved_retrieval.mini import measures, report
 from gnomon.methods.interleaved_retrieval.mini.measures import ARMS, NEGATIVES, PLAIN, Seed
 from gnomon.methods.interleaved_retrieval.mini.world import FACTS, SCALES, Scale, new_world, query_of
-from gnomon.methods.interleaved_retrieval.store import DocumentIndex, section_rows
+from gnomon.methods.interleaved_retrieval.store import DocumentIndex
 
 MERGED = ("mean", "norm_mean", "token_weighted_mean", "max_sim")
 FULL = ("interleaved", "images greyed", "text only", "max-sim, trained for it", "caption as text")
@@ -103,10 +104,10 @@ def one_section(seed: Seed, out: Out) -> None:
     rival = seed.encoder("max-sim, trained for it")
     queries: list[Query] = []
     qrels: dict[str, dict[str, int]] = {}
-    for fact, place in zip(FACTS, range(3), strict=True):
-        for word in sorted({seed.world.facts[d.id][place] for d in both.documents}):
+    for k, fact in enumerate(FACTS):
+        for word in sorted({seed.world.facts[d.id][k] for d in both.documents}):
             queries.append(query_of(f"{fact}:{word}", [word], seed.rng.child("one", word)))
-            qrels[queries[-1].id] = {d.id: 1 for d in both.documents if seed.world.facts[d.id][place] == word}
+            qrels[queries[-1].id] = {d.id: 1 for d in both.documents if seed.world.facts[d.id][k] == word}
     arms = Arms(Judged(both.documents, queries, qrels, {}))
     arms.encoded("mean", encoder, encoder.encode_queries(queries), merges=("mean", "max_sim"))
     arms.encoded("max-sim, trained for it", rival, rival.encode_queries(queries), merges=("max_sim",))

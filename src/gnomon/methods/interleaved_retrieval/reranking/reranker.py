@@ -62,7 +62,7 @@ class SectionReranker:
         self.units = Units(handle, how)
         dim = int(handle.model.config.get_text_config().hidden_size)
         self.module = Scored(States(handle.model, how.pick), dim).to(handle.model.device)
-        handle.model.eval()
+        self.module.eval()
 
     @classmethod
     def new(

@@ -117,7 +117,7 @@ def train_reranker(
         key=int(fingerprint(words, repr(reranker.how), repr(negatives), length=12), 16), targets=targets,
     )  # fmt: skip
     history = fit(reranker.module, groups, loss, cfg, run=run)
-    reranker.handle.model.eval()
+    reranker.module.eval()
     return history
 
 
