@@ -60,6 +60,7 @@ FEW_READERS = {
             "gnomon.core.retrieval.stores.qdrant",
             "gnomon.core.retrieval.stores.references",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
+            *(f"gnomon.core.retrieval.stores.milvus.{name}" for name in ("filters", "server", "vectors")),
         ),
         "three methods that are still to be built find passages with it, and users do already",
     ),

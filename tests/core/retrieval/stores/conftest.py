@@ -60,6 +60,7 @@ PACKAGES = {
     "postgres-graph": "psycopg",
     "qdrant": "qdrant_client",
     "lance": "lancedb",
+    "milvus": "milvus_lite",
 }
 """Store -> package that it needs."""
 
@@ -78,7 +79,7 @@ def new_reference(request, tmp_path):
             "faiss": f"faiss:{tmp_path}/f{number}",
             "lance": f"lance:{tmp_path}/l#n{number}",
             "qdrant": f"qdrant:{tmp_path}/q{number}#n",
-            "milvus": f"milvus:{tmp_path}/m{number}.db#n",
+            "milvus": f"milvus:{tmp_path}/m{number}#n",
         }[store]
 
     return make

@@ -14,6 +14,7 @@ from gnomon.lazy import resolve
 _STORES = {
     "faiss": "approximate:Approximate",
     "lance": "lance:Lance",
+    "milvus": "milvus.vectors:Milvus",
     "postgres": "postgres.vectors:Postgres",
     "postgresql": "postgres.vectors:Postgres",
     "qdrant": "qdrant:Qdrant",

@@ -82,7 +82,7 @@ def _notebook(path: Path, builder: Builder) -> None:
             if picture is not None:
                 builder.data(picture)
             elif "<table" in (html := _joined(data.get("text/html", ""))):
-                read_html(html.encode("utf-8", "surrogatepass"), builder, tables_only=True)
+                read_html(html, builder, tables_only=True)
             else:
                 builder.text(_joined(data.get("text/plain") or output.get("text", ""))[:OUTPUT_CHARS])
 

@@ -33,7 +33,7 @@ def read_markdown(text: str, builder: Builder, attachments: Any = None) -> None:
         elif kind == "code":
             builder.text(value)
         elif re.search(r"<(table|img)\b", value, re.I):
-            read_html(value.encode("utf-8", "surrogatepass"), builder, attachments=attachments)
+            read_html(value, builder, attachments=attachments)
         else:
             _paragraph(value, builder, attachments)
 
@@ -97,10 +97,10 @@ def _cells(line: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inner)]
 
 
-def read_html(data: bytes, builder: Builder, *, tables_only: bool = False, attachments: Any = None) -> None:
+def read_html(data: bytes | str, builder: Builder, *, tables_only: bool = False, attachments: Any = None) -> None:
     """Headings, paragraphs, pictures with the caption of their figure, and tables, in reading order."""
     bs4: Any = optional("bs4", "beautifulsoup4", "documents")
-    soup = bs4.BeautifulSoup(data, "html.parser")
+    soup = bs4.BeautifulSoup(data, "lxml")
     if soup.title and soup.title.string and not tables_only:
         builder.title = " ".join(soup.title.string.split())
     for tag in soup.find_all(_SKIPPED):

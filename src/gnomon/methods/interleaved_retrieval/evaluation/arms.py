@@ -80,11 +80,11 @@ class Arms:
         self.hits[arm] = hits
         self.rows.append(self.judged.row(arm, hits, **more))
 
-    def terms(self, arm: str, form: Form, *, language: str = "english") -> None:
+    def terms(self, arm: str, form: Form) -> None:
         """Add BM25 over whole documents, written in the same way."""
         with TemporaryDirectory() as folder:
             texts = {d.id: plain_text(d, form=form) or " " for d in self.judged.documents}
-            index = Terms.build(Path(folder) / "terms", texts, language=language)
+            index = Terms.build(Path(folder) / "terms", texts)
             self.add(arm, index.search([query.text or " " for query in self.judged.queries], self.k))
 
     def fused(self, arm: str, *sources: str) -> None:
