@@ -306,7 +306,8 @@ class Contrastive:
         tokens = sum(len(text.ids) for text in seen)
         if tokens <= self.options.piece_tokens and not is_distributed():
             return loss(torch.cat([encode(numbers) for numbers in pieces]))
-        return cached_step(model, encode, pieces, loss, also=learned)
+        value: Tensor = cached_step(model, encode, pieces, loss, also=learned)
+        return value
 
 
 def merge_sections(sections: Tensor, owners: Tensor, weights: Tensor, count: int, merge: str) -> Tensor:

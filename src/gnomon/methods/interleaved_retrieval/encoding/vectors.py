@@ -106,7 +106,8 @@ def unit(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths == 0).any():
         raise ModelMismatch("A vector is not finite, or 0 throughout. Load the model in float32 or bfloat16.")
-    return (vectors / lengths).astype(np.float32)
+    scaled: Floats = (vectors / lengths).astype(np.float32)
+    return scaled
 
 
 def _mean(vectors: Floats, tokens: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ def _take_sentence(blocks: list[Block], draw: Any) -> str:
     k, n = draw.choice(places)
     parts = SENTENCE.split(blocks[k].text)
     blocks[k] = replace(blocks[k], text=" ".join(part for m, part in enumerate(parts) if m != n))
-    return parts[n]
+    return str(parts[n])
 
 
 def _without_row(table: Block, draw: Any) -> tuple[Block, tuple[str, ...]]:

@@ -179,7 +179,7 @@ def _one_seed(loaded: Mapping[str, Any], seed: int, part: PartOfRun, out: Out) -
         **counts,
     }
     out.add("data", data)
-    out.log(seed=seed, **data)
+    out.log(**data)
 
 
 def _beginning(arms: Arms, names: Sequence[str], texts: Sequence[str], encoder: Any, queries: Any) -> None:
