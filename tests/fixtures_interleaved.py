@@ -6,7 +6,7 @@ from functools import cache
 from fixtures_vlm import picture, saved_vlm
 from gnomon.methods.interleaved_retrieval.documents.rows import Block, Document, Query, Section, table_block
 
-WORDS = "cat dog park mat bird sat ran sang while on in".split()
+WORDS = ["cat", "dog", "park", "mat", "bird", "sat", "ran", "sang", "while", "on", "in"]
 
 
 def small_documents(n=6, sections=3):
