@@ -43,11 +43,29 @@ class States(nn.Module):
         mask = mask.to(hidden.device)
         if self.pick == "mean":
             weights = mask.float() / mask.sum(1, keepdim=True)
-            return (hidden.float() * weights[..., None]).sum(1)
+            return (hidden.float() * weights[..., None]).sum(1) + self._unused()
         # The last place that is no padding, on whichever side that stands.
         columns = torch.arange(mask.shape[1], device=mask.device)
         last = (columns * mask).argmax(1) - int(self.pick == "before")
-        return hidden[torch.arange(len(mask), device=mask.device), last.clamp(min=0)].float()
+        return hidden[torch.arange(len(mask), device=mask.device), last.clamp(min=0)].float() + self._unused()
+
+    def _unused(self) -> Tensor | float:
+        """Zero, by way of every trained weight: each then has a gradient in every pass.
+
+        A text without images does not use the tower, and some towers have layers that nobody reads; several processes wait for
+        the gradient of every weight, and an optimiser's state is saved whole.
+        """
+        if not torch.is_grad_enabled():
+            return 0.0
+        return sum((p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad), torch.zeros(()))
+
+
+def freeze_head(model: Any) -> None:
+    """Freeze the output embedding, which `States` never applies, unless it is the input embedding too."""
+    head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    # Adapters make the weight anew in every pass and have frozen their own base.
+    if head is not None and head.weight is not words.weight and head.weight.is_leaf:
+        head.weight.requires_grad_(False)
 
 
 def inputs_of(batch: Batch, kind: str, model: Any) -> tuple[dict[str, Tensor], Tensor]:

@@ -97,7 +97,9 @@ def _cells(line: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inner)]
 
 
-def read_html(data: bytes | str, builder: Builder, *, tables_only: bool = False, attachments: Any = None) -> None:
+def read_html(
+    data: bytes | str, builder: Builder, *, tables_only: bool = False, attachments: Any = None
+) -> None:
     """Headings, paragraphs, pictures with the caption of their figure, and tables, in reading order."""
     bs4: Any = optional("bs4", "beautifulsoup4", "documents")
     soup = bs4.BeautifulSoup(data, "lxml")

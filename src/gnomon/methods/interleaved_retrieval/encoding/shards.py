@@ -82,7 +82,7 @@ class EncodeStep:
             )
             for kind, reasons in zip(("image", "block", "section"), new, strict=True):
                 for name, why in reasons.items():
-                    yield Rejected(f"{name}: {why}", {"id": document.id, kind: name})
+                    yield Rejected(f"{name}: {why}", {"id": document.id, "kind": kind, "name": name})
 
 
 def section_rows(

@@ -17,7 +17,7 @@ from gnomon.core.config import fingerprint
 from gnomon.core.models.adapters import add_lora
 from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
-from gnomon.core.models.sampling.states import States, inputs_of
+from gnomon.core.models.sampling.states import States, freeze_head, inputs_of
 from gnomon.core.retrieval.terms import Terms
 from gnomon.core.rng import Rng
 from gnomon.core.train import GlobalBatch, History, TrainConfig, cached_step, fit, gather
@@ -98,6 +98,7 @@ def train_retriever(
         raise BadInput("There is no pair of query and document to train on.")
     if options.learn_temperature and is_distributed():
         raise BadConfig("A temperature is learned on one process. Leave out learn_temperature.")
+    freeze_head(encoder.handle.model)
     if options.negatives:
         pairs = mined(documents, pairs, options.negatives)
     module = _Trained(encoder.module, encoder.how.temperature, learned=options.learn_temperature)
@@ -114,7 +115,7 @@ def train_retriever(
     if module.log_temperature is not None:
         from dataclasses import replace
 
-        encoder.how = replace(encoder.how, temperature=float(module.temperature()))
+        encoder.how = replace(encoder.how, temperature=float(torch.as_tensor(module.temperature()).detach()))
     encoder.module.eval()
     vars(encoder).pop("fingerprint", None)  # it was of the weights before
     return history
@@ -294,9 +295,6 @@ class Contrastive:
         def encode(numbers: Sequence[int]) -> Tensor:
             batch = handle.gather([seen[i] for i in numbers], side="right")
             vectors: Tensor = model(*inputs_of(batch, handle.kind, handle.model))
-            if is_distributed() and torch.is_grad_enabled():
-                # A piece without images does not use the tower, and processes wait for every weight's gradient.
-                vectors = vectors + sum(p.sum() * 0.0 for p in trained.parameters() if p.requires_grad)
             return vectors
 
         def loss(embedded: Tensor) -> Tensor:

@@ -185,11 +185,11 @@ def _one_seed(loaded: Mapping[str, Any], seed: int, part: PartOfRun, out: Out) -
 def _beginning(arms: Arms, names: Sequence[str], texts: Sequence[str], encoder: Any, queries: Any) -> None:
     """One vector of the first tokens that the encoder reads: what most people have."""
     vectors = encoder.encode(list(texts))
-    one = Encoded(
+    beginnings = Encoded(
         list(names), np.arange(len(names) + 1), [(0, 0)] * len(names), [()] * len(names),
         np.ones(len(names), np.int64), vectors,
     )  # fmt: skip
-    arms.add("first 256 tokens", rank_documents(queries, one, "mean", arms.k))
+    arms.add("first 256 tokens", rank_documents(queries, beginnings, "mean", arms.k))
 
 
 def _of_kind(

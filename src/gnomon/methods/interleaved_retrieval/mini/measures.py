@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gnomon.core.models.handle import ModelHandle
 from gnomon.core.rng import Rng
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
@@ -154,9 +156,9 @@ def fact_queries(seed: Seed, documents: Sequence[Document], name: str) -> list[P
     pairs = []
     for i, document in enumerate(documents):
         facts, places = seed.world.facts[document.id], seed.world.places[document.id]
-        for fact, word, place in zip(FACTS, facts, places, strict=True):
+        for fact, word, section in zip(FACTS, facts, places, strict=True):
             rng = seed.rng.child(name, document.id, fact)
-            pairs.append(Pair(query_of(f"{document.id}:{fact}", [word], rng), i, place))
+            pairs.append(Pair(query_of(f"{document.id}:{fact}", [word], rng), i, section))
     return pairs
 
 
@@ -178,10 +180,10 @@ def others_of(seed: Seed, documents: Sequence[Document], pairs: Sequence[Pair]) 
 
 
 def reranker(seed: Seed, name: str) -> SectionReranker:
-    """A reranker with negatives of some kind, from scratch."""
-    scale = seed.scale
-    handle = new_handle(scale, seed.rng.child("reranker"))
-    _to(handle, scale.device)
+    """A reranker with negatives of some kind."""
+    scale, retriever = seed.scale, seed.encoder("interleaved").handle
+    # Weights of its own, which begin as the retriever's: in the paper both begin as the same pretrained model.
+    handle = ModelHandle(copy.deepcopy(retriever.model), retriever.processor)
     fresh = SectionReranker.new(handle, Retrieving(form=PLAIN), rng=seed.rng.child("head"))
     pairs = fact_queries(seed, seed.world.train, "fact")
     part = seed.part.within(f"reranker-{name.replace(' ', '-')}", rng=seed.rng.child("reranking", name))
@@ -196,8 +198,8 @@ def section_judgements(seed: Seed, pairs: Sequence[Pair]) -> dict[str, dict[str,
     """Query -> every section that holds the word that is asked for, in whichever document."""
     holders: dict[str, dict[str, int]] = {}
     for document in seed.world.test:
-        for word, place in zip(seed.world.facts[document.id], seed.world.places[document.id], strict=True):
-            holders.setdefault(word, {})[section_id(document.id, place)] = 1
+        for word, section in zip(seed.world.facts[document.id], seed.world.places[document.id], strict=True):
+            holders.setdefault(word, {})[section_id(document.id, section)] = 1
     qrels = {}
     for pair in pairs:
         facts = seed.world.facts[seed.world.test[pair.document].id]

@@ -37,7 +37,7 @@ class Scale:
     """Documents of each of them."""
     test: int = 200
     """Held-out combinations: documents of the pool, and as many queries."""
-    steps: int = 600
+    steps: int = 400
     """Of the retrievers."""
     batch: int = 24
     """Pairs a step."""
@@ -45,9 +45,9 @@ class Scale:
     """Peak learning rate of the retrievers."""
     rerank_steps: int = 400
     """Of the rerankers."""
-    rerank_batch: int = 12
+    rerank_batch: int = 8
     """Queries a step."""
-    rerank_lr: float = 2e-3
+    rerank_lr: float = 1e-3
     """Peak learning rate of the rerankers."""
     hidden: int = 64
     """Width of the language model."""
@@ -55,7 +55,7 @@ class Scale:
     """Sizes of the pool for the dilution curve."""
     lengths: tuple[int, ...] = (1, 3, 6, 12)
     """Sections a document for the dilution curve."""
-    ablation: int = 300
+    ablation: int = 150
     """Steps of the trained ablations."""
 
 

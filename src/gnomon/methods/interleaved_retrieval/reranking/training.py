@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gnomon.core.config import fingerprint
 from gnomon.core.models.handle import ModelHandle
-from gnomon.core.models.sampling.states import inputs_of
+from gnomon.core.models.sampling.states import freeze_head, inputs_of
 from gnomon.core.rng import Rng
 from gnomon.core.train import GlobalBatch, History, TrainConfig, fit
 from gnomon.core.train.batches import Order
@@ -109,6 +109,7 @@ def train_reranker(
     judged = [(pair, list(best)) for pair, best in zip(pairs, top, strict=True) if pair.section is not None]
     if not judged:
         raise BadInput("No judgement names a section (doc#3), and a reranker is trained by sections.")
+    freeze_head(reranker.handle.model)
     loss = SectionLoss(reranker, documents, judged, negatives, rng=run.rng.child("negatives"))
     targets = 1 if negatives.target == "contrastive" else 1 + negatives.count
     words = [(p.query.id, p.query.text, documents[p.document].id, p.section, best) for p, best in judged]
