@@ -180,6 +180,7 @@ def load_local(ref: str | Path, load: LoadConfig) -> tuple[Any, Any, About]:
 
         check_hub(source, load.revision)
         source = snapshot_download(str(source), revision=load.revision, allow_patterns=FILES)
+        load = replace(load, revision=None)  # of the hub id; from here on it is a folder
     about = read_folder(Path(source))
     tokenizer = load_tokenizer(about.model, load)
     table: Any = getattr(modeling_auto, KINDS["encoder"][0])
@@ -187,7 +188,7 @@ def load_local(ref: str | Path, load: LoadConfig) -> tuple[Any, Any, About]:
     if adapted or load_config(about.model).model_type in table:
         return load_model(about.model, load, kind="encoder", asked_by="a text encoder"), tokenizer, about
     device = device_for(load.device)
-    arguments = from_pretrained_arguments(load, device) | {"revision": None}
+    arguments = from_pretrained_arguments(load, device)
     # A model that is no encoder by trade, such as a decoder whose last token stands for the text.
     model = load_weights(AutoModel, about.model, **arguments)
     if getattr(model.config, "is_encoder_decoder", False):
