@@ -87,6 +87,6 @@ def _open(encoder: Any, tokenizer: Any) -> TextEncoder:
         about = getattr(loaded.embeds, "about", None)  # a server has none
         if about is None or not about.is_plain:
             return loaded
-        encoder, tokenizer = loaded.embeds.model, loaded.embeds.tokenizer  # type: ignore[attr-defined]
+        encoder, tokenizer = loaded.embeds.model, loaded.embeds.tokenizer
     model, tokenizer = unpack(encoder, tokenizer)
     return TextEncoder.of(model, tokenizer, About(Path(), Readout(("cls",))), too_long="cut")
