@@ -48,10 +48,7 @@ FEW_READERS = {
                     "terms",
                     "stores.contract",
                     "stores.folder",
-                    *(
-                        f"encoders.{part}"
-                        for part in ("corpus", "endpoint", "folders", "local", "pooling", "text")
-                    ),
+                    "encoders.corpus",
                 )
             ),
             "gnomon.core.retrieval.stores.approximate",
