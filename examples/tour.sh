@@ -97,11 +97,18 @@ gnomon calm perturb "$TOUR/texts/pairs.jsonl" --out "$TOUR/rewritten"
 gnomon calm audit "$TOUR/rewritten" --kind function --out "$TOUR/judges" \
     --judge examples/tour_judge.py:counts_files examples/tour_judge.py:weighs_files
 
-step "16. Does the model know which pieces of documentation belong together? What may a retriever without labels be trained by?"
+step "16. Documents with tables and pictures: which one is it, which section, and what in it says so?"
+python examples/tour_pages.py "$TOUR/pages"
+gnomon interleaved-retrieval import "$TOUR/pages" --out "$TOUR/documents"
+gnomon interleaved-retrieval index "$TOUR/documents" --model embedded:minilm --out "$TOUR/index"
+gnomon interleaved-retrieval search "$TOUR/index" --model embedded:minilm --text "widths of petals" "a temple with a curved roof" \
+    --source "$TOUR/documents" --explain 2 -k 3 --out "$TOUR/answers"
+
+step "17. Does the model know which pieces of documentation belong together? What may a retriever without labels be trained by?"
 gnomon uncertainty-rag score stdlib:docs --limit 150 --model "$TOUR/trained-program" --cut.size 40 \
     --pool.n-anchors 24 --pool.m 8 --pool.n-random 4 --out "$TOUR/certainty"
 gnomon uncertainty-rag explain --model "$TOUR/trained-program" --table "$TOUR/certainty" --out "$TOUR/explained"
 
-step "17. All of it on one page"
+step "18. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

@@ -34,31 +34,14 @@ FEW_READERS = {
     "gnomon.core.sandbox.walls": "generated programs run in one place only",
     **dict.fromkeys(
         (
-            "gnomon.core.metrics.retrieve",
-            "gnomon.core.train.contrastive",
+            "gnomon.core.models.sampling.states",
             *(
                 f"gnomon.core.retrieval.{name}"
-                for name in (
-                    "fusion",
-                    "hits",
-                    "judged",
-                    "passages",
-                    "rerankers",
-                    "answers",
-                    "terms",
-                    "stores.contract",
-                    "stores.folder",
-                    *(
-                        f"encoders.{part}"
-                        for part in ("corpus", "endpoint", "folders", "local", "pooling", "text")
-                    ),
-                )
+                for name in ("rerankers", "answers", "stores.folder", "encoders.corpus")
             ),
             "gnomon.core.retrieval.stores.approximate",
-            "gnomon.core.retrieval.stores.generations",
             "gnomon.core.retrieval.stores.lance",
             "gnomon.core.retrieval.stores.qdrant",
-            "gnomon.core.retrieval.stores.references",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
             *(f"gnomon.core.retrieval.stores.milvus.{name}" for name in ("filters", "server", "vectors")),
         ),
@@ -234,6 +217,7 @@ IMPORT_NAMES = {
     "faiss": "faiss-cpu",
     "pil": "pillow",
     "yaml": "pyyaml",
+    "bs4": "beautifulsoup4",
     "sklearn": "scikit-learn",
     "attr": "attrs",
 }

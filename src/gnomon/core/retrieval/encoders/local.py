@@ -86,8 +86,8 @@ class LocalEncoder:
         tensors = [self.model.state_dict(), *dense]
         key = fingerprint(
             config,
-            _hash_of(tensor for state in tensors for _, tensor in sorted(state.items())),
-            _tokenizer_key(self.tokenizer),
+            hash_of(tensor for state in tensors for _, tensor in sorted(state.items())),
+            tokenizer_key(self.tokenizer),
             self.about.readout.settings(),
             {role: prefix for role, prefix in sorted(prefixes.items()) if prefix},
             self.max_tokens,
@@ -207,7 +207,8 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return full[: starts[0]], full[starts[0] + len(bare) :]
 
 
-def _hash_of(tensors: Iterable[Tensor]) -> str:
+def hash_of(tensors: Iterable[Tensor]) -> str:
+    """A hash of numbers, shapes and types."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
@@ -216,7 +217,8 @@ def _hash_of(tensors: Iterable[Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _tokenizer_key(tokenizer: Any) -> str:
+def tokenizer_key(tokenizer: Any) -> str:
+    """A hash of what a tokenizer makes of texts."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return fingerprint(type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), length=24)
