@@ -56,6 +56,8 @@ VARIANTS = {
 """What else the specification measured, without claims."""
 SIGNALS = (*(name for name in FREE if name != "span_other"), "bm25", "random")
 """What retrievers are trained by."""
+CONTRAST = Contrast()
+"""The temperature is the library's."""
 TRAINING: Mapping[str, Any] = {
     "lr": 3e-2,
     "batch_size": 32,
@@ -213,7 +215,7 @@ def _retrievers(scale: Scale, judge: Judge, part: PartOfRun, out: Out) -> None:
         encoder = _encoder(scale, part.rng.child("encoder"))
         inner = part.within(f"retriever-{name}", part.rng.child("training"))
         cfg = TrainConfig(max_steps=scale.steps, checkpoint_every=0, keep_checkpoints=0, **TRAINING)
-        train_retriever(encoder, mined.rows, cfg, Contrast(), run=inner)
+        train_retriever(encoder, mined.rows, cfg, CONTRAST, run=inner)
         for metric, (items, qrels) in tests.items():
             vectors = encoder.encode([chunk.text for chunk in items])
             rankings = {}

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 EPSILON = 1e-6
 """Added to the standard deviation, so that a constant window has a huge ratio and not an infinite one."""
+ROUNDING = 1e-12
+"""Variance of a window, over the largest square of its row, that cumulative sums cannot tell from 0."""
 BLOCK = 1 << 20
 """Values worked on at once: what fits a processor's cache is several times faster."""
 
@@ -89,7 +91,11 @@ def windows_of(rows: Sequence[Floats], span: Span) -> Windows:
     centre = np.array([row[:n].mean() for row, n in zip(signal, lengths, strict=True)])[:, None]
     centred = signal - centre
     middle = _sums(centred, starts, size) / size[:, None]
-    spread = np.sqrt(np.maximum(_sums(centred * centred, starts, size) / size[:, None] - middle**2, 0))
+    squares = _sums(centred * centred, starts, size) / size[:, None]
+    variance = squares - middle**2
+    # Below this there is nothing but rounding, by which constant windows would differ.
+    noise = ROUNDING * (centred * centred).max(1, keepdims=True)
+    spread = np.sqrt(np.where(variance > noise, variance, 0))
     ratio = (middle + centre) / (spread + EPSILON)
     if span.snr == "db":
         ratio = 20 * np.log10(np.maximum(ratio, np.finfo(float).tiny))
