@@ -45,14 +45,8 @@ def run(words, part, out):
 def test_a_part_runs_and_repeats_from_what_is_kept(real, part, tmp_path):
     assert run(real, part, tmp_path / "run") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    tables = {
-        "gap": "gap",
-        "papers": "papers",
-        "retriever": "retrievers, real",
-        "reranker": "rerankers",
-        "docstrings": "docstrings",
-    }
-    rows = summary[tables[part]]
+    table = {"retriever": "retrievers, real", "reranker": "rerankers"}.get(part, part)
+    rows = summary[table]
     key = {"retriever": "arm", "reranker": "arm"}.get(part, "score")
     names = {row[key] for row in rows}
     assert "/" not in summary["command"]  # no path of this machine
