@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fixtures_interleaved import small_documents, write_documents, write_judged
 from fixtures_vlm import picture, saved_vlm
 from gnomon import cli
 from gnomon.core.retrieval.judged import read_run
-from gnomon.methods.interleaved_retrieval import DocumentIndex
+from gnomon.methods.interleaved_retrieval import DocumentIndex, read_documents
 
 ROOM = "interleaved-retrieval"
 TRAIN = [
@@ -280,3 +281,18 @@ def test_requests_that_are_wrong(at, tmp_path, capsys):
         == 2
     )
     assert "--source" in capsys.readouterr().err
+
+
+def test_pictures_are_where_the_rows_say_also_when_the_run_is_named_from_where_one_stands(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "docs" / "img").mkdir(parents=True)
+    picture(0).save(tmp_path / "docs" / "img" / "rim.png")
+    (tmp_path / "docs" / "a.md").write_text("# Rims\n\nLight ones. ![a rim](img/rim.png)\n")
+    monkeypatch.chdir(tmp_path)
+    assert gnomon("import", "docs", "--out", "imported") == 0
+    (document,) = read_documents(Path("imported"))
+    (image,) = [block for block in document.sections[0].blocks if block.type == "image"]
+    assert np.array_equal(np.asarray(Image.open(image.file)), np.asarray(picture(0)))
+    row = (tmp_path / "imported" / "documents" / "part-00000.jsonl").read_text()
+    assert '"path": "images/' in row

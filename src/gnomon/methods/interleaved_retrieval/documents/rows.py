@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import quote
 
 from gnomon.core import records
@@ -361,9 +361,10 @@ def as_row(document: Document, folder: Path | None = None) -> dict[str, Any]:
         if isinstance(part.image, bytes):
             return {"type": "image", "b64": base64.b64encode(part.image).decode(), "caption": part.caption}
         path = Path(part.file)
-        is_below = folder is not None and part.file and path.is_absolute() and path.is_relative_to(folder)
-        name = path.relative_to(cast(Path, folder)) if is_below else path
-        return {"type": "image", "path": name.as_posix(), "caption": part.caption}
+        # Both from the root: a run's folder is mostly named from where one stands.
+        if part.file and folder is not None and path.absolute().is_relative_to(folder.absolute()):
+            path = path.absolute().relative_to(folder.absolute())
+        return {"type": "image", "path": path.as_posix(), "caption": part.caption}
 
     sections = [{"heading": s.heading, "blocks": [block(b) for b in s.blocks]} for s in document.sections]
     return {"id": document.id, "title": document.title, "sections": sections, **document.meta}
