@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
 
 def test_pictures_and_the_merge_matter(tmp_path):
-    scale = replace(SCALES["mini"], steps=250, copies=1, test=100)
+    scale = replace(SCALES["mini"], steps=600, copies=1, test=100)
     run = Run(tmp_path / "run", method="interleaved-retrieval", verb="mini", seed=11, quiet=True)
     part = run.within(
         "seed-11",
