@@ -149,6 +149,19 @@ def test_an_answer_has_its_source_and_no_percentage_without_a_sample(search):
         rag.answers(["a", " "])
 
 
+def test_a_reply_of_nothing_but_a_source_is_no_answer(search):
+    class Pointing:
+        name = "pointing"
+
+        async def acomplete(self, request):
+            return Reply("[1]")
+
+    answer = LongContextRAG(search, Pointing()).answer("when did the mill burn?")
+    assert (
+        answer.abstained and answer.trace["why"] == "it wrote no sentence" and answer.trace["reply"] == "[1]"
+    )
+
+
 def test_signals_include_the_gain_and_a_sample_gives_a_percentage(search, lm):
     gain = Gain(lm)
     rag = LongContextRAG(search, Writer(), gain=gain)

@@ -85,6 +85,22 @@ def test_a_corpus_leaves_bad_rows_out_with_their_reason(tmp_path):
         read_corpus(str(write_rows(tmp_path / "e.jsonl", [{"id": "c", "text": " "}])), id_field="id")
 
 
+def test_documents_keep_their_names(tmp_path):
+    """`id` and BEIR's `_id` are names without being named; a name that comes twice is refused, a text that does is a copy."""
+    rows = [
+        {"id": "one", "text": "a b"},
+        {"_id": "two", "text": "c d"},
+        {"id": 3, "text": "e f"},
+        {"text": "g h"},
+        {"id": "one", "text": "i j"},
+        {"text": "g h"},
+    ]
+    corpus = read_corpus(str(write_rows(tmp_path / "c.jsonl", rows)))
+    assert [d.doc_id for d in corpus.documents][:3] == ["one", "two", "3"]
+    assert [d.text for d in corpus.documents] == ["a b", "c d", "e f", "g h"] and corpus.copies == 1
+    assert [row["id"] for row in corpus.refused] == ["one"]
+
+
 def test_whole_documents_are_set_aside_and_judged_ones_always(tmp_path):
     documents = read_corpus(
         str(write_rows(tmp_path / "c.jsonl", made_documents(40))), id_field="id"

@@ -27,7 +27,7 @@ class Documents:
     text_field: str = "text"
     """Column of the text."""
     id_field: str | None = None
-    """Column of the document's name; None: a hash of its text. BEIR: _id."""
+    """Column of the document's name. None: id or _id where a row has it, else a hash of its text."""
     cut: Cut = field(default_factory=lambda: Cut("tokens", 300))
     """How documents are cut: blindly, at a fixed length. Tokens are those of the model or of the encoder."""
     near: float = 0.9

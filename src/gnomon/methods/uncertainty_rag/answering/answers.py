@@ -148,7 +148,13 @@ class LongContextRAG:
         if self.confidence is not None:
             row = [signals[name] for name in self.confidence.names]
             confidence = float(self.confidence.probabilities([row])[0])
-        why = "the model does not know" if _UNKNOWN.search(text) else "it wrote nothing" if not text else ""
+        why = (
+            "the model does not know"
+            if _UNKNOWN.search(text)
+            else "it wrote no sentence"
+            if not sentences
+            else ""
+        )
         if not why and confidence is not None and confidence < self.asking.abstain_below:
             why = f"confidence {confidence:.2f} is below {self.asking.abstain_below:g}"
         return Answer(question, sentences, confidence, bool(why), {**trace, "reply": text, "why": why})

@@ -17,6 +17,8 @@ from gnomon.errors import BadInput
 
 SHINGLE, SKETCH, SHARED = 4, 12, 3
 """Words of a shingle, smallest hashes of a chunk's shingles that are kept, and how many two near-duplicates share at least."""
+NAMES = ("id", "_id")
+"""Columns that hold a document's name where no other is named; BEIR writes `_id`."""
 NEAR = 0.9
 """Similarity from which two chunks say the same, see `gnomon.core.text.distinct`."""
 
@@ -38,6 +40,12 @@ def read_corpus(
 ) -> Corpus:
     """The documents of a source, so many from the start; one bad row is left out with its name and reason.
 
+    Args:
+        source: rows, files, a pattern, or `hf://name:split`.
+        text_field: column of the text.
+        id_field: column of the name; None: `id`, or else `_id`, where a row has it, and a hash of the text where it has neither.
+        limit: documents at most; None: all.
+
     Raises:
         BadInput: nothing is there, or no row can be used.
     """
@@ -45,8 +53,9 @@ def read_corpus(
     for row in read_rows(source, text_field=text_field):
         if limit is not None and len(corpus.documents) >= limit:
             break
+        named = id_field or next((name for name in NAMES if (row.raw or {}).get(name) is not None), None)
         try:
-            document = to_document(row, text_field=text_field, id_field=id_field)
+            document = to_document(row, text_field=text_field, id_field=named)
         except BadInput as error:
             corpus.refused.append({"id": row.where, "reason": str(error)})
             continue
@@ -55,7 +64,7 @@ def read_corpus(
             document = Document(document.doc_id, f"{title}\n\n{document.text}", document.meta, document.where)
         if not document.text.strip():
             reason = "The document is empty."
-        elif document.doc_id in names and id_field is None:  # the name is a hash of the text
+        elif document.doc_id in names and named is None:  # the name is a hash of the text
             corpus.copies += 1
             continue
         elif document.doc_id in names:
