@@ -51,6 +51,11 @@ KINDS = {
         "AutoModelForImageClassification",
         "a classifier of images",
     ),
+    "scorer": (
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+        "AutoModelForSequenceClassification",
+        "a scorer: a sequence classifier with one output",
+    ),
     "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
 }
 
@@ -69,8 +74,8 @@ def load_model(
         ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, the folder of a run that made one, a hub id,
             `embedded:NAME`, or a GGUF file (see `model_at`).
         load: how it is loaded; None takes the defaults.
-        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, `"image"` for a classifier of images, or `"encoder"`, which
-            also takes the encoder alone out of a sequence-to-sequence checkpoint.
+        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, `"image"` for a classifier of images, `"scorer"` (see
+            `load_scorer`), or `"encoder"`, which also takes the encoder alone out of a sequence-to-sequence checkpoint.
         asked_by: who needs the model, for messages: `"sort train"`.
         **options: fields of `LoadConfig` that win over those of `load`: `device="cpu"`.
 
@@ -85,6 +90,11 @@ def load_model(
     load = replace(load or LoadConfig(), **options)
     if kind not in KINDS:
         raise BadInput(f'No kind of model is called "{kind}". {nearest(kind, KINDS)}')
+    if kind == "scorer":
+        from gnomon.core.models.load.scorers import load_scorer
+
+        model: Any = load_scorer(ref, load, asked_by=asked_by)
+        return model
     source, device = model_at(ref), device_for(load.device)
     arguments = from_pretrained_arguments(load, device)
     if load.adapter is not None or is_adapter(source):
@@ -183,7 +193,7 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     named = config.architectures or []
     # Some that see are listed among the text models too, whose texts they read.
     first = ("vlm",) if hasattr(config, "vision_config") else ()
-    for kind in (*first, *KINDS):
+    for kind in (*first, *(kind for kind in KINDS if kind != "scorer")):
         table = KINDS[kind][0]
         if set(named) & set(getattr(modeling_auto, table).values()):
             return kind

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 BLOCK = 64
 
 AnyCache = TypeVar("AnyCache", DynamicCache, EncoderDecoderCache)
+T = TypeVar("T")
 
 
 class GrowingLayer(DynamicLayer):
@@ -73,6 +76,26 @@ def select_rows(cache: AnyCache, rows: Int[Tensor, " B"]) -> AnyCache:
     selected.layers = [copy(layer) for layer in selected.layers]
     selected.batch_select_indices(rows)
     return selected
+
+
+def read_ahead(cache: AnyCache, rows: int, read: Callable[[AnyCache], T], tokens: int) -> T:
+    """What `read` returns for a cache that it writes so many tokens into; `cache` is then as it was.
+
+    Plain layers are cropped again. Others are forked first: a sliding window that is full has let go of what would come back into
+    it, and a recurrent state holds no tokens that could be taken out.
+    """
+    grown = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+    if not all(type(layer) is GrowingLayer and layer.keys is not None for layer in grown.layers):
+        return read(select_rows(cache, torch.arange(rows, device=_device_of(grown))))
+    result = read(cache)
+    grown.crop(-tokens)
+    return result
+
+
+def _device_of(cache: DynamicCache) -> torch.device:
+    """Of the first layer with a state; index tensors for the CPU where there is none."""
+    states = (state for layer in cache.layers for state in vars(layer).values())
+    return next((state.device for state in states if isinstance(state, Tensor)), torch.device("cpu"))
 
 
 def _growing(cache: DynamicCache) -> DynamicCache:
