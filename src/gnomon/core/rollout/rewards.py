@@ -178,7 +178,7 @@ def by_rule(rule: Callable[..., Any]) -> Grader:
         ]
         if missing:
             raise BadInput(f'The rule asks for the column "{missing[0]}". {nearest(missing[0], names)}')
-        return rule([s.task.text for s in samples], [s.completion for s in samples], **columns)  # type: ignore[no-any-return]
+        return rule([s.task.text for s in samples], [s.completion for s in samples], **columns)
 
     return grade
 
@@ -225,7 +225,7 @@ def _tested(samples: Sequence[Sample], pool: SandboxPool, *, by_test: bool) -> l
 def _scorer(ref: str, load: LoadConfig | None, batch_size: int) -> Grader:
     from gnomon.core.models import load_tokenizer
     from gnomon.core.models.load.scorers import load_scorer, score_rows
-    from gnomon.core.rollout.examples import answer_ids
+    from gnomon.core.rollout.chats import answer_ids
 
     model, tokenizer = load_scorer(ref, load, asked_by="a reward"), load_tokenizer(ref, load)
 

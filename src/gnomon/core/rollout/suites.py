@@ -238,19 +238,18 @@ def graded(
 def single_tests(tests: str) -> list[str]:
     """Code that checks one thing each: of several `assert` statements each time one stays, and all other code does.
 
-    Those in a loop count as one test, as does code without any.
+    A loop or block with some counts as one, as does code without any.
 
     >>> single_tests("x = f(2)\\nassert x == 4\\nassert f(0) == 0")
     ['x = f(2)\\nassert x == 4\\npass', 'x = f(2)\\npass\\nassert f(0) == 0']
     """
-    count = sum(isinstance(node, ast.Assert) for node in _statements(ast.parse(tests)))
+    count = len(_checks(ast.parse(tests)))
     if count < 2:
         return [tests]
     alone = []
     for kept in range(count):
         tree = ast.parse(tests)
-        asserts = [node for node in _statements(tree) if isinstance(node, ast.Assert)]
-        dropped = {id(node) for number, node in enumerate(asserts) if number != kept}
+        dropped = {id(node) for number, node in enumerate(_checks(tree)) if number != kept}
         for body in _bodies(tree):
             body[:] = [ast.Pass() if id(node) in dropped else node for node in body]
         alone.append(ast.unparse(tree))
@@ -263,8 +262,15 @@ def _bodies(tree: ast.Module) -> Iterator[list[ast.stmt]]:
     yield from (node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
-def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-    return (node for body in _bodies(tree) for node in body)
+def _checks(tree: ast.Module) -> list[ast.stmt]:
+    """The statements that check something: `assert` itself, or a loop or block with one in it."""
+    return [
+        node
+        for body in _bodies(tree)
+        for node in body
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and any(isinstance(inner, ast.Assert) for inner in ast.walk(node))
+    ]
 
 
 def _compiles(code: str) -> bool:

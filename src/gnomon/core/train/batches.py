@@ -62,8 +62,7 @@ class BatchSource(Protocol):
 
 @runtime_checkable
 class OwnBatches(BatchSource, Protocol):
-    """Batches that the policy makes itself: `at` rolls out with the weights of the step, and keeps the rollout for the steps
-    that share it.
+    """Batches that the policy makes itself: `at` rolls out with the weights of the step, for all steps that share the rollout.
 
     `fit` asks for a batch after weights are restored, and before each step. A training resumes exactly where its checkpoints
     fall on the borders of rollouts, which `check_borders` makes sure of: the step behind a border rolls out anew in any case.

@@ -52,8 +52,7 @@ def _check_quantised(model: nn.Module) -> None:
 def make_adamw(
     groups: Iterable[dict[str, Any]], lr: float, *, kind: Literal["adamw", "adamw8bit"] = "adamw"
 ) -> torch.optim.Optimizer:
-    """AdamW over parameter groups; a group may bring its own `lr`, `betas` and `weight_decay`, and `grad_clip` for
-    `clip_gradients`.
+    """AdamW over parameter groups; a group may bring its own `lr`, `betas`, `weight_decay` and, see `clip_gradients`, `grad_clip`.
 
     Betas are 0.9 and 0.999, epsilon 1e-8. Each group remembers its peak rate as `lr_peak` for the schedule.
 

@@ -43,6 +43,7 @@ def load_scorer(
     *,
     asked_by: str = "this",
     most_labels: int | None = 1,
+    **options: Any,
 ) -> Any:
     """A sequence classifier with its head, in evaluation mode.
 
@@ -51,6 +52,7 @@ def load_scorer(
         load: how it is loaded; None takes the defaults.
         asked_by: who needs it, for messages.
         most_labels: outputs at most; 1 is a scorer, None takes any classifier.
+        **options: fields of `LoadConfig` that win over those of `load`.
 
     Raises:
         BadInput: nothing is there, or it has no safetensors weights.
@@ -58,7 +60,7 @@ def load_scorer(
     """
     from transformers import AutoModelForSequenceClassification
 
-    load, source = load or LoadConfig(), model_at(ref)
+    load, source = replace(load or LoadConfig(), **options), model_at(ref)
     device = device_for(load.device)
     arguments = from_pretrained_arguments(load, device)
     adapter = load.adapter or (source if is_adapter(source) else None)
@@ -153,7 +155,8 @@ def new_scorer(model: Any, rng: Rng, *, pad_id: int | None = None) -> Any:
     backbone(scorer).load_state_dict(backbone(model).state_dict())
     for parameter in head_of(scorer)[1].parameters():
         nn.init.zeros_(parameter)
-    return scorer.to(next(model.parameters()).device, next(model.parameters()).dtype)
+    first = next(model.parameters())
+    return scorer.to(first.device, first.dtype).train(model.training)
 
 
 def add_scorer_lora(model: Any, rank: int, *, alpha: int | None = None, dropout: float = 0.0) -> Any:
