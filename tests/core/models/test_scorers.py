@@ -15,7 +15,8 @@ from gnomon.core.models import (
     token_scores,
 )
 from gnomon.core.models.batch import pad
-from gnomon.core.models.load.scorers import add_scorer_lora, backbone, head_of, score_rows
+from gnomon.core.models.load.scorers import add_scorer_lora, backbone, head_of
+from gnomon.core.models.sampling.likelihood import score_rows
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput, ModelMismatch
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
 from gnomon.core.rollout import Task, examples, prompt_ids
-from gnomon.core.rollout.episodes import Trace
 from gnomon.core.rollout.chats import answer_ids
+from gnomon.core.rollout.episodes import Trace
 from gnomon.core.train import Batches, Example, causal_loss
 from gnomon.errors import BadInput
 

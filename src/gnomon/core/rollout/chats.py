@@ -44,17 +44,17 @@ def examples(
         BadInput: a row has no target, its template rewrites earlier turns, or an image would be cut; the message names the row.
     """
     tokenizer = getattr(processor, "tokenizer", processor)
-    made = []
+    kept = []
     for number, raw in enumerate(rows):
         row = raw if isinstance(raw, Mapping) else vars(raw)
         name = f"row {number}" + (f" (id {row['id']})" if row.get("id") not in (None, "") else "")
         try:
-            made.append(_example(row, processor, tokenizer, see, max_length, name))
+            kept.append(_example(row, processor, tokenizer, see, max_length, name))
         except BadInput as error:
             if on_bad is None:
                 raise
             on_bad(str(error))
-    return made
+    return kept
 
 
 def _example(

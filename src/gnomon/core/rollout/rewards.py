@@ -223,8 +223,8 @@ def _tested(samples: Sequence[Sample], pool: SandboxPool, *, by_test: bool) -> l
 
 
 def _scorer(ref: str, load: LoadConfig | None, batch_size: int) -> Grader:
-    from gnomon.core.models import load_tokenizer
-    from gnomon.core.models.load.scorers import load_scorer, score_rows
+    from gnomon.core.models import load_scorer, load_tokenizer
+    from gnomon.core.models.sampling.likelihood import score_rows
     from gnomon.core.rollout.chats import answer_ids
 
     model, tokenizer = load_scorer(ref, load, asked_by="a reward"), load_tokenizer(ref, load)

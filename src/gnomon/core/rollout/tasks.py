@@ -21,7 +21,7 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do, and what is known of its answer."""
+    """One thing to do, and what is ours of its answer."""
 
     id: str
     prompt: str = ""
@@ -119,12 +119,12 @@ def _own(raw: Mapping[str, Any], name: str, where: str) -> Task:
     if isinstance(prompt, Sequence) and not isinstance(prompt, str):  # as some sets have it
         prompt, messages = "", prompt
     reference = next((raw[key] for key in ("reference", "answer", "gold") if raw.get(key) is not None), None)
-    known = ("id", "task_id", "prompt", "messages", "reference", "tests")
+    ours = ("id", "task_id", "prompt", "messages", "reference", "tests")
     tests = raw.get("tests")
     if isinstance(tests, Sequence) and not isinstance(tests, str):
         tests = "\n".join(map(str, tests))
     problem = Problem(name, prompt, "", "", "", tests, "") if tests else None
-    meta = {key: value for key, value in raw.items() if key not in known}
+    meta = {key: value for key, value in raw.items() if key not in ours}
     return _checked(name, prompt, messages, reference, problem, meta, where=where)
 
 
@@ -171,8 +171,8 @@ def _gsm8k(raw: Mapping[str, Any], name: str, where: str) -> Task:
 
 def _alpaca(raw: Mapping[str, Any], name: str, where: str) -> Task:
     more = f"\n\n{raw['input']}" if raw.get("input") else ""
-    known = ("id", "instruction", "input", "output")
-    meta = {key: value for key, value in raw.items() if key not in known}
+    ours = ("id", "instruction", "input", "output")
+    meta = {key: value for key, value in raw.items() if key not in ours}
     prompt = f"{raw.get('instruction') or ''}{more}"
     return _checked(name, prompt, (), raw.get("output"), None, meta, where=where)
 

@@ -231,8 +231,8 @@ def _soft_rows(rows: Sequence[Sequence[Example]]) -> Tensor:
     for row in rows:
         mine, begun = [], 0
         for example in row:
-            for place, shares in (example.soft or {}).items():
-                mine += [[begun + place, token, share] for token, share in shares.items()]
+            for at, shares in (example.soft or {}).items():
+                mine += [[begun + at, token, share] for token, share in shares.items()]
             begun += len(example.input_ids)
         entries.append(mine)
     most = max(1, *map(len, entries))
@@ -322,16 +322,16 @@ def _cut(example: Example, i: int, max_length: int | None) -> Example:
             f"Example {i} has {len(example.input_ids)} tokens and {len(example.labels)} labels. "
             "Give every token one label."
         )
-    for place in example.soft or ():
-        if not 1 <= place < len(example.input_ids):
-            raise BadInput(f"Example {i} has a soft target at place {place}, before which no token stands.")
+    for at in example.soft or ():
+        if not 1 <= at < len(example.input_ids):
+            raise BadInput(f"Example {i} has a soft target at place {at}, before which no token stands.")
     if max_length is not None and len(example.input_ids) > max_length:
         if example.seen is not None:
             raise BadInput(
                 f"Example {i} has images and {len(example.input_ids)} tokens, which cannot be cut. Leave it out, or raise "
                 f"{option('train.max_length')}."
             )
-        kept = {place: shares for place, shares in (example.soft or {}).items() if place < max_length}
+        kept = {at: shares for at, shares in (example.soft or {}).items() if at < max_length}
         ids, labels = example.input_ids[:max_length], example.labels[:max_length]
         example = replace(example, input_ids=ids, labels=labels, soft=kept or None)
     if not _n_targets(example):

@@ -1,13 +1,11 @@
 """Scorers: a model's backbone with a head of one output, which gives every token, or a whole text, a value.
 
-A sequence classifier of transformers in its own file format, loaded with its head or not at all.
+Sequence classifiers of transformers in its own file format; `load_scorer` loads one with its head or not at all.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -16,110 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gnomon.core.env import device_for
-from gnomon.core.models.load.checkpoint import (
-    base_of_adapter,
-    is_adapter,
-    load_config,
-    load_weights,
-    without_deprecations,
-)
-from gnomon.core.models.load.config import LoadConfig
-from gnomon.core.models.load.faults import no_weights
-from gnomon.core.models.load.placement import from_pretrained_arguments
-from gnomon.core.models.load.references import model_at
-from gnomon.errors import BadInput, ModelMismatch
+from gnomon.core.models.load.checkpoint import without_deprecations
+from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
-    from gnomon.core.models.batch import Batch
     from gnomon.core.rng import Rng
 
-HOW = "Make one of a text model with gnomon.core.models.new_scorer, train it on pairs or labels, and save it with save_scorer."
-
-
-def load_scorer(
-    ref: str | Path,
-    load: LoadConfig | None = None,
-    *,
-    asked_by: str = "this",
-    most_labels: int | None = 1,
-    **options: Any,
-) -> Any:
-    """A sequence classifier with its head, in evaluation mode.
-
-    Args:
-        ref: a folder or hub id of a transformers checkpoint, or the folder of a PEFT adapter that holds the head in full.
-        load: how it is loaded; None takes the defaults.
-        asked_by: who needs it, for messages.
-        most_labels: outputs at most; 1 is a scorer, None takes any classifier.
-        **options: fields of `LoadConfig` that win over those of `load`.
-
-    Raises:
-        BadInput: nothing is there, or it has no safetensors weights.
-        ModelMismatch: it has no head, or one of more outputs: it is never given a fresh one.
-    """
-    from transformers import AutoModelForSequenceClassification
-
-    load, source = replace(load or LoadConfig(), **options), model_at(ref)
-    device = device_for(load.device)
-    arguments = from_pretrained_arguments(load, device)
-    adapter = load.adapter or (source if is_adapter(source) else None)
-    if adapter is not None:
-        return _adapted(Path(model_at(adapter)), None if adapter == source else source, load, asked_by)
-    config = load_config(source, load.revision)
-    classes = config.architectures or []
-    if not any("ForSequenceClassification" in name for name in classes):
-        what = ", ".join(classes) or config.model_type
-        raise ModelMismatch(
-            f'Model "{ref}" is {what} and has no head that scores; {asked_by} needs a sequence classifier. {HOW}'
-        )
-    if most_labels is not None and (config.num_labels or 1) > most_labels:
-        raise ModelMismatch(
-            f'Model "{ref}" has {config.num_labels} outputs; {asked_by} needs a sequence classifier with '
-            f"{'one' if most_labels == 1 else f'at most {most_labels}'}."
-        )
-    model = load_weights(_WithHead(AutoModelForSequenceClassification, ref), source, **arguments)
-    return (model if "device_map" in arguments else model.to(device)).eval()
-
-
-class _WithHead:
-    """A loader that refuses a checkpoint in which weights are missing, such as the head."""
-
-    def __init__(self, loader: Any, ref: str | Path):
-        self._loader, self._ref = loader, ref
-
-    def from_pretrained(self, *args: Any, **options: Any) -> Any:
-        """The model, whole."""
-        model, report = self._loader.from_pretrained(*args, output_loading_info=True, **options)
-        if missing := sorted(report["missing_keys"]):
-            raise ModelMismatch(
-                f'Model "{self._ref}" lacks the weights {", ".join(missing[:3])}, which would be made up at random. {HOW}'
-            )
-        return model
-
-
-def _adapted(folder: Path, base: Any, load: LoadConfig, asked_by: str) -> Any:
-    """A base with an adapter that holds the head; the base itself has none."""
-    from peft import PeftModel
-    from safetensors import safe_open
-    from transformers import AutoModelForSequenceClassification
-
-    base = base or base_of_adapter(folder)
-    if not base:
-        raise BadInput(f'Adapter "{folder}" names no base model; set base_model_name_or_path.')
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise no_weights(folder)
-    device = device_for(load.device)
-    bare = replace(load, adapter=None)
-    model = load_weights(
-        AutoModelForSequenceClassification, base, num_labels=1, **from_pretrained_arguments(bare, device)
-    )
-    name, _ = head_of(model)
-    with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
-        if not any(f".{name}." in key for key in weights.keys()):  # noqa: SIM118 - no mapping
-            raise ModelMismatch(f'Adapter "{folder}" holds no head that scores; {asked_by} needs one. {HOW}')
-    with without_deprecations():
-        return PeftModel.from_pretrained(model, str(folder)).to(device).eval()
+Batch = Any
+"""A `gnomon.core.models.Batch`, which stands above this module."""
 
 
 def new_scorer(model: Any, rng: Rng, *, pad_id: int | None = None) -> Any:
@@ -216,7 +118,7 @@ _by_token: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 def scores_tokens(model: Any) -> bool:
     """Whether a classifier's head reads every token, as those of decoders do, and not what a pooling makes of them."""
-    plain = _plain(model)
+    plain = plain_of(model)
     if plain not in _by_token:
         shapes: list[int] = []
         _, head = head_of(plain)
@@ -243,7 +145,7 @@ def token_scores(model: Any, batch: Batch) -> Float[Tensor, "B T"]:
     Raises:
         ModelMismatch: its head reads a pooled text and no tokens.
     """
-    plain = _plain(model)
+    plain = plain_of(model)
     if not scores_tokens(plain):
         raise ModelMismatch(
             f"{type(plain).__name__} pools a text before it scores it, and has no value for each token. Use a scorer of a decoder."
@@ -259,7 +161,7 @@ def text_scores(model: Any, batch: Batch) -> Float[Tensor, " B"]:
         model: a scorer.
         batch: texts, padded on either side.
     """
-    plain = _plain(model)
+    plain = plain_of(model)
     if not scores_tokens(plain):
         logits: Tensor = plain(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits
         return logits[:, 0].float()
@@ -268,36 +170,7 @@ def text_scores(model: Any, batch: Batch) -> Float[Tensor, " B"]:
     return token_scores(plain, batch).gather(-1, last[:, None]).squeeze(-1)
 
 
-@torch.no_grad()
-def score_rows(
-    model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], *, batch_size: int = 16
-) -> list[float]:
-    """The value of each text, given as token ids, in order; those of similar length are read side by side.
-
-    Raises:
-        BadInput: a text has no tokens, or more than the model reads.
-    """
-    from gnomon.core.models.batch import pad
-    from gnomon.core.models.sampling.text import padding_id
-
-    plain = _plain(model)
-    positions = getattr(plain.config.get_text_config(), "max_position_embeddings", None)
-    for i, row in enumerate(rows):
-        if not row or (positions is not None and len(row) > positions):
-            raise BadInput(
-                f"Text {i} has {len(row)} tokens; {type(plain).__name__} reads 1 to {positions or 'any number'}."
-            )
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    values = [0.0] * len(rows)
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        batch = pad([rows[i] for i in part], padding_id(tokenizer), "right").to(plain.device)
-        for i, value in zip(part, text_scores(plain, batch).tolist(), strict=True):
-            values[i] = value
-    return values
-
-
-def _plain(model: Any) -> Any:
+def plain_of(model: Any) -> Any:
     """The classifier itself, in which adapters stay in place."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 

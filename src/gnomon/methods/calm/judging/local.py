@@ -16,7 +16,8 @@ from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.batch import pad
 from gnomon.core.models.handle import unpack
-from gnomon.core.models.load.scorers import load_scorer, score_rows
+from gnomon.core.models.load import load_scorer
+from gnomon.core.models.sampling.likelihood import score_rows
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.rng import Rng
 from gnomon.core.too_long import Long, TooLong, fit_rows, positions_of
