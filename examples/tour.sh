@@ -97,6 +97,13 @@ gnomon calm perturb "$TOUR/texts/pairs.jsonl" --out "$TOUR/rewritten"
 gnomon calm audit "$TOUR/rewritten" --kind function --out "$TOUR/judges" \
     --judge examples/tour_judge.py:counts_files examples/tour_judge.py:weighs_files
 
-step "16. All of it on one page"
+step "16. Documents with tables and pictures: which one is it, which section, and what in it says so?"
+python examples/tour_pages.py "$TOUR/pages"
+gnomon interleaved-retrieval import "$TOUR/pages" --out "$TOUR/documents"
+gnomon interleaved-retrieval index "$TOUR/documents" --model embedded:minilm --out "$TOUR/index"
+gnomon interleaved-retrieval search "$TOUR/index" --model embedded:minilm --text "widths of petals" "a temple with a curved roof" \
+    --source "$TOUR/documents" --explain 2 -k 3 --out "$TOUR/answers"
+
+step "17. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from gnomon.core.llm import Retried
-from gnomon.core.llm.roles import CAPTION
+from gnomon.core.llm.books import CAPTION
 
 
 def hurry(llm):

@@ -72,7 +72,7 @@ METHODS = (
     Method("vl-lens", "2410.02762", "inspect", "see what a VLM sees in each patch, localise it, and remove hallucinated objects", verbs="caption lens detect erase mitigate segment sweep chair mini"),
     Method("truth-probes", "2410.02707", "inspect", "detect errors from hidden states at the exact answer tokens", verbs="answer extract represent heatmap train eval generalise resample taxonomy types choose score mini"),
     Method("markov", "2410.02724", "inspect", "treat an LLM as the finite Markov chain it is", verbs="chain forget bound icl mini"),
-    Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables"),
+    Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables", verbs="import train index search eval real mini"),
     Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation"),
     Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty"),
     Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases", verbs="prepare labels train score prompt summarize evaluate tune-k mini"),

@@ -33,6 +33,7 @@ FEW_READERS = {
     **dict.fromkeys(
         (
             "gnomon.core.metrics.retrieve",
+            "gnomon.core.models.sampling.states",
             "gnomon.core.train.contrastive",
             *(
                 f"gnomon.core.retrieval.{name}"
@@ -46,10 +47,7 @@ FEW_READERS = {
                     "terms",
                     "stores.contract",
                     "stores.folder",
-                    *(
-                        f"encoders.{part}"
-                        for part in ("corpus", "endpoint", "folders", "local", "pooling", "text")
-                    ),
+                    "encoders.corpus",
                 )
             ),
             "gnomon.core.retrieval.stores.approximate",
@@ -232,6 +230,7 @@ IMPORT_NAMES = {
     "faiss": "faiss-cpu",
     "pil": "pillow",
     "yaml": "pyyaml",
+    "bs4": "beautifulsoup4",
     "sklearn": "scikit-learn",
     "attr": "attrs",
 }

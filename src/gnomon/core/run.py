@@ -30,8 +30,9 @@ from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadConfig, BadInput, UserError
 
 if TYPE_CHECKING:
+    from gnomon.core.llm.books import Books
     from gnomon.core.llm.config import LLMConfig
-    from gnomon.core.llm.roles import Books, Models, Source
+    from gnomon.core.llm.roles import Models, Source
     from gnomon.core.report import Page
 
 try:
@@ -232,7 +233,7 @@ class Run:
     def books(self) -> Books:
         """What was asked of language models in this run; made on first use."""
         if self._books is None:
-            from gnomon.core.llm.roles import Books
+            from gnomon.core.llm.books import Books
 
             self._books = Books(self.folder)
         return self._books

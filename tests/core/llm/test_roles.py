@@ -1,5 +1,6 @@
 """Language models by role: one table of what was asked, on the page and in `report.json`, whatever becomes of the run."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import sys
 import pytest
 
 from fixtures_server import CompletionServer
+from fixtures_vendors import VendorServer, chat
 from gnomon.core.llm import LLMConfig, Reply, Role, Script, Usage, ask, asking, close, complete, open_llm
-from gnomon.core.llm.roles import CAPTION
+from gnomon.core.llm.books import CAPTION
+from gnomon.core.llm.stack.many import acomplete_many
 from gnomon.core.run import Run, Start
-from gnomon.errors import BadConfig
+from gnomon.errors import BadConfig, EndpointDown
 
 SIMULATED = "sim:verdict?words=rain"
 
@@ -320,3 +323,90 @@ def test_the_table_names_a_role_and_leaves_out_the_folder_of_the_run(new_run, tm
         complete(models["writer"], prompts("a"))
     names = {row["role"]: row["model"] for row in run.books.rows()}
     assert names == {"writer": "hf:seed-0/writer", "server": "over HTTP"}
+
+
+def judges(server, **settings):
+    """Two models of one server by name; each has its own guard."""
+    base = server.endpoint.split("#")[0]
+    return asking({"first": f"{base}#good", "second": f"{base}#other"}, LLMConfig(retries=0, **settings))
+
+
+def test_a_second_role_is_tried_before_the_load_of_the_first_is_sent():
+    def answer(request):
+        if request.body["model"] == "other":
+            return 401, {"error": {"message": "no such key"}}
+        return 200, chat("fine")
+
+    with VendorServer(answer) as server, judges(server, cache="none") as models:
+        with pytest.raises(EndpointDown, match=r"second: .* does not answer.* no such key"):
+            complete(models["first"], prompts(*"abcdefgh"), concurrency=4)
+        assert [request.body["model"] for request in server.asked] == ["good", "other"]
+        assert models.figures("first")["calls_fresh"] == 1
+        assert models.figures("second")["calls_failed"] == 1
+
+
+def test_the_answer_that_came_before_a_second_role_failed_is_kept(tmp_path):
+    is_wrong = [True]
+
+    def answer(request):
+        if request.body["model"] == "other" and is_wrong[0]:
+            return 401, {"error": {"message": "no such key"}}
+        return 200, chat(f"about {request.prompt[-9:]}")
+
+    with VendorServer(answer) as server:
+        settings = {"cache": str(tmp_path / "replies")}
+        with judges(server, **settings) as models, pytest.raises(EndpointDown):
+            complete(models["first"], prompts(*"abc"))
+        is_wrong[0] = False
+        with judges(server, **settings) as models:
+            replies = complete(models["first"], prompts(*"abc"))
+        asked = [request.prompt for request in server.asked if request.body["model"] == "good"]
+        assert len(asked) == len(set(asked)) == 3
+        assert [reply.cached for reply in replies].count(True) == 1
+
+
+def test_every_other_role_is_tried_once_and_booked():
+    with (
+        VendorServer(lambda request: (200, chat("fine"))) as server,
+        judges(server, cache="none") as models,
+    ):
+        complete(models["first"], prompts(*"abcd"))
+        complete(models["second"], prompts("e"))
+        of_second = [request.prompt for request in server.asked if request.body["model"] == "other"]
+        assert len(of_second) == 2 and not of_second[0].startswith("About")
+        assert models.figures("first")["calls_fresh"] == 4 and models.figures("second")["calls_fresh"] == 2
+
+
+def test_two_roles_asked_at_once_do_not_wait_for_each_other_for_ever():
+    async def both(models):
+        await asyncio.wait_for(
+            asyncio.gather(
+                *(acomplete_many(models[role], prompts(*"abcdef")) for role in ("first", "second")),
+            ),
+            timeout=30,
+        )
+
+    with (
+        VendorServer(lambda request: (200, chat("fine"))) as server,
+        judges(server, cache="none") as models,
+    ):
+        asyncio.run(both(models))
+        assert 12 <= len(server.asked) <= 13
+
+
+def test_what_is_kept_tries_nobody(tmp_path):
+    with VendorServer(lambda request: (200, chat("fine"))) as server:
+        for _ in range(2):
+            with judges(server, cache=str(tmp_path / "replies")) as models:
+                complete(models["first"], prompts(*"abc"))
+        assert len(server.asked) == 4
+
+
+def test_an_unreadable_probe_ends_nothing():
+    def answer(request):
+        return 200, chat("" if request.body["model"] == "other" else "fine")
+
+    with VendorServer(answer) as server, judges(server, cache="none") as models:
+        replies = complete(models["first"], prompts(*"abc"))
+        assert [reply.text for reply in replies] == ["fine"] * 3
+        assert models.figures("second")["calls_failed"] == 0

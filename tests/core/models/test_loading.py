@@ -13,12 +13,23 @@ import pytest
 import torch
 
 from fixtures_server import LoopbackServer
+from gnomon.cli import main
 from gnomon.core.config import loose_names
 from gnomon.core.llm import LLMConfig
 from gnomon.core.llm.local import Local
-from gnomon.core.models import GenConfig, add_lora, generate, load_model, load_tokenizer, save_lora
-from gnomon.core.models.load import LoadConfig
+from gnomon.core.models import (
+    GenConfig,
+    ModelHandle,
+    add_lora,
+    generate,
+    load_model,
+    load_tokenizer,
+    save_lora,
+)
+from gnomon.core.models.load import LoadConfig, load_config
+from gnomon.core.models.load.checkpoint import kind_of
 from gnomon.core.models.load.placement import from_pretrained_arguments
+from gnomon.core.retrieval.encoders.local import load_local
 from gnomon.core.rng import Rng
 from gnomon.errors import BadConfig, BadInput, MissingExtra, ModelMismatch
 from gnomon.registry import METHODS
@@ -307,3 +318,31 @@ def test_every_verb_that_loads_a_model_to_read_or_train_takes_the_same_options()
     for method in METHODS:
         for verb in method.verbs.split():
             assert "token" not in getattr(resolve(method.config(verb)), "__dataclass_fields__", {})
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda ref: load_model(ref, revision="nosuch"),
+        lambda ref: load_tokenizer(ref, LoadConfig(revision="nosuch")),
+        lambda ref: load_config(ref, "nosuch"),
+        lambda ref: kind_of(ref, revision="nosuch"),
+        lambda ref: ModelHandle.load(ref, revision="nosuch"),
+        lambda ref: load_local(ref, LoadConfig(revision="nosuch")),
+    ],
+    ids=["model", "tokenizer", "config", "kind", "handle", "encoder"],
+)
+def test_a_folder_has_no_revisions(checkpoint, read):
+    with pytest.raises(
+        BadConfig, match=r"revision must be None .* only a hub id has revisions; got 'nosuch'"
+    ):
+        read(checkpoint("llama"))
+
+
+def test_a_verb_refuses_a_revision_of_a_folder(checkpoint, tmp_path, capsys):
+    texts = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for text in texts:
+        text.write_text("one two three")
+    where = ["--model", str(checkpoint("llama")), "--revision", "nosuch", "--out", str(tmp_path / "run")]
+    assert main(["markov", "forget", *map(str, texts), *where]) == 2
+    assert "only a hub id has revisions" in capsys.readouterr().err

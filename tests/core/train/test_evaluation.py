@@ -165,7 +165,8 @@ def test_what_only_says_how_may_change_in_between(tmp_path):
     train_small(tmp_path / "part", dataclasses.replace(cfg, max_steps=3), dtype=torch.float64)
     changed = dataclasses.replace(cfg, **loose)
     model, longer, _ = train_small(tmp_path / "part", changed, dtype=torch.float64)
-    assert longer.curve("loss") == pytest.approx(curve.curve("loss"), rel=1e-9)
+    # The loss itself is a float32 number, whose last place depends on the kernel.
+    assert longer.curve("loss") == pytest.approx(curve.curve("loss"), rel=1e-6)
     assert len(list((tmp_path / "part" / "checkpoints").iterdir())) == 1
     for a, b in zip(model.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-7)

@@ -4,6 +4,7 @@ import torch
 
 from fixtures_crispo import COUNT_PROMPT, as_number, counting_llms
 from gnomon.core.models import train_bpe
+from gnomon.core.models.load import model_at
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadInput
 from gnomon.methods.crispo import Example, Neighbours, SearchConfig, Task, optimize
@@ -52,7 +53,7 @@ def alone(folder, text):
 
 @pytest.mark.slow
 def test_the_nearest_by_cosine_most_similar_last_and_never_itself(encoder):
-    near = Neighbours(encoder, ROWS, ["input"], k=3, batch_size=5)
+    near = Neighbours(encoder, ROWS, ["input"], k=3)
     vectors = np.stack([alone(encoder, text) for text in TEXTS])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(near.vectors(TEXTS), vectors, atol=1e-4)
@@ -93,3 +94,15 @@ def test_a_loaded_encoder_and_what_cannot_work(encoder, checkpoint):
         Neighbours(encoder, ROWS, ["input"], k=12)
     with pytest.raises(BadInput, match="needs its tokenizer"):
         Neighbours(model, ROWS, ["input"])
+
+
+def test_a_sentence_encoder_is_read_as_its_folder_says(embedded):
+    """Vectors of the real MiniLM equal those of sentence-transformers, which averages over the tokens."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = model_at(embedded("minilm"))
+    near = Neighbours("embedded:minilm", ROWS, ["input"], k=2)
+    texts = ["The old bridge was repaired.", "A mill stands in the park.", ""]
+    expected = SentenceTransformer(str(folder), device="cpu").encode(texts[:2], normalize_embeddings=True)
+    np.testing.assert_allclose(near.vectors(texts)[:2], expected, atol=1e-5)
+    assert not near.vectors(texts)[2].any()

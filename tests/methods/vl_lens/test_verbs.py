@@ -12,6 +12,7 @@ from PIL import Image
 
 import fixtures_process
 from fixtures_vl_lens import WORDS, WORLD, checkpoint, rows_of, scenes, seer, vl_lens, write_images
+from fixtures_vlm import picture, saved_vlm, vlm
 from gnomon.errors import BadInput, UserError
 from gnomon.methods.vl_lens import Writing
 from gnomon.methods.vl_lens.captions import describe
@@ -270,3 +271,57 @@ def test_an_image_that_cannot_be_read_is_left_out_with_its_id_and_reason(world, 
         path.unlink()
     with pytest.raises(BadInput, match=r'None of 1 images can be read. Image "broken"'):
         vl_lens("caption", folder, "--model", checkpoint(), *WORDS, "--out", tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A model that reads one small picture with the prompt and two tokens more, and pictures of which one is larger."""
+    at = tmp_path_factory.mktemp("narrow")
+    folder, images = shutil.copytree(saved_vlm("qwen2_5_vl"), at / "model"), at / "images"
+    images.mkdir()
+    for number, size in enumerate([(40, 30), (200, 200), (40, 30)]):
+        picture(number, *size).save(images / f"photo-{number}.png")
+    handle = vlm("qwen2_5_vl")
+    small = len(handle.see([handle.prompt("Name it.")], [picture(0)])[0].ids)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = small + 2
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder, images, small
+
+
+SHORTLY = ("--beams", 1, "--max-new-tokens", 2, "--prompt", "Name it.")
+
+
+def test_an_image_of_too_many_tokens_is_left_out_and_changes_no_other(narrow, tmp_path):
+    model, images, small = narrow
+    words = ["--model", model, *SHORTLY]
+    assert vl_lens("caption", images, *words, "--out", tmp_path / "all") == 0
+    (row,) = rows_of(tmp_path / "all" / "too_long.jsonl")
+    assert row["id"] == "photo-1" and row["tokens"] > small + 1 == row["room"] and not row["cut"]
+    report = json.loads((tmp_path / "all" / "report.json").read_text())
+    assert report["status"] == "done" and report["shortfalls"][0]["failed"] == 1
+    few = shutil.copytree(images, tmp_path / "few")
+    (few / "photo-1.png").unlink()
+    assert vl_lens("caption", few, *words, "--out", tmp_path / "without") == 0
+    left = rows_of(tmp_path / "all" / "captions.jsonl")
+    assert left == rows_of(tmp_path / "without" / "captions.jsonl") and len(left) == 2
+    with pytest.raises(BadInput, match=r'"photo-1" has \d+ tokens and .* set --too-long'):
+        vl_lens("caption", images, *words, "--too-long", "error", "--out", tmp_path / "error")
+    for path in images.glob("photo-[02].png"):
+        (few / path.name).unlink()
+    shutil.copy(images / "photo-1.png", few)
+    with pytest.raises(BadInput, match=r'None of 1 images fits: "photo-1" takes'):
+        vl_lens("caption", few, *words, "--out", tmp_path / "none")
+
+
+def test_a_caption_from_the_list_counts_too(narrow, tmp_path):
+    model, images, _ = narrow
+    shutil.copy(images / "photo-0.png", tmp_path)
+    rows = [
+        {"image": "photo-0.png", "image_id": "short", "caption": "a"},
+        {"image": "photo-0.png", "image_id": "long", "caption": "a dog and a cat on a mat"},
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["--model", model, *SHORTLY, "--out", tmp_path / "out"]
+    assert vl_lens("detect", tmp_path / "list.jsonl", *words) == 0
+    assert [row["id"] for row in rows_of(tmp_path / "out" / "too_long.jsonl")] == ["long"]

@@ -8,28 +8,25 @@ with run.asking({"task": "openai:gpt-4o", "critic": "hf:critic"}, cfg.llm) as mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_simulated
+from gnomon.core.llm.base import LLM, Reply, Request, aclose, is_remote, is_simulated
+from gnomon.core.llm.books import Books, Entry
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.stack.budget import Prices
 from gnomon.core.llm.stack.connect import connect
+from gnomon.core.llm.stack.guard import Guarded, guard_of
 from gnomon.core.llm.stack.loop import run_async
 from gnomon.core.llm.stack.meter import Meter, Metered
-from gnomon.core.shortfall import Shortfall
+from gnomon.errors import BudgetSpent, EndpointDown
 
 if TYPE_CHECKING:
     from gnomon.core.report import Page
-
-SECTION = "What was asked"
-"""Title of the section of a report that holds the table."""
-
-CAPTION = "calls of language models by the command that finished this run; cached replies cost nothing"
-"""Caption of the table."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +157,9 @@ class Models(Mapping[str, Any]):
         except BaseException:
             self.close()
             raise
+        guards = self._guards()
+        for guard in guards if len(guards) > 1 else ():
+            guard.before_load = partial(self._try_others, guard)
         return self
 
     def close(self) -> None:
@@ -189,6 +189,35 @@ class Models(Mapping[str, Any]):
     def is_simulated(self) -> bool:
         """Whether a simulator fills any role."""
         return any(is_simulated(model) for model in self._models.values())
+
+    def _guards(self) -> dict[Guarded, str]:
+        """The guard of each model over the network that was opened here, with the first role that it fills."""
+        guards: dict[Guarded, str] = {}
+        for role, model in self._models.items():
+            if isinstance(model, _InRole) and not isinstance(model.llm, _InRole) and is_remote(model):
+                guard = guard_of(model)
+                if guard is not None:
+                    guards.setdefault(guard, role)
+        return guards
+
+    async def _try_others(self, loaded: Guarded) -> None:
+        """One short request to each model that was not asked yet, before the load of `loaded` is paid for."""
+        guards = {guard: role for guard, role in self._guards().items() if guard is not loaded}
+        for guard in guards:  # before anything is awaited: two that tried each other would wait for ever
+            guard.before_load = None
+        for guard, role in guards.items():
+            try:
+                reply = await guard.probe()
+            except EndpointDown as down:
+                if isinstance(down.reply, Reply):
+                    self._meters[role].count(down.reply)
+                raise EndpointDown(f"{role}: {down}") from None
+            except BudgetSpent:
+                continue
+            if reply is not None and reply.error is None:
+                self._meters[role].count(reply)
+            elif reply is not None:
+                self._meters[role].count_fault(reply)
 
     def _open(self, role: str, source: Role) -> Any:
         if source.model is None:
@@ -235,7 +264,7 @@ class Models(Mapping[str, Any]):
         if self._run is not None:
             name = self._roles[role].name or str(getattr(model, "name", type(model).__name__))
             limit = (self._roles[role].settings or self._settings).max_failed
-            self._run.books.add(_Entry(role, name, meter, is_simulated(model), limit))
+            self._run.books.add(Entry(role, name, meter, is_simulated(model), limit))
 
     def _folder_of(self, role: str, source: Role) -> Path | None:
         if source.folder is not None or self._folder is not None:
@@ -250,104 +279,6 @@ class Models(Mapping[str, Any]):
         for role, meter in self._meters.items():
             if meter.is_used:
                 run.log(role=role, model=self._models[role].name, **meter.figures())
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One role of one block."""
-
-    role: str
-    model: str
-    meter: Meter | None
-    """None: no language model fills the role."""
-    is_simulated: bool
-    max_failed: float
-    """Largest share of its replies that may fail."""
-
-
-class Books:
-    """What was asked of language models in a run, over all its blocks.
-
-    Args:
-        folder: of the run; models that it trained itself are named by their path below it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._entries: list[_Entry] = []
-        self._folder = folder
-        self.expects_faults = False  # in the made-up world of a miniature: they are counted, and no shortfall
-
-    def add(self, entry: _Entry) -> None:
-        """Enter a role of a block, whose meter goes on counting."""
-        self._entries.append(entry)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The table: a row for each role and model, over all blocks; empty when no language model was opened.
-
-        Columns in which no row has anything to say (`failed`, `sent without`, `SIMULATED` and the like) are left out.
-        """
-        if all(entry.meter is None for entry in self._entries):
-            return []
-        entries: dict[tuple[str, str], list[_Entry]] = {}
-        for entry in self._entries:
-            # Without the run's own folder, so that a repeated run has the same table wherever it lies.
-            model = entry.model.replace(f"{self._folder}/", "")
-            entries.setdefault((entry.role, model), []).append(entry)
-        rows = [
-            {"role": role, "model": model, **_cells(of_role)} for (role, model), of_role in entries.items()
-        ]
-        idle = {name for name in _OPTIONAL if not any(row[name] for row in rows)}
-        return [{name: value for name, value in row.items() if name not in idle} for row in rows]
-
-    def shortfalls(self) -> list[Shortfall]:
-        """The roles in which requests failed for good or were not made, over all blocks."""
-        shortfalls = []
-        for role in () if self.expects_faults else dict.fromkeys(entry.role for entry in self._entries):
-            entries = [entry for entry in self._entries if entry.role == role and entry.meter is not None]
-            total = Meter.total(entry.meter for entry in entries if entry.meter is not None)
-            shortfalls += total.shortfalls(role, min((e.max_failed for e in entries), default=1.0))
-        return shortfalls
-
-    def show(self, page: Page) -> None:
-        """Add the table to a page, and SIMULATED to its title where a simulator filled a role."""
-        if rows := self.rows():
-            page.section(SECTION)
-            page.table(rows, caption=CAPTION)
-        if any(entry.is_simulated for entry in self._entries):
-            page.simulated = True
-            if rows:
-                page.text(
-                    "Rows marked SIMULATED are simulators: what is shown is that the method works, not what a language model does."
-                )
-            if "SIMULATED" not in page.title:
-                page.title = f"SIMULATED: {page.title}"
-
-
-_OPTIONAL = ("failed", "not asked", "sent without", "tokens estimated", "SIMULATED")
-
-
-def _cells(entries: Sequence[_Entry]) -> dict[str, Any]:
-    """The numbers of a row; blanks where no language model was asked."""
-    meters = [entry.meter for entry in entries if entry.meter is not None]
-    total = Meter.total(meters)
-    cells = {
-        "calls": total.fresh,
-        "cached": total.cached,
-        "failed": total.failed,
-        "not asked": total.unasked,
-        "sent without": _counts(total.left_out),
-        "tokens in": total.tokens_in,
-        "tokens out": total.tokens_out,
-        "tokens estimated": total.is_estimate,
-        "cost in USD": total.usd,
-        "faults": _counts(total.faults) or "none",
-    }
-    shown = cells if meters else dict.fromkeys(cells)
-    return {**shown, "SIMULATED": any(entry.is_simulated for entry in entries)}
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
 
 
 _meter: ContextVar[Meter | None] = ContextVar("_meter", default=None)

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import ImageLayout
-from gnomon.core.models.images import Images
+from gnomon.core.models.architectures.parts import ImageLayout, Seeing
+from gnomon.core.models.images.seen import Images
 from gnomon.core.models.reading import reads_padded, takes_positions
 from gnomon.errors import BadInput, ModelMismatch
 
@@ -147,6 +147,16 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int, side: str = "left") -> Batch
         ids[i, columns] = torch.tensor(row, dtype=torch.long)
         mask[i, columns] = True
     return Batch(ids, mask)
+
+
+def pad_texts(rows: Sequence[Sequence[int]], pad_id: int, side: str, sees: Seeing | None) -> Batch:
+    """Texts without images as a batch, for a model that sees in the way `sees`, or reads texts alone (None)."""
+    batch = pad(rows, pad_id, side)
+    if sees is None or sees.kinds is None:
+        return batch
+    nowhere = torch.zeros_like(batch.mask)
+    kinds = Images({sees.kinds: nowhere.long()}, nowhere, ((),) * len(rows))
+    return Batch(batch.input_ids, batch.mask, None, kinds)
 
 
 def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

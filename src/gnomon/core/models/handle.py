@@ -25,12 +25,13 @@ from gnomon.core.models.architectures.sites import (
     module_at,
 )
 from gnomon.core.models.architectures.vision import read_family
-from gnomon.core.models.batch import Batch, Where, pad
+from gnomon.core.models.batch import Batch, Where, pad, pad_texts
 from gnomon.core.models.hooks import Edit, StepInfo, check_lens, head_logits, hooked
-from gnomon.core.models.images import (
-    Images,
+from gnomon.core.models.images.pieces import Piece, see_each
+from gnomon.core.models.images.processors import load_processor
+from gnomon.core.models.images.seen import (
     SeenText,
-    load_processor,
+    have_images,
     open_images,
     put_together,
     question,
@@ -38,7 +39,7 @@ from gnomon.core.models.images import (
     see_text,
 )
 from gnomon.core.models.load import LoadConfig, kind_of, load_model, load_tokenizer
-from gnomon.core.models.reading import text_kind
+from gnomon.core.models.reading import text_kind, unpack
 from gnomon.core.models.sampling.decoding import (
     Decoding,
     last_logits_only,
@@ -167,12 +168,22 @@ class ModelHandle:
             batch = Batch(batch.input_ids, batch.mask, target)
         return batch.to(self.model.device)
 
-    def see(self, texts: Sequence[str], images: Sequence[Any]) -> list[SeenText]:
-        """Each text with its images, processed by itself; `gather` makes a batch of some. Errors are those of `encode`."""
+    def see(
+        self, texts: Sequence[str] | Sequence[Sequence[Piece]], images: Sequence[Any] | None = None
+    ) -> list[SeenText]:
+        """Each text with its images, processed by itself; `gather` makes a batch of some. Errors are those of `encode`.
+
+        Args:
+            texts: with the processor's image tokens where images go; or, without `images`, pieces of each text in reading order,
+                see `gnomon.core.models.images.see_pieces`: there nothing that a text says is taken for an image or an end.
+            images: per text one image or a list of them.
+        """
+        if images is None:
+            return see_each(self.processor, self.model.config, self._sees, texts)
         sees = self._sees()
         if sees.lay_out is None and self._grid is not None:
             sees = replace(sees, grid=self._grid)
-        return self._see(sees, texts, open_images(images, len(texts)))
+        return self._see(sees, texts, open_images(images, len(texts)))  # type: ignore[arg-type]
 
     def show(self, pictures: Sequence[Any]) -> list[SeenText]:
         """Pictures with one word each, as `see` makes them, their tokens counted and not laid out."""
@@ -193,7 +204,13 @@ class ModelHandle:
         return measured_grid(self)
 
     def gather(self, seen: Sequence[SeenText], *, side: str = "left") -> Batch:
-        """Processed texts as a batch on the model's device."""
+        """Processed texts as a batch on the model's device: all of them with images, or none.
+
+        Raises:
+            BadInput: some have images and some have none.
+        """
+        if not have_images(seen):
+            return self.pad([text.ids for text in seen], side=side).to(self.model.device)
         batch = pad([text.ids for text in seen], padding_id(self.tokenizer), side)
         token = self.sites.top.image_token
         assert token is not None
@@ -334,12 +351,7 @@ class ModelHandle:
 
     def pad(self, rows: Sequence[Sequence[int]], *, side: str = "left") -> Batch:
         """Token ids of texts alone as a batch on the CPU."""
-        batch, sees = pad(rows, padding_id(self.tokenizer), side), self._how
-        if sees is None or sees.kinds is None:
-            return batch
-        nowhere = torch.zeros_like(batch.mask)
-        kinds = Images({sees.kinds: nowhere.long()}, nowhere, ((),) * len(rows))
-        return Batch(batch.input_ids, batch.mask, None, kinds)
+        return pad_texts(rows, padding_id(self.tokenizer), side, self._how)
 
     @property
     def _how(self) -> Seeing | None:
@@ -383,18 +395,3 @@ def as_handle(model: Any, tokenizer: Any = None) -> ModelHandle:
         ModelMismatch: the model's type is not known.
     """
     return model if isinstance(model, ModelHandle) else ModelHandle(*unpack(model, tokenizer))
-
-
-def unpack(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The transformers model and tokenizer, from a handle or as they were given.
-
-    Raises:
-        BadInput: a plain model came without a tokenizer.
-    """
-    if isinstance(model, ModelHandle):
-        return model.model, tokenizer or model.tokenizer
-    if tokenizer is None:
-        raise BadInput(
-            f"A plain {type(model).__name__} needs its tokenizer beside it; or give a ModelHandle."
-        )
-    return model, tokenizer

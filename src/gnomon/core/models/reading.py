@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gnomon.core.models.architectures.parts import base_of
 from gnomon.core.models.architectures.text import FAMILIES
 from gnomon.core.models.sampling.config import GenConfig
+from gnomon.errors import BadInput
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,21 @@ def text_kind(model: Any) -> str:
     if model.get_output_embeddings() is None:
         return "encoder"
     return "seq2seq" if model.config.is_encoder_decoder else "causal"
+
+
+def unpack(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """The transformers model and tokenizer, from a handle or as they were given.
+
+    Raises:
+        BadInput: a plain model came without a tokenizer.
+    """
+    if hasattr(model, "processor") and hasattr(model, "model"):  # a handle: a plain model holds no processor
+        return model.model, tokenizer or model.tokenizer
+    if tokenizer is None:
+        raise BadInput(
+            f"A plain {type(model).__name__} needs its tokenizer beside it; or give a ModelHandle."
+        )
+    return model, tokenizer
 
 
 def takes_positions(model: Any) -> bool:

@@ -164,7 +164,7 @@ def choice_policy(
         batch_size: prompts side by side.
     """
     from gnomon.core.llm.local import score_choices
-    from gnomon.core.models.handle import unpack
+    from gnomon.core.models.reading import unpack
 
     plain, words = unpack(model, tokenizer)
 

@@ -50,11 +50,25 @@ def info_nce(
     Raises:
         BadInput: a positive is not among the passages.
     """
+    return score_nce(
+        (queries @ passages.T).float(), positives, ids, temperature=temperature, symmetric=symmetric
+    )
+
+
+def score_nce(
+    scores: Float[Tensor, "Q P"],
+    positives: Int[Tensor, " Q"],
+    ids: Int[Tensor, " P"],
+    *,
+    temperature: float | Tensor = 0.05,
+    symmetric: bool = False,
+) -> Float[Tensor, ""]:
+    """`info_nce` of scores that are no inner products of two vectors, such as that of a passage's best piece; errors as there."""
     counts = positives != NOTHING
     places = positives[counts]
-    if len(places) and not (int(places.min()) >= 0 and int(places.max()) < len(passages)):
-        raise BadInput(f"A query's positive is none of the {len(passages)} passages.")
-    scores = (queries[counts] @ passages.T).float() / temperature
+    if len(places) and not (int(places.min()) >= 0 and int(places.max()) < scores.shape[1]):
+        raise BadInput(f"A query's positive is none of the {scores.shape[1]} passages.")
+    scores = scores[counts] / temperature
     rows = torch.arange(len(places), device=scores.device)
     wanted = ids[places]
     same = ids[None] == wanted[:, None]

@@ -95,7 +95,7 @@ class Measuring:
     answer_tag: str | None = "summary"
     """The answer stands between <TAG> and </TAG>; without them the whole reply is the answer. None: always the whole."""
     encoder: str | None = None
-    """An encoder that finds near examples for INSERT_EXAMPLES_HERE."""
+    """An encoder that finds near examples for INSERT_EXAMPLES_HERE: a folder, embedded:minilm, or http://host/v1#name."""
     shots: int = 3
     """Examples in that slot."""
     input_column: str = "input"

@@ -95,6 +95,7 @@ class Target(Reweighting, Concept, LoadConfig):
     """The text is cut to so many characters."""
 
     def __post_init__(self) -> None:
+        LoadConfig.__post_init__(self)
         Reweighting.__post_init__(self)
         Concept.__post_init__(self)
         check(
@@ -129,6 +130,7 @@ class FluencyData(Concept, LoadConfig):
     """Texts written side by side, and between two marks to continue from."""
 
     def __post_init__(self) -> None:
+        LoadConfig.__post_init__(self)
         super().__post_init__()
         check(bool(self.forget), "forget", "at least one source", self.forget)
         for name in ("count", "batch_size"):
@@ -164,6 +166,7 @@ class Train(ELMConfig, Sources, Described, RowLength):
     """How these questions are asked; see eval."""
 
     def __post_init__(self) -> None:
+        LoadConfig.__post_init__(self)
         ELMConfig.__post_init__(self)
         Sources.__post_init__(self)
         check(all(eta > 0 for eta in self.pick_eta), "pick_eta", "numbers > 0", self.pick_eta)
@@ -248,6 +251,7 @@ class Eval(Pair, RowLength):
     LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("prompt_chars", "max_new_tokens", "limit", "batch_size"):
             check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
 
@@ -282,6 +286,7 @@ class Attack(Pair, RowLength):
     """Texts per step of relearning."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.suffix_questions >= 0, "suffix_questions", ">= 0", self.suffix_questions)
         for name in ("suffix_length", "suffix_steps", "candidates", "relearn_rank", "batch_size"):
             check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))

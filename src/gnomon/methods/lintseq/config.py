@@ -201,6 +201,7 @@ class Sample(LoadConfig, RowLength):
     """Sampling. Paper: temperature 1 and top-p 0.95 for pass@k, temperature 0 for a single greedy program."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(
             (self.model is None) != (self.writer is None),
             "model, writer",

@@ -53,6 +53,7 @@ class Chain(LoadConfig):
     LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.window >= 1, "window", ">= 1", self.window)
         _temperatures(self.temperature)
         check(self.top_k is None or self.top_k >= 1, "top_k", ">= 1", self.top_k)
@@ -82,6 +83,7 @@ class Forget(LoadConfig):
     """Likeliest tokens that are compared one by one; all others count as one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _temperatures(self.temperature)
         check(self.samples >= 2, "samples", ">= 2", self.samples)
         check(self.steps >= 1, "steps", ">= 1", self.steps)
@@ -160,6 +162,7 @@ class Icl(LoadConfig):
     LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.states >= 2, "states", ">= 2", self.states)
         check(self.length >= 2, "length", ">= 2", self.length)
         check(self.runs >= 1, "runs", ">= 1", self.runs)

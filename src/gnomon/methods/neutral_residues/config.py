@@ -46,6 +46,7 @@ class Domains(Design, LoadConfig):
     """The training; max_length is the length of the rows that texts are packed into."""
 
     def __post_init__(self) -> None:
+        LoadConfig.__post_init__(self)
         super().__post_init__()
         check(0 <= self.p <= 1, "p", "in 0..1", self.p)
         check(0 < self.held_out < 1, "held_out", "within (0, 1)", self.held_out)
@@ -102,6 +103,7 @@ class Eval(LoadConfig):
     LOOSE: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.length >= 2, "length", ">= 2", self.length)
         check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
 

@@ -116,6 +116,10 @@ class Answer(Reference, Asking, Labelling):
     source: Positional[str]
     """Questions: JSONL, Parquet or CSV with question and answer; hf://name:split; or the name of a known task."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Asking.__post_init__(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Extract(Extracting, Labelling):
@@ -180,6 +184,7 @@ class Train(Probing, Looking, Asking, Extracting, Labelling):
     """Also ask the model whether its answers are true, as a baseline."""
 
     def __post_init__(self) -> None:
+        LoadConfig.__post_init__(self)
         Probing.__post_init__(self)
         Asking.__post_init__(self)
         check(0 < self.test < 1, "test", "within (0, 1)", self.test)
@@ -196,6 +201,10 @@ class Eval(Looking, Asking, Extracting, Labelling):
     """Questions, or a run of `answer`, `extract` or `represent`; not those of the training."""
     ask_p_true: bool = True
     """Also ask the model whether its answers are true, as a baseline."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Asking.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +237,7 @@ class Resample(Reference, Asking, Extracting, Labelling):
     """Sample from the likeliest tokens that together reach this."""
 
     def __post_init__(self) -> None:
+        Asking.__post_init__(self)
         super().__post_init__()
         check(self.k >= 1, "k", ">= 1", self.k)
         check(self.temperature > 0, "temperature", "> 0", self.temperature)

@@ -33,8 +33,12 @@ class _Seeing(LoadConfig):
     """A JSON or YAML table of where the model keeps its parts, for one in which they are not found; see docs/models.md."""
     batch_size: int = 8
     """Images at once, and between two places at which an interrupted run goes on."""
+    too_long: Literal["skip", "error"] = "skip"
+    """Images that take, with the prompt and a caption from the list, more tokens than the model reads. skip: left out, listed and
+    counted; error: the run ends. Nothing is cut, since a cut would take away image tokens."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
 
 

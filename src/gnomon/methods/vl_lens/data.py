@@ -21,6 +21,7 @@ from gnomon.core.files import artifact, write_json
 from gnomon.core.plain import to_plain
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
+from gnomon.core.too_long import Long, TooLong, fit_rows, note_long, positions_of
 from gnomon.core.vision import open_image
 from gnomon.errors import BadInput
 from gnomon.methods.vl_lens.captions.chair import Objects
@@ -166,6 +167,47 @@ def readable(run: Run, rows: Sequence[ImageRow]) -> list[ImageRow]:
         records.write(run.artifact("skipped", run.folder / "skipped.jsonl"), skipped)
         run.missing(Shortfall("images", len(skipped), len(rows), skipped[0]["reason"]))
     return good
+
+
+def that_fit(
+    run: Run, handle: ModelHandle, rows: Sequence[ImageRow], prompt: str, how: TooLong
+) -> list[ImageRow]:
+    """The images that the model can read with the prompt; the others are left out, counted and listed in `too_long.jsonl`.
+
+    Args:
+        run: whose folder gets the list.
+        handle: the model.
+        rows: images that can be opened.
+        prompt: the question about them.
+        how: `skip` or `error`.
+
+    Raises:
+        BadInput: none fits, or one does not and `how` is `error`.
+    """
+    positions, question = positions_of(handle.model), handle.prompt(prompt)
+    if positions is None:
+        return list(rows)
+    lengths: dict[tuple[int, int], int] = {}  # how many tokens an image takes depends on its size alone
+    kept: list[ImageRow] = []
+    long: list[Long] = []
+    for row in rows:
+        (picture,) = pictures_of([row])
+        if picture.size not in lengths:
+            lengths[picture.size] = len(handle.see([question], [picture])[0].ids)
+        caption = handle.tokenizer.encode(row.caption, add_special_tokens=False) if row.caption else []
+        ids = [0] * (lengths[picture.size] + len(caption))
+        # One position is left for the first token of a caption.
+        fitted = fit_rows([ids], [row.image_id], positions - 1, how, model=str(handle.model.name_or_path))
+        kept += [row] if fitted.kept else []
+        long += fitted.long
+    note_long(run, long, len(rows), "images")
+    if not kept:
+        first = long[0]
+        raise BadInput(
+            f'None of {len(rows)} images fits: "{first.id}" takes {first.tokens} tokens with the prompt, and the model reads '
+            f"{first.room}. Use smaller images or a shorter prompt."
+        )
+    return kept
 
 
 def check_truth(rows: Sequence[ImageRow], truth: Objects) -> None:

@@ -32,6 +32,7 @@ from gnomon.methods.vl_lens.data import (
     read_images,
     readable,
     sidecar,
+    that_fit,
 )
 from gnomon.methods.vl_lens.erasure import mitigation
 from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, Setting, rewrite
@@ -234,15 +235,15 @@ def _begin(cfg: Any, run: Run, *, passes: int, **costs: Any) -> tuple[list[Image
     """The images and the model, after the cost was shown.
 
     Raises:
-        BadInput: there are no images, none can be read, or there is no model of the kind.
+        BadInput: there are no images, none can be read or fits into the model, or there is no model of the kind.
         ModelMismatch: the model sees no images.
         PlanShown: this is a dry run.
     """
     rows = read_images(Path(cfg.images))
     run.plan(images=len(rows), passes_per_image=passes, **costs)
     rows = readable(run, rows)
-    load = narrow(LoadConfig, cfg)
-    return rows, ModelHandle.load(cfg.model, load, kind="vlm", family=cfg.family)
+    handle = ModelHandle.load(cfg.model, narrow(LoadConfig, cfg), kind="vlm", family=cfg.family)
+    return that_fit(run, handle, rows, cfg.prompt, cfg.too_long), handle
 
 
 def _rewrite(

@@ -11,9 +11,11 @@ import dataclasses
 import math
 import threading
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from gnomon.core.config import option
-from gnomon.core.llm.base import LASTING, LLM, TOO_LONG, Reply, Request, aclose
+from gnomon.core.llm.base import LASTING, LLM, TOO_LONG, Reply, Request, aclose, ask
 from gnomon.core.llm.endpoint.faults import LONGEST_REASON
 from gnomon.core.llm.parse import without_thoughts
 from gnomon.core.llm.stack.loop import PerLoop
@@ -28,6 +30,10 @@ FEWEST = 20
 
 LASTING_IN_ROW = 3
 """Failures in a row, with faults of the endpoint that nothing but its owner can mend, that stop the rest at any time."""
+
+
+PROBE = ask("Are you there? Answer with one word.", max_tokens=16)
+"""What shows whether a model answers at all, before the load of another one is sent."""
 
 
 class Guarded:
@@ -46,6 +52,8 @@ class Guarded:
 
     def __init__(self, llm: LLM, max_failed: float = 0.2):
         self.llm, self.name, self.max_failed = llm, llm.name, max_failed
+        self.before_load: Callable[[], Awaitable[None]] | None = None
+        """Awaited once, between the first request that was answered and the rest; what it raises ends the rest."""
         self._gates = PerLoop(asyncio.Lock)
         self._lock = threading.Lock()
         self._is_open = max_failed >= 1
@@ -58,9 +66,9 @@ class Guarded:
         """The reply of the model.
 
         Raises:
-            EndpointDown: the first requests failed.
+            EndpointDown: the first requests failed, or `before_load` raised it.
         """
-        if not self._is_open:
+        if not self._is_open or self.before_load is not None:
             async with self._gates.get():
                 if self._down is not None:
                     raise EndpointDown(self._down)
@@ -69,9 +77,36 @@ class Guarded:
                     if self._down is not None:
                         raise EndpointDown(self._down, reply)
                     return reply
+                # Not before that first request: its answer is paid for, and by now it is kept.
+                if self.before_load is not None:
+                    try:
+                        await self.before_load()
+                    except EndpointDown as down:
+                        self._down = str(down)
+                        raise
+                    self.before_load = None
         if self._stopped is not None:
             return Reply("", "error", error=self._stopped, fault="stopped")
         return self._note(await self.llm.acomplete(request))
+
+    async def probe(self) -> Reply | None:
+        """The reply to a short request that asks for nothing; None where something was answered already, or everything may fail.
+
+        The first request of the load still goes alone: this one says nothing about prompts of full length.
+
+        Raises:
+            EndpointDown: key, model or address do not work.
+        """
+        async with self._gates.get():
+            if self._is_open:
+                return None
+            if self._down is not None:
+                raise EndpointDown(self._down)
+            reply = await self.llm.acomplete(PROBE)
+            if reply.fault in LASTING:
+                self._note(reply)
+                raise EndpointDown(self._down or reply.error or self.name, reply)
+            return reply
 
     async def aclose(self) -> None:
         """Close what is behind."""
@@ -110,6 +145,13 @@ class Guarded:
         share = self._n_failed / self._n
         beyond_chance = share - 2 * math.sqrt(share * (1 - share) / self._n)
         return self._in_row >= FEWEST or beyond_chance > self.max_failed
+
+
+def guard_of(llm: Any) -> Guarded | None:
+    """The guard in the stack of `connect`; None where there is none."""
+    while llm is not None and not isinstance(llm, Guarded):
+        llm = getattr(llm, "llm", None)
+    return llm
 
 
 CUT, CUTS = 0.7, 12

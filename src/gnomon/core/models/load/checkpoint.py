@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gnomon.core.env import device_for
 from gnomon.core.finite import watched
 from gnomon.core.models.load.config import LoadConfig
-from gnomon.core.models.load.faults import check_hub, fault_of, no_tokenizer, no_weights
+from gnomon.core.models.load.faults import check_hub, check_revision, fault_of, no_tokenizer, no_weights
 from gnomon.core.models.load.placement import from_pretrained_arguments
 from gnomon.core.models.load.references import base_of_adapter, is_adapter, model_at
 from gnomon.errors import BadConfig, BadInput, ModelMismatch, nearest
@@ -92,6 +92,8 @@ def load_model(
         scorer: PreTrainedModel = load_scorer(ref, load, asked_by=asked_by)
         return scorer
     source, device = model_at(ref), device_for(load.device)
+    if load.adapter is None:
+        check_revision(source, load.revision)
     arguments = from_pretrained_arguments(load, device)
     if load.adapter is not None or is_adapter(source):
         return _load_adapted(source, load, kind, asked_by)
@@ -181,6 +183,7 @@ def load_tokenizer(
         if load.adapter is not None and _has_tokenizer(folder := Path(model_at(load.adapter))):
             return load_tokenizer(folder)
     source = model_at(ref)
+    check_revision(source, revision)
     folder = Path(source)
     # For some families transformers would make up an empty one.
     if folder.is_dir() and not _has_tokenizer(folder):
@@ -228,6 +231,7 @@ def load_config(ref: str | Path, revision: str | None = None) -> PreTrainedConfi
     from transformers import AutoConfig
 
     source = model_at(ref)
+    check_revision(source, revision)
     folder = Path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise BadInput(f'Folder "{ref}" has no config.json. A model folder is what save_pretrained writes.')

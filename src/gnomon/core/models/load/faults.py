@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from gnomon.core.config import check
 from gnomon.errors import BadInput
 
 WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx")
@@ -72,6 +73,20 @@ def check_hub(ref: str | Path, revision: str | None = None) -> None:
     except OSError as error:
         if not any(isinstance(cause, errors.RemoteEntryNotFoundError) for cause in _chain(error)):
             raise fault_of(ref, error, revision) from error
+
+
+def check_revision(source: str | Path, revision: str | None) -> None:
+    """Refuse a revision of what lies here: only a hub keeps more than one.
+
+    Raises:
+        BadConfig: `source` is a folder or a file, and a revision is named.
+    """
+    check(
+        revision is None or not Path(source).exists(),
+        "revision",
+        f'None for "{source}", which lies here; only a hub id has revisions',
+        revision,
+    )
 
 
 def no_weights(ref: str | Path) -> BadInput:

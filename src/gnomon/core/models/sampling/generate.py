@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gnomon.core.models.images import SeenText
+from gnomon.core.models.images.seen import SeenText
 from gnomon.core.models.reading import say_ignored
 from gnomon.core.models.sampling.config import GenConfig
 from gnomon.core.models.sampling.decoding import Decoding, read_prompts

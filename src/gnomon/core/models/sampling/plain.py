@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gnomon.core.models.handle import ModelHandle, as_handle, unpack
+from gnomon.core.models.handle import ModelHandle, as_handle
+from gnomon.core.models.reading import unpack
 from gnomon.core.models.sampling.generate import generate as _generate
 
 if TYPE_CHECKING:

@@ -45,6 +45,8 @@ class About:
     """Tokens that it reads at most; None: as the model says."""
     lowers: bool = False
     """Whether texts are put into lower case first."""
+    is_plain: bool = False
+    """Whether the folder names no pooling, so that the mean is a guess."""
 
 
 def read_folder(folder: Path) -> About:
@@ -55,7 +57,7 @@ def read_folder(folder: Path) -> About:
         ModelMismatch: it has a module that is not known here.
     """
     if not (folder / MODULES).is_file():
-        return About(folder, prefixes=_prefixes(folder))
+        return About(folder, prefixes=_prefixes(folder), is_plain=True)
     model, readout = folder, None
     steps: list[Dense | None] = []
     for module in _json(folder / MODULES):

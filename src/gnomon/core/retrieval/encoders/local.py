@@ -87,8 +87,8 @@ class LocalEncoder:
         tensors = [self.model.state_dict(), *dense]
         key = fingerprint(
             config,
-            _hash_of(tensor for state in tensors for _, tensor in sorted(state.items())),
-            _tokenizer_key(self.tokenizer),
+            hash_of(tensor for state in tensors for _, tensor in sorted(state.items())),
+            tokenizer_key(self.tokenizer),
             self.about.readout.settings(),
             {role: prefix for role, prefix in sorted(prefixes.items()) if prefix},
             self.max_tokens,
@@ -181,6 +181,7 @@ def load_local(ref: str | Path, load: LoadConfig) -> tuple[Any, Any, About]:
 
         check_hub(source, load.revision)
         source = snapshot_download(str(source), revision=load.revision, allow_patterns=FILES)
+        load = replace(load, revision=None)  # of the hub id; from here on it is a folder
     about = read_folder(Path(source))
     tokenizer = load_tokenizer(about.model, load)
     table: Any = getattr(modeling_auto, KINDS["encoder"][0])
@@ -188,7 +189,7 @@ def load_local(ref: str | Path, load: LoadConfig) -> tuple[Any, Any, About]:
     if adapted or load_config(about.model).model_type in table:
         return load_model(about.model, load, kind="encoder", asked_by="a text encoder"), tokenizer, about
     device = device_for(load.device)
-    arguments = from_pretrained_arguments(load, device) | {"revision": None}
+    arguments = from_pretrained_arguments(load, device)
     # A model that is no encoder by trade, such as a decoder whose last token stands for the text.
     model = load_weights(AutoModel, about.model, **arguments)
     if getattr(model.config, "is_encoder_decoder", False):
@@ -207,7 +208,8 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return full[: starts[0]], full[starts[0] + len(bare) :]
 
 
-def _hash_of(tensors: Iterable[Tensor]) -> str:
+def hash_of(tensors: Iterable[Tensor]) -> str:
+    """A hash of numbers, shapes and types."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
@@ -216,7 +218,8 @@ def _hash_of(tensors: Iterable[Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _tokenizer_key(tokenizer: Any) -> str:
+def tokenizer_key(tokenizer: Any) -> str:
+    """A hash of what a tokenizer makes of texts."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return fingerprint(type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), length=24)

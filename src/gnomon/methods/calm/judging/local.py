@@ -15,8 +15,8 @@ from gnomon.core.llm.local import Template, pick, score_choices
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.batch import pad
-from gnomon.core.models.handle import unpack
 from gnomon.core.models.load import load_scorer
+from gnomon.core.models.reading import unpack
 from gnomon.core.models.sampling.likelihood import score_rows
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.rng import Rng

@@ -178,7 +178,7 @@ def _choice(trial: Trial, opinion: Opinion) -> str | None:
 
 
 _REASONS = {
-    "unparsed": "the reply holds no verdict in the form that was asked for",
+    "unparsed": "the reply holds no verdict in the form that was asked for (--kind logit reads a local model at its letter)",
     "truncated": "the reply was cut at the token limit (--max-tokens)",
     "refused": "the model declined",
 }

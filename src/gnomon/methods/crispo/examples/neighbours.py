@@ -1,4 +1,4 @@
-"""Near examples for the example slot: pairs of train, by cosine of an encoder's first vectors."""
+"""Near examples for the example slot: pairs of train, by cosine of an encoder's vectors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon.core.models.reading import unpack
+from gnomon.core.retrieval.encoders import Readout, TextEncoder
+from gnomon.core.retrieval.encoders.folders import About
 from gnomon.errors import BadInput
 from gnomon.methods.crispo.examples.data import Example
 
@@ -17,12 +20,12 @@ class Neighbours:
     """Retrieval of near examples from train, and from nowhere else.
 
     Args:
-        encoder: a folder or hub id of an encoder, or a loaded transformers encoder or a `ModelHandle`.
+        encoder: as in `TextEncoder.load` (a folder, a hub id, `embedded:minilm`, a server), read as its folder says, and at the
+            first token where that says nothing; or a `TextEncoder`, a loaded transformers encoder or a `ModelHandle`.
         train: where examples come from.
         slots: of the prompt: what of a row is compared.
         k: examples per text.
         tokenizer: of a loaded model.
-        batch_size: texts read at once.
 
     Raises:
         BadInput: train has no more rows than `k`.
@@ -39,39 +42,21 @@ class Neighbours:
         *,
         k: int = 3,
         tokenizer: Any = None,
-        batch_size: int = 32,
     ) -> None:
         if k >= len(train):
             raise BadInput(
                 f"{k} near examples cannot be taken from {len(train)} rows of train. Lower --shots."
             )
-        self.model, self.tokenizer = _open(encoder, tokenizer)
-        self.train, self.slots, self.k, self.batch_size = list(train), list(slots), k, batch_size
+        self.encoder = _open(encoder, tokenizer)
+        self.train, self.slots, self.k = list(train), list(slots), k
         self._inputs = [row.source(slots) for row in train]
         self._vectors = self.vectors(self._inputs)
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The first token's last hidden state of each text, scaled to length 1, [N, D]."""
-        import torch
-
-        config = self.model.config
-        # RoBERTa counts positions from behind its padding id.
-        room = getattr(config, "max_position_embeddings", 512) - (config.pad_token_id or 0) - 1
-        rows = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = self.tokenizer(
-                list(texts[start : start + self.batch_size]),
-                truncation=True,
-                max_length=min(room, self.tokenizer.model_max_length),
-                padding=True,
-                padding_side="right",
-                return_tensors="pt",
-            ).to(self.model.device)
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-            with torch.inference_mode():
-                rows.append(self.model(**inputs).last_hidden_state[:, 0].float().cpu().numpy())
-        vectors: NDArray[np.float32] = np.concatenate(rows)
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        """The vector of each text, scaled to length 1, [N, D]; of an empty one, 0 throughout."""
+        filled = [i for i, text in enumerate(texts) if text.strip()]
+        vectors = np.zeros((len(texts), self.encoder.dim), np.float32)
+        vectors[filled] = self.encoder.encode([texts[i] for i in filled])
         return vectors
 
     def of(self, rows: Sequence[Example]) -> list[list[Example]]:
@@ -94,12 +79,14 @@ def written(pairs: Sequence[Example], slots: Sequence[str]) -> str:
     return "\n\n".join(f"Input:\n{row.source(slots)}\nOutput:\n{row.references[0]}" for row in pairs)
 
 
-def _open(encoder: Any, tokenizer: Any) -> tuple[Any, Any]:
-    from gnomon.core.models import load_model, load_tokenizer
-    from gnomon.core.models.handle import unpack
-
+def _open(encoder: Any, tokenizer: Any) -> TextEncoder:
+    if isinstance(encoder, TextEncoder):
+        return encoder
     if isinstance(encoder, (str, Path)):
-        return load_model(
-            encoder, kind="encoder", asked_by="a search for near examples"
-        ).eval(), load_tokenizer(encoder)
-    return unpack(encoder, tokenizer)
+        loaded = TextEncoder.load(encoder, too_long="cut")
+        about = getattr(loaded.embeds, "about", None)  # a server has none
+        if about is None or not about.is_plain:
+            return loaded
+        encoder, tokenizer = loaded.embeds.model, loaded.embeds.tokenizer
+    model, tokenizer = unpack(encoder, tokenizer)
+    return TextEncoder.of(model, tokenizer, About(Path(), Readout(("cls",))), too_long="cut")
