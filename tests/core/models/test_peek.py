@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from gnomon.core.models import GenConfig, ModelHandle, generate
-from gnomon.core.models.sampling.cache import GrowingLayer
+from gnomon.core.models.sampling.cache import GrowingLayer, WholeText
 from gnomon.core.models.sampling.decoding import read_prompts
-from gnomon.core.models.sampling.whole import WholeText
 from gnomon.core.rng import Rng
 from gnomon.errors import BadInput
 

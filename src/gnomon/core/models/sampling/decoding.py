@@ -28,8 +28,17 @@ from gnomon.core.models.architectures.vision import by_axis
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
 from gnomon.core.models.reading import agree, keeps_cache, say_slow, takes_positions
-from gnomon.core.models.sampling.cache import new_cache, new_cross_cache, read_ahead, select_rows
-from gnomon.core.models.sampling.whole import Again, WholeSeen, WholeText, check_room, last_logits
+from gnomon.core.models.sampling.cache import (
+    Again,
+    WholeSeen,
+    WholeText,
+    check_room,
+    last_logits,
+    new_cache,
+    new_cross_cache,
+    read_ahead,
+    select_rows,
+)
 from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
