@@ -104,6 +104,11 @@ gnomon interleaved-retrieval index "$TOUR/documents" --model embedded:minilm --o
 gnomon interleaved-retrieval search "$TOUR/index" --model embedded:minilm --text "widths of petals" "a temple with a curved roof" \
     --source "$TOUR/documents" --explain 2 -k 3 --out "$TOUR/answers"
 
-step "17. All of it on one page"
+step "17. Does the model know which pieces of documentation belong together? What may a retriever without labels be trained by?"
+gnomon uncertainty-rag score stdlib:docs --limit 150 --model "$TOUR/trained-program" --cut.size 40 \
+    --pool.n-anchors 24 --pool.m 8 --pool.n-random 4 --out "$TOUR/certainty"
+gnomon uncertainty-rag explain --model "$TOUR/trained-program" --table "$TOUR/certainty" --out "$TOUR/explained"
+
+step "18. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

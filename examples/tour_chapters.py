@@ -367,3 +367,20 @@ def audit(page: Page, tour: Tour) -> None:
         [{"judge": one.judge.partition(":")[2], **one.words()} for one in profiles],
         caption="what may be said, each bias by itself",
     )
+
+
+def ground(page: Page, tour: Tour) -> None:
+    """What a retriever for this documentation could be trained by, without a label."""
+    page.section("8. Ground: what belongs together?")
+    check = tour.json("certainty/table.json")["self_check"]
+    page.text(
+        "A retriever can be trained without labels by a language model's certainty about two chunks. Before anything is "
+        f"spent, **uncertainty-rag** tried every score on {check['n_pairs']} pairs of pieces of this documentation: two of one "
+        "entry with a gap between them, against pieces of others. A model that was trained for a minute on programs knows "
+        "little of it; the table says so beforehand, and what to choose instead."
+    )
+    page.table(
+        check["rows"],
+        caption="how well each score tells pieces of one entry from pieces of others",
+        best={"AUC": "max"},
+    )

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from tour_chapters import Tour, audit, curate, erase, extend, look_inside, steer, train
+from tour_chapters import Tour, audit, curate, erase, extend, ground, look_inside, steer, train
 
 from gnomon.core.report import Page
 
-METHODS = "sieve, lintseq, truth-probes, markov, vl-lens, neutral-residues, elm, sigext, crispo, calm"
+METHODS = "sieve, lintseq, truth-probes, markov, vl-lens, neutral-residues, elm, sigext, crispo, calm, uncertainty-rag"
 
 tour = Tour(Path(sys.argv[1]))
 page = Page("A tour of gnomon", method="tour", verb=METHODS, command="make demo")
@@ -23,11 +23,11 @@ page.figures(
 page.text(
     "One corpus, this machine's own Python: its documentation and its functions. It is **curated**, a model is **trained** on it, "
     "**looked into**, **extended** by what was curated, and robbed of a part (**erased**); then summaries of the documentation are "
-    "**steered** towards what a reader cares about, and the judge of such summaries is **audited**. Ten methods, each of them a "
+    "**steered** towards what a reader cares about, and the judge of such summaries is **audited**. Eleven methods, each of them a "
     "command of the script `examples/tour.sh`. Models are small and were trained for a minute, and rules stand where language "
     "models would cost money: what works here is the machinery. What the methods are worth stands on their own pages, measured."
 )
-for chapter in (curate, train, look_inside, extend, erase, steer, audit):
+for chapter in (curate, train, look_inside, extend, erase, steer, audit, ground):
     chapter(page, tour)
 
 page.section("Where to go from here")

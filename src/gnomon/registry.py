@@ -74,7 +74,7 @@ METHODS = (
     Method("markov", "2410.02724", "inspect", "treat an LLM as the finite Markov chain it is", verbs="chain forget bound icl mini"),
     Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables", verbs="import train index search eval real mini"),
     Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation"),
-    Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty"),
+    Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty", verbs="score mine train index search ask eval explain mini"),
     Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases", verbs="prepare labels train score prompt summarize evaluate tune-k mini"),
     Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions", verbs="optimize suffix evaluate show mini"),
     Method("adaptive-sampling", "2410.02725", "steer", "spend samples only where the model says more will help"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fixtures_sigext
+import fixtures_uncertainty_rag
 from fixtures_calm import as_rows, made_items, write_rows
 from fixtures_crispo import house_files
 from gnomon import cli, registry
@@ -55,6 +56,23 @@ def commands(tmp_path_factory, truth_model, truth_questions):
             for i in range(7)
         ],
     )  # fmt: skip
+    retrieval = at / "retrieval"
+    retrieval.mkdir()
+    scorer, encoder = fixtures_uncertainty_rag.save_models(retrieval)
+    corpus = write_rows(retrieval / "docs.jsonl", fixtures_uncertainty_rag.made_documents(4))
+    asked = write_rows(retrieval / "questions.jsonl", [{"question": "bread oven"}, {"question": "ships"}])
+    index = [
+        corpus,
+        "--retriever",
+        encoder,
+        "--cut.unit",
+        "words",
+        "--cut.size",
+        20,
+        "--out",
+        retrieval / "index",
+    ]
+    assert run_verb(registry.method("uncertainty-rag"), "index", [*map(str, index), "--quiet"]) == 0
     ErrorProbe(LinearProbe(np.zeros(32), 0.0, np.zeros(32), np.ones(32)), task="open", extract="line").save(
         at / "probe"
     )
@@ -86,6 +104,10 @@ def commands(tmp_path_factory, truth_model, truth_questions):
         ("crispo", "suffix"): ([*house[:5], "--main", at / "seed.txt", *task, "--steps", 1, "--metrics", "rouge1"], None, None),
         ("crispo", "evaluate"): ([house[0], "--prompts", at / "seed.txt", *task, "--metrics", "rouge1", "--repeat", 2],
                                  24, 24 * 512),
+        ("uncertainty-rag", "score"): ([corpus, "--model", NOBODY, "--tokenizer", scorer, "--cut.size", 30, "--pool.n-anchors", 3,
+                                        "--pool.m", 4, "--pool.n-random", 2], 3 * 6 + 3, 3 * 6 + 3),
+        ("uncertainty-rag", "ask"): ([retrieval / "index", "--answerer", NOBODY, "--questions", asked, "--max-tokens", 32],
+                                     2, 2 * 32),
         ("calm", "perturb"): ([items, "--bias", "authority", "--writer", NOBODY], None, None),
         ("calm", "audit"): ([items, "--bias", "bandwagon", "--judge", NOBODY, "--max-tokens", 100], None, None),
     }  # fmt: skip

@@ -21,6 +21,7 @@ TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 
 FEW_READERS = {
     "gnomon.core.llm.endpoint.check": "the start-up check of an endpoint, for users and their scripts",
+    "gnomon.core.llm.endpoint.given": "the likelihood of given text, asked of a server, as `local` and `check` ask",
     "gnomon.core.llm.endpoint.serve_child": "the process that core.llm.endpoint.serve starts",
     "gnomon.core.llm.sims.server": "serves any model of core.llm on the loopback address, as `gnomon sim serve` does",
     "gnomon.core.metrics.code": "pass@k, which every method that writes programs will report",
@@ -32,29 +33,14 @@ FEW_READERS = {
     "gnomon.core.report.index": "the page of `gnomon view` and `gnomon mini`",
     **dict.fromkeys(
         (
-            "gnomon.core.metrics.retrieve",
             "gnomon.core.models.sampling.states",
-            "gnomon.core.train.contrastive",
             *(
                 f"gnomon.core.retrieval.{name}"
-                for name in (
-                    "fusion",
-                    "hits",
-                    "judged",
-                    "passages",
-                    "rerankers",
-                    "answers",
-                    "terms",
-                    "stores.contract",
-                    "stores.folder",
-                    "encoders.corpus",
-                )
+                for name in ("rerankers", "answers", "stores.folder", "encoders.corpus")
             ),
             "gnomon.core.retrieval.stores.approximate",
-            "gnomon.core.retrieval.stores.generations",
             "gnomon.core.retrieval.stores.lance",
             "gnomon.core.retrieval.stores.qdrant",
-            "gnomon.core.retrieval.stores.references",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
             *(f"gnomon.core.retrieval.stores.milvus.{name}" for name in ("filters", "server", "vectors")),
         ),

@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon.core.retrieval import Answer, check_citations, risk_coverage, without_cited
-from gnomon.errors import BadInput
+from gnomon.core.retrieval import (
+    Answer,
+    calibration_error,
+    check_citations,
+    fit_confidence,
+    risk_coverage,
+    without_cited,
+)
+from gnomon.errors import BadConfig, BadInput
 
 SHOWN = {
     "a": "The council met twelve times in 1999.",
@@ -139,3 +146,66 @@ def test_neither_order_nor_scale_matter_and_every_answer_is_accounted_for(pairs,
 def test_what_makes_no_curve_is_refused(confidence, right):
     with pytest.raises(BadInput):
         risk_coverage(confidence, right)
+
+
+def labelled(n=400, seed=0):
+    """Signals of which the first moves the odds by 2 a unit, the second not at all."""
+    draw = np.random.default_rng(seed)
+    signals = draw.normal(size=(n, 2))
+    right = draw.random(n) < 1 / (1 + np.exp(-(2 * signals[:, 0] - 0.5)))
+    return signals, right
+
+
+def test_confidence_is_scikit_learn_s_logistic_and_finds_what_was_planted():
+    from sklearn.linear_model import LogisticRegression
+
+    signals, right = labelled()
+    fitted = fit_confidence(signals, right, ["margin", "gain"])
+    z = (signals - signals.mean(0)) / signals.std(0)
+    theirs = LogisticRegression(max_iter=1000).fit(z, right)
+    assert fitted.probabilities(signals) == pytest.approx(theirs.predict_proba(z)[:, 1])
+    slope = fitted.weights[0] / fitted.spread[0]
+    assert slope == pytest.approx(2, abs=0.5) and abs(fitted.weights[1]) < 0.3 and fitted.n == 400
+    fresh, outcomes = labelled(seed=1)
+    assert calibration_error(fitted.probabilities(fresh), outcomes) < 0.08
+
+
+def test_an_isotonic_confidence_rises_and_is_calibrated_where_the_logistic_is_not():
+    draw = np.random.default_rng(2)
+    margin = draw.uniform(0, 1, (3000, 1))
+    right = draw.random(3000) < np.where(margin[:, 0] > 0.8, 0.95, 0.4)  # a step, no logistic curve
+    logistic, isotonic = (
+        fit_confidence(margin, right, ["margin"], kind) for kind in ("logistic", "isotonic")
+    )
+    steps = isotonic.probabilities(np.linspace(0, 1, 50)[:, None])
+    assert (np.diff(steps) >= -1e-12).all() and steps[5] == pytest.approx(0.4, abs=0.1)
+    assert steps[-5] == pytest.approx(0.95, abs=0.06)
+    assert steps[0] > 0 and steps[-1] < 1  # nothing is certain
+    errors = [calibration_error(c.probabilities(margin), right) for c in (logistic, isotonic)]
+    assert errors[1] < errors[0] / 2
+
+
+def test_no_sample_no_percentage():
+    signals, right = labelled(9)
+    assert fit_confidence(signals, right, ["a", "b"]) is None  # too few
+    signals, _ = labelled(50)
+    assert fit_confidence(signals, np.ones(50), ["a", "b"]) is None  # nothing went wrong
+    assert Answer("q").confidence is None
+    for wrong, message in (
+        ((signals, np.ones(49)), "must be"),
+        ((signals * np.nan, np.arange(50) % 2), "finite"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            fit_confidence(*wrong, ["a", "b"])
+    fitted = fit_confidence(signals, np.arange(50) % 2, ["a", "b"])
+    with pytest.raises(BadInput, match="rests on a, b; got 1"):
+        fitted.probabilities([[1.0]])
+    with pytest.raises(BadConfig, match="logistic or isotonic"):
+        fit_confidence(signals, np.arange(50) % 2, ["a", "b"], "platt")
+
+
+def test_calibration_error_by_hand():
+    # Two bins of two: |.15 - .5| and |.85 - 1|.
+    assert calibration_error([0.9, 0.1, 0.8, 0.2], [1, 1, 1, 0], bins=2) == pytest.approx((0.35 + 0.15) / 2)
+    with pytest.raises(BadInput):
+        calibration_error([], [])

@@ -91,3 +91,44 @@ def test_a_filter_holds_for_words_too(parts):
         Search(passages, terms=terms).search("old", 4, {"year": 2000})
     with pytest.raises(BadConfig, match="nothing to search"):
         Search(passages).search("old")
+
+
+def test_entropy_weighs_a_sure_source_more_by_hand():
+    sure, unsure = ranked([("x", 3.0), ("a", 1.0), ("b", 1.0), ("c", 1.0)]), ranked([("a", 5.0), ("x", 5.0)])
+    up, down = np.exp(3**0.5), np.exp(-(3**-0.5))  # z-scores of 3 and 1, 1, 1
+    p, q = up / (up + 3 * down), down / (up + 3 * down)
+    weight = 1 + (p * np.log(p) + 3 * q * np.log(q)) / np.log(4)
+    hits = fuse({"sure": sure, "unsure": unsure}, how="entropy")
+    scores = {hit.id: hit.score for hit in hits}
+    # The second list says nothing: its scores are equal, its certainty 0.
+    assert scores == pytest.approx({"x": weight * p, "a": weight * q, "b": weight * q, "c": weight * q})
+    assert hits[0].parts == {"sure": (1, 3.0), "unsure": (2, 5.0)} and [h.id for h in hits] == list("xabc")
+    twice = fuse({"sure": sure, "unsure": unsure}, how="entropy", weights={"sure": 2.0})
+    assert twice[0].score == pytest.approx(2 * weight * p)
+    assert fuse({"one": ranked([("a", 1.0)]), "none": []}, how="entropy")[0].score == 1.0
+    with pytest.raises(BadConfig, match="rrf or entropy"):
+        fuse({"sure": sure}, how="votes")
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8),
+    st.floats(0.1, 10),
+    st.floats(-50, 50),
+)
+def test_certainty_does_not_depend_on_the_scale_of_scores(scores, factor, shift):
+    from gnomon.core.retrieval.fusion import certainty
+
+    if np.std(scores) < 1e-3:
+        return
+    assert 0 <= certainty(scores) <= 1
+    assert certainty([factor * s + shift for s in scores]) == pytest.approx(certainty(scores), abs=1e-6)
+
+
+def test_a_search_fuses_by_entropy_when_it_is_told_to(parts):
+    passages, encoder, vectors, terms = parts
+    dense, words = (Search(passages, encoder, vectors), Search(passages, terms=terms))
+    both = Search(passages, encoder, vectors, terms, how="entropy")
+    wanted = fuse(
+        {"dense": dense.search("old river", 100), "terms": words.search("old river", 100)}, how="entropy"
+    )
+    assert [(h.id, h.score) for h in both.search("old river")] == [(h.id, h.score) for h in wanted]

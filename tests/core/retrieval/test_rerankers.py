@@ -179,26 +179,27 @@ def test_a_model_that_repeats_what_it_read_gains_the_log_of_its_words(checkpoint
     assert gain.score("x", passages("x", "y")) == pytest.approx([both, one], abs=1e-5)
 
 
-def test_contexts_that_do_not_fit_are_cut_and_texts_that_do_not_are_named(checkpoint):
+def test_what_does_not_fit_is_an_error_that_names_the_limit_and_never_cut(checkpoint):
     handle = ModelHandle.load(checkpoint("gpt2"), device="cpu")
     gain = Gain(handle)
     length = gain.max_tokens
     assert length is not None
-    long = "rain falls on the market " * length
-    (value,) = gain.score("who?", passages(long))
-    ids = handle.tokenizer(long, add_special_tokens=False)["input_ids"]
-    room = (
-        length
-        - 1
-        - len(gain.separator)
-        - len(handle.tokenizer("who?", add_special_tokens=False)["input_ids"])
-    )
+    word = "rain falls on the market "
+    n = len(handle.tokenizer(word * length, add_special_tokens=False)["input_ids"])
+    with pytest.raises(BadInput, match=rf"Context and text 1 have \d+ tokens.*the model reads {length}\."):
+        gain.score("who?", passages("rain", word * length))
+    assert n > length
     target = handle.tokenizer("who?", add_special_tokens=False)["input_ids"]
+    room = length - 1 - len(gain.separator) - len(target)
+    ids = handle.tokenizer(word * length, add_special_tokens=False)["input_ids"][:room]
+    fits = handle.tokenizer.decode(ids)
+    again = handle.tokenizer(fits, add_special_tokens=False)["input_ids"]
+    assert len(again) == room  # it fills the model to its last position
     head = [handle.tokenizer.bos_token_id]
-    wanted = logp(handle, [*head, *ids[:room], *gain.separator], target) - logp(handle, head, target)
-    assert value == pytest.approx(wanted / len(target), abs=1e-4) and gain.n_too_long == 1
-    with pytest.raises(BadInput, match="no passage fits"):
-        gain.score(long, TEXTS)
+    wanted = logp(handle, [*head, *ids, *gain.separator], target) - logp(handle, head, target)
+    assert gain.score("who?", passages(fits)) == pytest.approx([wanted / len(target)], abs=1e-4)
+    with pytest.raises(BadInput, match=f"reads {length}"):
+        gain.score("who?", passages(fits + word))
     with pytest.raises(BadInput, match="none to predict"):
         gain.score("", TEXTS)
     with pytest.raises(BadConfig, match="start must be"):

@@ -137,3 +137,17 @@ def test_two_processes_train_what_one_trains(sharded, tmp_path):
     trained = load_file(tmp_path / "two/weights.safetensors")
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(trained[name], parameter.detach(), atol=1e-6, rtol=1e-5)
+
+
+def test_further_texts_can_be_kept_out_of_a_query_s_negatives():
+    queries, passages = torch.eye(3), torch.eye(3)
+    ids, places = torch.tensor([5, 6, 7]), torch.arange(3)
+    never = torch.tensor([[6, NOTHING], [NOTHING, NOTHING], [5, 6]])
+    # The first has the third alone beside its positive, the second both others, the third none.
+    wanted = (math.log(math.e + 1) - 1) + (math.log(math.e + 2) - 1) + 0
+    loss = info_nce(queries, passages, places, ids, temperature=1.0, never=never)
+    assert loss.item() == pytest.approx(wanted, rel=1e-6)
+    own = torch.tensor([[5], [6], [7]])  # a positive stays a positive
+    assert info_nce(queries, passages, places, ids, temperature=1.0, never=own).item() == pytest.approx(
+        3 * (math.log(math.e + 2) - 1), rel=1e-6
+    )

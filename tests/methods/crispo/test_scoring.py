@@ -4,9 +4,10 @@ import types
 
 import pytest
 
+from gnomon.core.metrics.squad import token_f1
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.crispo import Example, Metric, metric_of, open_metrics
-from gnomon.methods.crispo.scoring import STAND_IN, exact_match, token_f1
+from gnomon.methods.crispo.scoring import STAND_IN, exact_match
 
 
 def score(name, predictions, outputs, sources=None, **options):

@@ -1,17 +1,17 @@
-"""Answers with their sources: whether citations hold, what an answer rests on, what withholding the unsure ones costs."""
+"""Answers with their sources: whether citations hold, what an answer rests on, how sure it is, what withholding costs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gnomon.core.metrics.support import token_support
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput
 
 Supports = Callable[[str, str], float]
 """How far a source supports a sentence, 0..1, NaN where it says nothing: `token_support`, or the `score` of a `SupportScorer`."""
@@ -216,3 +216,108 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
         float(each.mean()),
         float(best.mean()),
     )
+
+
+Fit = Literal["logistic", "isotonic"]
+FITS = ("logistic", "isotonic")
+LEAST_SAMPLE = 10
+"""Labelled answers from which a probability is fitted."""
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The probability that an answer is right, from raw signals such as a margin of scores; fitted on a labelled sample."""
+
+    names: tuple[str, ...]
+    """The signals, in order."""
+    mean: tuple[float, ...]
+    """Of each in the sample."""
+    spread: tuple[float, ...]
+    """Standard deviation of each in the sample; 1 where it never changes."""
+    weights: tuple[float, ...]
+    """Of the signals in units of their spread."""
+    bias: float
+    """Log odds of an answer whose signals are average."""
+    steps: tuple[tuple[float, float], ...] = ()
+    """For an isotonic fit: log odds of the logistic one -> probability, rising; between two it is interpolated. Empty: logistic."""
+    n: int = 0
+    """Labelled answers behind it."""
+
+    def probabilities(self, signals: ArrayLike) -> NDArray[np.float64]:
+        """The probability of each answer.
+
+        Args:
+            signals: [N, K], in the order of `names`.
+
+        Raises:
+            BadInput: there are not as many signals as names.
+        """
+        values = np.atleast_2d(np.asarray(signals, np.float64))
+        if values.shape[1] != len(self.names):
+            raise BadInput(f"Confidence rests on {', '.join(self.names)}; got {values.shape[1]} signals.")
+        odds = ((values - self.mean) / self.spread) @ np.asarray(self.weights) + self.bias
+        if self.steps:
+            at, probability = zip(*self.steps, strict=True)
+            return np.interp(odds, at, probability)
+        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))), np.float64)
+
+
+def fit_confidence(
+    signals: ArrayLike, right: ArrayLike, names: Sequence[str], kind: Fit = "logistic"
+) -> Confidence | None:
+    """A confidence fitted on labelled answers; None where they can teach nothing: too few, or all right, or all wrong.
+
+    Args:
+        signals: of each answer, [N, K]; finite.
+        right: whether it is right, [N].
+        names: of the K signals.
+        kind: `logistic`, L2 of strength 1; `isotonic`: a rising step function of the logistic log odds, which needs more answers.
+
+    Raises:
+        BadInput: shapes do not fit, or a signal is not finite.
+        BadConfig: there is no such kind.
+    """
+    if kind not in FITS:
+        raise BadConfig(f'kind must be {" or ".join(FITS)}; got "{kind}".')
+    values, is_right = np.asarray(signals, np.float64), np.asarray(right, bool)
+    if values.ndim != 2 or values.shape != (len(is_right), len(names)):
+        raise BadInput(f"Signals {values.shape} must be [{len(is_right)}, {len(names)}].")
+    if not np.isfinite(values).all():
+        raise BadInput("A signal of confidence is not finite.")
+    if len(is_right) < LEAST_SAMPLE or is_right.all() or not is_right.any():
+        return None
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
+
+    mean, spread = values.mean(0), values.std(0)
+    spread[spread == 0] = 1.0
+    logistic = LogisticRegression(max_iter=1000).fit((values - mean) / spread, is_right)
+    weights, bias = logistic.coef_[0], float(logistic.intercept_[0])
+    steps: tuple[tuple[float, float], ...] = ()
+    if kind == "isotonic":
+        odds = ((values - mean) / spread) @ weights + bias
+        # The end steps of few answers would say 0% or 100%; none is surer than its sample is large.
+        edge = 1 / (len(is_right) + 2)
+        isotonic = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(odds, is_right)
+        steps = tuple(zip(isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist(), strict=True))
+    rows = {"mean": mean, "spread": spread, "weights": weights}
+    of: dict[str, Any] = {name: tuple(row.tolist()) for name, row in rows.items()}
+    return Confidence(tuple(names), **of, bias=bias, steps=steps, n=len(is_right))
+
+
+def calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error over bins of equal counts: mean |mean confidence - share right|, weighed by count.
+
+    >>> calibration_error([0.2, 0.2, 0.9, 0.9], [0, 0, 1, 1], bins=2)
+    0.15
+    """
+    sure, is_right = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    if sure.ndim != 1 or sure.shape != is_right.shape or not len(sure):
+        raise BadInput(
+            f"Confidences {sure.shape} and outcomes {is_right.shape} must be two rows of one length, not empty."
+        )
+    # Equal confidences are put in the order of their outcome's mean by a stable sort; which bin they fall in is arbitrary.
+    order = np.argsort(sure, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    total = sum(len(part) * abs(sure[part].mean() - is_right[part].mean()) for part in parts)
+    return round(float(total / len(sure)), 12)

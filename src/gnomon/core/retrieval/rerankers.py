@@ -138,21 +138,22 @@ class Gain:
         self.start = [] if token is None else [token]
         self.separator = self._ids(separator)
         self.max_tokens = positions_of(lm.model)
-        self.n_pairs = self.n_too_long = 0
+        self.n_pairs = 0
 
     def score(self, query: str, passages: Sequence[Passage]) -> list[float]:
         """The gain of the question from each passage, higher is better. Errors as in `gains`."""
         return self.gains([passage.text for passage in passages], [query] * len(passages))
 
     def gains(self, contexts: Sequence[str], texts: Sequence[str]) -> list[float]:
-        """The gain of each text from its own context, in nats per token; the end of a context that is too long is cut and counted.
+        """The gain of each text from its own context, in nats per token. Nothing is ever cut: what is left out would not be missed.
 
         Args:
             contexts: what is read first: a passage, or one with the question when the text is an answer.
             texts: what is predicted. Each different one is read once without a context.
 
         Raises:
-            BadInput: a text has no token that is predicted, or leaves no room for a context.
+            BadInput: a text has no token that is predicted, or with its context is longer than the model reads; the message names
+                the limit.
         """
         targets = [self._ids(text) for text in texts]
         first = 1 - len(self.start)  # without a start the first token is predicted in neither
@@ -160,7 +161,8 @@ class Gain:
         for number, (context, ids) in enumerate(zip(contexts, targets, strict=True)):
             if len(ids) <= first:
                 raise BadInput(f"Text {number} has {len(ids)} tokens and none to predict.")
-            heads.append([*self.start, *self._fitted(self._ids(context), len(ids), number), *self.separator])
+            heads.append([*self.start, *self._ids(context), *self.separator])
+            self._check_length(len(heads[-1]) + len(ids), len(ids), number)
         bare = list(dict.fromkeys(map(tuple, targets)))
         alone = self._nll([self.start] * len(bare), bare, first)
         informed = self._nll(heads, targets, first)
@@ -171,16 +173,12 @@ class Gain:
             for ids, nll in zip(targets, informed, strict=True)
         ]
 
-    def _fitted(self, context: list[int], length: int, number: int) -> list[int]:
-        if self.max_tokens is None:
-            return context
-        room = self.max_tokens - len(self.start) - len(self.separator) - length
-        if room < 1:
+    def _check_length(self, total: int, length: int, number: int) -> None:
+        if self.max_tokens is not None and total > self.max_tokens:
             raise BadInput(
-                f"Text {number} has {length} tokens and the model reads {self.max_tokens}, so no passage fits."
+                f"Context and text {number} have {total} tokens, {length} of them the text's, and the model reads "
+                f"{self.max_tokens}. Cut passages smaller, or take a model that reads more."
             )
-        self.n_too_long += len(context) > room
-        return context[:room]
 
     def _nll(
         self, heads: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], first: int

@@ -33,6 +33,7 @@ def info_nce(
     *,
     temperature: float | Tensor = 0.05,
     symmetric: bool = False,
+    never: Int[Tensor, "Q K"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross entropy of each query's positive among all passages, summed over queries.
 
@@ -46,13 +47,14 @@ def info_nce(
         temperature: divides the inner products.
         symmetric: the mean of this and of the same from positives to queries, as CLIP has it; a query with the same positive text
             is no negative there.
+        never: for each query further ids that are no negatives of it, such as its own text and its other positives; `NOTHING`
+            fills up. None: none.
 
     Raises:
         BadInput: a positive is not among the passages.
     """
-    return score_nce(
-        (queries @ passages.T).float(), positives, ids, temperature=temperature, symmetric=symmetric
-    )
+    scores = (queries @ passages.T).float()
+    return score_nce(scores, positives, ids, temperature=temperature, symmetric=symmetric, never=never)
 
 
 def score_nce(
@@ -62,6 +64,7 @@ def score_nce(
     *,
     temperature: float | Tensor = 0.05,
     symmetric: bool = False,
+    never: Int[Tensor, "Q K"] | None = None,
 ) -> Float[Tensor, ""]:
     """`info_nce` of scores that are no inner products of two vectors, such as that of a passage's best piece; errors as there."""
     counts = positives != NOTHING
@@ -72,6 +75,8 @@ def score_nce(
     rows = torch.arange(len(places), device=scores.device)
     wanted = ids[places]
     same = ids[None] == wanted[:, None]
+    if never is not None:
+        same |= (ids[None, :, None] == never[counts][:, None]).any(-1)
     same[rows, places] = False
     masked = scores.masked_fill(same | (ids == NOTHING)[None], -torch.inf)
     loss = torch.nn.functional.cross_entropy(masked, places, reduction="sum")

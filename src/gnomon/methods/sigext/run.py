@@ -12,7 +12,7 @@ from typing import Any
 from gnomon.core import records
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.files import write_json
-from gnomon.core.llm.stack.stored import estimated_tokens
+from gnomon.core.llm.stack.stored import estimated_tokens, room_of
 from gnomon.core.models.load import model_at
 from gnomon.core.run import Run
 from gnomon.errors import BadConfig, BadInput
@@ -37,7 +37,7 @@ from gnomon.methods.sigext.phrases.selection import kept_phrases
 from gnomon.methods.sigext.summaries.evaluation import Evaluation, read_predictions, score_by_summaries
 from gnomon.methods.sigext.summaries.evaluation import evaluate as measure
 from gnomon.methods.sigext.summaries.prompts import Template, build_prompt, load_template
-from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, Summary, room_of, summarise
+from gnomon.methods.sigext.summaries.summaries import Hints, Sampling, Summary, summarise
 
 
 def prepare(cfg: config.Prepare, run: Run) -> None:

@@ -1,15 +1,16 @@
-"""Requests and replies as JSON: what caches and tapes hold, and the keys they hold it under."""
+"""Requests and replies as JSON, the keys that caches and tapes hold them under, and how long a prompt is and may be."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gnomon.core.config import fingerprint
 from gnomon.core.files import state_of
-from gnomon.core.llm.base import Reply, Request, Usage
+from gnomon.core.llm.base import Reply, Request, Usage, ask
 
 _PASSING_FIELDS = ("cached", "fault", "retry_after_s")
 """What belongs to one asking only."""
@@ -56,3 +57,26 @@ def tokens_asked(request: Request) -> int:
 def folder_state(folder: Path) -> str:
     """A short hash of the names, sizes and times of the files in a model folder; empty for a hub id."""
     return fingerprint(state_of(str(folder))) if folder.is_dir() else ""
+
+
+def room_of(llm: Any, max_tokens: int) -> tuple[int | None, Callable[[str], int]]:
+    """The longest prompt that a local model has room for, and how its tokens are counted; no limit and a guess for others.
+
+    Args:
+        llm: any model, in whatever wrappers.
+        max_tokens: longest answer, which takes room too in a decoder-only model.
+    """
+    while hasattr(llm, "llm"):
+        llm = llm.llm
+    tokenizer, model = getattr(llm, "tokenizer", None), getattr(llm, "model", None)
+    if tokenizer is None or model is None:
+        return None, estimated_tokens
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+    def count(text: str) -> int:
+        return len(llm.template.encode(ask(text)))
+
+    if positions is None:
+        return None, count
+    shared = 0 if model.config.is_encoder_decoder else min(max_tokens, positions // 2)
+    return positions - 1 - shared, count

@@ -15,6 +15,5 @@ __getattr__, __dir__ = exports(
         "upper_bound": "evaluation",
         "STAND_IN": "metrics",
         "exact_match": "metrics",
-        "token_f1": "metrics",
     },
 )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
-import string
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +13,7 @@ from typing import Any
 
 from gnomon.core.llm.parse import choice
 from gnomon.core.metrics.rouge import rouge
+from gnomon.core.metrics.squad import token_f1
 from gnomon.core.metrics.support import SupportScorer, token_support
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.lazy import as_function, named
@@ -139,28 +137,6 @@ def _open(name: str, advises: bool, support: str | None, workers: int) -> Metric
 def exact_match(prediction: str, reference: str) -> float:
     """1 when the two are equal but for case and space around, else 0."""
     return float(prediction.strip().lower() == reference.strip().lower())
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_MARKS = str.maketrans("", "", string.punctuation)
-
-
-def squad_words(text: str) -> list[str]:
-    """The words of an answer without case, punctuation and articles, as SQuAD compares them."""
-    return _ARTICLES.sub(" ", text.lower().translate(_NO_MARKS)).split()
-
-
-def token_f1(prediction: str, reference: str) -> float:
-    """SQuAD's F1 of the words of two answers; 1 when neither has any.
-
-    >>> token_f1("the cat sat", "A cat.")
-    0.6666666666666666
-    """
-    written, right = squad_words(prediction), squad_words(reference)
-    if not written or not right:
-        return float(written == right)
-    shared = sum((Counter(written) & Counter(right)).values())
-    return 2 * shared / (len(written) + len(right))
 
 
 def _each(compare: Callable[[str, str], float]) -> Many:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gnomon.core import records
 from gnomon.core.llm import LLM
+from gnomon.core.llm.stack.stored import room_of
 from gnomon.core.metrics.rouge import KINDS, Kind, rouge, rouge_tokens
 from gnomon.core.metrics.stats import Interval, mean_interval, paired_difference
 from gnomon.core.metrics.support import SupportScorer, content, token_support
@@ -22,7 +23,7 @@ from gnomon.methods.sigext.extractor.training import Score
 from gnomon.methods.sigext.phrases.data import Columns, Reading, Row, to_row
 from gnomon.methods.sigext.phrases.phrases import Phrase
 from gnomon.methods.sigext.summaries.prompts import Template
-from gnomon.methods.sigext.summaries.summaries import Sampling, Summary, pair_up, room_of, summarise
+from gnomon.methods.sigext.summaries.summaries import Sampling, Summary, pair_up, summarise
 
 RESAMPLES = 2000
 """Of every bootstrap."""

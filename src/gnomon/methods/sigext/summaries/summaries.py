@@ -233,29 +233,6 @@ def fault_of(reply: Reply) -> str | None:
     return None if reply.text.strip() else "empty"
 
 
-def room_of(llm: Any, max_tokens: int) -> tuple[int | None, Callable[[str], int]]:
-    """The longest prompt that a local model has room for, and how its tokens are counted; no limit and a guess for others.
-
-    Args:
-        llm: any model, in whatever wrappers.
-        max_tokens: longest summary, which takes room too in a decoder-only model.
-    """
-    while hasattr(llm, "llm"):
-        llm = llm.llm
-    tokenizer, model = getattr(llm, "tokenizer", None), getattr(llm, "model", None)
-    if tokenizer is None or model is None:
-        return None, estimated_tokens
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-    def count(text: str) -> int:
-        return len(llm.template.encode(ask(text)))
-
-    if positions is None:
-        return None, count
-    shared = 0 if model.config.is_encoder_decoder else min(max_tokens, positions // 2)
-    return positions - 1 - shared, count
-
-
 def pair_up(rows: Sequence[Row], summaries: Sequence[Summary]) -> dict[str, dict[str, Summary]]:
     """Summaries by their name, then by document; only documents that every arm has a summary of.
 

@@ -1,0 +1,1 @@
+"""The miniature replication and the real run."""
