@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
 
 def test_pictures_and_the_merge_matter(tmp_path):
-    scale = replace(SCALES["mini"], steps=250, copies=1, test=100)
+    scale = replace(SCALES["mini"], steps=600, copies=1, test=100)
     run = Run(tmp_path / "run", method="interleaved-retrieval", verb="mini", seed=11, quiet=True)
     part = run.within(
         "seed-11",
@@ -34,4 +34,4 @@ def test_pictures_and_the_merge_matter(tmp_path):
     assert success(1) >= 0.8
     assert success(1) - success(1, swapped(both.documents)) >= 0.3
     assert success(1) - success(1, form=PLAIN.without("images", "tables")) >= 0.4
-    assert success(10) - success(10, merge="max_sim") >= 0.15
+    assert success(1) - success(1, merge="max_sim") >= 0.3

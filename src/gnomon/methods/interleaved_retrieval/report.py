@@ -125,7 +125,7 @@ def searched(
         for hit in parts[:SHOWN]:
             title, heading, blocks = built.shown(hit.id)
             page.text(
-                f"**{hit.rank}. {' / '.join(filter(None, (title, heading))) or hit.id}**, score {hit.score:.3f}"
+                f"**{hit.rank}. {' / '.join(dict.fromkeys(filter(None, (title, heading)))) or hit.id}**, score {hit.score:.3f}"
             )
             for block in blocks[:8]:
                 _shown(page, block)

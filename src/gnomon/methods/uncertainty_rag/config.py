@@ -313,7 +313,7 @@ class Explain(LoadConfig):
         check(n_texts == wanted, "first", "given with --second, or --table in their place", self.first)
 
 
-PARTS = ("world", "docstrings", "papers", "retriever", "reranker")
+PARTS = ("world", "docstrings", "gap", "papers", "retriever", "reranker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,24 +321,23 @@ class Mini(Miniature):
     """The miniature; and the real run, on a real model and data that you name."""
 
     parts: tuple[str, ...] = ("world",)
-    """world: the miniature. docstrings: its table on this Python's documentation. papers, retriever, reranker: the real run."""
+    """world: the miniature. docstrings: its table on this Python's documentation. gap, papers, retriever, reranker: the real
+    run, its control first."""
     model: str = "embedded:smollm2"
     """Causal model of the real run."""
     encoder: str = "embedded:minilm"
     """Encoder of the real run."""
     papers: str | None = None
-    """For papers: rows with abstract and field."""
+    """For gap and papers: rows with abstract and field."""
     beir: str | None = None
     """For retriever and reranker: a folder with corpus.jsonl, queries.jsonl and qrels.tsv."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_parts(self.parts, PARTS)
+        reads = {"gap", "papers"} & set(self.parts)
         check(
-            "papers" not in self.parts or self.papers is not None,
-            "papers",
-            "given for the part papers",
-            self.papers,
+            not reads or self.papers is not None, "papers", "given for the parts gap and papers", self.papers
         )
         needs = {"retriever", "reranker"} & set(self.parts)
         check(

@@ -177,7 +177,7 @@ CLAIMS = (
         "control: pieces of one abstract with a gap",
         "AUC with a gap: gain > span",
         required=False,
-        part="papers",
+        part="gap",
     ),
 )
 """What the miniature tests, with the specification's thresholds, and beside it what speaks against the paper's particular score."""

@@ -9,7 +9,7 @@ from typing import Any
 from gnomon.core.models.load import LoadConfig, kind_of, model_at
 from gnomon.core.retrieval.encoders import TextEncoder
 from gnomon.methods.interleaved_retrieval.documents.serialise import Form
-from gnomon.methods.interleaved_retrieval.encoding.encoder import BATCH_TOKENS, InterleavedEncoder
+from gnomon.methods.interleaved_retrieval.encoding.encoder import InterleavedEncoder
 from gnomon.methods.interleaved_retrieval.encoding.settings import FILE
 from gnomon.methods.interleaved_retrieval.encoding.texts import TextSections
 
@@ -21,7 +21,7 @@ def open_encoder(
     form: Form | None = None,
     merge: str | None = None,
     strict: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> InterleavedEncoder | TextSections:
     """The encoder behind a reference.
 
@@ -32,7 +32,7 @@ def open_encoder(
         form: how sections are written; None: as its folder says.
         merge: how the vectors of sections become one; None: as its folder says.
         strict: an image that cannot be shown is an error.
-        batch_tokens: tokens of a batch.
+        batch_tokens: tokens of a batch; None: as suits the device.
     """
     name = str(ref)
     if not name.startswith(("http://", "https://")):

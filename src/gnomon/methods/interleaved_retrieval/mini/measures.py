@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from gnomon.core.models.handle import ModelHandle
@@ -41,6 +42,12 @@ class Seed:
         if arm not in self.encoders:
             self.encoders[arm] = trained(self, ARMS[arm], arm)
         return self.encoders[arm]
+
+    @cached_property
+    def facts_to_learn(self) -> tuple[list[Pair], list[list[int]]]:
+        """Queries of one word with their sections, and per query documents that are held against them."""
+        pairs = fact_queries(self, self.world.train, "fact")
+        return pairs, others_of(self, self.world.train, pairs)
 
     @property
     def judged(self) -> Judged:
@@ -174,8 +181,8 @@ def others_of(seed: Seed, documents: Sequence[Document], pairs: Sequence[Pair]) 
         word = facts[FACTS.index(pair.query.id.rpartition(":")[2])]
         near = dict.fromkeys(i for other in facts if other != word for i in by_word[other])
         fitting = [i for i in near if word not in seed.world.facts[documents[i].id]]
-        seed.rng.child("others", pair.query.id).python().shuffle(fitting)
-        others.append(fitting[:25])
+        draw = seed.rng.child("others", pair.query.id).python()
+        others.append(draw.sample(fitting, min(25, len(fitting))))
     return others
 
 
@@ -185,10 +192,10 @@ def reranker(seed: Seed, name: str) -> SectionReranker:
     # Weights of its own, which begin as the retriever's: in the paper both begin as the same pretrained model.
     handle = ModelHandle(copy.deepcopy(retriever.model), retriever.processor)
     fresh = SectionReranker.new(handle, Retrieving(form=PLAIN), rng=seed.rng.child("head"))
-    pairs = fact_queries(seed, seed.world.train, "fact")
+    pairs, others = seed.facts_to_learn
     part = seed.part.within(f"reranker-{name.replace(' ', '-')}", rng=seed.rng.child("reranking", name))
     train_reranker(
-        fresh, seed.world.train, pairs, others_of(seed, seed.world.train, pairs),
+        fresh, seed.world.train, pairs, others,
         optimisation(scale.rerank_steps, scale.rerank_batch, scale.rerank_lr), run=part, negatives=NEGATIVES[name],
     )  # fmt: skip
     return fresh

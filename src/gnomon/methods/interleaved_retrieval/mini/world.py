@@ -37,7 +37,7 @@ class Scale:
     """Documents of each of them."""
     test: int = 200
     """Held-out combinations: documents of the pool, and as many queries."""
-    steps: int = 400
+    steps: int = 600
     """Of the retrievers."""
     batch: int = 24
     """Pairs a step."""
@@ -45,7 +45,7 @@ class Scale:
     """Peak learning rate of the retrievers."""
     rerank_steps: int = 400
     """Of the rerankers."""
-    rerank_batch: int = 8
+    rerank_batch: int = 12
     """Queries a step."""
     rerank_lr: float = 1e-3
     """Peak learning rate of the rerankers."""

@@ -19,7 +19,7 @@ from gnomon.core.retrieval.hits import Hit, ranked
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.interleaved_retrieval.documents.rows import Document, Query, section_id
-from gnomon.methods.interleaved_retrieval.encoding.encoder import BATCH_TOKENS, batches_of, save_model
+from gnomon.methods.interleaved_retrieval.encoding.encoder import batches_of, save_model, tokens_for
 from gnomon.methods.interleaved_retrieval.encoding.settings import Retrieving, read_settings
 from gnomon.methods.interleaved_retrieval.encoding.units import Units
 
@@ -55,10 +55,10 @@ class SectionReranker:
     """
 
     def __init__(
-        self, handle: ModelHandle, how: Retrieving | None = None, *, batch_tokens: int = BATCH_TOKENS
+        self, handle: ModelHandle, how: Retrieving | None = None, *, batch_tokens: int | None = None
     ):
         how = how or Retrieving()
-        self.handle, self.how, self.batch_tokens = handle, how, batch_tokens
+        self.handle, self.how, self.batch_tokens = handle, how, tokens_for(handle, batch_tokens)
         self.units = Units(handle, how)
         dim = int(handle.model.config.get_text_config().hidden_size)
         self.module = Scored(States(handle.model, how.pick), dim).to(handle.model.device)

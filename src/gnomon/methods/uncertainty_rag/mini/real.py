@@ -65,7 +65,8 @@ def pairs_of(cfg: Mini) -> dict[str, int]:
     """Pairs that the real parts score."""
     touching = sum(anchors * (2 * many - 1) for anchors, many in TOUCHING.values())
     counts = {
-        "papers": cfg.seeds * (touching + GAPPED**2),
+        "gap": cfg.seeds * GAPPED**2,
+        "papers": cfg.seeds * touching,
         "retriever": 16 * POOL.n_anchors,
         "reranker": 10 * QUESTIONS,
     }
@@ -87,13 +88,18 @@ def encoder_of(cfg: Mini) -> TextEncoder:
 
 
 def papers(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
-    """Halves of abstracts that touch, against halves of others; and pieces with a gap, the control."""
+    """Halves of abstracts that touch, against halves of others of the same field and of another."""
     rows = [raw for _, raw in records.read_raw(cfg.papers or "")]
     for tokens in TOUCHING:
         for row in out.once(f"touching-{tokens}", partial(_touching, cfg, rows, tokens, part.rng)):
             out.add("papers", {"seed": seed, "pieces": f"{tokens} tokens, touching", **row})
+
+
+def gap(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
+    """The control: pieces of one abstract with a gap between them, so that mere continuation earns nothing."""
+    rows = [raw for _, raw in records.read_raw(cfg.papers or "")]
     for row in out.once("gap", partial(_gapped, cfg, rows, part.rng)):
-        out.add("papers", {"seed": seed, "pieces": f"{GAP} tokens, a gap between", **row})
+        out.add("gap", {"seed": seed, **row})
         out.score(row["score"], "AUC with a gap", row["AUC"])
 
 

@@ -103,6 +103,7 @@ def study(cfg: Mini) -> Study:
         parts={
             "world": Part(_world),
             "docstrings": Part(_docstrings),
+            "gap": Part(partial(real.gap, cfg)),
             "papers": Part(partial(real.papers, cfg)),
             "retriever": Part(partial(real.retriever, cfg), once=True),
             "reranker": Part(partial(real.reranker, cfg), once=True),
