@@ -21,7 +21,7 @@ from gnomon.core.llm.base import Message, Request
 from gnomon.core.llm.local import Template, score_choices
 from gnomon.core.models import GenConfig, ModelHandle
 from gnomon.core.models.sampling.decoding import read_prompts
-from gnomon.core.models.sampling.generate import generate
+from gnomon.core.models.sampling.generate import Reader, generate
 from gnomon.core.models.sampling.prefix import read_shared, shared_length
 from gnomon.core.rng import Rng
 
@@ -129,7 +129,7 @@ def shared_instruction() -> dict[str, Any]:
 
     def write(reader: Any) -> list[list[int]]:
         read = partial(reader, model, pad_id=pad_id)
-        written = generate(model, tokenizer, prompts, gen, generator=Rng(0), read=read)
+        written = generate(model, tokenizer, prompts, gen, generator=Rng(0), reader=Reader(read))
         return [list(done.token_ids) for (done,) in written]
 
     tokens = [write(reader) for reader in readers.values()]

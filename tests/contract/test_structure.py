@@ -25,13 +25,12 @@ FEW_READERS = {
     "gnomon.core.llm.endpoint.serve_child": "the process that core.llm.endpoint.serve starts",
     "gnomon.core.llm.sims.server": "serves any model of core.llm on the loopback address, as `gnomon sim serve` does",
     "gnomon.core.metrics.code": "pass@k, which every method that writes programs will report",
+    "gnomon.core.text.matching": "the one table of numbers in answers, for truth-probes and the rewards of core.rollout",
+    **dict.fromkeys(
+        (f"gnomon.core.rollout.{name}" for name in ("chats", "episodes", "judging", "rewards", "tasks")),
+        "what ma-rlhf, adaptive-sampling, glimo and divscene learn from",
+    ),
     "gnomon.core.report.index": "the page of `gnomon view` and `gnomon mini`",
-    "gnomon.core.sandbox.guard": "generated programs run in one place only",
-    "gnomon.core.sandbox.guest": "generated programs run in one place only",
-    "gnomon.core.sandbox.helper": "generated programs run in one place only",
-    "gnomon.core.sandbox.outcome": "generated programs run in one place only",
-    "gnomon.core.sandbox.pool": "generated programs run in one place only",
-    "gnomon.core.sandbox.walls": "generated programs run in one place only",
     **dict.fromkeys(
         (
             "gnomon.core.models.sampling.states",

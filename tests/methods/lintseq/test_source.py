@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.data.corpora import stdlib_modules
-from gnomon.methods.lintseq.programs import normalise, split_lines, strip_markdown
+from gnomon.core.rollout.suites import strip_markdown
+from gnomon.methods.lintseq.programs import normalise, split_lines
 
 
 def test_markdown_blocks_are_joined_and_text_around_them_is_dropped():

@@ -6,6 +6,7 @@ import pytest
 
 from fixtures_truth_probes import made
 from gnomon.core.llm import Script
+from gnomon.core.text.matching import number_of, number_spans, spans_of
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes import Extraction, extract, label
 from gnomon.methods.truth_probes.answers import (
@@ -14,10 +15,7 @@ from gnomon.methods.truth_probes.answers import (
     drop_report,
     label_by_text,
     labelled,
-    number_of,
-    number_spans,
     read_digit,
-    spans_of,
     trim,
 )
 

@@ -33,7 +33,7 @@ from gnomon.core.models import GenConfig, load_model, load_tokenizer
 from gnomon.core.models.load import kind_of, model_at
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.load.embedded import SCHEME
-from gnomon.core.models.sampling.generate import generate
+from gnomon.core.models.sampling.generate import Reader, generate
 from gnomon.core.models.sampling.prefix import read_shared
 from gnomon.core.models.sampling.sampler import end_loops
 from gnomon.core.models.sampling.text import decode, padding_id
@@ -302,10 +302,10 @@ class Local:
         )
         replies = []
         streams = [rng.child("chat") for rng in rngs]
-        read = partial(read_shared, self.model, pad_id=padding_id(self.tokenizer))
+        reader = Reader(partial(read_shared, self.model, pad_id=padding_id(self.tokenizer)))
         watch = end_loops if sampling.temperature == 0 else None
         completions = generate(
-            self.model, self.tokenizer, prompts, gen, generator=streams, read=read, watch=watch
+            self.model, self.tokenizer, prompts, gen, generator=streams, reader=reader, watch=watch
         )
         for prompt, (done,) in zip(prompts, completions, strict=True):
             ends = done.finish == "eos"

@@ -217,9 +217,7 @@ def _load_align_score(ref: str | Path, device: str) -> tuple[Any, int, int]:
 
 
 def _load_classifier(ref: str | Path, device: str) -> tuple[Any, int, int]:
-    from transformers import AutoModelForSequenceClassification
-
-    from gnomon.core.models.load import load_config, load_weights
+    from gnomon.core.models.load import load_config, load_scorer
 
     config = load_config(ref)
     labels = cast("dict[int, str]", config.id2label)
@@ -229,8 +227,7 @@ def _load_classifier(ref: str | Path, device: str) -> tuple[Any, int, int]:
             f'Model "{ref}" has no label of entailment among {", ".join(labels.values())}. '
             "Name a classifier of natural-language inference, or set id2label in its config.json."
         )
-    model = load_weights(AutoModelForSequenceClassification, ref)
-    model.eval().to(device)
+    model = load_scorer(ref, device=device, asked_by="support", most_labels=None)
     return lambda batch: model(**batch).logits, int(index), _longest(config)
 
 

@@ -47,6 +47,7 @@ from gnomon.core.models.sampling.decoding import (
     read_prompts,
     start_token,
 )
+from gnomon.core.models.sampling.generate import Reader
 from gnomon.core.models.sampling.generate import generate as _generate
 from gnomon.core.models.sampling.likelihood import token_logprobs
 from gnomon.core.models.sampling.text import padding_id
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from gnomon.core.models.sampling.config import GenConfig
-    from gnomon.core.models.sampling.generate import Completion
+    from gnomon.core.models.sampling.generate import Completion, More
     from gnomon.core.models.sampling.sampler import Watch
     from gnomon.core.rng import Rng
 
@@ -317,6 +318,7 @@ class ModelHandle:
         generator: Rng | Sequence[Rng],
         images: Sequence[Any] | None = None,
         watch: Watch | None = None,
+        more: More | None = None,
     ) -> list[list[Completion]]:
         """`gen.n` completions of each prompt; see `gnomon.core.models.sampling.generate`.
 
@@ -342,9 +344,9 @@ class ModelHandle:
             prompts,
             gen,
             generator=generator,
-            seen=seen,
-            read=read if self.kind == "vlm" else None,
+            reader=Reader(read, seen) if self.kind == "vlm" else None,
             watch=watch,
+            more=more,
         )
 
     def pad(self, rows: Sequence[Sequence[int]], *, side: str = "left") -> Batch:

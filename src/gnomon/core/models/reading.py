@@ -193,7 +193,7 @@ def ignored_settings(model: Any, gen: GenConfig) -> dict[str, Any]:
         is_set = value is not None and value != getattr(usual, name, None) and not name.startswith("_")
         if is_set and name not in BOOKKEEPING and value != getattr(gen, name, None):
             ignored[name] = value
-    if gen.temperature == 0:
+    if gen.is_greedy:
         return {name: value for name, value in ignored.items() if name not in SAMPLED}
     return ignored
 
@@ -205,8 +205,8 @@ def say_ignored(model: Any, gen: GenConfig) -> None:
         return
     _ignored[base] |= set(ignored)
     log.warning(
-        "The generation config of %s sets %s, which is not followed: sampling is by the temperature, top_p and stop texts of the "
-        "command alone.",
+        "The generation config of %s sets %s, which is not followed: sampling is by the temperature, top_p, top_k and stop texts "
+        "of the command alone.",
         base.config.name_or_path or type(base).__name__,
         ", ".join(f"{name} {value}" for name, value in sorted(ignored.items())),
     )

@@ -12,6 +12,8 @@ __getattr__, __dir__ = exports(
         "Span": "segments",
         "sentences": "segments",
         "distinct": "duplicates",
+        "answered_number": "matching",
+        "value_of": "matching",
         "find_tags": "tags",
         "pair_tags": "tags",
     },

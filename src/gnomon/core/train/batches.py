@@ -6,8 +6,8 @@ sees the same batches: each takes its share of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from gnomon.core.config import option
 from gnomon.core.rng import Rng
+from gnomon.core.train.config import TrainConfig
 from gnomon.core.train.losses import IGNORED
-from gnomon.errors import BadInput
+from gnomon.errors import BadConfig, BadInput
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Example:
     """The tokens."""
     labels: Sequence[int]
     """As long: the token's own id where it is a target, -100 where it is not."""
+    weight: float | None = None
+    """Times which the loss of its targets counts; None: once."""
+    soft: Mapping[int, Mapping[int, float]] | None = None
+    """Place of a token -> token id -> its probability there: a target that is a distribution. What stands at the place is not
+    one."""
+    seen: Any = None
+    """The same tokens with images, a `SeenText`; None for text alone."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,36 @@ class BatchSource(Protocol):
 
     def at(self, step: int, process: int, processes: int) -> GlobalBatch:
         """The share of `process` in the batch of `step`, counted over all epochs."""
+
+
+@runtime_checkable
+class OwnBatches(BatchSource, Protocol):
+    """Batches that the policy makes itself: `at` rolls out with the weights of the step, for all steps that share the rollout.
+
+    `fit` asks for a batch after weights are restored, and before each step. A training resumes exactly where its checkpoints
+    fall on the borders of rollouts, which `check_borders` makes sure of: the step behind a border rolls out anew in any case.
+    """
+
+    steps_per_rollout: int
+    """Optimiser steps that share a rollout."""
+
+    def digest(self) -> list[list[int]]:
+        """Whole numbers that tell the tasks from others; no rollout is made for it."""
+
+
+def check_borders(cfg: TrainConfig, batches: BatchSource) -> None:
+    """Refuse checkpoints in the middle of a rollout, which is not saved with them.
+
+    Raises:
+        BadConfig: `checkpoint_every` is no multiple of the steps that share a rollout.
+    """
+    steps = batches.steps_per_rollout if isinstance(batches, OwnBatches) else 1
+    if cfg.checkpoint_every % steps:
+        raise BadConfig(
+            f"train.checkpoint_every must be a multiple of {steps}, the updates of a rollout; got {cfg.checkpoint_every}. A "
+            f"checkpoint "
+            "within a rollout could not be continued exactly."
+        )
 
 
 class Order:
@@ -94,9 +132,13 @@ class Batches:
         packing: put several examples into a row of at most `max_length` tokens (None: the longest example's). A row then says where
             each example begins by its positions, which start at 0 again, and has no mask: the model must read them so, see
             `reads_packed`. `micro_batch_size` counts such rows.
+        gather: makes a batch, padded on the right, of examples with images: `ModelHandle.gather`.
+
+    A batch has `input_ids`, `attention_mask` (or `position_ids`) and `labels`; where examples have weights, also `weights` [B,
+    T], and where they have soft targets `soft` [B, S, 3]: place, token id and probability, the place -1 where a row has fewer.
 
     Raises:
-        BadInput: there is no example, one is malformed, or one has no target.
+        BadInput: there is no example, one is malformed, or one has no target; some have images, and others none.
     """
 
     def __init__(
@@ -109,9 +151,20 @@ class Batches:
         micro_batch_size: int | None = None,
         max_length: int | None = None,
         packing: bool = False,
+        gather: Callable[..., Any] | None = None,
     ):
         if not examples:
             raise BadInput("There is no example to train on.")
+        seeing = sum(example.seen is not None for example in examples)
+        if seeing and (seeing < len(examples) or gather is None or packing):
+            raise BadInput(
+                f"{seeing} of {len(examples)} examples have images. Batches are of one kind, unpacked, and those with images "
+                f"are gathered "
+                "by their model's handle."
+            )
+        self.gather = gather if seeing else None
+        self._has_weights = any(example.weight is not None for example in examples)
+        self._has_soft = any(example.soft for example in examples)
         self.examples = [_cut(example, i, max_length) for i, example in enumerate(examples)]
         self.n_cut = sum(
             len(a.input_ids) < len(b.input_ids) for a, b in zip(self.examples, examples, strict=True)
@@ -145,17 +198,46 @@ class Batches:
         return self._order.at(step)
 
     def _collate(self, rows: Sequence[Sequence[Example]]) -> dict[str, Tensor]:
-        return (
+        tensors = (
             _packed_rows(rows, self.pad_id) if self.packing else self._padded_rows([row[0] for row in rows])
         )
+        if self._has_weights:
+            tensors["weights"] = _weights(rows, tensors["labels"].shape[1])
+        if self._has_soft:
+            tensors["soft"] = _soft_rows(rows)
+        return tensors
 
     def _padded_rows(self, rows: Sequence[Example]) -> dict[str, Tensor]:
         width = max(len(row.input_ids) for row in rows)
+        if self.gather is not None:
+            inputs = self.gather([row.seen for row in rows], side="right").inputs("vlm")
+            return {**inputs, "labels": _padded([row.labels for row in rows], width, IGNORED)}
         return {
             "input_ids": _padded([row.input_ids for row in rows], width, self.pad_id),
             "attention_mask": _padded([[1] * len(row.input_ids) for row in rows], width, 0),
             "labels": _padded([row.labels for row in rows], width, IGNORED),
         }
+
+
+def _weights(rows: Sequence[Sequence[Example]], width: int) -> Tensor:
+    """[B, T] of the weight of each token's example; 0 at padding."""
+    values = [[1.0 if e.weight is None else e.weight for e in row for _ in e.input_ids] for row in rows]
+    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in values])
+
+
+def _soft_rows(rows: Sequence[Sequence[Example]]) -> Tensor:
+    """[B, S, 3] of place, token id and probability; in 64 bits, which hold every id."""
+    entries = []
+    for row in rows:
+        mine, begun = [], 0
+        for example in row:
+            for at, shares in (example.soft or {}).items():
+                mine += [[begun + at, token, share] for token, share in shares.items()]
+            begun += len(example.input_ids)
+        entries.append(mine)
+    most = max(1, *map(len, entries))
+    nothing = [-1.0, 0.0, 0.0]
+    return torch.tensor([[*mine, *[nothing] * (most - len(mine))] for mine in entries], dtype=torch.float64)
 
 
 def packed(lengths: Sequence[int], width: int) -> list[list[int]]:
@@ -226,12 +308,12 @@ def _padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
 
 
 def _n_targets(example: Example) -> int:
-    """Labels that some token predicts: all but the first."""
-    return sum(label != IGNORED for label in example.labels[1:])
+    """Labels that some token predicts: all but the first; a distribution counts as one."""
+    return sum(label != IGNORED for label in example.labels[1:]) + len(example.soft or ())
 
 
 def _without_targets(example: Example) -> Example:
-    return Example(example.input_ids, [IGNORED] * len(example.labels))
+    return replace(example, labels=[IGNORED] * len(example.labels), soft=None)
 
 
 def _cut(example: Example, i: int, max_length: int | None) -> Example:
@@ -240,7 +322,18 @@ def _cut(example: Example, i: int, max_length: int | None) -> Example:
             f"Example {i} has {len(example.input_ids)} tokens and {len(example.labels)} labels. "
             "Give every token one label."
         )
-    example = Example(example.input_ids[:max_length], example.labels[:max_length])
+    for at in example.soft or ():
+        if not 1 <= at < len(example.input_ids):
+            raise BadInput(f"Example {i} has a soft target at place {at}, before which no token stands.")
+    if max_length is not None and len(example.input_ids) > max_length:
+        if example.seen is not None:
+            raise BadInput(
+                f"Example {i} has images and {len(example.input_ids)} tokens, which cannot be cut. Leave it out, or raise "
+                f"{option('train.max_length')}."
+            )
+        kept = {at: shares for at, shares in (example.soft or {}).items() if at < max_length}
+        ids, labels = example.input_ids[:max_length], example.labels[:max_length]
+        example = replace(example, input_ids=ids, labels=labels, soft=kept or None)
     if not _n_targets(example):
         where = f" within its first {max_length} tokens" if max_length else ""
         raise BadInput(

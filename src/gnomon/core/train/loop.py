@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from gnomon.core.config import option
 from gnomon.core.rng import Rng
-from gnomon.core.train.batches import BatchSource, GlobalBatch, reads_packed
+from gnomon.core.train.batches import BatchSource, GlobalBatch, OwnBatches, check_borders, reads_packed
 from gnomon.core.train.checkpoint import Checkpoints
 from gnomon.core.train.config import TrainConfig
 from gnomon.core.train.evaluation import Best, Evaluation, check_evaluation, measured
 from gnomon.core.train.memory import own_gradients, recomputed, renamed, sharded, whole_of
-from gnomon.core.train.optim import decay_groups, lr_factor, make_adamw, set_lr, warmup_of
+from gnomon.core.train.optim import clip_gradients, decay_groups, lr_factor, make_adamw, set_lr, warmup_of
 from gnomon.core.train.trackers import check_trackers, tracking
 from gnomon.errors import BadConfig, UserError
 
@@ -109,12 +109,12 @@ def fit(
 
     Args:
         model: any module; parameters without `requires_grad` stay.
-        batches: the data, batch by batch.
+        batches: the data, batch by batch. Where the policy itself makes them, see `OwnBatches`.
         loss: summed over the targets of a micro-batch. Further models that it calls, frozen, it names in an attribute `references`:
             they are placed, and sharded, as the model is.
         cfg: how to train; its lengths and batch sizes were used where `batches` was made.
         run: folder, random numbers, log and progress.
-        groups: parameter groups for AdamW in place of `decay_groups`.
+        groups: parameter groups for AdamW in place of `decay_groups`; see `clip_gradients` for clipping apart.
         on_step: called after each step on every process.
         eval: measured after each epoch, or every `cfg.eval_every` steps, and after the last step, on every process, with the
             model in evaluation mode; the numbers are logged.
@@ -127,6 +127,7 @@ def fit(
     evaluation = Evaluation(eval) if callable(eval) else eval
     check_evaluation(cfg, evaluation)
     check_trackers(cfg.track)
+    check_borders(cfg, batches)
     if cfg.packing and not getattr(batches, "packing", False):
         raise BadConfig("train.packing is set, and the rows of this training cannot be packed. Leave it out.")
     # A model that was put on the CPU stays there, also where there is a GPU.
@@ -197,7 +198,6 @@ class _Training:
         """All steps that are still to be taken."""
         cfg, model, total = self.cfg, self.model, self.total
         self.optimizer = make_adamw(groups, cfg.lr, kind=cfg.optimizer)
-        self.trained = [parameter for group in groups for parameter in group["params"]]
         checkpoints = Checkpoints(
             run.folder / "checkpoints", self.accelerator, cfg, total=total, data=_digest(self.batches)
         )
@@ -263,7 +263,7 @@ class _Training:
         lr = set_lr(self.optimizer, factor)
         batch = self.batches.at(step, self.accelerator.process_index, self.accelerator.num_processes)
         value = _accumulate(self.accelerator, self.wrapped, self.loss, batch, self.cfg)
-        length = torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.grad_clip or math.inf)
+        length = clip_gradients(self.optimizer.param_groups, self.cfg.grad_clip)
         norm = float(whole_of(length))
         for name, number in (("loss", value), ("length of the gradient", norm)):
             if not math.isfinite(number):
@@ -309,6 +309,8 @@ def _digest(batches: BatchSource) -> list[list[int]]:
 
     The same however a batch is cut into micro-batches and filled up.
     """
+    if isinstance(batches, OwnBatches):  # they depend on weights that are not restored yet
+        return [list(row) for row in batches.digest()]
     digest = []
     for step in sorted({0, len(batches) // 2, len(batches) - 1}):
         batch = batches.at(step, 0, 1)  # whole, whatever the number of processes
@@ -317,6 +319,13 @@ def _digest(batches: BatchSource) -> list[list[int]]:
         digest.append(
             [batch.targets, sum(int(v.sum()) for v in values), sum(int((v * v).sum()) for v in values)]
         )
+        if soft := [
+            micro[name].double().sum()
+            for micro in batch.micro
+            for name in ("weights", "soft")
+            if name in micro
+        ]:
+            digest[-1].append(round(1e6 * float(sum(soft))))
     return digest
 
 

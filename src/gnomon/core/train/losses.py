@@ -79,6 +79,48 @@ def _chunked(logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"]) -> Float[
 
 
 def causal_loss(model: Any, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-    """Summed cross entropy of a causal model on a micro-batch with `labels` beside the model's inputs."""
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    return token_cross_entropy(model(**inputs, use_cache=False).logits, batch["labels"])
+    """Summed cross entropy of a causal model on a micro-batch with `labels` beside the model's inputs.
+
+    With `weights` [B, T] each target counts so many times; `soft` [B, S, 3] adds targets that are distributions: place, token id
+    and probability, see `Batches`.
+    """
+    inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "weights", "soft")}
+    logits, labels = model(**inputs, use_cache=False).logits, batch["labels"]
+    weights = batch.get("weights")
+    total = (
+        token_cross_entropy(logits, labels)
+        if weights is None
+        else _weighted_cross_entropy(logits, labels, weights)
+    )
+    return total + soft_cross_entropy(logits, batch["soft"], weights) if "soft" in batch else total
+
+
+def _weighted_cross_entropy(
+    logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
+) -> Float[Tensor, ""]:
+    """As `token_cross_entropy`, each target times its weight; only targets are worked out in float32."""
+    is_target = labels[:, 1:] != IGNORED
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1][is_target].float(), labels[:, 1:][is_target], reduction="none"
+    )
+    return (losses * weights[:, 1:][is_target]).sum()
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "B T V"],
+    soft: Float[Tensor, "B S 3"],
+    weights: Float[Tensor, "B T"] | None = None,
+) -> Float[Tensor, ""]:
+    """Summed cross entropy (nats) against distributions over the next token.
+
+    Args:
+        logits: the model's logits; those before a place predict it.
+        soft: place, token id and probability; the place -1 is none.
+        weights: of each token, as in `causal_loss`.
+    """
+    rows, entries = (soft[..., 0] > 0).nonzero(as_tuple=True)
+    places, tokens, shares = soft[rows, entries].unbind(-1)
+    places = places.long()
+    logprobs = logits[rows, places - 1].float().log_softmax(-1).gather(-1, tokens.long()[:, None])
+    losses = -shares.float() * logprobs.squeeze(-1)
+    return (losses if weights is None else losses * weights[rows, places]).sum()

@@ -52,7 +52,7 @@ def _check_quantised(model: nn.Module) -> None:
 def make_adamw(
     groups: Iterable[dict[str, Any]], lr: float, *, kind: Literal["adamw", "adamw8bit"] = "adamw"
 ) -> torch.optim.Optimizer:
-    """AdamW over parameter groups; a group may bring its own `lr` and `weight_decay`.
+    """AdamW over parameter groups; a group may bring its own `lr`, `betas`, `weight_decay` and, see `clip_gradients`, `grad_clip`.
 
     Betas are 0.9 and 0.999, epsilon 1e-8. Each group remembers its peak rate as `lr_peak` for the schedule.
 
@@ -113,3 +113,23 @@ def lr_factor(step: int, total: int, warmup: int, schedule: str, floor: float = 
 def warmup_of(cfg: TrainConfig, total: int) -> int:
     """Steps of the warm-up: as many as `cfg` names, or its share of all, rounded up."""
     return math.ceil(cfg.warmup_ratio * total) if cfg.warmup_steps is None else cfg.warmup_steps
+
+
+def clip_gradients(groups: Iterable[dict[str, Any]], longest: float | None) -> torch.Tensor:
+    """Scale long gradients down; returns the length of the whole gradient before.
+
+    A group with `grad_clip` of its own (None: no clipping) is clipped by its own length, and by nothing else: a critic's large
+    loss then does not shrink the policy's step. All other groups are clipped together.
+
+    Args:
+        groups: parameter groups of an optimiser.
+        longest: norm of the gradient of all groups without one of their own; None: they are not clipped.
+    """
+    groups = list(groups)
+    alone = [group for group in groups if "grad_clip" in group]
+    together = [p for group in groups if "grad_clip" not in group for p in group["params"]]
+    lengths = []
+    for parameters, limit in [(together, longest), *((g["params"], g["grad_clip"]) for g in alone)]:
+        if parameters:
+            lengths.append(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+    return lengths[0] if len(lengths) == 1 else torch.linalg.vector_norm(torch.stack(lengths))

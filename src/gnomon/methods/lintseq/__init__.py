@@ -20,7 +20,7 @@ __getattr__, __dir__ = exports(
         "audit_path": "edits.audit",
         "edit_pair": "models.training",
         "evaluate": "models.evaluation",
-        "load_suite": "models.suites",
+        "load_suite": "run",
         "program_pair": "models.training",
         "randseq": "edits.paths",
         "register_linter": "linters",

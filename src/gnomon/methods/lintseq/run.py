@@ -20,6 +20,7 @@ from gnomon.core.log import Advances
 from gnomon.core.models import add_token, load_model, load_tokenizer, save_lora
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.rng import Rng
+from gnomon.core.rollout.suites import load_suite, strip_markdown
 from gnomon.core.run import Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.too_long import Long, note_long
@@ -31,10 +32,8 @@ from gnomon.methods.lintseq.edits.production import AuditStep, EditRecord, Field
 from gnomon.methods.lintseq.linters import open_linter
 from gnomon.methods.lintseq.models.evaluation import as_sampled, evaluate
 from gnomon.methods.lintseq.models.sampling import LONG, Prompt, sample_local, sample_served
-from gnomon.methods.lintseq.models.suites import load_suite
 from gnomon.methods.lintseq.models.training import edit_pair, encode, matched, program_pair, train_examples
 from gnomon.methods.lintseq.programs.data import SourceProgram, choose, read_programs
-from gnomon.methods.lintseq.programs.source import strip_markdown
 
 _NOT_IN_STEP = {
     "source", "code_field", "prompt_field", "min_lines", "max_lines", "limit", "engine", "workers", "shard_rows",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,22 +15,21 @@ from gnomon.core.finite import watched
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.load.faults import check_hub, check_revision, fault_of, no_tokenizer, no_weights
 from gnomon.core.models.load.placement import from_pretrained_arguments
-from gnomon.core.models.load.references import model_at
+from gnomon.core.models.load.references import base_of_adapter, is_adapter, model_at
 from gnomon.errors import BadConfig, BadInput, ModelMismatch, nearest
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
-KEY_CHUNK, KEY_FACTOR = 1 << 24, 0x1E3779B97F4A7C15
-"""Numbers hashed at once, and an odd factor that spreads them over 64 bits."""
-
 OWN = "efficientnet_lite"
 """The type of the one model whose class is ours; see `EfficientNetLite`."""
+
+HOW = "Make one of a text model with gnomon.core.models.new_scorer, train it on pairs or labels, and save it with save_scorer."
+"""How a scorer comes to be, for messages."""
 
 # kind -> (transformers' table of classes, its loader, words for a message)
 KINDS = {
@@ -51,6 +49,11 @@ KINDS = {
         "AutoModelForImageClassification",
         "a classifier of images",
     ),
+    "scorer": (
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+        "AutoModelForSequenceClassification",
+        "a scorer: a sequence classifier with one output",
+    ),
     "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
 }
 
@@ -69,8 +72,8 @@ def load_model(
         ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, the folder of a run that made one, a hub id,
             `embedded:NAME`, or a GGUF file (see `model_at`).
         load: how it is loaded; None takes the defaults.
-        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, `"image"` for a classifier of images, or `"encoder"`, which
-            also takes the encoder alone out of a sequence-to-sequence checkpoint.
+        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, `"image"` for a classifier of images, `"scorer"` (see
+            `load_scorer`), or `"encoder"`, which also takes the encoder alone out of a sequence-to-sequence checkpoint.
         asked_by: who needs the model, for messages: `"sort train"`.
         **options: fields of `LoadConfig` that win over those of `load`: `device="cpu"`.
 
@@ -85,6 +88,9 @@ def load_model(
     load = replace(load or LoadConfig(), **options)
     if kind not in KINDS:
         raise BadInput(f'No kind of model is called "{kind}". {nearest(kind, KINDS)}')
+    if kind == "scorer":
+        scorer: PreTrainedModel = load_scorer(ref, load, asked_by=asked_by)
+        return scorer
     source, device = model_at(ref), device_for(load.device)
     if load.adapter is None:
         check_revision(source, load.revision)
@@ -132,42 +138,6 @@ def load_weights(loader: Any, ref: str | Path, **options: Any) -> Any:
     return watched(model, str(ref))
 
 
-def weights_key(tensors: Iterable[torch.Tensor]) -> str:
-    """A hash of every number of a model's weights, in their order; computed where they are.
-
-    Numbers are rounded to bfloat16 first, so that a checkpoint loaded in float32 and in bfloat16 has one key.
-
-    Args:
-        tensors: such as `model.state_dict().values()`; tied ones count once.
-    """
-    import torch
-
-    digest, hashed = hashlib.blake2b(digest_size=16), set()
-    for tensor in (part for whole in tensors for part in _held_by(whole)):
-        if (tensor.data_ptr(), tensor.shape) in hashed:
-            continue
-        hashed.add((tensor.data_ptr(), tensor.shape))
-        bits = tensor.detach().reshape(-1)
-        total = 0
-        for first in range(0, len(bits), KEY_CHUNK):
-            part = bits[first : first + KEY_CHUNK].to(torch.bfloat16).view(torch.int16).long()
-            # Every number times an odd factor of its place: int64 wraps around, so the sum does not depend on its order.
-            places = torch.arange(first, first + len(part), device=part.device)
-            total += int((part * (2 * places + 1) * KEY_FACTOR).sum())
-        digest.update(f"{tuple(tensor.shape)} {total % 2**64}".encode())
-    return digest.hexdigest()
-
-
-def _held_by(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The plain tensors that a tensor holds: itself, or of one in 8 or 4 bits its whole numbers and their scales."""
-    if not hasattr(tensor, "__tensor_flatten__"):
-        yield tensor
-        return
-    names, _ = tensor.__tensor_flatten__()
-    for name in names:
-        yield from _held_by(getattr(tensor, name))
-
-
 def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     """The kind of the model at `ref`, by the class that its config names; `"causal"` where that says nothing.
 
@@ -185,7 +155,7 @@ def kind_of(ref: str | Path, *, revision: str | None = None) -> str:
     named = config.architectures or []
     # Some that see are listed among the text models too, whose texts they read.
     first = ("vlm",) if hasattr(config, "vision_config") else ()
-    for kind in (*first, *KINDS):
+    for kind in (*first, *(kind for kind in KINDS if kind != "scorer")):
         table = KINDS[kind][0]
         if set(named) & set(getattr(modeling_auto, table).values()):
             return kind
@@ -279,18 +249,6 @@ def load_config(ref: str | Path, revision: str | None = None) -> PreTrainedConfi
         ) from error
 
 
-def is_adapter(ref: str | Path) -> bool:
-    """Whether `ref` is the folder of a PEFT adapter."""
-    return (Path(ref) / "adapter_config.json").is_file()
-
-
-def base_of_adapter(folder: Path) -> str | None:
-    """The model that the adapter in a folder belongs on; None where it names none."""
-    from peft import PeftConfig
-
-    return PeftConfig.from_pretrained(str(folder)).base_model_name_or_path or None
-
-
 def _register_own(folder: Path) -> None:
     """Let transformers open the one class that is ours, where the folder holds a model of it."""
     config = folder / "config.json"
@@ -343,6 +301,91 @@ def _load_adapted(source: str | Path, load: LoadConfig, kind: str, asked_by: str
             raise ModelMismatch(
                 f'Adapter "{folder}" does not fit "{base}": {str(error).splitlines()[0]}'
             ) from error
+
+
+def load_scorer(
+    ref: str | Path,
+    load: LoadConfig | None = None,
+    *,
+    asked_by: str = "this",
+    most_labels: int | None = 1,
+    **options: Any,
+) -> Any:
+    """A sequence classifier with its head, in evaluation mode.
+
+    Args:
+        ref: a folder or hub id of a transformers checkpoint, or the folder of a PEFT adapter that holds the head in full.
+        load: how it is loaded; None takes the defaults.
+        asked_by: who needs it, for messages.
+        most_labels: outputs at most; 1 is a scorer, None takes any classifier.
+        **options: fields of `LoadConfig` that win over those of `load`.
+
+    Raises:
+        BadInput: nothing is there, or it has no safetensors weights.
+        ModelMismatch: it has no head, or one of more outputs: it is never given a fresh one.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    load, source = replace(load or LoadConfig(), **options), model_at(ref)
+    device = device_for(load.device)
+    arguments = from_pretrained_arguments(load, device)
+    adapter = load.adapter or (source if is_adapter(source) else None)
+    if adapter is not None:
+        return _adapted_scorer(Path(model_at(adapter)), None if adapter == source else source, load, asked_by)
+    config = load_config(source, load.revision)
+    classes = config.architectures or []
+    if not any("ForSequenceClassification" in name for name in classes):
+        what = ", ".join(classes) or config.model_type
+        raise ModelMismatch(
+            f'Model "{ref}" is {what} and has no head that scores; {asked_by} needs a sequence classifier. {HOW}'
+        )
+    if most_labels is not None and (config.num_labels or 1) > most_labels:
+        raise ModelMismatch(
+            f'Model "{ref}" has {config.num_labels} outputs; {asked_by} needs a sequence classifier with '
+            f"{'one' if most_labels == 1 else f'at most {most_labels}'}."
+        )
+    model = load_weights(_WithHead(AutoModelForSequenceClassification, ref), source, **arguments)
+    return (model if "device_map" in arguments else model.to(device)).eval()
+
+
+class _WithHead:
+    """A loader that refuses a checkpoint in which weights are missing, such as the head."""
+
+    def __init__(self, loader: Any, ref: str | Path):
+        self._loader, self._ref = loader, ref
+
+    def from_pretrained(self, *args: Any, **options: Any) -> Any:
+        """The model, whole."""
+        model, report = self._loader.from_pretrained(*args, output_loading_info=True, **options)
+        if missing := sorted(report["missing_keys"]):
+            raise ModelMismatch(
+                f'Model "{self._ref}" lacks the weights {", ".join(missing[:3])}, which would be made up at random. {HOW}'
+            )
+        return model
+
+
+def _adapted_scorer(folder: Path, base: Any, load: LoadConfig, asked_by: str) -> Any:
+    """A base with an adapter that holds the head; the base itself has none."""
+    from peft import PeftConfig, PeftModel
+    from safetensors import safe_open
+    from transformers import AutoModelForSequenceClassification
+
+    base = base or base_of_adapter(folder)
+    if not base:
+        raise BadInput(f'Adapter "{folder}" names no base model; set base_model_name_or_path.')
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise no_weights(folder)
+    device = device_for(load.device)
+    bare = replace(load, adapter=None)
+    model = load_weights(
+        AutoModelForSequenceClassification, base, num_labels=1, **from_pretrained_arguments(bare, device)
+    )
+    heads = PeftConfig.from_pretrained(str(folder)).modules_to_save or ()
+    with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+        if not any(f".{name}." in key for key in weights.keys() for name in heads):  # noqa: SIM118 - no mapping
+            raise ModelMismatch(f'Adapter "{folder}" holds no head that scores; {asked_by} needs one. {HOW}')
+    with without_deprecations():
+        return PeftModel.from_pretrained(model, str(folder)).to(device).eval()
 
 
 @contextmanager

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gnomon.core.files import artifact, is_run_folder
 from gnomon.core.models.load.embedded import EMBEDDED, SCHEME, Embedded, embedded, locate
 from gnomon.core.models.load.store import converted, hash_of
 from gnomon.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
 
 
 def model_at(ref: str | Path) -> str | Path:
@@ -57,3 +63,55 @@ def _gguf_folder(file: Path) -> Path:
         conversion.from_gguf([file], folder)
 
     return converted(f"{file.stem}-{hash_of(file)[:12]}", convert)
+
+
+KEY_CHUNK, KEY_FACTOR = 1 << 24, 0x1E3779B97F4A7C15
+"""Numbers hashed at once, and an odd factor that spreads them over 64 bits."""
+
+
+def weights_key(tensors: Iterable[torch.Tensor]) -> str:
+    """A hash of every number of a model's weights, in their order; computed where they are.
+
+    Numbers are rounded to bfloat16 first, so that a checkpoint loaded in float32 and in bfloat16 has one key.
+
+    Args:
+        tensors: such as `model.state_dict().values()`; tied ones count once.
+    """
+    import torch
+
+    digest, hashed = hashlib.blake2b(digest_size=16), set()
+    for tensor in (part for whole in tensors for part in _held_by(whole)):
+        if (tensor.data_ptr(), tensor.shape) in hashed:
+            continue
+        hashed.add((tensor.data_ptr(), tensor.shape))
+        bits = tensor.detach().reshape(-1)
+        total = 0
+        for first in range(0, len(bits), KEY_CHUNK):
+            part = bits[first : first + KEY_CHUNK].to(torch.bfloat16).view(torch.int16).long()
+            # Every number times an odd factor of its place: int64 wraps around, so the sum does not depend on its order.
+            places = torch.arange(first, first + len(part), device=part.device)
+            total += int((part * (2 * places + 1) * KEY_FACTOR).sum())
+        digest.update(f"{tuple(tensor.shape)} {total % 2**64}".encode())
+    return digest.hexdigest()
+
+
+def _held_by(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The plain tensors that a tensor holds: itself, or of one in 8 or 4 bits its whole numbers and their scales."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        yield from _held_by(getattr(tensor, name))
+
+
+def is_adapter(ref: str | Path) -> bool:
+    """Whether `ref` is the folder of a PEFT adapter."""
+    return (Path(ref) / "adapter_config.json").is_file()
+
+
+def base_of_adapter(folder: Path) -> str | None:
+    """The model that the adapter in a folder belongs on; None where it names none."""
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(str(folder)).base_model_name_or_path or None

@@ -13,8 +13,9 @@ class GenConfig:
 
     max_new_tokens: int = 256
     """Longest completion, in tokens."""
-    temperature: float = 1.0
-    """Logits are divided by this; 0 always takes the likeliest token."""
+    temperature: float | tuple[float, ...] = 1.0
+    """Logits are divided by this; 0 always takes the likeliest token. Several: of a prompt's first sample, its second, and so on,
+    the last for all that follow."""
     top_p: float = 1.0
     """Sample from the fewest likeliest tokens that hold this much probability; 1 samples from all."""
     n: int = 1
@@ -23,14 +24,32 @@ class GenConfig:
     """Texts that end a completion; the text ends before the first of them."""
     batch_size: int = 64
     """Completions sampled side by side; changes speed and memory, not results."""
+    top_k: int | None = None
+    """Sample from so many of the likeliest tokens, before top_p; None: all."""
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "n", "batch_size"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"gen.{name} must be >= 1; got {getattr(self, name)}.")
-        if not self.temperature >= 0:
+        if not self.temperatures or not all(0 <= value < float("inf") for value in self.temperatures):
             raise BadConfig(f"gen.temperature must be >= 0; got {self.temperature}.")
         if not 0 < self.top_p <= 1:
             raise BadConfig(f"gen.top_p must be above 0 and at most 1; got {self.top_p}.")
+        if self.top_k is not None and self.top_k < 1:
+            raise BadConfig(f"gen.top_k must be >= 1 or None; got {self.top_k}.")
         if "" in self.stop:
             raise BadConfig("gen.stop must not hold an empty text.")
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """The temperature of the first sample, the second, and so on; the last one repeats."""
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+
+    def temperature_of(self, sample: int) -> float:
+        """The temperature of a prompt's sample, counted from 0."""
+        return self.temperatures[min(sample, len(self.temperatures) - 1)]
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether every sample takes the likeliest tokens."""
+        return not any(self.temperatures)

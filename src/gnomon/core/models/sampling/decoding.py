@@ -7,7 +7,7 @@ per prompt, started once per sample, and then step.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -28,7 +28,17 @@ from gnomon.core.models.architectures.vision import by_axis
 from gnomon.core.models.batch import Batch, pad
 from gnomon.core.models.hooks import reading
 from gnomon.core.models.reading import agree, keeps_cache, say_slow, takes_positions
-from gnomon.core.models.sampling.cache import new_cache, new_cross_cache, select_rows
+from gnomon.core.models.sampling.cache import (
+    Again,
+    WholeSeen,
+    WholeText,
+    check_room,
+    last_logits,
+    new_cache,
+    new_cross_cache,
+    read_ahead,
+    select_rows,
+)
 from gnomon.errors import ModelMismatch
 
 if TYPE_CHECKING:
@@ -50,6 +60,17 @@ class Decoding(Protocol):
     def keep(self, rows: Int[Tensor, " K"]) -> None:
         """Let all other rows go."""
 
+    def peek(
+        self, suffix: Int[Tensor, "B k"], going: Bool[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B V"]:
+        """The logits behind k more tokens of each row; rows, positions and cache stay as they were.
+
+        Rows that are not going read in vain. None: all are going.
+
+        Raises:
+            BadInput: the model has no positions for them.
+        """
+
 
 def read_prompts(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], places: Sequence[int], pad_id: int
@@ -65,7 +86,7 @@ def read_prompts(
     is_beside = model.config.is_encoder_decoder
     if not is_beside and not keeps_cache(model, new_cache):
         say_slow(model)
-        return _WholeText(
+        return WholeText(
             model, [list(prompt) for prompt in prompts], torch.tensor(list(places), device=model.device)
         )
     # An encoder such as BART's counts positions from the left edge, masked ones too.
@@ -99,12 +120,9 @@ def read_images(
     counts = by_padding[is_padded]
     if counts is None:
         say_slow(model)
-        return _WholeSeen(model, again, len(rows), rows)
+        return WholeSeen(model, again, len(rows), rows)
     return _AfterImages(model, family, counts, batch, rows)
 
-
-Again = Callable[[int, Sequence[int]], Batch]
-"""(which prompt of a batch, tokens behind it) -> it alone."""
 
 _counts: WeakKeyDictionary[Any, dict[bool, Positions | None]] = WeakKeyDictionary()
 """Model -> whether prompts are padded -> the positions that it takes; None where it cannot go on from a cache."""
@@ -120,9 +138,9 @@ def _positions_of(model: Any, family: Seeing, batch: Batch, again: Again) -> Pos
             text_positions,
         ]  # left alone, such models remember the last batch's
     row = int(batch.mask.sum(-1).argmin())
-    alone = _last_logits(model, again(row, []))
+    alone = last_logits(model, again(row, []))
     token = int(alone.argmax())
-    after = _last_logits(model, again(row, [token]))
+    after = last_logits(model, again(row, [token]))
     rows = torch.arange(len(batch.mask), device=batch.mask.device)
     for count in counts:
         try:
@@ -142,11 +160,6 @@ def _by_axis_alone(model: Any, batch: Batch) -> tuple[Tensor | None, Int[Tensor,
     """Time, row and column, [3, B, T]."""
     places, shift = by_axis(model, batch)
     return places[1:], shift
-
-
-def _last_logits(model: Any, batch: Batch) -> Tensor:
-    logits: Tensor = model(**batch.inputs("vlm"), use_cache=False).logits[0, -1]
-    return logits
 
 
 def start_token(model: PreTrainedModel) -> int:
@@ -188,9 +201,36 @@ class AfterPrompt:
             output = model(**inputs, **last_logits_only(model), past_key_values=self.cache, use_cache=True)
         self.logits: Tensor = output.logits[:, -1].clone()
 
-    def _position_ids(self) -> Tensor:
-        """What the model takes for the newest token."""
-        return self.position
+    def _position_ids(self, places: Int[Tensor, "B k"]) -> Tensor:
+        """What the model takes for tokens at these places of their texts."""
+        return places
+
+    def peek(
+        self, suffix: Int[Tensor, "B k"], going: Bool[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B V"]:
+        """The logits behind k more tokens of each row, which are then forgotten."""
+        n = suffix.shape[1]
+        if not n:
+            return self.logits
+        ahead = torch.arange(1, n + 1, device=self.position.device).expand(len(suffix), n)
+        places = self.position + (ahead if going is None else ahead * going.long()[:, None])
+        check_room(self.model, int(places.max()) + 1)
+        mask = torch.cat([self.mask[:, : self.seen], self.mask.new_ones(suffix.shape)], 1)
+
+        def read(cache: Any) -> Tensor:
+            with reading(self.rows):
+                output = self.model(
+                    input_ids=suffix,
+                    attention_mask=mask,
+                    **({"position_ids": self._position_ids(places)} if self.takes_positions else {}),
+                    **last_logits_only(self.model),
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+            logits: Tensor = output.logits[:, -1]
+            return logits
+
+        return read_ahead(self.cache, len(suffix), read, n)
 
     def start(self, sources: Int[Tensor, " K"], room: int) -> AfterPrompt:
         """New rows that go on from the given ones."""
@@ -209,7 +249,7 @@ class AfterPrompt:
             output = self.model(
                 input_ids=tokens[:, None],
                 attention_mask=self.mask[:, : self.seen],
-                **({"position_ids": self._position_ids()} if self.takes_positions else {}),
+                **({"position_ids": self._position_ids(self.position)} if self.takes_positions else {}),
                 past_key_values=self.cache,
                 use_cache=True,
             )
@@ -219,40 +259,6 @@ class AfterPrompt:
         """Let all other rows go."""
         self.cache.batch_select_indices(rows)
         self.rows, self.mask, self.position = self.rows[rows], self.mask[rows], self.position[rows]
-
-
-class _WholeText:
-    """A causal model whose cache cannot hold several texts: each is read anew for every token, beside those of its length alone."""
-
-    def __init__(self, model: PreTrainedModel, texts: list[list[int]], rows: Int[Tensor, " B"]):
-        self.model, self.texts, self.rows = model, texts, rows
-        self.logits = self._read()
-
-    def start(self, sources: Int[Tensor, " K"], room: int) -> _WholeText:
-        new = copy(self)
-        new.texts, new.rows = [list(self.texts[i]) for i in sources.tolist()], self.rows[sources]
-        new.logits = self.logits[sources]
-        return new
-
-    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
-        for text, token, goes in zip(self.texts, tokens.tolist(), going.tolist(), strict=True):
-            if goes:
-                text.append(token)
-        self.logits = self._read()
-
-    def keep(self, rows: Int[Tensor, " K"]) -> None:
-        self.texts, self.rows = [self.texts[i] for i in rows.tolist()], self.rows[rows]
-
-    def _read(self) -> Tensor:
-        logits: list[Tensor | None] = [None] * len(self.texts)
-        for length in {len(text) for text in self.texts}:
-            same = [i for i, text in enumerate(self.texts) if len(text) == length]
-            ids = torch.tensor([self.texts[i] for i in same], device=self.model.device)
-            with reading(self.rows[same]):
-                output = self.model(input_ids=ids, use_cache=False)
-            for i, row in zip(same, output.logits[:, -1], strict=True):
-                logits[i] = row
-        return torch.stack([row for row in logits if row is not None])
 
 
 class _AfterImages(AfterPrompt):
@@ -271,14 +277,14 @@ class _AfterImages(AfterPrompt):
             batch.inputs("vlm") | ({} if placed is None else {"position_ids": placed}),
         )
 
-    def _position_ids(self) -> Tensor:
-        placed = self.position + self.shift
+    def _position_ids(self, places: Int[Tensor, "B k"]) -> Tensor:
+        placed = places + self.shift
         if not self.axes:
             return placed
         if self.axes[0] == 3:
             return placed.expand(3, -1, -1)
         # The place in the text, then that along each axis.
-        return torch.cat([self.position[None], placed.expand(self.axes[0] - 1, -1, -1)])
+        return torch.cat([places[None], placed.expand(self.axes[0] - 1, -1, -1)])
 
     def start(self, sources: Int[Tensor, " K"], room: int) -> _AfterImages:
         new: Any = super().start(sources, room)
@@ -288,37 +294,6 @@ class _AfterImages(AfterPrompt):
     def keep(self, rows: Int[Tensor, " K"]) -> None:
         super().keep(rows)
         self.shift = self.shift[rows]
-
-
-class _WholeSeen:
-    """A vision-language model that does not go on from its cache as it reads the whole: each text is read anew for every token."""
-
-    def __init__(self, model: PreTrainedModel, again: Again, n: int, rows: Int[Tensor, " B"]):
-        self.model, self.again, self.rows = model, again, rows
-        self.texts: list[tuple[int, list[int]]] = [(i, []) for i in range(n)]
-        self.logits = self._read()
-
-    def start(self, sources: Int[Tensor, " K"], room: int) -> _WholeSeen:
-        new = copy(self)
-        new.texts = [(self.texts[i][0], list(self.texts[i][1])) for i in sources.tolist()]
-        new.rows, new.logits = self.rows[sources], self.logits[sources]
-        return new
-
-    def step(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> None:
-        for (_, written), token, goes in zip(self.texts, tokens.tolist(), going.tolist(), strict=True):
-            if goes:
-                written.append(token)
-        self.logits = self._read()
-
-    def keep(self, rows: Int[Tensor, " K"]) -> None:
-        self.texts, self.rows = [self.texts[i] for i in rows.tolist()], self.rows[rows]
-
-    def _read(self) -> Tensor:
-        logits = []
-        for (i, written), row in zip(self.texts, self.rows, strict=True):
-            with reading(row[None]):
-                logits.append(_last_logits(self.model, self.again(i, written)))
-        return torch.stack(logits)
 
 
 class _BesidePrompt:
@@ -347,13 +322,26 @@ class _BesidePrompt:
         self.cache.batch_select_indices(rows)
         self.rows, self.mask, self.encoded = self.rows[rows], self.mask[rows], self.encoded[rows]
 
+    def peek(
+        self, suffix: Int[Tensor, "B k"], going: Bool[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B V"]:
+        n = suffix.shape[1]
+        if not n:
+            return self.logits
+        check_room(self.model, self.cache.get_seq_length() + n)
+        return read_ahead(self.cache, len(suffix), lambda cache: self._logits(suffix, cache), n)
+
     def _read(self, tokens: Int[Tensor, " B"]) -> None:
+        self.logits: Tensor = self._logits(tokens[:, None], self.cache)
+
+    def _logits(self, tokens: Int[Tensor, "B k"], cache: Any) -> Float[Tensor, "B V"]:
         with reading(self.rows):
             output = self.model(
                 encoder_outputs=(self.encoded,),
                 attention_mask=self.mask,
-                decoder_input_ids=tokens[:, None],
-                past_key_values=self.cache,
+                decoder_input_ids=tokens,
+                past_key_values=cache,
                 use_cache=True,
             )
-        self.logits: Tensor = output.logits[:, -1]
+        logits: Tensor = output.logits[:, -1]
+        return logits

@@ -39,7 +39,8 @@ class Completion:
     token_ids: tuple[int, ...]
     """Every sampled token, the end-of-text token and those of the stop text among them."""
     logprobs: tuple[float, ...]
-    """Log-probability (nats) of each token under the model itself: temperature 1, no top-p."""
+    """Log-probability (nats) of each token under the model itself: temperature 1, no top-p, no top-k. Where the probability with
+    which it was drawn is needed, it has to be worked out from logits."""
     finish: str
     """Why it ended: `"eos"`, `"stop"` (a stop text), `"watch"` or `"length"` (no room for more)."""
     logits: tuple[float, ...] = ()
@@ -48,6 +49,18 @@ class Completion:
 
 Read = Callable[[Sequence[Sequence[int]], Sequence[int]], Decoding]
 """(prompts as token ids, which prompt of the call each is) -> the prompts, read by the model."""
+
+More = Callable[[int, list[Completion]], int]
+"""(number of a prompt, its completions so far) -> how many further samples it gets."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How prompts are read; by default texts alone, each whole."""
+
+    read: Read | None = None
+    seen: Sequence[SeenText] | None = None
+    """The prompts with their images, processed; None where they have none."""
 
 
 @torch.no_grad()
@@ -58,11 +71,11 @@ def generate(
     gen: GenConfig,
     *,
     generator: Rng | Sequence[Rng],
-    seen: Sequence[SeenText] | None = None,
-    read: Read | None = None,
+    reader: Reader | None = None,
     watch: Watch | None = None,
+    more: More | None = None,
 ) -> list[list[Completion]]:
-    """`gen.n` completions of each prompt, in the order of `prompts`.
+    """`gen.n` completions of each prompt, or more where more are wanted, in the order of `prompts`.
 
     Prompts of similar length share a batch, padded on the left; a prompt's keys and values are computed once
     and repeated for its samples.
@@ -74,17 +87,20 @@ def generate(
         gen: how to sample.
         generator: names the random streams; unused at temperature 0. One for all prompts, of which equal ones then differ;
             or one per prompt, and each gets what it would get alone with its own.
-        seen: the prompts with their images, processed; None where they have none.
-        read: how the model reads prompts; None reads texts alone.
+        reader: how the model reads prompts; None reads texts alone.
         watch: called after each token of a batch; may end rows.
+        more: asked when all rows of a prompt have ended, and again after those that it wanted; 0 ends the prompt. Sample k is
+            the same text whether it was drawn at once or on demand. The next samples of all prompts share batches.
 
     Raises:
-        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt.
+        BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; `more` gave no whole number
+            from 0.
         ModelMismatch: the model writes no text.
     """
+    reader = reader or Reader()
     if model.get_output_embeddings() is None:
         raise ModelMismatch(f"{type(model).__name__} has no output embedding and writes no text.")
-    read = read or partial(read_prompts, model, pad_id=padding_id(tokenizer))
+    read, seen = reader.read or partial(read_prompts, model, pad_id=padding_id(tokenizer)), reader.seen
     continues = not model.config.is_encoder_decoder
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     encoded = encode_prompts(tokenizer, [text.ids for text in seen] if seen else prompts, positions)
@@ -92,33 +108,49 @@ def generate(
     ends = _end_ids(model, tokenizer)
     say_ignored(model, gen)
     limits = [_limit(gen, positions, len(prompt) if continues else 1) for prompt in encoded]
-    rows = _plan_rows(encoded, limits, gen, _streams(encoded, seen, generator))
+    streams = _streams(encoded, seen, generator)
+    texts = [prompt if isinstance(prompt, str) else decode(tokenizer, prompt) for prompt in prompts]
+    completions: list[list[Completion]] = [[] for _ in encoded]
+    wanted = [gen.n] * len(encoded)
     was_training = model.training
     model.eval()
     try:
-        for group in _plan_groups(rows, gen):
-            prefix = read([samples[0].prompt for samples in group], [samples[0].key[0] for samples in group])
-            flat = [(i, row) for i, samples in enumerate(group) for row in samples]
-            for start in range(0, len(flat), gen.batch_size):
-                sources, part = zip(*flat[start : start + gen.batch_size], strict=True)
-                Sampler(prefix, sources, part, gen, stops, ends, watch).run()
+        while any(wanted):
+            rows = [
+                [
+                    Row((i, k), encoded[i], limits[i], streams[i].child("sample", k))
+                    for k in range(len(completions[i]), len(completions[i]) + count)
+                ]
+                for i, count in enumerate(wanted)
+                if count
+            ]
+            for group in _plan_groups(rows, gen):
+                prefix = read(
+                    [samples[0].prompt for samples in group], [samples[0].key[0] for samples in group]
+                )
+                flat = [(i, row) for i, samples in enumerate(group) for row in samples]
+                for start in range(0, len(flat), gen.batch_size):
+                    sources, part = zip(*flat[start : start + gen.batch_size], strict=True)
+                    Sampler(prefix, sources, part, gen, stops, ends, watch).run()
+            for row in (row for samples in rows for row in samples):
+                done = stops.strip(completion_text(tokenizer, row.prompt if continues else [], row.token_ids))
+                tokens = tuple(row.token_ids), tuple(row.logprobs)
+                completions[row.key[0]].append(
+                    Completion(texts[row.key[0]], done, *tokens, row.finish, tuple(row.logits))
+                )
+            wanted = [
+                _asked_for(more, i, completions[i]) if more and count else 0 for i, count in enumerate(wanted)
+            ]
     finally:
         model.train(was_training)
-    texts = [prompt if isinstance(prompt, str) else decode(tokenizer, prompt) for prompt in prompts]
-    return [
-        [
-            Completion(
-                text,
-                stops.strip(completion_text(tokenizer, row.prompt if continues else [], row.token_ids)),
-                tuple(row.token_ids),
-                tuple(row.logprobs),
-                row.finish,
-                tuple(row.logits),
-            )
-            for row in samples
-        ]
-        for text, samples in zip(texts, rows, strict=True)
-    ]
+    return completions
+
+
+def _asked_for(more: More, number: int, completions: list[Completion]) -> int:
+    count = more(number, list(completions))
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise BadInput(f"more gave {count!r} for prompt {number}; wanted a whole number of samples, from 0.")
+    return count
 
 
 def _streams(
@@ -144,23 +176,16 @@ def _limit(gen: GenConfig, positions: int | None, used: int) -> int:
     return gen.max_new_tokens if positions is None else min(gen.max_new_tokens, positions - used)
 
 
-def _plan_rows(
-    encoded: list[list[int]], limits: list[int], gen: GenConfig, streams: list[Rng]
-) -> list[list[Row]]:
-    """The rows of each prompt."""
-    plan = zip(encoded, limits, streams, strict=True)
-    return [
-        [Row((i, k), prompt, limit, stream.child("sample", k)) for k in range(gen.n)]
-        for i, (prompt, limit, stream) in enumerate(plan)
-    ]
-
-
 def _plan_groups(rows: list[list[Row]], gen: GenConfig) -> Iterator[list[list[Row]]]:
     """Prompts of similar length, as many together as fill a batch, at least one."""
-    by_length = sorted(rows, key=lambda samples: len(samples[0].prompt))
-    together = max(1, gen.batch_size // gen.n)
-    for start in range(0, len(by_length), together):
-        yield by_length[start : start + together]
+    group: list[list[Row]] = []
+    for samples in sorted(rows, key=lambda samples: len(samples[0].prompt)):
+        if group and sum(map(len, group)) + len(samples) > gen.batch_size:
+            yield group
+            group = []
+        group.append(samples)
+    if group:
+        yield group
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

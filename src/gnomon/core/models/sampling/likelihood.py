@@ -1,8 +1,11 @@
-"""Log-probabilities of given tokens, without all logits at once: the output embedding is applied in slices of time."""
+"""Log-probabilities of given tokens, without all logits at once: the output embedding is applied in slices of time.
+
+Values of whole texts by a scorer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,8 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnomon.core.models.architectures.parts import base_of
+from gnomon.core.models.batch import pad
+from gnomon.core.models.load.scorers import plain_of, text_scores
 from gnomon.core.models.sampling.decoding import last_logits_only
-from gnomon.errors import ModelMismatch
+from gnomon.core.models.sampling.text import padding_id
+from gnomon.errors import BadInput, ModelMismatch
 
 SLICE = 1 << 22
 """Logits that exist at once in float32: 16 MB."""
@@ -116,3 +122,29 @@ def _way(seen: Mapping[str, Tensor], logits: Tensor, shape: torch.Size, config: 
         if torch.allclose(factor * raw, logits, rtol=close, atol=close * size):
             return partial(torch.mul, factor)
     return None
+
+
+@torch.no_grad()
+def score_rows(
+    model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], *, batch_size: int = 16
+) -> list[float]:
+    """The value of each text, given as token ids, in order; those of similar length are read side by side.
+
+    Raises:
+        BadInput: a text has no tokens, or more than the model reads.
+    """
+    plain = plain_of(model)
+    positions = getattr(plain.config.get_text_config(), "max_position_embeddings", None)
+    for i, row in enumerate(rows):
+        if not row or (positions is not None and len(row) > positions):
+            raise BadInput(
+                f"Text {i} has {len(row)} tokens; {type(plain).__name__} reads 1 to {positions or 'any number'}."
+            )
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    values = [0.0] * len(rows)
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        batch = pad([rows[i] for i in part], padding_id(tokenizer), "right").to(plain.device)
+        for i, value in zip(part, text_scores(plain, batch).tolist(), strict=True):
+            values[i] = value
+    return values

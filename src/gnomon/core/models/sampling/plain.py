@@ -11,7 +11,7 @@ from gnomon.core.models.sampling.generate import generate as _generate
 
 if TYPE_CHECKING:
     from gnomon.core.models.sampling.config import GenConfig
-    from gnomon.core.models.sampling.generate import Completion
+    from gnomon.core.models.sampling.generate import Completion, More
     from gnomon.core.models.sampling.sampler import Watch
     from gnomon.core.rng import Rng
 
@@ -25,8 +25,9 @@ def generate(
     generator: Rng | Sequence[Rng],
     images: Sequence[Any] | None = None,
     watch: Watch | None = None,
+    more: More | None = None,
 ) -> list[list[Completion]]:
-    """`gen.n` completions of each prompt, from a handle or from a plain model of any type that writes text.
+    """`gen.n` completions of each prompt, or more on demand, from a handle or from a plain model of any type that writes text.
 
     Args:
         model: a causal, sequence-to-sequence or vision-language transformers model, or a `ModelHandle`.
@@ -36,6 +37,7 @@ def generate(
         generator: as for `gnomon.core.models.sampling.generate`.
         images: per prompt an image or a list of them, as for `ModelHandle.encode`; the prompts are then texts.
         watch: called after each token of a batch; may end rows.
+        more: asked for further samples of a prompt, as there.
 
     Raises:
         BadInput: a prompt is empty or fills all positions of the model; not one generator per prompt; an image cannot be
@@ -44,5 +46,5 @@ def generate(
     """
     if isinstance(model, ModelHandle) or images is not None:
         handle = as_handle(model, tokenizer)
-        return handle.generate(prompts, gen, generator=generator, images=images, watch=watch)
-    return _generate(*unpack(model, tokenizer), prompts, gen, generator=generator, watch=watch)
+        return handle.generate(prompts, gen, generator=generator, images=images, watch=watch, more=more)
+    return _generate(*unpack(model, tokenizer), prompts, gen, generator=generator, watch=watch, more=more)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,19 +23,28 @@ from gnomon.core.rng import Rng
 
 
 def choose(
-    logits: Float[Tensor, "B V"], temperature: float, top_p: float, uniform: Float[Tensor, " B"]
+    logits: Float[Tensor, "B V"],
+    temperature: float | Float[Tensor, " B"],
+    top_p: float,
+    uniform: Float[Tensor, " B"],
+    top_k: int | None = None,
 ) -> Int[Tensor, " B"]:
     """The token of each row at which the cumulative distribution passes the row's uniform number.
 
     Args:
         logits: the model's logits.
-        temperature: divides them; 0 takes the largest, the first of equals.
+        temperature: divides them, of all rows or of each; 0 takes the largest, the first of equals.
         top_p: the likeliest tokens are kept until they hold this much probability, in (0, 1].
         uniform: numbers in [0, 1); unused at temperature 0.
+        top_k: only so many of the likeliest tokens, the first of equals, before `top_p`; None: all.
     """
+    if isinstance(temperature, Tensor):
+        drawn = choose(logits / temperature.where(temperature > 0, 1.0)[:, None], 1.0, top_p, uniform, top_k)
+        return drawn.where(temperature > 0, logits.argmax(-1))
     if temperature == 0:
         return logits.argmax(-1)
-    probs = torch.softmax(logits.float() / temperature, -1)
+    logits = logits.float() if top_k is None else _likeliest(logits.float(), top_k)
+    probs = torch.softmax(logits / temperature, -1)
     if top_p == 1:
         cumulative = probs.cumsum(-1)
         return _invert(cumulative, uniform, cumulative[:, -1])
@@ -49,6 +59,16 @@ def choose(
         drawn = _invert(cumulative, uniform[unsure], mass)
         tokens[unsure] = order.gather(-1, drawn[:, None]).squeeze(-1)
     return tokens
+
+
+def _likeliest(logits: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
+    """Logits of the k largest, of equals the first; the others are minus infinity."""
+    if k >= logits.shape[-1]:
+        return logits
+    least = logits.topk(k).values[:, -1:]
+    ties, above = logits == least, logits > least
+    is_kept = above | (ties & (ties.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
+    return logits.masked_fill(~is_kept, -torch.inf)
 
 
 def _invert(
@@ -76,6 +96,21 @@ class Progress:
     """What each row has sampled so far, the newest token last."""
     logits: Float[Tensor, "B V"]
     """The model's logits from which the newest token was drawn."""
+    look: Callable[[Int[Tensor, "B k"]], Float[Tensor, "B V"]] | None = None
+    """What `peek` asks; None where no model stands behind."""
+
+    def peek(self, suffix: Int[Tensor, "B k"]) -> Float[Tensor, "B V"]:
+        """The logits that follow each row and `suffix`, which is then forgotten: what is written does not change by it.
+
+        Args:
+            suffix: tokens behind the newest one of each row; none gives the logits of the next token.
+
+        Raises:
+            BadInput: the model has no positions for them.
+        """
+        if self.look is None:
+            raise RuntimeError("This progress is not that of a model, so there is nothing to look ahead in.")
+        return self.look(suffix)
 
 
 Watch = Callable[[Progress], Tensor | None]
@@ -146,10 +181,13 @@ class Sampler:
         self.has_ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
         self.limits = torch.tensor([row.limit for row in rows], device=device)
         self.uniforms = torch.from_numpy(
-            np.stack([row.stream.numpy().random(self.width, dtype=np.float32) for row in rows])
-            if gen.temperature
-            else np.zeros((len(rows), self.width), dtype=np.float32)
+            np.zeros((len(rows), self.width), dtype=np.float32)
+            if gen.is_greedy
+            else np.stack([row.stream.numpy().random(self.width, dtype=np.float32) for row in rows])
         ).to(device)
+        heats = [gen.temperature_of(row.key[1]) for row in rows]
+        self.heats = None if len(set(heats)) == 1 else torch.tensor(heats, device=device)
+        self.heat = heats[0]
         self.token_ids = torch.zeros(len(rows), self.width, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(len(rows), self.width, device=device)
         self.logits = torch.zeros(len(rows), self.width, device=device)
@@ -169,7 +207,8 @@ class Sampler:
 
     def _draw(self, t: int) -> Int[Tensor, " B"]:
         logits = self.decoding.logits
-        tokens = choose(logits, self.gen.temperature, self.gen.top_p, self.uniforms[self.live, t])
+        heat = self.heat if self.heats is None else self.heats[self.live]
+        tokens = choose(logits, heat, self.gen.top_p, self.uniforms[self.live, t], self.gen.top_k)
         chosen = logits.gather(-1, tokens[:, None]).squeeze(-1).float()
         self.token_ids[self.live, t] = tokens
         self.logits[self.live, t] = chosen
@@ -182,7 +221,7 @@ class Sampler:
         if self.stops.stop:
             self._end(self._at_stop(tokens, t), t, "stop")
         if self.watch is not None:
-            self._end(self._watched(self.watch, t), t, "watch")
+            self._end(self._watched(self.watch, tokens, t), t, "watch")
         self._end(self.limits[self.live] == t + 1, t, "length")
 
     def _end(self, ended: Bool[Tensor, " B"], t: int, why: str) -> None:
@@ -202,16 +241,26 @@ class Sampler:
             ended[row] = self.stops.is_at_end(self.token_ids[self.live[row], : t + 1])
         return ended
 
-    def _watched(self, watch: Watch, t: int) -> Bool[Tensor, " B"]:
+    def _watched(self, watch: Watch, tokens: Int[Tensor, " B"], t: int) -> Bool[Tensor, " B"]:
         going = ~self.has_ended
         live = self.live[going]
         places = tuple(self.rows[i].key for i in live.tolist())
         ended = torch.zeros_like(self.has_ended)
         if places:
-            stopped = watch(Progress(places, self.token_ids[live, : t + 1], self.decoding.logits[going]))
+            seen = self.token_ids[live, : t + 1]
+            look = partial(self._look, tokens, going)
+            stopped = watch(Progress(places, seen, self.decoding.logits[going], look))
             if stopped is not None:
                 ended[going] = stopped.to(ended.device)
         return ended
+
+    def _look(
+        self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"], suffix: Int[Tensor, "K k"]
+    ) -> Float[Tensor, "K V"]:
+        """Logits behind the newest tokens, which the model has not read yet, and the suffix of the rows that are going."""
+        whole = torch.cat([tokens[:, None], tokens[:, None].expand(-1, suffix.shape[1])], 1)
+        whole[going, 1:] = suffix.to(whole.device)
+        return self.decoding.peek(whole, going)[going]
 
     def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " K"]:
         """Let the rows that have ended leave the batch."""

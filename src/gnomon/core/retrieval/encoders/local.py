@@ -26,9 +26,10 @@ from gnomon.core.models.load import (
     load_weights,
     model_at,
 )
-from gnomon.core.models.load.checkpoint import KINDS, is_adapter
+from gnomon.core.models.load.checkpoint import KINDS
 from gnomon.core.models.load.faults import check_hub
 from gnomon.core.models.load.placement import from_pretrained_arguments
+from gnomon.core.models.load.references import is_adapter
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.retrieval.encoders.folders import About, read_folder, write_folder
 from gnomon.core.too_long import longest_input

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from gnomon.core.env import device_for
 from gnomon.core.llm.base import ask
 from gnomon.core.llm.local import Template, pick, score_choices
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.batch import pad
-from gnomon.core.models.load import load_weights
+from gnomon.core.models.load import load_scorer
 from gnomon.core.models.reading import unpack
+from gnomon.core.models.sampling.likelihood import score_rows
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.rng import Rng
 from gnomon.core.too_long import Long, TooLong, fit_rows, positions_of
@@ -204,16 +204,12 @@ class RewardModelJudge:
         self.too_long = too_long
         self.name = name or (f"reward:{model}" if isinstance(model, (str, Path)) else "reward model")
         if isinstance(model, (str, Path)):
-            from transformers import AutoModelForSequenceClassification
-
             tokenizer = load_tokenizer(model)
-            model = load_weights(AutoModelForSequenceClassification, model, dtype="auto")
-            model = model.to(device_for(device)).eval()
+            model = load_scorer(model, device=device, asked_by=self.name)
         if model.config.num_labels != 1:
             raise ModelMismatch(f"{self.name} has {model.config.num_labels} labels; a reward model has one.")
         self.model, self.tokenizer = model, tokenizer
-        # A decoder finds the last token of a padded row by the padding's id; without one, rows stay alone.
-        self.batch_size = 1 if model.config.pad_token_id is None else batch_size
+        self.batch_size = batch_size
 
     @torch.no_grad()
     def judge(self, trials: Sequence[Trial], on_opinion: OnOpinion | None = None) -> list[Opinion]:
@@ -238,16 +234,9 @@ class RewardModelJudge:
         tokens = dict(zip(fitted.kept, fitted.rows, strict=True))
         long = {rows[i].trial for i in range(len(rows)) if i not in tokens}
         without = _left_out(len(trials), set(range(len(trials))) - long, fitted.long)
-        rewards = [0.0] * len(rows)
-        order = sorted(tokens, key=lambda i: len(tokens[i]))
-        for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
-            batch = pad([tokens[i] for i in part], padding_id(self.tokenizer), side="right").to(
-                self.model.device
-            )
-            values = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits[:, 0]
-            for i, value in zip(part, values.tolist(), strict=True):
-                rewards[i] = value
+        values = score_rows(self.model, self.tokenizer, list(tokens.values()), batch_size=self.batch_size)
+        by_row = dict(zip(tokens, values, strict=True))
+        rewards = [by_row.get(i, 0.0) for i in range(len(rows))]
         opinions, at = [], 0
         for i, trial in enumerate(trials):
             mine = rewards[at : at + len(trial.answers)]

@@ -75,6 +75,13 @@ class Guided:
         for stream in self.streams:
             stream.keep(rows)
 
+    def peek(
+        self, suffix: Int[Tensor, "B k"], going: Bool[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B V"]:
+        """The guided scores behind k more tokens of each row, which are then forgotten."""
+        frozen, expert, novice = (stream.peek(suffix, going) for stream in self.streams)
+        return guided_scores(frozen, expert, novice, self.gamma)
+
 
 @dataclass(frozen=True)
 class Draft:

@@ -14,6 +14,7 @@ from typing import Any
 from gnomon.core.config import narrow
 from gnomon.core.data.execute import Rejected, Tally
 from gnomon.core.rng import Rng
+from gnomon.core.rollout.suites import strip_markdown
 from gnomon.errors import BadInput
 from gnomon.methods.lintseq.edits.audit import audit_path
 from gnomon.methods.lintseq.edits.paths import EditPath, randseq, sample_path, search_paths
@@ -21,7 +22,7 @@ from gnomon.methods.lintseq.linters import open_linter, shared_linter
 from gnomon.methods.lintseq.programs.data import SourceProgram
 from gnomon.methods.lintseq.programs.program import Baseline, Program, Rules
 from gnomon.methods.lintseq.programs.source import Rejected as NoPath
-from gnomon.methods.lintseq.programs.source import normalise, strip_markdown
+from gnomon.methods.lintseq.programs.source import normalise
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from gnomon.core import env
 from gnomon.core.data.corpora import stdlib_functions
 from gnomon.core.models.sampling.config import GenConfig
+from gnomon.core.rollout.suites import Problem
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.sandbox import Limits, SandboxPool
 from gnomon.core.study import Out, Part, Results, Study
@@ -29,7 +30,6 @@ from gnomon.methods.lintseq.mini.tasks import FUNCTION
 from gnomon.methods.lintseq.mini.world import SCALES, Scale, World, audit_functions, example
 from gnomon.methods.lintseq.models.evaluation import Evaluation, evaluate
 from gnomon.methods.lintseq.models.sampling import Mode, Prompt, Sampled, sample_local
-from gnomon.methods.lintseq.models.suites import Problem
 from gnomon.methods.lintseq.models.training import encode, matched, train_examples
 
 ARMS = ("full", "full, equal tokens", "lintseq", "randseq")

@@ -11,7 +11,7 @@ __getattr__, __dir__ = exports(
         "edit_distance": "evaluation",
         "STOP": "sampling",
         "prompt_ids": "sampling",
-        "Problem": "suites",
+        "Problem": "evaluation",
         "Examples": "training",
         "encode": "training",
         "matched": "training",

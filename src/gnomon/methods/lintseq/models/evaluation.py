@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.metrics.code import pass_at_k_per_task
+from gnomon.core.rollout.suites import Problem
 from gnomon.core.sandbox import Outcome, SandboxPool
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.lintseq.linters import LinterBackend
 from gnomon.methods.lintseq.models.sampling import Sampled
-from gnomon.methods.lintseq.models.suites import Problem
 
 # How different a task's programs are from one another.
 

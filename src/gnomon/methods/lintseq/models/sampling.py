@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gnomon.core.data.execute import Rejected
@@ -12,7 +12,7 @@ from gnomon.core.llm.base import seed_for
 from gnomon.core.models import GenConfig, generate
 from gnomon.core.rng import Rng
 from gnomon.core.too_long import TooLong, fit_rows, positions_of
-from gnomon.errors import ModelMismatch
+from gnomon.errors import BadConfig, ModelMismatch
 from gnomon.methods.lintseq.edits.diffs import DIFF_TOKEN, resolve
 from gnomon.methods.lintseq.models.training import program_pair, target_encoder
 
@@ -104,8 +104,7 @@ def sample_local(
     )
     prompts, ids = [prompts[i] for i in fitted.kept], fitted.rows
     stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
-    config = GenConfig(gen.max_new_tokens, gen.temperature, gen.top_p, gen.n, stop, gen.batch_size)
-    rows = generate(model, tokenizer, ids, config, generator=rng)
+    rows = generate(model, tokenizer, ids, replace(gen, stop=stop), generator=rng)
     sampled: list[Sampled | Rejected] = [
         _sampled(prompt, number, done.text, mode, strict, len(ids[at]), len(done.token_ids), done.finish)
         for at, (prompt, completions) in enumerate(zip(prompts, rows, strict=True))
@@ -137,13 +136,18 @@ def sample_served(
 
     Returns:
         The completions in the order of the prompts; a rejected row with its reason where none came.
+
+    Raises:
+        BadConfig: `gen.top_k` is set, which endpoints do not take.
     """
+    if gen.top_k is not None:
+        raise BadConfig("gen.top_k does not reach a served model; use gen.top_p, or a model in this process.")
     stop = (*gen.stop, STOP) if mode == "editseq" else gen.stop
     pairs = [(prompt, number) for prompt in prompts for number in range(gen.n)]
     requests = [
         ask(
             prompt_text(prompt.text, mode),
-            temperature=gen.temperature,
+            temperature=gen.temperature_of(number),
             top_p=None if gen.top_p == 1 else gen.top_p,
             max_tokens=gen.max_new_tokens,
             stop=tuple(stop),

@@ -12,6 +12,5 @@ __getattr__, __dir__ = exports(
         "python_layout": "layout",
         "normalise": "source",
         "split_lines": "source",
-        "strip_markdown": "source",
     },
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 from gnomon.core import records
 from gnomon.core.data.corpora import PythonSource, stdlib_functions, stdlib_modules
 from gnomon.core.rng import Rng
+from gnomon.core.rollout.suites import strip_markdown
 from gnomon.errors import BadConfig, BadInput, nearest
-from gnomon.methods.lintseq.programs.source import strip_markdown
 
 STDLIB = {"stdlib", "stdlib:functions", "stdlib:modules"}
 

@@ -1,4 +1,4 @@
-"""From a model's answer or a file to a clean program: Markdown stripped, white space normalised once."""
+"""From a model's answer or a file to a clean program: white space normalised once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ TAB_WIDTH = 4
 _MAY_SPAN_LINES = re.compile(r"\"{3}|'{3}|\\[\r\n]")
 """Without one of these, no string goes over several lines, and the tokens need not be looked at."""
 
-_FENCE = re.compile(r"^[ \t]*```python[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
-
 
 class Rejected(BadInput):
     """The program cannot become an edit path; the caller may record it with `reason` and go on.
@@ -29,19 +27,6 @@ class Rejected(BadInput):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
-
-
-def strip_markdown(response: str) -> str:
-    r"""The joined and trimmed code of the ```` ```python ```` blocks; without one, `response` as it is.
-
-    Source: A.1. Differs: a fence counts at the start of a line only, so that back-ticks inside a docstring
-    survive.
-
-    >>> strip_markdown("Sure:\n```python\nx = 1\n```\nDone.")
-    'x = 1'
-    """
-    blocks = _FENCE.findall(response.replace("\r\n", "\n"))
-    return "\n".join(blocks).strip() if blocks else response
 
 
 def normalise(code: str, *, indent: bool = True) -> str:

@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnomon.core.env import device_for
 from gnomon.core.llm.base import LLM, Reply, Request, chooses, is_simulated
 from gnomon.core.llm.config import LLMConfig
 from gnomon.core.llm.roles import asking
 from gnomon.core.llm.stack.budget import Prices
 from gnomon.core.llm.stack.many import acomplete_many
-from gnomon.core.models import load_tokenizer
-from gnomon.errors import BadInput, ModelMismatch
+from gnomon.core.models import load_scorer, load_tokenizer
 from gnomon.methods.sieve.choosing.snippets import Snippet
 from gnomon.methods.sieve.judging.filters import LONG, VERDICTS, Filter, Style, read_verdict, request_of
 from gnomon.methods.sieve.judging.judges import JudgingStopped, Verdict
@@ -149,27 +147,13 @@ class ClassifierJudge:
 
     Raises:
         BadInput: nothing is there, or it has no safetensors weights.
-        ModelMismatch: it has more than two classes.
+        ModelMismatch: it has more than two classes, or no head.
     """
 
     def __init__(self, ref: str, name: str | None = None) -> None:
-        from transformers import AutoConfig, AutoModelForSequenceClassification
-
         self.name = name or f"classifier:{ref}"
         self.is_simulated = False
-        try:
-            config = AutoConfig.from_pretrained(ref, trust_remote_code=False)
-            if config.num_labels > 2:
-                raise ModelMismatch(
-                    f'Model "{ref}" has {config.num_labels} classes; a judge needs one of two classes, fail and pass.'
-                )
-            self._model: Any = AutoModelForSequenceClassification.from_pretrained(
-                ref, use_safetensors=True, trust_remote_code=False
-            ).eval()
-            self._model.to(device_for("auto"))
-        except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise BadInput(f'"{ref}" is no sequence classifier with safetensors weights ({first}).') from None
+        self._model: Any = load_scorer(ref, asked_by="a judge", most_labels=2)
         self._tokenizer = load_tokenizer(ref)
 
     async def ajudge(self, snippets: Sequence[Snippet]) -> list[Verdict]:

@@ -9,17 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gnomon.core.files import room_file
+from gnomon.core.rollout.rewards import load_rule
+from gnomon.core.text.matching import Match, Span, earliest, spans_of
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.truth_probes.answers.answers import NO_ANSWER, Answer
 from gnomon.methods.truth_probes.answers.labels import (
-    Match,
-    Span,
     ask_until,
-    earliest,
     find_gold,
     find_wrong,
-    load_rule,
-    spans_of,
 )
 from gnomon.methods.truth_probes.answers.tasks import task_of
 

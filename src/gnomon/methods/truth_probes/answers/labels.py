@@ -6,87 +6,19 @@ Texts are searched as whole words and numbers, not inside of others. A judge is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gnomon.core.files import room_file
+from gnomon.core.rollout.rewards import load_rule
+from gnomon.core.text.matching import Match, Span, earliest, number_of, number_spans, spans_of
 from gnomon.errors import BadConfig, BadInput, BudgetSpent
-from gnomon.lazy import function
 from gnomon.methods.truth_probes.answers.answers import Answer
 from gnomon.methods.truth_probes.answers.tasks import task_of
 
 if TYPE_CHECKING:
     from gnomon.core.llm.base import LLM
-
-
-# Search of texts.
-
-Match = Literal["boundary", "substring"]
-"""boundary: whole words and numbers only; substring: anywhere, as the paper compares."""
-
-Span = tuple[int, int]
-"""First character and the one behind the last."""
-
-NUMBER = re.compile(
-    r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)(?!\.\d)|(?<![\w.])-?\d+(?:\.\d+)?(?!\w)(?!\.\d)"
-)
-"""A number as it is written in text, with or without separators of thousands."""
-
-
-def spans_of(needle: str, text: str, match: Match = "boundary") -> list[Span]:
-    """Every place of `needle` in `text`, whatever the case.
-
-    >>> spans_of("us", "Because US forces", "boundary"), spans_of("us", "Because US forces", "substring")
-    ([(8, 10)], [(4, 6), (8, 10)])
-    >>> spans_of("1", "16 or 1.5 or 1.", "boundary")
-    [(13, 14)]
-    """
-    needle = needle.strip()
-    if not needle:
-        return []
-    return [hit.span() for hit in _pattern(needle, match).finditer(text)]
-
-
-@lru_cache(maxsize=65536)
-def _pattern(needle: str, match: Match) -> re.Pattern[str]:
-    body = re.escape(needle)
-    if match == "boundary":
-        before = r"(?<!\w)" if needle[0].isalnum() or needle[0] == "_" else ""
-        after = r"(?!\w)" if needle[-1].isalnum() or needle[-1] == "_" else ""
-        if needle[0].isdigit():
-            before += r"(?<!\d[.,])(?<!-)"
-        elif needle[0] == "-" and needle[1:2].isdigit():
-            before += r"(?<!\w)"
-        if needle[-1].isdigit():
-            after += r"(?![.,]\d)"
-        body = before + body + after
-    return re.compile(body, re.IGNORECASE)
-
-
-def number_of(text: str) -> float | None:
-    """The value of a text that is one number; None for any other.
-
-    >>> number_of("1,000"), number_of("18.0"), number_of("18 ducks")
-    (1000.0, 18.0, None)
-    """
-    number = NUMBER.fullmatch(text.strip().lstrip("$").rstrip("%."))
-    return float(number.group().replace(",", "")) if number else None
-
-
-def number_spans(value: float, text: str) -> list[Span]:
-    """Every place where `text` writes the number `value`, as an integer, with decimals or with separators.
-
-    >>> number_spans(18, "9 * 2 = 18, that is 18.00 and not 180")
-    [(8, 10), (20, 25)]
-    """
-    return [m.span() for m in NUMBER.finditer(text) if float(m.group().replace(",", "")) == value]
-
-
-def earliest(spans: Iterable[Span]) -> Span | None:
-    """The span that begins first, and of those the longest."""
-    return min(spans, key=lambda span: (span[0], -span[1]), default=None)
 
 
 # Replies of a language model.
@@ -234,19 +166,6 @@ def label(
         replace(answer, correct=_checked(rule(answer.question, answer.answer, answer.gold), answer))
         for answer in answers
     ]
-
-
-def load_rule(ref: str) -> Callable[..., object]:
-    """The function behind `rule:module:function`.
-
-    Raises:
-        BadConfig: the reference is written in another way.
-        BadInput: there is no such module or function.
-    """
-    kind, _, rest = ref.partition(":")
-    if kind != "rule":
-        raise BadConfig(f'"{ref}" must be written rule:module:function or rule:path/to/file.py:function.')
-    return function(rest)
 
 
 def _checked(value: object, answer: Answer) -> int:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from gnomon.core import records
+from gnomon.core.rollout.rewards import load_rule
+from gnomon.core.text.matching import number_of
 from gnomon.errors import BadConfig, BadInput, nearest
 from gnomon.methods.truth_probes.answers.answers import NO_ANSWER, Answer
-from gnomon.methods.truth_probes.answers.labels import load_rule, number_of
 from gnomon.methods.truth_probes.answers.tasks import label_named, task_of
 
 Rule = Literal["code", "paper"]

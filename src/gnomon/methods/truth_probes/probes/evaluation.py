@@ -227,8 +227,7 @@ def p_true(
     Source: Kadavath et al., "Language Models (Mostly) Know What They Know" (2022).
     """
     from gnomon.core.models import as_handle
-    from gnomon.core.models.batch import pad
-    from gnomon.core.models.sampling.decoding import last_logits_only
+    from gnomon.core.models.sampling.decoding import read_prompts
     from gnomon.core.models.sampling.text import padding_id
 
     handle = as_handle(model, tokenizer)
@@ -242,13 +241,10 @@ def p_true(
         part = order[start : start + batch_size]
         # A prompt that is too long loses its beginning: the question with its two letters stands at the end.
         rows = [prompts[i] if room is None else prompts[i][-room:] for i in part]
-        batch = pad(rows, padding_id(handle.processor)).to(handle.model.device)
         with torch.no_grad():
-            output = handle.model(
-                **batch.inputs(model=handle.model), use_cache=False, **last_logits_only(handle.model)
-            )
-        pairs = torch.tensor([letters[i] for i in part], device=output.logits.device)
-        chosen = output.logits[:, -1].float().gather(-1, pairs).softmax(-1)[:, 0]
+            logits = read_prompts(handle.model, rows, part, padding_id(handle.processor)).logits
+        pairs = torch.tensor([letters[i] for i in part], device=logits.device)
+        chosen = logits.float().gather(-1, pairs).softmax(-1)[:, 0]
         probabilities[part] = chosen.cpu().numpy()
     return probabilities
 

@@ -24,12 +24,13 @@ from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.rng import Rng
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
+from gnomon.core.text.matching import Match
 from gnomon.core.too_long import Long, TooLong, fit_rows, note_long, positions_of
 from gnomon.errors import BadInput, LLMFailure
 from gnomon.methods.truth_probes.answers.answers import Answer, Answering, collect, read_answers
 from gnomon.methods.truth_probes.answers.data import Question, read_questions
 from gnomon.methods.truth_probes.answers.extraction import Extraction, drop_report, extract
-from gnomon.methods.truth_probes.answers.labels import Match, label
+from gnomon.methods.truth_probes.answers.labels import label
 from gnomon.methods.truth_probes.states.positions import token_span
 from gnomon.methods.truth_probes.states.states import Capture, RepStore, represent, usable
 

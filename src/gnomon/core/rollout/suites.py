@@ -1,21 +1,39 @@
 """Test suites for generated programs: HumanEval- and MBPP-format files.
 
-A problem knows how to ask for a program and how to test one.
+A problem knows how to ask for a program and how to test one, as a whole or test by test.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gnomon.core import records
 from gnomon.errors import BadInput
-from gnomon.methods.lintseq.programs.source import strip_markdown
+
+if TYPE_CHECKING:
+    from gnomon.core.sandbox import Outcome, SandboxPool
+
+_FENCE = re.compile(r"^[ \t]*```python[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
 
 Suite = Literal["humaneval", "mbpp"]
+
+
+def strip_markdown(response: str) -> str:
+    r"""The joined and trimmed code of the ```` ```python ```` blocks; without one, `response` as it is.
+
+    Source: arXiv 2410.02749, A.1. Differs: a fence counts at the start of a line only, so that back-ticks inside a docstring
+    survive.
+
+    >>> strip_markdown("Sure:\n```python\nx = 1\n```\nDone.")
+    'x = 1'
+    """
+    blocks = _FENCE.findall(response.replace("\r\n", "\n"))
+    return "\n".join(blocks).strip() if blocks else response
 
 
 @dataclass(frozen=True)
@@ -156,3 +174,111 @@ def _signature(code: str, tests: str, where: str) -> tuple[str, str]:
     if not called:
         raise BadInput(f"{where}: the tests call no function that the reference program defines.")
     return called[-1].name, f"def {called[-1].name}({ast.unparse(called[-1].args)}):"
+
+
+# What a program is worth, test by test.
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What became of a program and of each of its tests."""
+
+    compiles: bool
+    """Whether it is Python at all."""
+    runs: bool
+    """Whether it ran to its last line, tests apart."""
+    passed: int
+    """Tests that passed."""
+    total: int
+    """Tests."""
+
+    @property
+    def reward(self) -> float:
+        """-1 where it does not compile, -0.6 where it raises, else -0.3 + 1.3 of the share of tests passed.
+
+        Source: arXiv 2410.02743, the reward of its programs.
+        """
+        if not self.compiles:
+            return -1.0
+        return -0.3 + 1.3 * self.passed / self.total if self.runs else -0.6
+
+
+def graded(
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    pool: SandboxPool,
+    *,
+    on_done: Callable[[Outcome], None] | None = None,
+) -> list[Grade]:
+    """The grade of each completion.
+
+    A program runs once by itself, and once with each of its tests where it ran. Programs that are identical run once.
+
+    Args:
+        problems: what each completion is for, `[N]`.
+        completions: what was written, `[N]`.
+        pool: where the programs run.
+        on_done: called after each program that ran.
+    """
+    programs = [problem.assemble(text) for problem, text in zip(problems, completions, strict=True)]
+    compiling = [i for i, code in enumerate(programs) if _compiles(code)]
+    outcomes = pool.map([programs[i] for i in compiling], on_done=on_done)
+    runs = [i for i, outcome in zip(compiling, outcomes, strict=True) if outcome.passed]
+    tests = {i: single_tests(problems[i].tests) for i in runs}
+    pairs = [(i, f"{programs[i]}\n\n{test}\n") for i in runs for test in tests[i]]
+    passed = dict.fromkeys(runs, 0)
+    for (i, _), outcome in zip(pairs, pool.map([code for _, code in pairs], on_done=on_done), strict=True):
+        passed[i] += outcome.passed
+    return [
+        Grade(i in set(compiling), i in passed, passed.get(i, 0), len(tests[i]) if i in tests else 1)
+        for i in range(len(programs))
+    ]
+
+
+def single_tests(tests: str) -> list[str]:
+    """Code that checks one thing each: of several `assert` statements each time one stays, and all other code does.
+
+    A loop or block with some counts as one, as does code without any.
+
+    >>> single_tests("x = f(2)\\nassert x == 4\\nassert f(0) == 0")
+    ['x = f(2)\\nassert x == 4\\npass', 'x = f(2)\\npass\\nassert f(0) == 0']
+    """
+    count = len(_checks(ast.parse(tests)))
+    if count < 2:
+        return [tests]
+    alone = []
+    for kept in range(count):
+        tree = ast.parse(tests)
+        dropped = {id(node) for number, node in enumerate(_checks(tree)) if number != kept}
+        for body in _bodies(tree):
+            body[:] = [ast.Pass() if id(node) in dropped else node for node in body]
+        alone.append(ast.unparse(tree))
+    return alone
+
+
+def _bodies(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+    """The statements of a module, and those of each function in it."""
+    yield tree.body
+    yield from (node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def _checks(tree: ast.Module) -> list[ast.stmt]:
+    """The statements that check something: `assert` itself, or a loop or block with one in it."""
+    return [
+        node
+        for body in _bodies(tree)
+        for node in body
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and any(isinstance(inner, ast.Assert) for inner in ast.walk(node))
+    ]
+
+
+def _compiles(code: str) -> bool:
+    """Whether code is Python; nothing of it runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(code, "<program>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+            return False
+    return True
