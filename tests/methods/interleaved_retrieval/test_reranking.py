@@ -134,3 +134,30 @@ def test_a_long_pair_loses_blocks_from_its_end_and_says_so():
         reranker.units.of_pair(Query("q", "a dog ran " * 40), document, 0)
     empty = Document("e", "", (Section("", ()),))
     assert reranker.score(Query("q", "x"), [(empty, 0)]) == [float("-inf")]
+
+
+def test_adapters_and_head_learn_alone_and_are_merged_when_saved(tmp_path):
+    whole = new_reranker()
+    before = {name: tensor.clone() for name, tensor in whole.handle.model.state_dict().items()}
+    seen = [whole.units.of_pair(query, small_documents(3)[i], 1) for i, query in enumerate(small_queries(3))]
+    reranker = whole.with_adapters(2)
+    # Fresh adapters change nothing yet.
+    assert reranker.logits(seen) == pytest.approx(whole.logits(seen), abs=1e-5)
+    head = reranker.module.score.weight.detach().clone()
+    cfg = TrainConfig(lr=1e-2, batch_size=3, max_steps=4, epochs=100, checkpoint_every=0, schedule="constant")
+    documents = small_documents(3)
+    pairs, top = zip(*judged(), strict=True)
+    history = train_reranker(reranker, documents, pairs, top, cfg, run=SmallRun(tmp_path / "run"))
+    assert history.curve("loss")[-1] < history.curve("loss")[0]
+    trained = [name for name, p in reranker.module.named_parameters() if p.requires_grad]
+    assert {"score.weight", "score.bias"} < set(trained)
+    assert all("lora_" in n or "trainable_tokens" in n or n.startswith("score.") for n in trained)
+    assert not torch.equal(head, reranker.module.score.weight)
+    base = {
+        name.replace(".base_layer", ""): p
+        for name, p in reranker.handle.model.base_model.model.state_dict().items()
+    }
+    same = [torch.equal(base[name], tensor) for name, tensor in before.items() if name in base]
+    assert same and all(same)  # the model's own weights are as they were
+    again = SectionReranker.from_pretrained(reranker.save_pretrained(tmp_path / "saved"))
+    assert again.logits(seen) == pytest.approx(reranker.logits(seen), abs=1e-4)

@@ -132,9 +132,9 @@ def train(cfg: config.Train, run: Run) -> None:
         ready: Any = encoder
     else:
         top = _top(cfg, documents, pairing.pairs)
-        if cfg.train.lora_rank is not None:
-            raise BadConfig("A reranker is trained whole. Set --train.lora-rank None.")
         reranker = SectionReranker.new(handle, how, rng=run.rng.child("head"))
+        if cfg.train.lora_rank is not None:
+            reranker = reranker.with_adapters(cfg.train.lora_rank)
         negatives = Negatives(count=cfg.num_negatives, kinds=cfg.negative_kinds, target=cfg.target)
         history = train_reranker(
             reranker, documents, pairing.pairs, top, cfg.train, run=run, negatives=negatives

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gnomon.core.models.adapters import add_token
+from gnomon.core.models.adapters import add_lora, add_token
 from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
 from gnomon.core.models.load import LoadConfig, model_at
@@ -93,8 +93,17 @@ class SectionReranker:
         reranker.module.score.load_state_dict(load_file(folder / HEAD))
         return reranker
 
+    def with_adapters(self, rank: int) -> SectionReranker:
+        """The reranker with adapters of its linear maps, the rows of its end tokens and its head to train, and nothing else."""
+        ends = [end for end in self.units.ends.values() if end is not None]
+        model = add_lora(self.handle.model, rank, new_tokens=ends)
+        handle = ModelHandle(model, self.handle.processor)  # type: ignore[arg-type]
+        adapted = SectionReranker(handle, self.how, batch_tokens=self.batch_tokens)
+        adapted.module.score = self.module.score
+        return adapted
+
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write weights, processor, `retriever_config.json` and the head.
+        """Write weights, processor, `retriever_config.json` and the head; adapters are merged into the weights.
 
         Raises:
             BadConfig: the folder is not empty.

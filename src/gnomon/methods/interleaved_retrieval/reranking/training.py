@@ -18,13 +18,11 @@ from gnomon.core.train import GlobalBatch, History, TrainConfig, fit
 from gnomon.core.train.batches import Order
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.interleaved_retrieval.documents.rows import Document
-from gnomon.methods.interleaved_retrieval.encoding.training import Pair, with_adapters
+from gnomon.methods.interleaved_retrieval.encoding.training import Pair
 from gnomon.methods.interleaved_retrieval.reranking.reranker import SectionReranker
 
 Kinds = Literal["both", "in-document", "cross-document"]
 Target = Literal["section", "document", "contrastive"]
-
-__all__ = ["Groups", "Negatives", "train_reranker", "with_adapters"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +89,10 @@ def train_reranker(
     run: Any,
     negatives: Negatives = Negatives(),
 ) -> History:
-    """Train the reranker's model and head in place and return the curve.
+    """Train the reranker's head and its model, or the adapters that this has, in place and return the curve.
 
     Args:
-        reranker: made by `SectionReranker.new`.
+        reranker: made by `SectionReranker.new`, perhaps with adapters.
         documents: that the pairs are about.
         pairs: queries with their documents and sections; those without a section are left out.
         top: per pair the numbers of the retriever's best documents; its own is left out of them.
