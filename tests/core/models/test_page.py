@@ -59,7 +59,7 @@ def test_the_example_with_a_real_model_prints_what_it_says(embedded, capsys):
 def test_other_code_on_the_page_is_code():
     """What needs a large checkpoint; all else runs."""
     skipped = re.findall(r"```python skip\n(.*?)```", PAGE, re.DOTALL)
-    assert len(skipped) == 2
+    assert len(skipped) == 3
     for code in skipped:
         compile(code, "docs/models.md", "exec")
 
