@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from gnomon.core.train.memory import is_distributed, own_gradients
 from gnomon.errors import BadInput
+
+T = TypeVar("T")
 
 NOTHING = -1
 """The id of a passage that is nobody's, and of a query's positive where the query counts for nothing: what fills a share up."""
@@ -95,6 +97,19 @@ def text_ids(texts: Sequence[str]) -> Int[Tensor, " N"]:
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts
     )
     return torch.tensor([int.from_bytes(digest, "big") >> 1 for digest in digests], dtype=torch.long)
+
+
+def share_of(rows: Sequence[T], process: int, processes: int, filler: T) -> list[T]:
+    """The rows of a step that are a process's: consecutive ones, and as many for each, filled up with what counts for nothing.
+
+    `gather` puts blocks behind each other in the order of the processes, so consecutive shares keep the order of one process.
+
+    >>> [share_of([4, 7, 9], process, 2, NOTHING) for process in (0, 1)]
+    [[4, 7], [9, -1]]
+    """
+    count = -(-len(rows) // processes)
+    mine = list(rows[process * count : (process + 1) * count])
+    return mine + [filler] * (count - len(mine))
 
 
 def gather(block: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ class ImageRow:
     """Its file."""
     caption: str | None = None
     """A caption from the list; None where there is none."""
+    size: tuple[int, int] | None = None
+    """Width and height in pixels; None before it was opened."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ def readable(run: Run, rows: Sequence[ImageRow]) -> list[ImageRow]:
     with run.progress(len(rows), "images read") as bar:
         for row in rows:
             try:
-                pictures_of([row])
-                good.append(row)
+                (picture,) = pictures_of([row])
+                good.append(replace(row, size=picture.size))
             except BadInput as error:
                 skipped.append({"image_id": row.image_id, "image": row.path, "reason": str(error)})
             bar.advance()
@@ -177,7 +179,7 @@ def that_fit(
     Args:
         run: whose folder gets the list.
         handle: the model.
-        rows: images that can be opened.
+        rows: images that `readable` has opened.
         prompt: the question about them.
         how: `skip` or `error`.
 
@@ -187,15 +189,16 @@ def that_fit(
     positions, question = positions_of(handle.model), handle.prompt(prompt)
     if positions is None:
         return list(rows)
-    lengths: dict[tuple[int, int], int] = {}  # how many tokens an image takes depends on its size alone
+    lengths: dict[
+        tuple[int, int] | None, int
+    ] = {}  # how many tokens an image takes depends on its size alone
     kept: list[ImageRow] = []
     long: list[Long] = []
     for row in rows:
-        (picture,) = pictures_of([row])
-        if picture.size not in lengths:
-            lengths[picture.size] = len(handle.see([question], [picture])[0].ids)
+        if row.size not in lengths:
+            lengths[row.size] = len(handle.see([question], pictures_of([row]))[0].ids)
         caption = handle.tokenizer.encode(row.caption, add_special_tokens=False) if row.caption else []
-        ids = [0] * (lengths[picture.size] + len(caption))
+        ids = [0] * (lengths[row.size] + len(caption))
         # One position is left for the first token of a caption.
         fitted = fit_rows([ids], [row.image_id], positions - 1, how, model=str(handle.model.name_or_path))
         kept += [row] if fitted.kept else []

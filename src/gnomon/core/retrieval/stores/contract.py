@@ -175,6 +175,40 @@ def joined_kinds(kinds: Mapping[str, str], more: Mapping[str, str]) -> dict[str,
     return {name: _joined(name, kinds.get(name, "null"), more.get(name, "null")) for name in names}
 
 
+def about_rows(rows: Rows, fingerprint: str, *, approximate: bool) -> dict[str, Any]:
+    """What a server that numbers its columns keeps beside the rows of a new index.
+
+    `keys` maps a column to its key in a row, since servers read dots, brackets and the like in a name as a path.
+    """
+    return {
+        "fingerprint": fingerprint,
+        "dim": rows.vectors.shape[1],
+        "longest": rows.longest,
+        "kinds": rows.kinds,
+        "keys": _numbered({}, rows.kinds),
+        "approximate": approximate,
+    }
+
+
+def with_more(about: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """What `about_rows` gave, once the index has more rows.
+
+    Raises:
+        BadInput: a column holds values of different kinds.
+    """
+    kinds = joined_kinds(about["kinds"], rows.kinds)
+    keys, longest = _numbered(about["keys"], kinds), max(about["longest"], rows.longest)
+    return {**about, "kinds": kinds, "keys": keys, "longest": longest}
+
+
+def _numbered(keys: Mapping[str, str], columns: Iterable[str]) -> dict[str, str]:
+    """Column -> key; a column that has one keeps it."""
+    keys = dict(keys)
+    for column in columns:
+        keys.setdefault(column, f"c{len(keys)}")
+    return keys
+
+
 def check_fingerprint(where: str | Path, built_with: str, encoder: str | None) -> None:
     """Refuse to mix vectors of two encoders.
 

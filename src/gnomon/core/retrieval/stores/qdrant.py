@@ -17,15 +17,16 @@ from gnomon.core.retrieval.stores.contract import (
     Floats,
     Meta,
     Rows,
+    about_rows,
     check_fingerprint,
     check_has,
     check_length,
     checked,
     checked_queries,
     exact,
-    joined_kinds,
     slack,
     split_reference,
+    with_more,
 )
 from gnomon.errors import BadConfig, BadInput
 from gnomon.lazy import optional
@@ -80,16 +81,8 @@ class Qdrant:
         if before is not None and not anew:
             raise BadConfig(f'"{reference}" holds an index already. Open it, or build it anew.')
         name = f"{alias}.{uuid.uuid4().hex}"
-        size = rows.vectors.shape[1]
-        about = {
-            "fingerprint": fingerprint,
-            "dim": size,
-            "longest": rows.longest,
-            "kinds": rows.kinds,
-            "keys": _keys({}, rows.kinds),
-            "approximate": approximate,
-        }
-        config = models.VectorParams(size=size, distance=models.Distance.DOT)
+        about = about_rows(rows, fingerprint, approximate=approximate)
+        config = models.VectorParams(size=about["dim"], distance=models.Distance.DOT)
         client.create_collection(name, vectors_config=config, metadata=about)
         _upsert(client, name, rows, about["keys"])
         created = models.CreateAlias(collection_name=name, alias_name=alias)
@@ -155,9 +148,7 @@ class Qdrant:
         name, about = self._current()
         check_fingerprint(self._reference, about["fingerprint"], fingerprint)
         check_length(about["dim"], rows.vectors, "these have")
-        about["kinds"] = joined_kinds(about["kinds"], rows.kinds)
-        about["keys"] = _keys(about["keys"], about["kinds"])
-        about["longest"] = max(about["longest"], rows.longest)
+        about = with_more(about, rows)
         self._client.update_collection(name, metadata=about)  # before the rows that need it
         _upsert(self._client, name, rows, about["keys"])
         return self
@@ -280,14 +271,6 @@ def _behind(client: Any, alias: str) -> str | None:
 
 def _number(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
-
-
-def _keys(keys: dict[str, str], columns: dict[str, str]) -> dict[str, str]:
-    """Column -> key in the payload: Qdrant reads dots and brackets in a key as a path."""
-    keys = dict(keys)
-    for column in columns:
-        keys.setdefault(column, f"c{len(keys)}")
-    return keys
 
 
 def _upsert(client: Any, name: str, rows: Rows, keys: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from gnomon.core.config import fingerprint
-from gnomon.core.models.adapters import add_token
+from gnomon.core.models.adapters import add_lora, add_token
 from gnomon.core.models.batch import by_length
 from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
@@ -227,12 +227,26 @@ class InterleavedEncoder:
         Raises:
             BadConfig: the folder is not empty.
         """
-        path = Path(folder)
-        if path.exists() and any(path.iterdir()):
-            raise BadConfig(f'"{path}" is not empty. Choose another folder for the retriever.')
-        save_model(self.handle, path)
-        self.how.save(path)
-        return path
+        return save_trained(self.handle, self.how, Path(folder))
+
+
+def adapted(handle: ModelHandle, units: Units, rank: int) -> ModelHandle:
+    """A model with low-rank adapters of its linear maps and the rows of its end tokens to train, and nothing else."""
+    ends = [end for end in units.ends.values() if end is not None]
+    return ModelHandle(add_lora(handle.model, rank, new_tokens=ends), handle.processor)  # type: ignore[arg-type]
+
+
+def save_trained(handle: ModelHandle, how: Retrieving, folder: Path) -> Path:
+    """Write a model, its processor and how it is fed into a new folder.
+
+    Raises:
+        BadConfig: the folder is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise BadConfig(f'"{folder}" is not empty. Choose another folder.')
+    save_model(handle, folder)
+    how.save(folder)
+    return folder
 
 
 def save_model(handle: ModelHandle, folder: Path) -> None:

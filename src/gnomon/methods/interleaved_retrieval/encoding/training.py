@@ -14,20 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from gnomon.core.config import fingerprint
-from gnomon.core.models.adapters import add_lora
-from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
 from gnomon.core.models.sampling.states import States, freeze_head, inputs_of
 from gnomon.core.retrieval.terms import Terms
 from gnomon.core.rng import Rng
 from gnomon.core.train import GlobalBatch, History, TrainConfig, cached_step, fit, gather
 from gnomon.core.train.batches import Order
-from gnomon.core.train.contrastive import NOTHING, offset_of, score_nce, text_ids
+from gnomon.core.train.contrastive import NOTHING, offset_of, score_nce, share_of, text_ids
 from gnomon.core.train.memory import is_distributed
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.interleaved_retrieval.documents.rows import Document, Query
 from gnomon.methods.interleaved_retrieval.documents.serialise import Form, plain_text
-from gnomon.methods.interleaved_retrieval.encoding.encoder import InterleavedEncoder, batches_of
+from gnomon.methods.interleaved_retrieval.encoding.encoder import InterleavedEncoder, adapted, batches_of
 from gnomon.methods.interleaved_retrieval.encoding.units import Unit, Units
 
 COLDEST, HOTTEST = 0.01, 1.0
@@ -123,9 +121,7 @@ def train_retriever(
 
 def with_adapters(encoder: InterleavedEncoder, rank: int) -> InterleavedEncoder:
     """The encoder with low-rank adapters of its linear maps and the rows of its end tokens to train, and nothing else."""
-    ends = [end for end in encoder.units.ends.values() if end is not None]
-    model = add_lora(encoder.handle.model, rank, new_tokens=ends)
-    handle = ModelHandle(model, encoder.handle.processor)  # type: ignore[arg-type]
+    handle = adapted(encoder.handle, encoder.units, rank)
     return InterleavedEncoder(
         handle, encoder.how, batch_tokens=encoder.batch_tokens, strict=encoder.units.strict
     )
@@ -171,9 +167,7 @@ class PairBatches:
     def at(self, step: int, process: int, processes: int) -> GlobalBatch:
         """The share of a process."""
         rows = self._order.at(step)
-        share = -(-len(rows) // processes)
-        mine = rows[process * share : (process + 1) * share]
-        mine += [NOTHING] * (share - len(mine))
+        mine = share_of(rows, process, processes, NOTHING)
         # Labels are what checkpoints know the data by: the content of all pairs, and which are in this step.
         labels = torch.tensor([*mine, self._key])
         micro = {"pairs": torch.tensor(mine), "step": torch.tensor(step), "labels": labels}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gnomon.core.models.adapters import add_lora, add_token
+from gnomon.core.models.adapters import add_token
 from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
 from gnomon.core.models.load import LoadConfig, model_at
@@ -19,7 +19,12 @@ from gnomon.core.retrieval.hits import Hit, ranked
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.interleaved_retrieval.documents.rows import Document, Query, section_id
-from gnomon.methods.interleaved_retrieval.encoding.encoder import batches_of, save_model, tokens_for
+from gnomon.methods.interleaved_retrieval.encoding.encoder import (
+    adapted,
+    batches_of,
+    save_trained,
+    tokens_for,
+)
 from gnomon.methods.interleaved_retrieval.encoding.settings import Retrieving, read_settings
 from gnomon.methods.interleaved_retrieval.encoding.units import Units
 
@@ -95,12 +100,10 @@ class SectionReranker:
 
     def with_adapters(self, rank: int) -> SectionReranker:
         """The reranker with adapters of its linear maps, the rows of its end tokens and its head to train, and nothing else."""
-        ends = [end for end in self.units.ends.values() if end is not None]
-        model = add_lora(self.handle.model, rank, new_tokens=ends)
-        handle = ModelHandle(model, self.handle.processor)  # type: ignore[arg-type]
-        adapted = SectionReranker(handle, self.how, batch_tokens=self.batch_tokens)
-        adapted.module.score = self.module.score
-        return adapted
+        handle = adapted(self.handle, self.units, rank)
+        reranker = SectionReranker(handle, self.how, batch_tokens=self.batch_tokens)
+        reranker.module.score = self.module.score
+        return reranker
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights, processor, `retriever_config.json` and the head; adapters are merged into the weights.
@@ -108,11 +111,7 @@ class SectionReranker:
         Raises:
             BadConfig: the folder is not empty.
         """
-        path = Path(folder)
-        if path.exists() and any(path.iterdir()):
-            raise BadConfig(f'"{path}" is not empty. Choose another folder for the reranker.')
-        save_model(self.handle, path)
-        self.how.save(path)
+        path = save_trained(self.handle, self.how, Path(folder))
         state = self.module.score.state_dict()
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path / HEAD)
         return path

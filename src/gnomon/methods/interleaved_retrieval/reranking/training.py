@@ -16,6 +16,7 @@ from gnomon.core.models.sampling.states import freeze_head, inputs_of
 from gnomon.core.rng import Rng
 from gnomon.core.train import GlobalBatch, History, TrainConfig, fit
 from gnomon.core.train.batches import Order
+from gnomon.core.train.contrastive import NOTHING, share_of
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.interleaved_retrieval.documents.rows import Document
 from gnomon.methods.interleaved_retrieval.encoding.training import Pair
@@ -64,17 +65,15 @@ class Groups:
     def at(self, step: int, process: int, processes: int) -> GlobalBatch:
         """The share of a process; what fills it up counts for nothing."""
         rows = self._order.at(step)
-        share = -(-len(rows) // processes)
-        mine = rows[process * share : (process + 1) * share]
-        mine += [-1] * (share - len(mine))
-        size = self._micro or share
+        mine = share_of(rows, process, processes, NOTHING)
+        size = self._micro or len(mine)
         micro = [
             {
                 "pairs": torch.tensor(mine[i : i + size]),
                 "step": torch.tensor(step),
                 "labels": torch.tensor([*mine[i : i + size], self._key]),
             }
-            for i in range(0, share, size)
+            for i in range(0, len(mine), size)
         ]
         return GlobalBatch(micro, len(rows) * self._targets)
 

@@ -21,7 +21,7 @@ from gnomon.core.retrieval.encoders import TextEncoder
 from gnomon.core.rng import Rng
 from gnomon.core.train import GlobalBatch, TrainConfig, cached_step, fit, gather, info_nce
 from gnomon.core.train.batches import Order
-from gnomon.core.train.contrastive import NOTHING, offset_of, text_ids
+from gnomon.core.train.contrastive import NOTHING, offset_of, share_of, text_ids
 from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.uncertainty_rag.options import Contrast
 from gnomon.methods.uncertainty_rag.training.chunks import plain
@@ -70,15 +70,13 @@ class Draws:
     def at(self, step: int, process: int, processes: int) -> GlobalBatch:
         """The share of a process: consecutive rows, filled up with rows that count for nothing."""
         rows = self.drawn(step)
-        share = -(-len(rows) // processes)
-        mine = rows[process * share : (process + 1) * share]
-        n_real = len(mine)
-        mine = [*mine, *[rows[0]] * (share - n_real)]
+        numbers = share_of(range(len(rows)), process, processes, NOTHING)
+        mine = [rows[max(i, 0)] for i in numbers]
         queries = [self._ids(row["anchor_text"], "query") for row, _, _ in mine]
         texts = [text for _, positive, negatives in mine for text in (positive, *negatives)]
         ids = text_ids([plain(text) for text in texts])
         per_row = 1 + self.hard
-        counts = torch.arange(share) < n_real
+        counts = torch.tensor(numbers) != NOTHING
         ids = torch.where(counts.repeat_interleave(per_row), ids, NOTHING)
         batch = pad(
             [*queries, *(self._ids(text, "passage") for text in texts)],
@@ -88,7 +86,7 @@ class Draws:
         micro = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.mask.long(),
-            "places": torch.where(counts, torch.arange(share) * per_row, NOTHING),
+            "places": torch.where(counts, torch.arange(len(mine)) * per_row, NOTHING),
             "passages": ids,
             "never": torch.stack([self._never(row) for row, _, _ in mine]),
             "labels": ids % 1_000_003,  # what tells these data from others when a training goes on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,16 @@ from gnomon.core.retrieval.stores.contract import (
     MORE,
     Floats,
     Meta,
+    about_rows,
     check_fingerprint,
     check_has,
     check_length,
     checked,
     checked_queries,
     exact,
-    joined_kinds,
     slack,
     split_reference,
+    with_more,
 )
 from gnomon.core.retrieval.stores.milvus.filters import Filter
 from gnomon.core.retrieval.stores.milvus.server import BATCH, connected, key_of
@@ -76,14 +77,7 @@ class Milvus:
             raise BadConfig(f'"{reference}" holds an index already. Open it, or build it anew.')
         if at.is_twin:  # of builds that died; on a server somebody else may be filling one
             at.sweep(alias, before)
-        about = {
-            "fingerprint": fingerprint,
-            "dim": rows.vectors.shape[1],
-            "longest": rows.longest,
-            "kinds": rows.kinds,
-            "keys": _keys({}, rows.kinds),
-            "approximate": approximate,
-        }
+        about = about_rows(rows, fingerprint, approximate=approximate)
         collection = f"{alias}_v{uuid.uuid4().hex}"
         at.create(collection, about)
         at.upsert(collection, rows, about["keys"])
@@ -138,9 +132,7 @@ class Milvus:
         name, about = self._current()
         check_fingerprint(self._reference, about["fingerprint"], fingerprint)
         check_length(about["dim"], rows.vectors, "these have")
-        about["kinds"] = joined_kinds(about["kinds"], rows.kinds)
-        about["keys"] = _keys(about["keys"], about["kinds"])
-        about["longest"] = max(about["longest"], rows.longest)
+        about = with_more(about, rows)
         # Before the rows that need it: a client that dies in between leaves columns without values.
         self._at.client.alter_collection_properties(name, {"gnomon": json.dumps(about)})
         self._at.upsert(name, rows, about["keys"])
@@ -212,11 +204,3 @@ def alias_of(name: str) -> str:
     'gnomon_a_mb__c'
     """
     return "gnomon_" + name.replace("_", "__").replace("-", "_m")
-
-
-def _keys(keys: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Column -> key in the field of JSON."""
-    keys = dict(keys)
-    for column in columns:
-        keys.setdefault(column, f"c{len(keys)}")
-    return keys
