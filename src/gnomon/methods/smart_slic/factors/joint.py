@@ -61,12 +61,16 @@ class SPLIT:
     def _nmfk(self, *name: str | int) -> NMFk:
         return NMFk(self.options, rng=self.rng.child(*name), workers=self.workers)
 
-    def fit(self, matrices: Sequence[Matrix], ks: Iterable[int]) -> SplitResult:
+    def fit(
+        self, matrices: Sequence[Matrix], ks: Iterable[int], common: Iterable[int] | None = None
+    ) -> SplitResult:
         """The common topics.
 
         Args:
             matrices: [m, n_i] each, over the same m rows.
-            ks: numbers of topics to try, for each matrix and for the common ones; of the last those that can be.
+            ks: numbers of topics to try, for each matrix.
+            common: numbers of common topics to try. None: those of `ks` up to the largest that a matrix chose by itself: the
+                factors side by side are few columns, on which more topics look stable than there are.
 
         Raises:
             BadInput: there are not two, or they have not as many rows; a matrix cannot be factorised.
@@ -80,9 +84,12 @@ class SPLIT:
         single = tuple(self._nmfk("single", i).fit(X, ks) for i, X in enumerate(matrices))
         beside = np.hstack([result.W for result in single])
         # Each row of the joint matrix is a word, each column a topic of one matrix: k stays below their number.
-        common = self._nmfk("common").fit(beside, [k for k in ks if k < beside.shape[1]])
-        weights = tuple(regress(checked_matrix(X), common.W) for X in matrices)
-        return SplitResult(single, common, weights)
+        largest = max(result.k for result in single)
+        together = self._nmfk("common").fit(
+            beside, [k for k in ks if k <= largest] if common is None else common
+        )
+        weights = tuple(regress(checked_matrix(X), together.W) for X in matrices)
+        return SplitResult(single, together, weights)
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class NMFk:
         """The factors at the largest stable k.
 
         Args:
-            X: [m, n], words by documents; dense or sparse, not negative. Empty rows and columns are left out and come back as zeros.
+            X: [m, n], words by documents; dense or sparse, not negative. Empty rows and columns come back as zeros.
             ks: numbers of topics to try.
 
         Raises:
