@@ -20,6 +20,7 @@ from common.timing import take_turns
 from gnomon.core.llm.base import Message, Request
 from gnomon.core.llm.local import Template, score_choices
 from gnomon.core.models import GenConfig, ModelHandle
+from gnomon.core.models.load.embedded import embedded, locate
 from gnomon.core.models.sampling.decoding import read_prompts
 from gnomon.core.models.sampling.generate import Reader, generate
 from gnomon.core.models.sampling.prefix import read_shared, shared_length
@@ -84,14 +85,18 @@ def encode(handle: ModelHandle, contents: list[str]) -> list[list[int]]:
     return [template.encode(Request((Message("user", content),))) for content in contents]
 
 
-def generation() -> dict[str, Any]:
-    """Greedy answers to 32 questions of different lengths, in one batch: tokens and time against `model.generate`."""
-    handle = open_model()
-    asked = [
+def questions() -> list[str]:
+    """A question on each country, of four lengths."""
+    return [
         f"What is the capital of {name}?{' Answer in one short sentence.' * (i % 4)}"
         for i, name in enumerate(COUNTRIES)
     ]
-    prompts = encode(handle, asked)
+
+
+def generation() -> dict[str, Any]:
+    """Greedy answers to 32 questions of different lengths, in one batch: tokens and time against `model.generate`."""
+    handle = open_model()
+    prompts = encode(handle, questions())
     ends = {handle.tokenizer.eos_token_id}
 
     def ours() -> list[list[int]]:
@@ -151,8 +156,53 @@ def shared_instruction() -> dict[str, Any]:
     }
 
 
+def llama_cpp() -> dict[str, Any]:
+    """The same questions through llama.cpp on the file of the package, one after another, where it is built."""
+    try:
+        from llama_cpp import Llama
+    except ImportError:
+        return {"skipped": "llama-cpp-python is not built here (pip install llama-cpp-python compiles it)"}
+    handle = open_model()
+    prompts = encode(handle, questions())
+    file = str(locate(embedded(REF.partition(":")[2]))[0])
+    peer = Llama(file, n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=False, verbose=False)
+    ends = {handle.tokenizer.eos_token_id}
+
+    def ours(batch_size: int) -> list[list[int]]:
+        gen = GenConfig(NEW, temperature=0.0, batch_size=batch_size)
+        return [list(done.token_ids) for (done,) in handle.generate(prompts, gen, generator=Rng(0))]
+
+    def theirs() -> list[list[int]]:
+        answers = []
+        for prompt in prompts:
+            answers.append([])
+            for token in peer.generate(prompt, temp=0.0, repeat_penalty=1.0):
+                answers[-1].append(token)
+                if token in ends or len(answers[-1]) == NEW:
+                    break
+        return answers
+
+    same = [a == b for a, b in zip(ours(len(prompts)), theirs(), strict=True)]
+    ways = {
+        "llama.cpp, 4-bit weights, one by one": theirs,
+        "gnomon, float32, one batch": partial(ours, len(prompts)),
+        "gnomon, float32, one by one": partial(ours, 1),
+    }
+    seconds = take_turns(ways, ROUNDS)
+    peers, batch, single = seconds.values()
+    return {
+        "prompts": len(prompts),
+        "new_tokens_at_most": NEW,
+        "same_tokens": f"{sum(same)} of {len(same)} prompts",
+        "cpu_seconds": seconds,
+        "time_ratio_batch": batch / peers,
+        "time_ratio_one_by_one": single / peers,
+    }
+
+
 SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "generation": generation,
+    "llama_cpp": llama_cpp,
     "shared_instruction": shared_instruction,
 }
 
