@@ -34,6 +34,7 @@ FEW_READERS = {
     **dict.fromkeys(
         (
             "gnomon.core.models.sampling.states",
+            "gnomon.core.models.images.features",
             *(
                 f"gnomon.core.retrieval.{name}"
                 for name in ("rerankers", "answers", "stores.folder", "encoders.corpus")
