@@ -157,46 +157,50 @@ def shared_instruction() -> dict[str, Any]:
 
 
 def llama_cpp() -> dict[str, Any]:
-    """The same questions through llama.cpp on the file of the package, one after another, where it is built."""
+    """The same questions through llama.cpp (package xllamacpp) on the file with its 4-bit weights: in 32 slots, and in one."""
     try:
-        from llama_cpp import Llama
+        import xllamacpp
     except ImportError:
-        return {"skipped": "llama-cpp-python is not built here (pip install llama-cpp-python compiles it)"}
+        return {"skipped": "pip install xllamacpp brings llama.cpp as a wheel"}
     handle = open_model()
     prompts = encode(handle, questions())
-    file = str(locate(embedded(REF.partition(":")[2]))[0])
-    peer = Llama(file, n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=False, verbose=False)
-    ends = {handle.tokenizer.eos_token_id}
 
-    def ours(batch_size: int) -> list[list[int]]:
+    def peer(slots: int) -> Any:
+        options = xllamacpp.CommonParams()
+        options.model.path = str(locate(embedded(REF.partition(":")[2]))[0])
+        options.n_ctx, options.n_parallel, options.warmup, options.verbosity = 128 * slots, slots, False, 0
+        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+        return xllamacpp.Server(options)
+
+    def ours(batch_size: int) -> list[str]:
         gen = GenConfig(NEW, temperature=0.0, batch_size=batch_size)
-        return [list(done.token_ids) for (done,) in handle.generate(prompts, gen, generator=Rng(0))]
+        return [done.text.strip() for (done,) in handle.generate(prompts, gen, generator=Rng(0))]
 
-    def theirs() -> list[list[int]]:
-        answers = []
-        for prompt in prompts:
-            answers.append([])
-            for token in peer.generate(prompt, temp=0.0, repeat_penalty=1.0):
-                answers[-1].append(token)
-                if token in ends or len(answers[-1]) == NEW:
-                    break
-        return answers
+    def theirs(server: Any) -> list[str]:
+        request = {"prompt": prompts, "max_tokens": NEW, "temperature": 0.0, "cache_prompt": False}
+        choices = server.handle_completions(request)["choices"]
+        return [c["text"].strip() for c in sorted(choices, key=lambda c: c["index"])]
 
-    same = [a == b for a, b in zip(ours(len(prompts)), theirs(), strict=True)]
-    ways = {
-        "llama.cpp, 4-bit weights, one by one": theirs,
-        "gnomon, float32, one batch": partial(ours, len(prompts)),
-        "gnomon, float32, one by one": partial(ours, 1),
-    }
-    seconds = take_turns(ways, ROUNDS)
-    peers, batch, single = seconds.values()
+    many, single = peer(len(prompts)), peer(1)
+    same = [a == b for a, b in zip(ours(len(prompts)), theirs(many), strict=True)]
+    seconds = take_turns(
+        {
+            "llama.cpp, 32 slots": lambda: theirs(many),
+            "llama.cpp, one slot": lambda: theirs(single),
+            "gnomon, one batch": lambda: ours(len(prompts)),
+            "gnomon, one by one": lambda: ours(1),
+        },
+        ROUNDS,
+    )
+    slots, slot, batch, alone = seconds.values()
     return {
         "prompts": len(prompts),
         "new_tokens_at_most": NEW,
-        "same_tokens": f"{sum(same)} of {len(same)} prompts",
+        "same_texts": f"{sum(same)} of {len(same)} prompts",
+        "weights": "4 bits there (Q4_1), float32 here",
         "cpu_seconds": seconds,
-        "time_ratio_batch": batch / peers,
-        "time_ratio_one_by_one": single / peers,
+        "time_ratio_batch": batch / slots,
+        "time_ratio_one_by_one": alone / slot,
     }
 
 
