@@ -33,7 +33,6 @@ FEW_READERS = {
     "gnomon.core.report.index": "the page of `gnomon view` and `gnomon mini`",
     **dict.fromkeys(
         (
-            "gnomon.core.models.sampling.states",
             "gnomon.core.models.images.features",
             *(
                 f"gnomon.core.retrieval.{name}"
