@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fixtures_vlm import FAMILIES, picture, vlm
-from gnomon.core.models.images.features import GIVEN, ImageFeatures
+from gnomon.core.models.images.features import INSTEAD, ImageFeatures
 from gnomon.core.models.sampling.states import States, inputs_of
 
 WITH_BODY = [name for name in FAMILIES if name not in ("instructblip", "blip2")]
@@ -58,14 +58,14 @@ def test_alone_a_picture_has_the_same_features_to_the_last_bit():
     for company in ([0], [0, 1, 2], [2, 0]):
         features = ImageFeatures(handle.model)
         inputs, _ = inputs_for(handle, [picture(i) for i in company])
-        rows.append(features.read(inputs, alone=True)[GIVEN]["image"].pooler_output[company.index(0)])
+        rows.append(features.read(inputs, alone=True)[INSTEAD]["image"].pooler_output[company.index(0)])
     assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])
 
 
 def test_the_store_keeps_within_its_bytes():
     handle = vlm("llava")
     inputs, _ = inputs_for(handle, [picture(i) for i in range(4)])
-    size = ImageFeatures(handle.model).read(inputs)[GIVEN]["image"].pooler_output[0].nbytes
+    size = ImageFeatures(handle.model).read(inputs)[INSTEAD]["image"].pooler_output[0].nbytes
     features = ImageFeatures(handle.model, most_bytes=2 * size)
     for seeds in ((0, 1, 2, 3), (2, 3), (0,)):  # the last two are still there, the first is not
         inputs, _ = inputs_for(handle, [picture(i) for i in seeds])

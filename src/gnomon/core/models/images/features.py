@@ -15,7 +15,7 @@ from gnomon.core.models.sampling.states import body
 
 MOST_BYTES = 256 << 20
 """Features beyond this go, those first that were used longest ago."""
-GIVEN = "mm_encoder_outputs"
+INSTEAD = "mm_encoder_outputs"
 """What the body of a model takes in place of pixels, in classes that can."""
 PLAIN = {"last_hidden_state", "pooler_output", "hidden_states", "attentions"}
 """Parts of an output of which the language model reads only `pooler_output`, one tensor an image."""
@@ -43,7 +43,7 @@ class ImageFeatures:
         self._output: Any = None
         takes = inspect.signature(self.body.forward).parameters
         tower = getattr(self.body, "get_image_features", None)
-        self.is_possible = GIVEN in takes and tower is not None
+        self.is_possible = INSTEAD in takes and tower is not None
         self._args = tuple(inspect.signature(tower).parameters) if tower is not None else ()
 
     @torch.inference_mode()
@@ -79,20 +79,22 @@ class ImageFeatures:
         self._keep(fresh, keys)
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
         features = torch.stack(whole) if self._is_stacked else tuple(whole)
-        given = rest | {GIVEN: {"image": self._output(pooler_output=features)}}
+        changed = rest | {INSTEAD: {"image": self._output(pooler_output=features)}}
         if not self._is_checked:
-            self.is_possible, self._is_checked = self._agree(inputs, given), True
-        return given if self.is_possible else dict(inputs)
+            self.is_possible, self._is_checked = self._agree(inputs, changed), True
+        return changed if self.is_possible else dict(inputs)
 
-    def _agree(self, inputs: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    def _agree(self, inputs: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
         """Whether the model makes of features what it makes of pixels; asked of the first batch."""
         try:
-            one, other = (self.body(**dict(i), use_cache=False).last_hidden_state for i in (inputs, given))
+            of_pixels, of_features = (
+                self.body(**dict(i), use_cache=False).last_hidden_state for i in (inputs, changed)
+            )
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
             return False  # it was not made for this, and sees pixels then
-        tolerance = 1e-4 if one.dtype == torch.float32 else 5e-2
+        tolerance = 1e-4 if of_pixels.dtype == torch.float32 else 5e-2
         mask = inputs["attention_mask"].bool()
-        return bool(torch.allclose(one[mask], other[mask], rtol=tolerance, atol=tolerance))
+        return bool(torch.allclose(of_pixels[mask], of_features[mask], rtol=tolerance, atol=tolerance))
 
     def _keep(self, fresh: Mapping[bytes, Tensor], used: list[bytes]) -> None:
         for key, feature in fresh.items():
