@@ -30,10 +30,15 @@ FEW_READERS = {
         (f"gnomon.core.rollout.{name}" for name in ("chats", "episodes", "judging", "rewards", "tasks")),
         "what ma-rlhf, adaptive-sampling, glimo and divscene learn from",
     ),
+    "gnomon.core.metrics.areas": "agreement of masks, boxes and images, for cloc, fakeshield, loong and divscene",
+    **dict.fromkeys(
+        (f"gnomon.core.vision.{name}" for name in ("draw", "masks", "outlines", "over", "regions", "rows")),
+        "images with what is true of them, for vl-lens now and for cloc, fakeshield and divscene",
+    ),
     "gnomon.core.report.index": "the page of `gnomon view` and `gnomon mini`",
     **dict.fromkeys(
         (
-            "gnomon.core.models.sampling.states",
+            "gnomon.core.models.images.features",
             *(
                 f"gnomon.core.retrieval.{name}"
                 for name in ("rerankers", "answers", "stores.folder", "encoders.corpus")
