@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Rule = Literal["relative", "knn", "centroid"]
 RULES = ("relative", "knn", "centroid")
 
-INCOHERENT = 0.93
+INCOHERENT = 0.95
 """Spread of the core, as a share of the pool's, from which the core is not one subject. See docs/design/smart-slic.md."""
 
 

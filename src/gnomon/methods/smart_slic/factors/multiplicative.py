@@ -137,20 +137,27 @@ def factorise(
 
     Source: Lee and Seung (2001).
     """
-    W, H = np.maximum(W, EPS), np.maximum(H, EPS)
+    # H is held as [n, k]: a sparse product copies what does not lie row by row.
+    W, Ht = np.maximum(W, EPS), np.ascontiguousarray(np.maximum(H, EPS).T)
     Xt = X.T.tocsr() if sp.issparse(X) else X.T
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)) if sp.issparse(X) else None
     for step in range(1, iterations + 1):
         if loss == "frobenius":
-            H *= (Xt @ W).T / ((W.T @ W) @ H + EPS)
-            W *= (X @ H.T) / (W @ (H @ H.T) + EPS)
+            _update(Ht, Xt @ W, Ht @ (W.T @ W))
+            _update(W, X @ Ht, W @ (Ht.T @ Ht))
         else:
-            H *= (_ratio(X, W, H, rows).T @ W).T / (W.sum(0)[:, None] + EPS)
-            W *= (_ratio(X, W, H, rows) @ H.T) / (H.sum(1) + EPS)
+            _update(Ht, _ratio(X, W, Ht.T, rows).T @ W, W.sum(0))
+            _update(W, _ratio(X, W, Ht.T, rows) @ Ht, Ht.sum(0))
         if step % FLOOR_EVERY == 0:
             np.maximum(W, EPS, out=W)
-            np.maximum(H, EPS, out=H)
-    return scaled(W, H)
+            np.maximum(Ht, EPS, out=Ht)
+    return scaled(W, np.ascontiguousarray(Ht.T))
+
+
+def _update(factor: Floats, above: Floats, below: Floats) -> None:
+    """Factor *= above / below, in place."""
+    above /= below + EPS
+    factor *= above
 
 
 def _ratio(X: Matrix, W: Floats, H: Floats, rows: Any) -> Matrix:
