@@ -5,6 +5,7 @@ from gnomon.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "Agent": "knowledge.agent",
         "Decision": "corpus.pruning",
         "Expanded": "corpus.expansion",
         "HNMFk": "factors.joint",

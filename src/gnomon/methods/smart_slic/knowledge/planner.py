@@ -91,6 +91,8 @@ class Refusal:
     """Why a question is not answered."""
 
     why: str
+    is_content: bool = False
+    """Whether it asks for neither a number, a ranking nor a list, so that passages may answer it."""
 
 
 class Planner:
@@ -120,11 +122,13 @@ class Planner:
         text = question.casefold()
         ask, noun, k = _kind(text)
         if ask is None:
-            return Refusal("It asks for neither a number, a ranking nor a list.")
+            return Refusal("It asks for neither a number, a ranking nor a list.", is_content=True)
         type = _NOUNS.get(noun)
         if type is None or type not in self.graph.types():
             types = ", ".join(sorted(self.graph.types()))
-            return Refusal(f'The graph has nothing that "{noun}" names; it has {types}.')
+            # "What score does ..." names no type and may be about what a paper says; "how many issues" is not.
+            why = f'The graph has nothing that "{noun}" names; it has {types}.'
+            return Refusal(why, is_content=ask == "list")
         nodes, rest = self._mentioned(question)
         conditions = []
         for node in nodes:
