@@ -47,6 +47,10 @@ FEW_READERS = {
             "gnomon.core.retrieval.stores.lance",
             "gnomon.core.retrieval.stores.qdrant",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
+            *(
+                f"gnomon.core.retrieval.graph.{name}"
+                for name in ("contract", "exports", "folder", "postgres", "references")
+            ),
             *(f"gnomon.core.retrieval.stores.milvus.{name}" for name in ("filters", "server", "vectors")),
         ),
         "three methods that are still to be built find passages with it, and users do already",
