@@ -1,0 +1,412 @@
+"""PPO over macro actions: the loss, the policy's own batches, and the training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gnomon.core.config import check
+from gnomon.core.files import write_json
+from gnomon.core.models.sampling.text import padding_id, token_texts
+from gnomon.core.rng import Rng
+from gnomon.core.rollout import Reward, Sample, Task
+from gnomon.core.rollout.chats import answer_ids
+from gnomon.core.rollout.rewards import by_rule
+from gnomon.core.train import GlobalBatch, History, TrainConfig, decay_groups, fit
+from gnomon.core.train.evaluation import Evaluation
+from gnomon.errors import BadConfig, BadInput, UserError
+from gnomon.methods.ma_rlhf.options import Macro, Ppo
+from gnomon.methods.ma_rlhf.training.policy import ActorCritic, actor_critic, is_adapted, reference_of
+from gnomon.methods.ma_rlhf.training.rollouts import (
+    Processes,
+    Write,
+    Writer,
+    Written,
+    batch_of,
+    check_prompts,
+    grouped,
+    statistics,
+)
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""Rollouts that are drawn for a step where all answers are too short to learn from."""
+
+SHOWN = 4
+"""Answers that are kept of a rollout for the page."""
+
+FOLDER = "answers"
+"""Where they are kept, a file for each rollout."""
+
+Grader = Callable[..., Any]
+
+
+@dataclass
+class Trained:
+    """What comes out of a training."""
+
+    policy: Any
+    """The policy, trained in place; with adapters where they were trained."""
+    critic: Any
+    """Its critic, a scorer."""
+    history: History
+    """The numbers of every step."""
+    answers: Path
+    """Folder of the answers that were kept."""
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """The numbers of every step by which a training is read: reward, log-ratio, clipped share and so on."""
+        return [row for row in self.history.records if "reward" in row]
+
+
+class PpoLoss:
+    """The clipped losses of policy and critic, summed over tokens; what they amount to is counted beside.
+
+    Args:
+        macro: whether ratios are of tokens or of macro actions.
+        ppo: where they are clipped.
+        critic_only: leave the policy out.
+
+    Source: spec points 10 and 11.
+    """
+
+    def __init__(self, macro: Macro, ppo: Ppo, *, critic_only: bool = False):
+        self.macro, self.ppo, self.critic_only = macro, ppo, critic_only
+        self.tally = torch.zeros(5, dtype=torch.float64)
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The loss of a micro-batch."""
+        actions = batch["actions"]
+        keep, heat = int(batch["keep"]), self.ppo.logprob_temperature
+        if self.critic_only:
+            _, values = model(batch["ids"], batch["mask"], keep, heat, critic_only=True)
+        else:
+            logprobs, values = model(batch["ids"], batch["mask"], keep, heat)
+        # Where all answers of a micro-batch were dropped, every weight still takes part, with nothing.
+        before = batch["values"]
+        value_loss = value_losses(values[:, :-1], before, batch["returns"], self.ppo.value_clip)
+        critic = value_loss.where(actions, 0.0).sum()
+        if self.critic_only:
+            self._count(0.0, critic, 0.0, 0.0, actions)
+            return critic
+        d = (logprobs - batch["logprobs"]).where(actions, 0.0)
+        if self.macro.ratio == "macro":
+            policy, clipped = self._by_action(d, batch)
+        else:
+            losses, is_clipped = clipped_losses(d, batch["advantages"], self.ppo.clip)
+            policy, clipped = losses.where(actions, 0.0).sum(), float((is_clipped & actions).sum())
+        self._count(policy, critic, clipped, float((torch.expm1(d) - d).where(actions, 0.0).detach().sum()), actions)
+        return policy + critic
+
+    def _by_action(self, d: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, float]:
+        """The paper's loss: one ratio for each macro action, the product of its tokens'. Source: section 3.3."""
+        segments = batch["segments"]
+        inside = segments >= 0
+        slots = segments.where(inside, int(segments.max()) + 1)
+        count = int(slots.max()) + 1
+
+        def total(values: Tensor) -> Tensor:
+            return torch.zeros(len(segments), count, device=d.device).scatter_add(1, slots, values.where(inside, 0.0))
+
+        length = total(torch.ones_like(d))
+        # All tokens of a macro action have its advantage.
+        advantages = total(batch["advantages"]) / length.clamp(min=1)
+        losses, is_clipped = clipped_losses(total(d), advantages, self.ppo.clip)
+        weight = length if self.macro.weight == "tokens" else (length > 0) * batch["action_weight"]
+        return (losses * weight).sum(), float((is_clipped * length).sum())
+
+    def _count(self, policy: Any, critic: Any, clipped: float, kl: float, actions: Tensor) -> None:
+        self.tally += torch.tensor([float(policy), float(critic), clipped, kl, float(actions.sum())], dtype=torch.float64)
+
+    def numbers(self, processes: int) -> dict[str, float]:
+        """The means of the step over all processes; begins anew."""
+        total, self.tally = self.tally, torch.zeros(5, dtype=torch.float64)
+        if processes > 1:
+            shares: list[Any] = [None] * processes
+            torch.distributed.all_gather_object(shares, total)
+            total = torch.stack(shares).sum(0)
+        policy, critic, clipped, kl, count = (float(value) for value in total)
+        count = max(1.0, count)
+        return {
+            "policy_loss": policy / count,
+            "value_loss": critic / count,
+            "clip_share": clipped / count,
+            "kl_to_old": kl / count,
+        }
+
+
+def clipped_losses(d: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """max(-A rho, -A clip(rho, 1-c, 1+c)) with rho = exp(d), and where the clipped one is larger.
+
+    Args:
+        d: log policy - log policy at the rollout, of tokens or of macro actions.
+        advantages: as many.
+        clip: c.
+    """
+    ratio = d.exp()
+    free, bound = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
+    return torch.maximum(free, bound), bound > free
+
+
+def value_losses(values: Tensor, before: Tensor, returns: Tensor, clip: float | None) -> Tensor:
+    """0.5 max((V - G)^2, (V_clip - G)^2) with V_clip = V_old + clip(V - V_old, -c, c).
+
+    Args:
+        values: V, of the critic now.
+        before: V_old, at the rollout.
+        returns: G.
+        clip: c; None: the first square alone.
+    """
+    free = (values - returns) ** 2
+    if clip is None:
+        return 0.5 * free
+    bound = before + (values - before).clamp(-clip, clip)
+    return 0.5 * torch.maximum(free, (bound - returns) ** 2)
+
+
+class Rollouts:
+    """Batches that the policy writes itself, for `fit`.
+
+    Tasks come in an order shuffled anew for each pass over them; every rollout is full, so that the last one of a pass takes tasks
+    of the next.
+
+    Args:
+        writer: who writes.
+        tasks: what is asked.
+        train: answers of an optimiser step, and of a micro-batch.
+        rng: names orders and streams.
+        folder: where some answers of each rollout are kept; None: nowhere.
+    """
+
+    def __init__(self, writer: Writer, tasks: Sequence[Task], train: TrainConfig, rng: Rng, folder: Path | None):
+        self.writer, self.tasks, self.train, self.rng, self.folder = writer, tasks, train, rng, folder
+        ppo = writer.ppo
+        self.steps_per_rollout = ppo.updates
+        self.answers = train.batch_size * ppo.minibatches
+        self.prompts = self.answers // ppo.gen.n
+        self._number, self.rows = -1, list[Written]()
+        self.numbers: dict[str, float] = {}
+        self.processes = Processes()
+
+    def __len__(self) -> int:
+        return -(-len(self.tasks) // self.prompts) * self.steps_per_rollout
+
+    def digest(self) -> list[list[int]]:
+        """Tells the tasks from others."""
+        return [[len(self.tasks), sum(sum(task.text.encode()) for task in self.tasks)]]
+
+    def chosen(self, number: int) -> list[Task]:
+        """The tasks of a rollout."""
+        places = range(number * self.prompts, (number + 1) * self.prompts)
+        size, orders = len(self.tasks), dict[int, list[int]]()
+        for epoch in sorted({place // size for place in places}):
+            shuffle = self.rng.child("tasks", epoch).torch()
+            orders[epoch] = torch.randperm(size, generator=shuffle).tolist()
+        return [self.tasks[orders[place // size][place % size]] for place in places]
+
+    def at(self, step: int, process: int = 0, processes: int = 1) -> GlobalBatch:
+        """The share of `process` in the batch of `step`, from a rollout with the weights of now where a new one begins."""
+        number, inner = divmod(step, self.steps_per_rollout)
+        self.processes = Processes(process, processes)
+        if number != self._number:
+            self.rows = self._rolled(number)
+            self._number = number
+        epoch, part = divmod(inner, self.writer.ppo.minibatches)
+        rows = self.rows
+        if self.writer.ppo.minibatches > 1:
+            order = torch.randperm(len(rows), generator=self.rng.child("rows", number, epoch).torch()).tolist()
+            size = self.train.batch_size
+            rows = [rows[i] for i in order[part * size : (part + 1) * size]]
+        kept = [row for row in rows if not row.is_dropped]
+        tokens = sum(len(row.ids) for row in kept)
+        actions = sum(int(row.segments.max()) + 1 for row in kept)
+        share = -(-len(rows) // processes)
+        mine = list(rows[process::processes])
+        # Every process computes equally many rows; one that is short repeats a row without its actions.
+        mine += [replace(rows[-1], is_dropped=True)] * (share - len(mine))
+        pad_id = padding_id(self.writer.tokenizer)
+        micro = [
+            batch_of(group, pad_id, tokens / max(1, actions))
+            for group in grouped(mine, self.train.micro_batch_size)
+        ]
+        return GlobalBatch(micro, tokens, tokens if epoch == 0 else 0)
+
+    def _rolled(self, number: int) -> list[Written]:
+        """A rollout; another one where it holds nothing to learn from, and never an old one."""
+        for attempt in range(TRIES):
+            rng = self.rng.child("rollout", number, attempt)
+            rows = self.writer.roll_out(self.chosen(number), rng, self.processes)
+            if not all(row.is_dropped for row in rows):
+                break
+            log.warning(
+                "Rollout %d: all %d answers have fewer than %d tokens; it is drawn again.",
+                number, len(rows), self.writer.ppo.drop_shorter_than,
+            )  # fmt: skip
+        else:
+            raise UserError(
+                f"Rollout {number}: all answers of {TRIES} rollouts have fewer than {self.writer.ppo.drop_shorter_than} tokens. The "
+                "policy has collapsed; lower --train.lr or raise --ppo.beta, or lower --ppo.drop-shorter-than."
+            )
+        self.numbers = statistics(rows, compares=self.writer.ppo.logprob_temperature == 1)
+        if self.folder is not None and self.processes.index == 0:
+            keep_answers(self.folder / f"{number:06d}.json", rows[:SHOWN], self.writer.tokenizer)
+        return rows
+
+
+def keep_answers(path: Path, rows: Sequence[Written], tokenizer: Any) -> None:
+    """Write some answers with their macro actions, for people to look at."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(
+        path,
+        [
+            {
+                "id": row.task.id,
+                "prompt": row.task.text,
+                "text": row.text,
+                "reward": row.reward,
+                "finish": row.finish,
+                "pieces": token_texts(tokenizer, row.ids),
+                "segments": row.segments.tolist(),
+                "advantages": [round(value, 6) for value in row.advantages.tolist()],
+                "values": [round(value, 6) for value in row.values.tolist()],
+            }
+            for row in rows
+        ],
+    )
+
+
+def as_grader(reward: Any, tokenizer: Any) -> Callable[[Sequence[Sample]], Sequence[float]]:
+    """Samples -> rewards, from an opened `Reward`, a scorer, or a function `f(prompts, completions, **columns)`."""
+    if isinstance(reward, Reward):
+        return reward
+    if isinstance(reward, nn.Module):
+        from gnomon.core.models.sampling.likelihood import score_rows
+
+        return lambda samples: score_rows(
+            reward, tokenizer, [answer_ids(s.task, s.completion, tokenizer) for s in samples]
+        )
+    if not callable(reward):
+        raise BadInput(f"A reward is a Reward, a scorer or a function; got {type(reward).__name__}.")
+    return by_rule(reward)
+
+
+def check_training(ppo: Ppo, train: TrainConfig) -> None:
+    """Refuse settings of the training that PPO has no meaning for.
+
+    Raises:
+        BadConfig: the message names the setting.
+    """
+    answers = train.batch_size * ppo.minibatches
+    check(answers % ppo.gen.n == 0, "ppo.gen.n", f"a divisor of the {answers} answers of a rollout", ppo.gen.n)
+    check(train.reduction == "token_mean", "train.reduction", "token_mean", train.reduction)
+    for name, none in (("packing", False), ("sharded", False), ("eval_share", 0.0), ("keep_best", False)):
+        value = getattr(train, name)
+        check(value == none, f"train.{name}", f"{none}: a policy that learns from what it writes has no use for it", value)
+    if ppo.updates > 1 and train.checkpoint_every % ppo.updates:
+        raise BadConfig(f"train.checkpoint_every must be a multiple of {ppo.updates}, the updates of a rollout; got {train.checkpoint_every}.")
+
+
+def macro_ppo(
+    policy: Any,
+    tokenizer: Any,
+    tasks: Sequence[Task],
+    reward: Any,
+    *,
+    macro: Macro = Macro(),
+    ppo: Ppo = Ppo(),
+    train: TrainConfig = TrainConfig(),
+    run: Any,
+) -> Trained:
+    """Train a policy by PPO over macro actions.
+
+    Args:
+        policy: a causal transformers model, also with an adapter of PEFT, trained in place; or an `ActorCritic`, which brings its
+            critic (with new adapters on its policy it is compared with the policy as it is, adapters included); or a
+            `Setup`, which also says how answers are written.
+        tokenizer: its tokenizer.
+        tasks: what it is asked.
+        reward: a `Reward`, a scorer, or a function `f(prompts, completions, **columns) -> list of numbers`.
+        macro: how answers are cut, and how credit passes between the pieces.
+        ppo: how answers are sampled, and what is learned from them.
+        train: the training; batch_size counts answers of an optimiser step, max_length the tokens of prompt and answer.
+        run: folder, random numbers, log.
+
+    Raises:
+        BadConfig: settings that contradict each other.
+        BadInput: a prompt is empty or too long, or a reward is missing or not finite.
+        UserError: the policy wrote nothing to learn from.
+
+    Source: sections 2 and 3; the specification's points 3 to 12.
+    """
+    check_training(ppo, train)
+    if not tasks:
+        raise BadInput("There is no task to train on.")
+    setup = policy if isinstance(policy, Setup) else Setup(policy)
+    is_new, model = setup.prepared(run.rng, train.lora_rank)
+    check_prompts(tasks, tokenizer, train.max_length - ppo.gen.max_new_tokens)
+    grade = as_grader(reward, tokenizer)
+    groups = _groups(model, ppo, train)
+    with reference_of(model.policy, is_new=is_new) as reference:
+        writer = Writer(model, reference, tokenizer, grade, macro, ppo, train.micro_batch_size, setup.write)
+        if ppo.value_warmup:
+            _warm_up(writer, tasks, train, run)
+        batches = Rollouts(writer, tasks, train, run.rng.child("ppo"), run.folder / FOLDER)
+        loss = PpoLoss(macro, ppo)
+        each = Evaluation(lambda _: {**batches.numbers, **loss.numbers(batches.processes.count)})
+        cfg = replace(train, eval_every=1, lora_rank=None)
+        history = fit(model, batches, loss, cfg, run=run, groups=groups, eval=each)
+    return Trained(model.policy, model.critic, history, run.folder / FOLDER)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A policy with what belongs to it."""
+
+    policy: Any
+    """A causal model, with an adapter or without; or an `ActorCritic`."""
+    critic: Any = None
+    """A scorer to begin with, such as the reward model; trained in place. None: the policy's backbone under a head of zeros."""
+    write: Write | None = None
+    """Writes rollouts elsewhere, such as a server; None: the policy writes them here."""
+
+    def prepared(self, rng: Rng, lora_rank: int | None) -> tuple[bool, ActorCritic]:
+        """Whether the policy's adapter is new, and policy and critic ready to train."""
+        if isinstance(self.policy, ActorCritic):
+            return False, self.policy
+        is_new = not is_adapted(self.policy)
+        return is_new, actor_critic(self.policy, self.critic, rng=rng.child("critic"), lora_rank=lora_rank)
+
+
+def _groups(model: ActorCritic, ppo: Ppo, train: TrainConfig) -> list[dict[str, Any]]:
+    """Parameter groups: the critic has its own rate, and is clipped by its own length (addendum 6)."""
+    betas = {"betas": ppo.betas}
+    policy = [{**group, **betas} for group in decay_groups(model.policy, train.weight_decay)]
+    own = {"lr": ppo.critic_lr or train.lr, "grad_clip": ppo.critic_clip, "clip_name": "critic", **betas}
+    return [*policy, *({**group, **own} for group in decay_groups(model.critic, train.weight_decay))]
+
+
+def _warm_up(writer: Writer, tasks: Sequence[Task], train: TrainConfig, run: Any) -> None:
+    """Train the critic alone, on rollouts of the frozen policy (arXiv 2503.01491)."""
+    model, ppo = writer.model, writer.ppo
+    groups = [group for group in _groups(model, ppo, train) if "clip_name" in group]
+    trained = [p for p in model.policy.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    part = run.within("warmup")
+    steps = ppo.value_warmup
+    cfg = replace(train, max_steps=steps, epochs=steps, schedule="constant", lora_rank=None, track=())
+    try:
+        loss = PpoLoss(writer.macro, ppo, critic_only=True)
+        fit(model, Rollouts(writer, tasks, train, part.rng, None), loss, cfg, run=part, groups=groups)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
