@@ -124,8 +124,8 @@ class PpoLoss:
         weight = length if self.macro.weight == "tokens" else (length > 0) * batch["action_weight"]
         return (losses * weight).sum(), float((is_clipped * length).sum())
 
-    def _count(self, policy: Any, critic: Any, clipped: float, kl: float, actions: Tensor) -> None:
-        self.tally += torch.tensor([float(policy), float(critic), clipped, kl, float(actions.sum())], dtype=torch.float64)
+    def _count(self, policy: Tensor | float, critic: Tensor, clipped: float, kl: float, actions: Tensor) -> None:
+        self.tally += torch.tensor([float(torch.as_tensor(policy).detach()), float(critic.detach()), clipped, kl, float(actions.sum())], dtype=torch.float64)
 
     def numbers(self, processes: int) -> dict[str, float]:
         """The means of the step over all processes; begins anew."""
