@@ -74,7 +74,7 @@ def _world(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     words, policy = _first(scale, part)
     results = {}
     for name, macro in MAIN.items():
-        trained = _arm(scale, policy, words, macro, part, name)
+        trained = _arm(replace(scale, updates=scale.longest), policy, words, macro, part, name)
         results[name] = _scored(scale, name, macro, trained, out)
     baseline = results["n=1"]
     for name, rollouts in results.items():
@@ -122,11 +122,12 @@ def _scored(scale: Scale, name: str, macro: Macro, trained: Trained, out: Out) -
         {**row, "share good": PRIOR + SPREAD * row["reward"], "answers": row["step"] * scale.rollouts}
         for row in trained.rows
     ]
-    final = read_lambda(rows, "share good", scale.last)
+    compared = rows[: scale.updates]
+    final = read_lambda(compared, "share good", scale.last)
     # Updates are noisy: what counts is the mean of the last four. Never reached counts as all rollouts and one update more.
     reached = next(
         (rows[i]["answers"] for i in range(len(rows)) if read_lambda(rows[: i + 1], "share good", 4) >= REACHED and i >= 3),
-        (scale.updates + 1) * scale.rollouts,
+        (len(rows) + 1) * scale.rollouts,
     )
     out.score(name, "final share good", final)
     out.score(name, "rollouts to .60", reached)
@@ -134,7 +135,7 @@ def _scored(scale: Scale, name: str, macro: Macro, trained: Trained, out: Out) -
     out.add("arms", {
         "arm": name, "final share good": final, "rollouts to .60": reached,
         "share good, updates 25-36": sum(row["share good"] for row in early) / len(early),
-        **{key: read_lambda(rows, key, scale.last) for key in
+        **{key: read_lambda(compared, key, scale.last) for key in
            ("log_ratio_answer", "kl", "clip_share", "explained_variance", "distinct", "macro_size", "cut_share")},
     })  # fmt: skip
     for row in rows:

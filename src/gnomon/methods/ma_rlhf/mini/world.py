@@ -34,6 +34,9 @@ class Scale:
     context: int = 96
     sft_steps: int = 120
     updates: int = 96
+    """Updates after which arms are compared."""
+    longest: int = 144
+    """Updates of the arms of the claims: they go on, so that slow ones pass 60 % too, and are not all counted as one."""
     rollouts: int = 32
     """Answers of an update."""
     last: int = 12
@@ -45,10 +48,10 @@ class Scale:
 
 
 SCALES: Mapping[str, Scale] = {
-    "smoke": Scale(answer=12, context=32, sft_steps=10, updates=4, rollouts=8, last=2, text_updates=2, text_sft=4),
+    "smoke": Scale(answer=12, context=32, sft_steps=10, updates=4, longest=4, rollouts=8, last=2, text_updates=2, text_sft=4),
     "mini": Scale(),
     "gpu": Scale(
-        hidden=768, layers=12, answer=256, context=512, sft_steps=600, updates=150, rollouts=512, text_updates=40,
+        hidden=768, layers=12, answer=256, context=512, sft_steps=600, updates=150, longest=150, rollouts=512, text_updates=40,
         text_sft=600, device="cuda",
     ),
 }  # fmt: skip
