@@ -113,7 +113,7 @@ def train(cfg: config.Train, run: Run) -> None:
     with _reward(cfg, run) as grade:
         critic = _critic(cfg, tokenizer, run)
         trained = macro_ppo(
-            Setup(model, critic, _write(cfg, run)), tokenizer, tasks, grade, macro=cfg.macro, ppo=cfg.ppo, train=cfg.train, run=run
+            Setup(model, critic, _write(cfg, tokenizer, run)), tokenizer, tasks, grade, macro=cfg.macro, ppo=cfg.ppo, train=cfg.train, run=run
         )
         said = _control(cfg, tokenizer, tasks, grade, trained, run) if cfg.matched else ""
     if run.is_main:
@@ -131,7 +131,7 @@ def _control(cfg: config.Train, tokenizer: Any, tasks: Sequence[Task], grade: Re
     part.rng = run.rng  # the same prompts and random streams
     macro = replace(cfg.macro, n=1, lam=matched_lambda(cfg.macro.lam, cfg.macro.n or 1))
     control = macro_ppo(
-        Setup(model, _critic(cfg, tokenizer, run), _write(cfg, run)), tokenizer, tasks, grade, macro=macro, ppo=cfg.ppo, train=cfg.train, run=part
+        Setup(model, _critic(cfg, tokenizer, run), _write(cfg, tokenizer, run)), tokenizer, tasks, grade, macro=macro, ppo=cfg.ppo, train=cfg.train, run=part
     )
 
     def late(rows: Sequence[Any]) -> float:
@@ -178,13 +178,14 @@ def _critic(cfg: config.Train, tokenizer: Any, run: Run) -> Any:
     return load_scorer(ref, load, asked_by="the critic").requires_grad_(True)
 
 
-def _write(cfg: config.Train, run: Run) -> Any:
+def _write(cfg: config.Train, tokenizer: Any, run: Run) -> Any:
     """Who writes the rollouts: a server, or None for the policy itself."""
     if cfg.rollout is None:
         return None
-    from gnomon.methods.ma_rlhf.training.served import served
+    from gnomon.methods.ma_rlhf.training.served import Served
 
-    return served(cfg.rollout, cfg.ppo.gen, cfg.llm, run)
+    endpoint = cfg.rollout
+    return lambda policy: Served(endpoint, policy, tokenizer, cfg.ppo.gen, run.folder / "adapters")
 
 
 def _tasks(cfg: config.Train | config.Eval, tokenizer: Any, room: int | None, bad: list[str]) -> list[Task]:

@@ -356,7 +356,8 @@ def macro_ppo(
     grade = as_grader(reward, tokenizer)
     groups = _groups(model, ppo, train)
     with reference_of(model.policy, is_new=is_new) as reference:
-        writer = Writer(model, reference, tokenizer, grade, macro, ppo, train.micro_batch_size, setup.write)
+        write = None if setup.write is None else setup.write(model.policy)
+        writer = Writer(model, reference, tokenizer, grade, macro, ppo, train.micro_batch_size, write)
         if ppo.value_warmup:
             _warm_up(writer, tasks, train, run)
         batches = Rollouts(writer, tasks, train, run.rng.child("ppo"), run.folder / FOLDER)
@@ -375,8 +376,8 @@ class Setup:
     """A causal model, with an adapter or without; or an `ActorCritic`."""
     critic: Any = None
     """A scorer to begin with, such as the reward model; trained in place. None: the policy's backbone under a head of zeros."""
-    write: Write | None = None
-    """Writes rollouts elsewhere, such as a server; None: the policy writes them here."""
+    write: Callable[[Any], Write] | None = None
+    """The policy, ready to train -> who writes its rollouts, such as a server; None: the policy writes them here."""
 
     def prepared(self, rng: Rng, lora_rank: int | None) -> tuple[bool, ActorCritic]:
         """Whether the policy's adapter is new, and policy and critic ready to train."""
