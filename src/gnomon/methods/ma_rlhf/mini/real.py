@@ -58,7 +58,7 @@ class Scale:
 
 
 SCALES: Mapping[str, Scale] = {
-    "smoke": Scale(updates=2, rollouts=6, answer=16),
+    "smoke": Scale(updates=2, rollouts=6, answer=8, arms=("n=1", "n=5", "matched", "chunks")),
     "mini": Scale(),
     "gpu": Scale(updates=60, rollouts=256, device="cuda"),
 }
