@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from gnomon.core.results import Out, Results
-from gnomon.core.run import Run
 from gnomon.core.rng import Rng
+from gnomon.core.run import Run
 from gnomon.methods.ma_rlhf import Macro, matched_lambda
 from gnomon.methods.ma_rlhf.mini import study
 from gnomon.methods.ma_rlhf.mini.world import SCALES
@@ -18,10 +18,14 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
 
 def test_macro_actions_and_the_matched_control_end_higher_than_tokens(tmp_path, monkeypatch):
-    """A third of the miniature's updates, on a seed of its own, shorter lambda so that the horizon shows sooner."""
-    arms = {"n=1": Macro(n=1, lam=0.8), "n=5": Macro(n=5, lam=0.8), "matched": Macro(n=1, lam=matched_lambda(0.8, 5))}
+    """Answers of half the length, a third of the updates, a seed of its own; a shorter lambda, so that the horizon shows sooner."""
+    arms = {
+        "n=1": Macro(n=1, lam=0.7),
+        "n=5": Macro(n=5, lam=0.7),
+        "matched": Macro(n=1, lam=matched_lambda(0.7, 5)),
+    }
     monkeypatch.setattr(study, "MAIN", arms)
-    scale = replace(SCALES["mini"], sft_steps=60, updates=40, longest=40, last=8)
+    scale = replace(SCALES["mini"], answer=24, context=32, updates=36, longest=36, last=8)
     run = Run(tmp_path / "run", method="ma-rlhf", verb="mini", seed=30, quiet=True)
     part = run.within("seed-30")
     part.rng = Rng(30)
@@ -33,10 +37,28 @@ def test_macro_actions_and_the_matched_control_end_higher_than_tokens(tmp_path, 
 
 
 def test_the_machinery_runs(tmp_path):
-    words = ["--scale", "smoke", "--seeds", "1", "--parts", "world", "text", "--out", str(tmp_path / "run"), "--quiet"]
+    words = [
+        "--scale",
+        "smoke",
+        "--seeds",
+        "1",
+        "--parts",
+        "world",
+        "text",
+        "--out",
+        str(tmp_path / "run"),
+        "--quiet",
+    ]
     assert run_verb(method("ma-rlhf"), "mini", words) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert {row["arm"] for row in summary["arms"]} == {"n=1", "n=5", "n=inf", "matched"}
-    assert {row["rule"] for row in summary["text"]} == {"fixed", "randomized", "perplexity", "surprise", "chunks", "code"}
+    assert {row["rule"] for row in summary["text"]} == {
+        "fixed",
+        "randomized",
+        "perplexity",
+        "surprise",
+        "chunks",
+        "code",
+    }
     page = (tmp_path / "run" / "report.html").read_text()
     assert "The control" in page and "by macro action and advantage" in page

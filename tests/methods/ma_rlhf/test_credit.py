@@ -36,7 +36,13 @@ def test_n_1_is_token_gae_to_the_last_bit(seed, gamma, lam, bootstraps):
     advantages, returns = macro_gae(values, rewards, segment(mask, macro), macro, beyond=beyond)
     for i, length in enumerate(lengths):
         mine = slice(2, 2 + length)
-        expected = gae(values[i, mine].numpy(), rewards[i, mine].numpy(), gamma, lam, 0.0 if beyond is None else beyond[i].numpy())
+        expected = gae(
+            values[i, mine].numpy(),
+            rewards[i, mine].numpy(),
+            gamma,
+            lam,
+            0.0 if beyond is None else beyond[i].numpy(),
+        )
         assert advantages[i, mine].numpy().tolist() == [float(a) for a in expected]
         assert torch.equal(returns[i, mine], advantages[i, mine] + values[i, mine])
         assert not advantages[i][~mask[i]].any()
@@ -113,12 +119,22 @@ def test_a_batch_is_its_rows_one_by_one(seed, sigma, reward, n, left):
         at = 10 - length if left else 1
         mask[i, at : at + length] = True
     macro = Macro(n=n, sigma=sigma, reward=reward, gamma=0.9)
-    values, rewards, beyond = torch.randn(4, 10, generator=draw), torch.randn(4, 10, generator=draw), torch.randn(4, generator=draw)
+    values, rewards, beyond = (
+        torch.randn(4, 10, generator=draw),
+        torch.randn(4, 10, generator=draw),
+        torch.randn(4, generator=draw),
+    )
     ids = segment(mask, macro)
     whole = macro_gae(values, rewards, ids, macro, beyond=beyond)
     for i in range(4):
         row = slice(i, i + 1)
-        alone = macro_gae(values[row][mask[row]][None], rewards[row][mask[row]][None], ids[row][mask[row]][None], macro, beyond=beyond[row])
+        alone = macro_gae(
+            values[row][mask[row]][None],
+            rewards[row][mask[row]][None],
+            ids[row][mask[row]][None],
+            macro,
+            beyond=beyond[row],
+        )
         for part, single in zip(whole, alone, strict=True):
             assert torch.equal(part[row][mask[row]], single.flatten())
             assert not part[row][~mask[row]].any()

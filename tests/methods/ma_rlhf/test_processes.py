@@ -54,7 +54,11 @@ def command(world, out, *launcher, steps=4, tasks="tasks"):
         "--train.checkpoint-every": 2, "--train.lr": 3e-3, "--train.schedule": "constant", "--train.warmup-steps": 0,
         "--device": "cpu", "--out": out,
     }  # fmt: skip
-    flat = [str(world / f"{tasks}.jsonl"), "--ppo.whiten", *(str(word) for pair in words.items() for word in pair)]
+    flat = [
+        str(world / f"{tasks}.jsonl"),
+        "--ppo.whiten",
+        *(str(word) for pair in words.items() for word in pair),
+    ]
     return [sys.executable, *launcher, str(world / "train.py"), *flat]
 
 

@@ -16,7 +16,16 @@ from gnomon.errors import BadInput, ModelMismatch
 from gnomon.methods.ma_rlhf.training.data import Pair, is_in, read_pairs, shorter_is_better
 from gnomon.methods.ma_rlhf.training.reward_model import PairBatches, accuracy, pair_losses, train_reward
 
-TRAIN = TrainConfig(lr=3e-3, batch_size=8, max_length=24, epochs=30, max_steps=40, weight_decay=0.0, checkpoint_every=0, eval_share=0.25)
+TRAIN = TrainConfig(
+    lr=3e-3,
+    batch_size=8,
+    max_length=24,
+    epochs=30,
+    max_steps=40,
+    weight_decay=0.0,
+    checkpoint_every=0,
+    eval_share=0.25,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +38,13 @@ def model(words):
     return new_llama(words, 16, 1, 2, 32, Rng(0), intermediate=32)
 
 
-PAIRS = [Pair(Task(str(i), f"q{i}:"), "good", "bad!") for i in range(16)] + [Pair(Task(f"x{i}", f"r{i}:"), "good", "sad?") for i in range(16)]
+PAIRS = [Pair(Task(str(i), f"q{i}:"), "good", "bad!") for i in range(16)] + [
+    Pair(Task(f"x{i}", f"r{i}:"), "good", "sad?") for i in range(16)
+]
 
 
 def test_losses_by_hand():
-    """Chosen [5, 1, 2] and rejected [5, 3]: last values 0.5 and 0.1; from the first difference on, behind its end the last value."""
+    """Chosen [5, 1, 2] and rejected [5, 3]: last values 0.5 and 0.1; from the first difference on, behind an end the last."""
     values = torch.tensor([[9.0, 0.2, 0.5], [9.0, 0.1, 7.0]])
     ids, mask = torch.tensor([[5, 1, 2], [5, 3, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     softplus = lambda x: float(torch.nn.functional.softplus(torch.tensor(-x)))  # noqa: E731
@@ -44,7 +55,9 @@ def test_losses_by_hand():
 
 @pytest.mark.parametrize("loss_on", ["last", "divergent_tokens"])
 def test_it_learns_what_is_better_and_keeps_its_head(model, words, tmp_path, loss_on):
-    scorer, _, numbers = train_reward(model, words, PAIRS, loss_on=loss_on, train=TRAIN, run=SmallRun(tmp_path / "run"))
+    scorer, _, numbers = train_reward(
+        model, words, PAIRS, loss_on=loss_on, train=TRAIN, run=SmallRun(tmp_path / "run")
+    )
     assert numbers["set aside"] == 8 and numbers["accuracy"] == 1.0 and numbers["shorter is better"] == 0.5
     save_scorer(scorer, words, tmp_path / "saved")
     loaded = load_scorer(tmp_path / "saved", device="cpu")
@@ -64,7 +77,9 @@ def test_adapters_train_the_head_in_full_and_merging_keeps_it(model, words, tmp_
     from gnomon.core.models import load_model
 
     cfg = TrainConfig(**{**vars(TRAIN), "lora_rank": 2, "lr": 1e-2})
-    scorer, _, numbers = train_reward(load_model(base, device="cpu"), words, PAIRS, train=cfg, run=SmallRun(tmp_path / "run"))
+    scorer, _, numbers = train_reward(
+        load_model(base, device="cpu"), words, PAIRS, train=cfg, run=SmallRun(tmp_path / "run")
+    )
     assert numbers["accuracy"] == 1.0
     save_scorer(scorer, words, tmp_path / "adapter")
     loaded = load_scorer(tmp_path / "adapter", device="cpu")
@@ -110,7 +125,9 @@ def test_pairs_in_their_layouts(tmp_path):
     ]  # fmt: skip
     records.write(tmp_path / "pairs.jsonl", rows)
     pairs = read_pairs(tmp_path / "pairs.jsonl")
-    assert [(p.chosen, p.rejected) for p in pairs] == [("a", "b")] * 3 + [(" same, then a", " same, then b")] + [("a", "b")] * 2
+    assert [(p.chosen, p.rejected) for p in pairs] == [("a", "b")] * 3 + [
+        (" same, then a", " same, then b")
+    ] + [("a", "b")] * 2
     assert pairs[3].task.prompt.endswith("q\n\nAssistant:")
     assert pairs[4].task.prompt == "POST Subreddit: r/tifu\ntext\nTL;DR: "
     assert pairs[2].task.messages == ({"role": "user", "content": "p"},)
@@ -139,7 +156,9 @@ def test_parts_are_disjoint_and_have_their_sizes():
     prompts = [f"prompt {i}" for i in range(3000)]
     counts = {part: sum(is_in(part, p) for p in prompts) for part in ("sft", "reward", "ppo", "all")}
     assert counts["sft"] + counts["reward"] + counts["ppo"] == counts["all"] == 3000
-    assert counts["sft"] / 3000 == pytest.approx(0.2, abs=0.03) and counts["ppo"] / 3000 == pytest.approx(0.4, abs=0.03)
+    assert counts["sft"] / 3000 == pytest.approx(0.2, abs=0.03) and counts["ppo"] / 3000 == pytest.approx(
+        0.4, abs=0.03
+    )
 
 
 def test_real_pairs(shared_data):

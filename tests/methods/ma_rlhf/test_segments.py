@@ -70,7 +70,23 @@ def test_randomized_takes_each_length_as_often_and_leaves_one_rest():
 
 
 def test_chunks_end_at_punctuation_and_begin_at_function_words():
-    pieces = "She| saw| a| red| bird| in| the| tree|,| and| it| sang|.|\n|Then".split("|")
+    pieces = [
+        "She",
+        " saw",
+        " a",
+        " red",
+        " bird",
+        " in",
+        " the",
+        " tree",
+        ",",
+        " and",
+        " it",
+        " sang",
+        ".",
+        "\n",
+        "Then",
+    ]
     parts = [0, 2, 5, 9, 14]
     assert chunk_starts(pieces) == parts
     assert chunk_starts([" ", "..."]) == []
@@ -105,7 +121,11 @@ def test_a_function_of_ones_own_gets_tokens_offsets_and_text():
 
     cuts = cut(answer("One|.| Two|."), Macro(rule=by_sentence))
     assert cuts.starts == [0, 2]
-    assert seen == {"tokens": ["One", ".", " Two", "."], "offsets": [(0, 3), (3, 4), (4, 8), (8, 9)], "text": "One. Two."}
+    assert seen == {
+        "tokens": ["One", ".", " Two", "."],
+        "offsets": [(0, 3), (3, 4), (4, 8), (8, 9)],
+        "text": "One. Two.",
+    }
 
 
 def test_it_may_give_a_reward_for_each_segment():
@@ -122,13 +142,24 @@ def test_boundaries_that_do_not_fit_name_the_answer(bounds):
 
 
 def test_a_rule_from_a_file(tmp_path):
-    (tmp_path / "mine.py").write_text("def f(tokens, offsets, text):\n    return [i for i, t in enumerate(tokens) if t == 'x']\n")
+    (tmp_path / "mine.py").write_text(
+        "def f(tokens, offsets, text):\n    return [i for i, t in enumerate(tokens) if t == 'x']\n"
+    )
     assert cut(answer("a|x|b|x"), Macro(rule=f"rule:{tmp_path}/mine.py:f")).starts == [0, 1, 3]
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n", 0), ("sigma", "nearest"), ("rule", "fxied"), ("lam", 1.5), ("p_min", 0), ("lengths", ()), ("ratio", "both"), ("cutoff", 1)],
+    [
+        ("n", 0),
+        ("sigma", "nearest"),
+        ("rule", "fxied"),
+        ("lam", 1.5),
+        ("p_min", 0),
+        ("lengths", ()),
+        ("ratio", "both"),
+        ("cutoff", 1),
+    ],
 )
 def test_settings_out_of_range_name_the_field(field, value):
     with pytest.raises(BadConfig, match=rf"macro\.{field}"):
@@ -138,7 +169,12 @@ def test_settings_out_of_range_name_the_field(field, value):
 RULES = st.sampled_from(["fixed", "randomized", "perplexity", "surprise", "chunks", "code"])
 
 
-@given(st.lists(st.sampled_from(["the", " cat", ".", "\n", " x=1", "(", " of"]), min_size=1, max_size=24), RULES, st.booleans(), st.integers(0, 9))
+@given(
+    st.lists(st.sampled_from(["the", " cat", ".", "\n", " x=1", "(", " of"]), min_size=1, max_size=24),
+    RULES,
+    st.booleans(),
+    st.integers(0, 9),
+)
 def test_every_rule_covers_every_token_once(pieces, rule, isolates, seed):
     values = [-float(v) for v in Rng(seed).numpy().exponential(size=len(pieces))]
     row = Answer(len(pieces), pieces, values, values, Rng(seed))
@@ -156,7 +192,9 @@ def test_a_batch_is_cut_as_its_rows_are_under_any_padding(lengths, n, isolates, 
         at = width - length if left else start
         mask[i, at : at + length] = True
     ids = segment(mask, macro, start=start)
-    by_rows = ids_of([cut(Answer(length), macro).starts for length in lengths], mask & (torch.arange(width) >= start))
+    by_rows = ids_of(
+        [cut(Answer(length), macro).starts for length in lengths], mask & (torch.arange(width) >= start)
+    )
     assert torch.equal(ids, by_rows)
     for i in range(len(lengths)):
         assert torch.equal(ids[i : i + 1], segment(mask[i : i + 1], macro, start=start))

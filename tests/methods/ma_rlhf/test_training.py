@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from fixtures_training import SmallRun
-from gnomon.core.models import Completion, GenConfig, add_lora, load_model, new_llama, new_scorer, save_lora, train_bpe
+from gnomon.core.models import (
+    Completion,
+    GenConfig,
+    add_lora,
+    load_model,
+    new_llama,
+    new_scorer,
+    save_lora,
+    train_bpe,
+)
 from gnomon.core.models.batch import pad
 from gnomon.core.rng import Rng
 from gnomon.core.rollout import Task, open_reward
@@ -17,13 +26,17 @@ from gnomon.core.sandbox import SandboxPool
 from gnomon.core.train import TrainConfig
 from gnomon.errors import BadConfig, BadInput, UserError
 from gnomon.methods.ma_rlhf import Macro, Ppo, Setup, actor_critic, macro_ppo
+from gnomon.methods.ma_rlhf.training.loss import PpoLoss, clipped_losses, value_losses
 from gnomon.methods.ma_rlhf.training.policy import action_logprobs, is_adapted, reference_of
-from gnomon.methods.ma_rlhf.training.ppo import PpoLoss, Rollouts, as_grader, clipped_losses, value_losses
+from gnomon.methods.ma_rlhf.training.ppo import Rollouts, as_grader
 from gnomon.methods.ma_rlhf.training.rollouts import Writer, statistics
 
 TASKS = [Task(str(i), f"say {i}", meta={"gold": f"gold {i}"}) for i in range(6)]
+MACRO = Macro(n=3)
 GEN = GenConfig(max_new_tokens=10, batch_size=8)
-TRAIN = TrainConfig(lr=1e-3, batch_size=6, max_length=32, epochs=4, max_steps=4, weight_decay=0.0, checkpoint_every=2)
+TRAIN = TrainConfig(
+    lr=1e-3, batch_size=6, max_length=32, epochs=4, max_steps=4, weight_decay=0.0, checkpoint_every=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +53,14 @@ def count_letters(prompts, completions):
     return [sum(letter.isalpha() for letter in text) / 4 for text in completions]
 
 
-def train(model, words, folder, *, tasks=TASKS, reward=count_letters, macro=Macro(n=3), cfg=TRAIN, **ppo):
+def train(model, words, folder, *, tasks=TASKS, reward=count_letters, macro=MACRO, cfg=TRAIN, **ppo):
     options = {"gen": GEN, **ppo}
-    return macro_ppo(model, words, tasks, reward, macro=macro, ppo=Ppo(**options), train=cfg, run=SmallRun(folder))
+    return macro_ppo(
+        model, words, tasks, reward, macro=macro, ppo=Ppo(**options), train=cfg, run=SmallRun(folder)
+    )
 
 
-def rolled(model, words, reference=None, *, macro=Macro(n=3), reward=count_letters, tasks=TASKS, **ppo):
+def rolled(model, words, reference=None, *, macro=MACRO, reward=count_letters, tasks=TASKS, **ppo):
     """A rollout of a policy with a fresh critic."""
     both = actor_critic(model, rng=Rng(1))
     with reference_of(both.policy, is_new=False) as frozen:
@@ -116,7 +131,9 @@ def test_losses_by_hand():
     d, advantage = torch.tensor([math.log(1.5), math.log(1.5), math.log(0.5)]), torch.tensor([1.0, -1.0, 1.0])
     losses, is_clipped = clipped_losses(d, advantage, 0.2)
     assert losses.tolist() == pytest.approx([-1.2, 1.5, -0.5]) and is_clipped.tolist() == [True, False, False]
-    assert value_losses(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([1.0]), 0.2).item() == pytest.approx(0.32)
+    assert value_losses(
+        torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([1.0]), 0.2
+    ).item() == pytest.approx(0.32)
     assert value_losses(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([1.0]), None).item() == 0
 
 
@@ -172,7 +189,10 @@ def test_at_the_first_step_both_levels_have_one_direction():
 def test_the_three_ways_to_treat_a_cut(model, words, on_cut, extra):
     def write(tasks, prompts, streams):
         ids = tuple(words("hello")["input_ids"])
-        return [[Completion("p", "hello", ids, (0.0,) * len(ids), ("length", "eos")[i % 2])] for i in range(len(tasks))]
+        return [
+            [Completion("p", "hello", ids, (0.0,) * len(ids), ("length", "eos")[i % 2])]
+            for i in range(len(tasks))
+        ]
 
     both = actor_critic(model, rng=Rng(1))
     with torch.no_grad():  # a critic that says something
@@ -223,7 +243,7 @@ def test_a_function_gets_the_gold_answer_in_the_order_of_the_samples(model, word
         return [float(i) for i in range(len(prompts))]
 
     _, _, rows = rolled(model, words, reward=reward, gen=GenConfig(max_new_tokens=4, n=2))
-    (prompts, gold), = seen
+    ((prompts, gold),) = seen
     assert [row.task.text for row in rows] == prompts and gold == [row.task.meta["gold"] for row in rows]
     assert [row.reward for row in rows] == list(range(12))
     assert gold[:4] == ["gold 0", "gold 0", "gold 1", "gold 1"]
@@ -231,7 +251,10 @@ def test_a_function_gets_the_gold_answer_in_the_order_of_the_samples(model, word
 
 @pytest.mark.parametrize(
     ("reward", "message"),
-    [(lambda prompts, completions: [1.0], "gave 1 numbers for 6"), (lambda prompts, completions: [math.nan] * 6, 'sample 0 \\(task "0"\\)')],
+    [
+        (lambda prompts, completions: [1.0], "gave 1 numbers for 6"),
+        (lambda prompts, completions: [math.nan] * 6, 'sample 0 \\(task "0"\\)'),
+    ],
 )
 def test_bad_rewards_name_the_sample(model, words, reward, message, tmp_path):
     with pytest.raises(BadInput, match=message):
@@ -249,12 +272,27 @@ def test_answers_that_are_too_short_are_counted_and_a_collapse_is_said(model, wo
     def write(short):
         def of(policy):
             def now(tasks, prompts, streams):
-                return [[Completion("", "", (words.eos_token_id,) if i < short else (70, words.eos_token_id), (), "eos")] for i in range(len(tasks))]
+                return [
+                    [
+                        Completion(
+                            "",
+                            "",
+                            (words.eos_token_id,) if i < short else (70, words.eos_token_id),
+                            (),
+                            "eos",
+                        )
+                    ]
+                    for i in range(len(tasks))
+                ]
+
             return now
+
         return of
 
     kept = train(Setup(model, write=write(6)), words, tmp_path / "kept")
-    assert kept.rows[0]["dropped"] == 0 and kept.rows[0]["answer_tokens"] == 1  # a collapsed policy stays visible
+    assert (
+        kept.rows[0]["dropped"] == 0 and kept.rows[0]["answer_tokens"] == 1
+    )  # a collapsed policy stays visible
     some = train(Setup(model, write=write(4)), words, tmp_path / "some", drop_shorter_than=2)
     assert some.rows[0]["dropped"] == 4 and some.rows[0]["distinct"] == pytest.approx(2 / 6)
     with pytest.raises(UserError, match="Rollout 0: all answers"):
@@ -265,7 +303,7 @@ def test_padding_that_is_the_end_token_moves_nothing(model, words):
     """The end of an answer is its first end token, whatever pads: log-probabilities and values are those of the row alone."""
     words = copy.deepcopy(words)
     words.pad_token = words.eos_token
-    both, writer, rows = rolled(model, words)
+    both, _, rows = rolled(model, words)
     ended = [row for row in rows if row.ids[-1] == words.eos_token_id] or rows
     for row in ended:
         batch = pad([[*row.prompt, *row.ids]], 0, "right")
@@ -287,7 +325,9 @@ def test_a_batch_is_its_rows_and_micro_batches_change_nothing(model, words, tmp_
 def test_whitening_is_over_all_tokens_of_the_rollout(model, words):
     _, _, rows = rolled(model, words, whiten=True)
     values = torch.cat([row.advantages for row in rows])
-    assert float(values.mean()) == pytest.approx(0, abs=1e-5) and float(values.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert float(values.mean()) == pytest.approx(0, abs=1e-5) and float(
+        values.std(correction=0)
+    ) == pytest.approx(1, abs=1e-4)
 
 
 def test_log_ratio_may_be_negative_and_kl_never(model, words):
@@ -308,7 +348,9 @@ def test_the_temperature_of_log_probabilities_is_the_one_that_is_set(model, word
         expected = (logits / 0.5).log_softmax(-1).gather(-1, batch.input_ids[0, 1:, None]).squeeze(-1)
         torch.testing.assert_close(action_logprobs(model, batch, 99, 0.5)[0], expected)
         kept = action_logprobs(model, batch, 4, 0.5)[0]
-    assert torch.equal(kept[-3:], action_logprobs(model, batch, 99, 0.5)[0, -3:].detach()) or torch.allclose(kept[-3:], expected[-3:])
+    assert torch.equal(kept[-3:], action_logprobs(model, batch, 99, 0.5)[0, -3:].detach()) or torch.allclose(
+        kept[-3:], expected[-3:]
+    )
     assert not kept[:-3].any()
 
 
@@ -318,7 +360,9 @@ def test_a_scorer_is_a_reward_and_the_critic_can_begin_as_it(model, words, tmp_p
         scorer.score.weight.fill_(0.1)
     trained = train(Setup(model, copy.deepcopy(scorer)), words, tmp_path, reward=scorer)
     assert trained.rows[0]["reward"] != 0
-    assert not torch.equal(trained.critic.score.weight, scorer.score.weight)  # trained on, and the reward is not
+    assert not torch.equal(
+        trained.critic.score.weight, scorer.score.weight
+    )  # trained on, and the reward is not
 
 
 def test_tests_are_a_reward(model, words, tmp_path):
@@ -328,9 +372,15 @@ def test_tests_are_a_reward(model, words, tmp_path):
     tasks = [Task("p", "def f(x):", tests=problem)]
 
     def write(policy):
-        texts = ["def f(x):\n    return x + 1", "def f(x: return", "def f(x):\n    return x", "raise ValueError"]
+        texts = [
+            "def f(x):\n    return x + 1",
+            "def f(x: return",
+            "def f(x):\n    return x",
+            "raise ValueError",
+        ]
         return lambda tasks, prompts, streams: [
-            [Completion("", text, tuple(words(text)["input_ids"])[:12], (), "eos") for text in texts] for _ in tasks
+            [Completion("", text, tuple(words(text)["input_ids"])[:12], (), "eos") for text in texts]
+            for _ in tasks
         ]
 
     cfg = TrainConfig(**{**vars(TRAIN), "batch_size": 4, "max_steps": 1})

@@ -38,7 +38,9 @@ class Sft(LoadConfig, Share):
     model: TextModel
     """A causal model: a folder, a run folder or a hub id."""
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(lr=5e-5, batch_size=512, epochs=3, schedule="cosine", max_length=1024)
+        default_factory=lambda: TrainConfig(
+            lr=5e-5, batch_size=512, epochs=3, schedule="cosine", max_length=1024
+        )
     )
     """The training."""
 
@@ -58,14 +60,21 @@ class Reward(LoadConfig, Share):
     loss_on: Literal["last", "divergent_tokens"] = "last"
     """Compare values at the last token, or their mean over tokens from the first that differs (the released code)."""
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(lr=1e-5, batch_size=64, epochs=1, schedule="cosine", max_length=1024, eval_share=0.05)
+        default_factory=lambda: TrainConfig(
+            lr=1e-5, batch_size=64, epochs=1, schedule="cosine", max_length=1024, eval_share=0.05
+        )
     )
     """The training; rows set aside are measured beside rules of length."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_trainable(self.train.lora_rank is None)
-        check(not self.train.packing, "train.packing", "False: a reward model reads whole texts", self.train.packing)
+        check(
+            not self.train.packing,
+            "train.packing",
+            "False: a reward model reads whole texts",
+            self.train.packing,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +104,13 @@ class Train(LoadConfig, Share):
     """How a judge is asked."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            lr=1.5e-5, batch_size=256, schedule="cosine", warmup_steps=200, max_length=1024, weight_decay=0.0, checkpoint_every=20
+            lr=1.5e-5,
+            batch_size=256,
+            schedule="cosine",
+            warmup_steps=200,
+            max_length=1024,
+            weight_decay=0.0,
+            checkpoint_every=20,
         )
     )
     """The training; batch_size counts answers of an optimiser step, max_length tokens of prompt and answer together."""
@@ -165,14 +180,14 @@ class Segment(LoadConfig):
             Macro(rule=rule)
 
 
-MINI_PARTS = ("world", "rules", "text")
+MiniPart = Literal["world", "rules", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mini(Miniature):
     """The miniature: a policy learns which words are good from a reward at the end of its answer."""
 
-    parts: tuple[Literal["world", "rules", "text"], ...] = MINI_PARTS
+    parts: tuple[MiniPart, ...] = ("world", "rules", "text")
     """world: macro actions against tokens at equal rollouts; rules: the other rules and options in the same world; text: every
     rule once on real sentences."""
 

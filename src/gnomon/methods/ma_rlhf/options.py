@@ -34,10 +34,11 @@ class Macro:
     """How answers are cut into macro actions, and how credit passes between them."""
 
     rule: Rule = "fixed"
-    """Where a macro action ends: fixed, randomized, perplexity, surprise, code, chunks, or rule:path.py:function, which gets tokens,
-    offsets and text. In Python it may be a function."""
+    """Where a macro action ends: fixed, randomized, perplexity, surprise, code, chunks, or rule:path.py:function, which gets
+    tokens, offsets and text. In Python it may be a function."""
     n: int | None = 5
-    """Tokens of a macro action by the rule fixed, and where another rule finds nothing to cut. 1 is token PPO. None: the whole answer."""
+    """Tokens of a macro action by the rule fixed, and where another rule finds nothing to cut. 1 is token PPO.
+    None: the whole answer."""
     lengths: tuple[int, ...] = (2, 3, 5, 10)
     """Lengths that the rule randomized shuffles."""
     repeats: int = 3
@@ -84,7 +85,12 @@ class Macro:
         _named(self.weight, ("actions", "tokens"), "macro.weight")
         for name in ("rho", "gamma", "lam"):
             check(0 <= getattr(self, name) <= 1, f"macro.{name}", "in 0..1", getattr(self, name))
-        check(self.lam_critic is None or 0 <= self.lam_critic <= 1, "macro.lam_critic", "in 0..1 or None", self.lam_critic)
+        check(
+            self.lam_critic is None or 0 <= self.lam_critic <= 1,
+            "macro.lam_critic",
+            "in 0..1 or None",
+            self.lam_critic,
+        )
         # A mean would divide the terminal reward by the length of the last macro action.
         check(
             self.isolate_last is not False or self.reward == "sum",
@@ -159,7 +165,12 @@ class Ppo:
             check(getattr(self, name) >= 1, f"ppo.{name}", ">= 1", getattr(self, name))
         check(self.value_warmup >= 0, "ppo.value_warmup", ">= 0", self.value_warmup)
         check(all(0 <= beta < 1 for beta in self.betas), "ppo.betas", "two numbers in [0, 1)", self.betas)
-        check(not self.gen.is_greedy, "ppo.gen.temperature", "> 0: a greedy policy explores nothing", self.gen.temperature)
+        check(
+            not self.gen.is_greedy,
+            "ppo.gen.temperature",
+            "> 0: a greedy policy explores nothing",
+            self.gen.temperature,
+        )
         self.cut_penalty  # noqa: B018 - reads it
 
     @property
@@ -176,10 +187,16 @@ class Ppo:
             penalty = float(rest) if kind == "penalty" else math.nan
         except ValueError:
             penalty = math.nan
-        check(math.isfinite(penalty), "ppo.on_cut", "zero, bootstrap or penalty:X with a number X", self.on_cut)
+        check(
+            math.isfinite(penalty), "ppo.on_cut", "zero, bootstrap or penalty:X with a number X", self.on_cut
+        )
         return penalty
 
     @property
     def updates(self) -> int:
         """Optimiser steps that share a rollout."""
         return self.epochs * self.minibatches
+
+
+MACRO, PPO = Macro(), Ppo()
+"""The defaults."""

@@ -14,9 +14,9 @@ from gnomon.methods.ma_rlhf import config
 Row = Mapping[str, Any]
 
 READ = (
-    "`log_ratio` is the mean of log policy - log reference over sampled tokens. Where sampling is cut (top-k, top-p) or cooled, samples are "
-    "not drawn from the policy itself, and this mean may be negative: it is no KL then. `kl` is the mean of exp(-d) - 1 + d of the same "
-    "differences, which is never negative."
+    "`log_ratio` is the mean of log policy - log reference over sampled tokens. Where sampling is cut (top-k, top-p) or cooled, "
+    "samples are not drawn from the policy itself, and this mean may be negative: it is no KL then. `kl` is the mean of "
+    "exp(-d) - 1 + d of the same differences, which is never negative."
 )
 
 
@@ -29,7 +29,9 @@ def coloured(page: Page, kept: Row, caption: str) -> None:
             pairs.append(("|", None))
         pairs.append((piece, advantage))
         before = part
-    page.tokens(pairs, caption=f"{caption}: reward {kept['reward']:.2f}, ended by {kept['finish']}", label="advantage")
+    page.tokens(
+        pairs, caption=f"{caption}: reward {kept['reward']:.2f}, ended by {kept['finish']}", label="advantage"
+    )
 
 
 def trained(page: Page, rows: Sequence[Row], answers: Path, cfg: config.Train, verdict: str = "") -> None:
@@ -75,28 +77,50 @@ def segmented(page: Page, rows: Sequence[Row]) -> None:
         for i, piece in enumerate(row["actions"]):
             pairs += [("|", None)] * (i > 0) + [(piece, 1.0 if i % 2 else -1.0)]
         page.tokens(pairs, label="alternates")
-        sizes = Counter(row["sizes"])
-        page.bars({str(row["rule"]): {str(size): float(sizes[size]) for size in sorted(sizes)}}, y_label="macro actions", caption="tokens of a macro action")
+        sizes: Counter[int] = Counter(row["sizes"])
+        page.bars(
+            {str(row["rule"]): {str(size): float(sizes[size]) for size in sorted(sizes)}},
+            y_label="macro actions",
+            caption="tokens of a macro action",
+        )
         if row["fell_back"]:
             page.text("The rule has no way to cut this text; `fixed` did.")
-    page.table([{"rule": r["rule"], "macro actions": len(r["sizes"]), "mean size": sum(r["sizes"]) / len(r["sizes"]), "largest": max(r["sizes"])} for r in rows])
+    page.table(
+        [
+            {
+                "rule": r["rule"],
+                "macro actions": len(r["sizes"]),
+                "mean size": sum(r["sizes"]) / len(r["sizes"]),
+                "largest": max(r["sizes"]),
+            }
+            for r in rows
+        ]
+    )
 
 
 def rewarded(page: Page, row: Row, history: Any) -> None:
     """A reward model: its accuracy on pairs set aside, beside rules of length."""
     page.title = "A reward model"
     page.figures(row)
-    page.lines({"loss": [(r["step"], r["loss"]) for r in history.records if "loss" in r]}, x_label="updates", y_label="loss of a pair (nats)")
+    page.lines(
+        {"loss": [(r["step"], r["loss"]) for r in history.records if "loss" in r]},
+        x_label="updates",
+        y_label="loss of a pair (nats)",
+    )
     page.text(
-        "`shorter is better` and `longer is better` are the accuracies of two rules that look at nothing but length. A reward model near "
-        "one of them teaches a policy to write short, or long."
+        "`shorter is better` and `longer is better` are the accuracies of two rules that look at nothing but length. A "
+        "reward model near one of them teaches a policy to write short, or long."
     )
 
 
 def fine_tuned(page: Page, history: Any, count: int) -> None:
     """The first stage."""
     page.title = f"Fine-tuned on {count:,} answers"
-    page.lines({"loss": [(r["step"], r["loss"]) for r in history.records if "loss" in r]}, x_label="updates", y_label="loss of a token (nats)")
+    page.lines(
+        {"loss": [(r["step"], r["loss"]) for r in history.records if "loss" in r]},
+        x_label="updates",
+        y_label="loss of a token (nats)",
+    )
 
 
 def evaluated(page: Page, rows: Sequence[Row], wins: Row | None, shown: Sequence[Row]) -> None:

@@ -14,8 +14,8 @@ from gnomon.core.config import narrow
 from gnomon.core.files import write_json
 from gnomon.core.models import load_model, load_scorer, load_tokenizer, save_lora, save_scorer
 from gnomon.core.models.load.checkpoint import load_config
-from gnomon.core.models.load.references import is_adapter, model_at
 from gnomon.core.models.load.config import LoadConfig
+from gnomon.core.models.load.references import is_adapter, model_at
 from gnomon.core.models.sampling.likelihood import token_logprobs
 from gnomon.core.models.sampling.text import token_texts
 from gnomon.core.rng import Rng
@@ -32,8 +32,7 @@ from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.ma_rlhf import config, report
 from gnomon.methods.ma_rlhf.actions.segments import Answer, cut
 from gnomon.methods.ma_rlhf.mini import real as on_stories
-from gnomon.methods.ma_rlhf.mini.report import verdict
-from gnomon.methods.ma_rlhf.options import Macro, matched_lambda
+from gnomon.methods.ma_rlhf.options import matched_lambda
 from gnomon.methods.ma_rlhf.training.data import is_in, read_pairs
 from gnomon.methods.ma_rlhf.training.evaluation import answer, distance, wins
 from gnomon.methods.ma_rlhf.training.ppo import Setup, Trained, check_training, macro_ppo
@@ -47,12 +46,20 @@ def sft(cfg: config.Sft, run: Run) -> None:
     """Fine-tune a model on answers."""
     tokenizer, model = _loaded(cfg, "ma-rlhf sft")
     bad: list[str] = []
-    raws = [raw for _, raw in records.read_raw(cfg.data) if is_in(cfg.part, str(raw.get("prompt") or raw.get("messages")))]
+    raws = [
+        raw
+        for _, raw in records.read_raw(cfg.data)
+        if is_in(cfg.part, str(raw.get("prompt") or raw.get("messages")))
+    ]
     rows = examples(raws, tokenizer, max_length=cfg.train.max_length, on_bad=bad.append)
     if not rows:
         raise BadInput(f"{cfg.data} holds no answer to learn from. {bad[0] if bad else ''}")
     rows, aside = split(rows, cfg.train.eval_share, run.rng.child("aside"))
-    run.plan(answers=len(rows), updates=_updates(cfg.train, len(rows)), parameters=sum(p.numel() for p in model.parameters()))
+    run.plan(
+        answers=len(rows),
+        updates=_updates(cfg.train, len(rows)),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
     _note(run, bad, len(raws))
     if cfg.train.lora_rank is not None:
         from gnomon.core.models import add_lora
@@ -63,7 +70,13 @@ def sft(cfg: config.Sft, run: Run) -> None:
         "packing": cfg.train.packing,
     }  # fmt: skip
     batches = Batches(rows, cfg.train.batch_size, generator=run.rng.child("batches"), **options)
-    measured = held_out(Batches(aside, cfg.train.batch_size, generator=run.rng.child("held"), **options), causal_loss) if aside else None
+    measured = (
+        held_out(
+            Batches(aside, cfg.train.batch_size, generator=run.rng.child("held"), **options), causal_loss
+        )
+        if aside
+        else None
+    )
     history = fit(model, batches, causal_loss, cfg.train, run=run, eval=measured)
     if run.is_main:
         _save(model, tokenizer, run.artifact("model", run.folder / "model"))
@@ -80,9 +93,15 @@ def reward(cfg: config.Reward, run: Run) -> None:
     pairs = [pair for pair in read_pairs(cfg.data, on_bad=bad.append) if is_in(cfg.part, pair.task.text)]
     if not pairs:
         raise BadInput(f"{cfg.data} holds no pairs of the part {cfg.part}.")
-    run.plan(pairs=len(pairs), updates=_updates(cfg.train, len(pairs)), parameters=sum(p.numel() for p in model.parameters()))
+    run.plan(
+        pairs=len(pairs),
+        updates=_updates(cfg.train, len(pairs)),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
     _note(run, bad, len(pairs) + len(bad))
-    scorer, history, numbers = train_reward(model, tokenizer, pairs, loss_on=cfg.loss_on, train=cfg.train, run=run)
+    scorer, history, numbers = train_reward(
+        model, tokenizer, pairs, loss_on=cfg.loss_on, train=cfg.train, run=run
+    )
     if run.is_main:
         save_scorer(scorer, tokenizer, run.artifact("model", run.folder / "model"))
         write_json(run.artifact("summary", run.folder / "summary.json"), numbers)
@@ -93,8 +112,13 @@ def _is_scorer(cfg: config.Reward) -> bool:
     """Whether the model is a reward model already, whose head is kept."""
     source = model_at(cfg.model)
     if is_adapter(source):
-        return bool(json.loads((Path(source) / "adapter_config.json").read_text("utf-8")).get("task_type") == "SEQ_CLS")
-    return any("ForSequenceClassification" in name for name in load_config(source, cfg.revision).architectures or [])
+        return bool(
+            json.loads((Path(source) / "adapter_config.json").read_text("utf-8")).get("task_type")
+            == "SEQ_CLS"
+        )
+    return any(
+        "ForSequenceClassification" in name for name in load_config(source, cfg.revision).architectures or []
+    )
 
 
 def train(cfg: config.Train, run: Run) -> None:
@@ -104,7 +128,10 @@ def train(cfg: config.Train, run: Run) -> None:
     bad: list[str] = []
     tasks = _tasks(cfg, tokenizer, cfg.train.max_length - cfg.ppo.gen.max_new_tokens, bad)
     arms = 1 + cfg.matched
-    updates = _updates(replace(cfg.train, batch_size=max(1, cfg.train.batch_size // cfg.ppo.gen.n)), len(tasks)) * cfg.ppo.epochs
+    updates = (
+        _updates(replace(cfg.train, batch_size=max(1, cfg.train.batch_size // cfg.ppo.gen.n)), len(tasks))
+        * cfg.ppo.epochs
+    )
     run.plan(
         tasks=len(tasks), updates=updates * arms, answers=updates * cfg.train.batch_size * arms // cfg.ppo.epochs,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -113,25 +140,44 @@ def train(cfg: config.Train, run: Run) -> None:
     with _reward(cfg, run) as grade:
         critic = _critic(cfg, tokenizer, run)
         trained = macro_ppo(
-            Setup(model, critic, _write(cfg, tokenizer, run)), tokenizer, tasks, grade, macro=cfg.macro, ppo=cfg.ppo, train=cfg.train, run=run
+            Setup(model, critic, _write(cfg, tokenizer, run)),
+            tokenizer,
+            tasks,
+            grade,
+            macro=cfg.macro,
+            ppo=cfg.ppo,
+            train=cfg.train,
+            run=run,
         )
         said = _control(cfg, tokenizer, tasks, grade, trained, run) if cfg.matched else ""
     if run.is_main:
         _save(trained.policy, tokenizer, run.artifact("model", run.folder / "model"))
         save_scorer(trained.critic, tokenizer, run.artifact("critic", run.folder / "critic"))
-        write_json(run.artifact("summary", run.folder / "summary.json"), {"last": trained.rows[-1], "control": said, "updates": len(trained.rows)})
+        write_json(
+            run.artifact("summary", run.folder / "summary.json"),
+            {"last": trained.rows[-1], "control": said, "updates": len(trained.rows)},
+        )
         run.artifact("answers", trained.answers)
         report.trained(run.page, trained.rows, trained.answers, cfg, said)
 
 
-def _control(cfg: config.Train, tokenizer: Any, tasks: Sequence[Task], grade: Reward, ours: Trained, run: Run) -> str:
+def _control(
+    cfg: config.Train, tokenizer: Any, tasks: Sequence[Task], grade: Reward, ours: Trained, run: Run
+) -> str:
     """Token PPO with the matched lambda from the same start; what it says about the gain, in a sentence."""
     model = load_model(cfg.model, narrow(LoadConfig, cfg), asked_by="ma-rlhf train")
     part = run.within("matched")
     part.rng = run.rng  # the same prompts and random streams
     macro = replace(cfg.macro, n=1, lam=matched_lambda(cfg.macro.lam, cfg.macro.n or 1))
     control = macro_ppo(
-        Setup(model, _critic(cfg, tokenizer, run), _write(cfg, tokenizer, run)), tokenizer, tasks, grade, macro=macro, ppo=cfg.ppo, train=cfg.train, run=part
+        Setup(model, _critic(cfg, tokenizer, run), _write(cfg, tokenizer, run)),
+        tokenizer,
+        tasks,
+        grade,
+        macro=macro,
+        ppo=cfg.ppo,
+        train=cfg.train,
+        run=part,
     )
 
     def late(rows: Sequence[Any]) -> float:
@@ -141,10 +187,10 @@ def _control(cfg: config.Train, tokenizer: Any, tasks: Sequence[Task], grade: Re
     deviation = ours.rows[-1]["reward_std"]
     gap = late(ours.rows) - late(control.rows)
     return (
-        f"The control: token PPO with lambda {macro.lam:.4f}, which carries credit as far as macro actions of {cfg.macro.n} tokens, ends at "
-        f"a reward of {late(control.rows):.3f}, and macro actions at {late(ours.rows):.3f} (difference {gap:+.3f}; answers of one rollout "
-        f"deviate by {deviation:.3f}). Where the two are alike, what helps is the longer horizon of credit and not the grouping. One seed "
-        "decides nothing."
+        f"The control: token PPO with lambda {macro.lam:.4f}, which carries credit as far as macro actions of {cfg.macro.n} "
+        f"tokens, ends at a reward of {late(control.rows):.3f}, and macro actions at {late(ours.rows):.3f} (difference "
+        f"{gap:+.3f}; answers of one rollout deviate by {deviation:.3f}). Where the two are alike, what helps is the longer "
+        "horizon of credit and not the grouping. One seed decides nothing."
     )
 
 
@@ -172,7 +218,9 @@ def _critic(cfg: config.Train, tokenizer: Any, run: Run) -> Any:
     load = LoadConfig(device=cfg.device, dtype=cfg.dtype)
     if load_tokenizer(ref, load).get_vocab() != tokenizer.get_vocab():
         if cfg.critic is not None:
-            raise BadConfig(f'critic must read the tokens of the policy; "{ref}" has another tokenizer. Leave --critic out.')
+            raise BadConfig(
+                f'critic must read the tokens of the policy; "{ref}" has another tokenizer. Leave --critic out.'
+            )
         run.say(f'The critic begins as the policy\'s backbone: "{ref}" has another tokenizer.')
         return None
     return load_scorer(ref, load, asked_by="the critic").requires_grad_(True)
@@ -198,7 +246,9 @@ def _tasks(cfg: config.Train | config.Eval, tokenizer: Any, room: int | None, ba
         if length and (room is None or length <= room):
             tasks.append(task)
         else:
-            bad.append(f'Task "{task.id}": the prompt has {length} tokens, and 1 to {room} leave room for an answer.')
+            bad.append(
+                f'Task "{task.id}": the prompt has {length} tokens, and 1 to {room} leave room for an answer.'
+            )
     if not tasks:
         raise BadInput(f"{cfg.data} holds no task that can be used. {bad[0] if bad else ''}")
     return tasks
@@ -224,7 +274,13 @@ def eval(cfg: config.Eval, run: Run) -> None:
             rows.append({"model": cfg.against, **theirs.summary()})
             won = wins([group[0] for group in ours.rewards], [group[0] for group in theirs.rewards])
             if cfg.judge is not None:
-                won = _judged(cfg, run, [r.text for r in ours.rows[:: cfg.gen.n]], [r.text for r in theirs.rows[:: cfg.gen.n]], tasks)
+                won = _judged(
+                    cfg,
+                    run,
+                    [r.text for r in ours.rows[:: cfg.gen.n]],
+                    [r.text for r in theirs.rows[:: cfg.gen.n]],
+                    tasks,
+                )
     for row in rows:
         run.log(**row)
     write_json(run.artifact("summary", run.folder / "summary.json"), {"models": rows, "wins": won})
@@ -233,11 +289,17 @@ def eval(cfg: config.Eval, run: Run) -> None:
     report.evaluated(run.page, rows, won or None, kept[:SHOWN])
 
 
-def _judged(cfg: config.Eval, run: Run, ours: Sequence[str], theirs: Sequence[str], tasks: Sequence[Task]) -> dict[str, Any]:
+def _judged(
+    cfg: config.Eval, run: Run, ours: Sequence[str], theirs: Sequence[str], tasks: Sequence[Task]
+) -> dict[str, Any]:
     """Shares of prompts that a judge finds ours better on, in both orders; ties stand apart."""
     chosen = run.rng.child("judged").python().sample(range(len(tasks)), min(cfg.pairs, len(tasks)))
     with run.asking({"judge": cfg.judge}, cfg.llm) as models:
-        shares = judged([(tasks[i].id, tasks[i].text, ours[i], theirs[i]) for i in chosen], models["judge"], cfg.llm.concurrency)
+        shares = judged(
+            [(tasks[i].id, tasks[i].text, ours[i], theirs[i]) for i in chosen],
+            models["judge"],
+            cfg.llm.concurrency,
+        )
     return {**wins(shares, [0.5] * len(shares)), "prompts judged": len(shares)}
 
 
@@ -256,11 +318,22 @@ def segment(cfg: config.Segment, run: Run) -> None:
     logprobs = _logprobs(cfg, prompt, ids, tokenizer) if needs else []
     rows = []
     for rule in cfg.rules:
-        cuts = cut(Answer(len(ids), pieces, logprobs, logprobs, Rng(run.seed), "text"), replace(cfg.macro, rule=rule))
+        cuts = cut(
+            Answer(len(ids), pieces, logprobs, logprobs, Rng(run.seed), "text"), replace(cfg.macro, rule=rule)
+        )
         ends = [*cuts.starts[1:], len(ids)]
         sizes = [end - start for start, end in zip(cuts.starts, ends, strict=True)]
         actions = ["".join(pieces[a:b]) for a, b in zip(cuts.starts, ends, strict=True)]
-        rows.append({"rule": rule, "cut": "|".join(actions), "sizes": sizes, "actions": actions, "fell_back": cuts.fell_back, "rewards": cuts.rewards})
+        rows.append(
+            {
+                "rule": rule,
+                "cut": "|".join(actions),
+                "sizes": sizes,
+                "actions": actions,
+                "fell_back": cuts.fell_back,
+                "rewards": cuts.rewards,
+            }
+        )
         run.say(f"{rule}: {rows[-1]['cut']}")
     records.write(run.artifact("segments", run.folder / "segments.jsonl"), rows)
     report.segmented(run.page, rows)
@@ -295,12 +368,14 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _updates(train: Any, rows: int) -> int:
-    steps = train.epochs * -(-rows // train.batch_size)
-    return steps if train.max_steps is None else min(steps, train.max_steps)
+    steps: int = train.epochs * -(-rows // train.batch_size)
+    return steps if train.max_steps is None else min(steps, int(train.max_steps))
 
 
 def _note(run: Run, bad: Sequence[str], of: int) -> None:
     """List what was left out, and count it."""
     if bad and run.is_main:
-        records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), [{"reason": reason} for reason in bad])
+        records.write(
+            run.artifact("rejected", run.folder / "rejected.jsonl"), [{"reason": reason} for reason in bad]
+        )
         run.missing(Shortfall("rows", len(bad), of, bad[0], is_final=True))

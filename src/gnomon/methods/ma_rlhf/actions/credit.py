@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gnomon.methods.ma_rlhf.options import Macro
+from gnomon.methods.ma_rlhf.options import MACRO, Macro
 
 Values = Float[Tensor, "B A"]
 Segments = Int[Tensor, "B A"]
@@ -93,7 +93,7 @@ def macro_values(values: Values, segments: Segments, sigma: str = "equal") -> Fl
     return _summed(weighted, slots, count)[:, :-1]
 
 
-def macro_rewards(rewards: Values, segments: Segments, macro: Macro = Macro()) -> Float[Tensor, "B M"]:
+def macro_rewards(rewards: Values, segments: Segments, macro: Macro = MACRO) -> Float[Tensor, "B M"]:
     """The reward of each macro action: sum_i rho^i r_i, or the mean by sigma as the released code has it.
 
     Source: spec point 7.
@@ -109,7 +109,7 @@ def macro_gae(
     values: Values,
     rewards: Values,
     segments: Segments,
-    macro: Macro = Macro(),
+    macro: Macro = MACRO,
     *,
     beyond: Float[Tensor, " B"] | None = None,
 ) -> tuple[Values, Values]:

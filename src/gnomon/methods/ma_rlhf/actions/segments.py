@@ -15,7 +15,7 @@ from gnomon.core.rng import Rng
 from gnomon.core.rollout.rewards import load_rule
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.ma_rlhf.actions.texts import chunk_starts, code_starts
-from gnomon.methods.ma_rlhf.options import Macro
+from gnomon.methods.ma_rlhf.options import MACRO, Macro
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Answer:
     """Log-probability (nats) of each token under the policy that wrote it."""
     ref_logprobs: Sequence[float] = ()
     """The same under the reference."""
-    rng: Rng = Rng(0)
+    rng: Rng = field(default_factory=lambda: Rng(0))
     """Where the rule randomized draws."""
     name: str = ""
     """In messages."""
@@ -76,7 +76,7 @@ def cut(answer: Answer, macro: Macro) -> Cuts:
 
 def segment(
     mask: Bool[Tensor, "B A"],
-    macro: Macro = Macro(),
+    macro: Macro = MACRO,
     *,
     start: int = 0,
     answers: Sequence[Answer] | None = None,
@@ -186,7 +186,9 @@ def _own(rule: Callable[..., Any], answer: Answer) -> Cuts:
         offsets.append((at, at + len(piece)))
         at += len(piece)
     out = rule(list(answer.pieces), offsets, "".join(answer.pieces))
-    bounds, rewards = out if isinstance(out, tuple) and len(out) == 2 and not isinstance(out[1], int) else (out, [])
+    bounds, rewards = (
+        out if isinstance(out, tuple) and len(out) == 2 and not isinstance(out[1], int) else (out, [])
+    )
     bounds = list(bounds)
     inner = [b for b in bounds if b not in (0, answer.length)]
     if any(not isinstance(b, int) or not 0 < b < answer.length for b in inner) or inner != sorted(set(inner)):

@@ -7,11 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-FUNCTION_WORDS = frozenset(
-    """a about after all although an and any as at because before but by can could did do does for from had has have he her his how
-    i if in into is it its may might must my no nor not of on or our shall she should since so some than that the their then there
-    these they this those through to under until was we were what when where which while who whose will with would you your""".split()
-)
+# fmt: off
+FUNCTION_WORDS = frozenset((
+    "a", "about", "after", "all", "although", "an", "and", "any", "as", "at", "because", "before", "but", "by", "can", "could",
+    "did", "do", "does", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it",
+    "its", "may", "might", "must", "my", "no", "nor", "not", "of", "on", "or", "our", "shall", "she", "should", "since", "so",
+    "some", "than", "that", "the", "their", "then", "there", "these", "they", "this", "those", "through", "to", "under",
+    "until", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whose", "will", "with", "would", "you",
+    "your",
+))
+# fmt: on
 """Words that begin a phrase in English: articles, pronouns, prepositions, conjunctions, auxiliaries."""
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
@@ -86,7 +91,9 @@ def _parts(
     node: ast.AST, lines: Sequence[str], begun: Sequence[int], shift: int, ends: Sequence[int], cutoff: int
 ) -> Iterator[tuple[int, int]]:
     """First and last token of each part below a node, in the order of the text."""
-    for child in sorted(ast.iter_child_nodes(node), key=lambda n: (getattr(n, "lineno", 0), getattr(n, "col_offset", 0))):
+    for child in sorted(
+        ast.iter_child_nodes(node), key=lambda n: (getattr(n, "lineno", 0), getattr(n, "col_offset", 0))
+    ):
         span = _span(child, lines, begun)
         if span is None or span[0] < shift:  # nodes without a place, and the head that we put in front
             yield from _parts(child, lines, begun, shift, ends, cutoff)

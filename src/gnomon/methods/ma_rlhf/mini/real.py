@@ -26,10 +26,12 @@ OPENINGS = (
     "There was a big dog who lived in a small house.",
 )
 
-FRIENDLY = frozenset(
-    """happy love loved nice kind friend friends smile smiled fun good hug hugged help helped share shared play played laugh laughed
-    thank sweet joy warm gentle together""".split()
-)
+# fmt: off
+FRIENDLY = frozenset((
+    "happy", "love", "loved", "nice", "kind", "friend", "friends", "smile", "smiled", "fun", "good", "hug", "hugged", "help",
+    "helped", "share", "shared", "play", "played", "laugh", "laughed", "thank", "sweet", "joy", "warm", "gentle", "together",
+))
+# fmt: on
 """27 words; the reward is their share."""
 
 CENTRE, SPREAD = 0.06, 0.04
@@ -44,6 +46,10 @@ ARMS: Mapping[str, Macro] = {
     "chunks": Macro(rule="chunks"),
     "surprise": Macro(rule="surprise"),
 }
+
+
+LATE = ("log_ratio_answer", "kl", "distinct", "cut_share", "macro_size", "explained_variance")
+"""What is shown of the last updates."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def study(cfg: Real) -> Study:
         claims=REAL_CLAIMS,
         scales=SCALES,
         parts={"": Part(partial(_seed, cfg))},
-        plan=lambda cfg, scale: {"arms": len(scale.arms) * cfg.seeds, "updates_each": scale.updates, "answers_each": scale.updates * scale.rollouts},
+        plan=lambda cfg, scale: {"arms": len(scale.arms) * cfg.seeds, "updates_each": scale.updates},
         page=report.write_real,
         summary=lambda results: {
             "arms": results.rows["arms"], "answers": results.rows["answers"], "scores": results.scores(),
@@ -97,7 +103,10 @@ def _seed(cfg: Real, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None
     words = load_tokenizer(cfg.model)
     openings = [Task(str(i), text) for i, text in enumerate(OPENINGS)]
     ppo = Ppo(
-        gen=GenConfig(max_new_tokens=scale.answer, n=1, batch_size=scale.rollouts), beta=0.02, reward_clip=2.5, critic_lr=2e-3
+        gen=GenConfig(max_new_tokens=scale.answer, n=1, batch_size=scale.rollouts),
+        beta=0.02,
+        reward_clip=2.5,
+        critic_lr=2e-3,
     )
     train = TrainConfig(
         lr=2e-4, batch_size=scale.rollouts, max_length=scale.answer + 64, epochs=scale.updates, max_steps=scale.updates,
@@ -106,7 +115,9 @@ def _seed(cfg: Real, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None
     curves = {}
     for name in scale.arms:
         inner = part.within(re.sub(r"[^a-z0-9]+", "-", name.lower()), stream(part))
-        trained = macro_ppo(copy.deepcopy(model), words, openings, reward, macro=ARMS[name], ppo=ppo, train=train, run=inner)
+        trained = macro_ppo(
+            copy.deepcopy(model), words, openings, reward, macro=ARMS[name], ppo=ppo, train=train, run=inner
+        )
         curves[name] = [{**row, "friendly": CENTRE + SPREAD * row["reward"]} for row in trained.rows]
         for _, kept in list(read_raw(trained.answers))[-3:]:
             out.add("answers", {"arm": name, "reward": kept["reward"], "text": kept["text"]})
@@ -127,11 +138,17 @@ def _seed(cfg: Real, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None
             "last 6": final,
             "at equal log-ratio": equal,
             "that log-ratio": level,
-            **{key: read_lambda(rows, key, late) for key in ("log_ratio_answer", "kl", "distinct", "cut_share", "macro_size", "explained_variance")},
+            **{key: read_lambda(rows, key, late) for key in LATE},
             "rollout_gap": max(row["rollout_gap"] for row in rows),
         })  # fmt: skip
         for row in rows:
-            out.add("curves", {"arm": name, **{key: row[key] for key in ("step", "friendly", "log_ratio_answer", "distinct")}})
+            out.add(
+                "curves",
+                {
+                    "arm": name,
+                    **{key: row[key] for key in ("step", "friendly", "log_ratio_answer", "distinct")},
+                },
+            )
 
 
 def at_log_ratio(rows: Sequence[Mapping[str, float]], level: float, width: int = 3) -> float:
@@ -144,7 +161,10 @@ def at_log_ratio(rows: Sequence[Mapping[str, float]], level: float, width: int =
     """
 
     def smooth(name: str) -> list[float]:
-        return [sum(row[name] for row in rows[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(rows))]
+        return [
+            sum(row[name] for row in rows[max(0, i - width + 1) : i + 1]) / min(i + 1, width)
+            for i in range(len(rows))
+        ]
 
     ratios, shares = smooth("log_ratio_answer"), smooth("friendly")
     for i in range(1, len(rows)):

@@ -1,4 +1,4 @@
-"""The miniature: macro actions against tokens at equal rollouts, with the lambda-matched control, other rules, and real sentences."""
+"""The miniature: macro actions against tokens at equal rollouts, the lambda-matched control, other rules, and real sentences."""
 
 from __future__ import annotations
 
@@ -55,6 +55,9 @@ OTHERS: Mapping[str, Macro] = {
 
 TEXT_RULES = ("fixed", "randomized", "perplexity", "surprise", "chunks", "code")
 
+SHOWN = ("macro_size", "fallbacks", "cut_share", "log_ratio_answer", "kl")
+"""What is shown of each rule on real sentences."""
+
 REACHED = 0.60
 """Share good at which rollouts are counted."""
 
@@ -65,8 +68,16 @@ def mini(cfg: Mini, run: Run) -> None:
 
 
 def _plan(cfg: Mini, scale: Scale) -> Mapping[str, object]:
-    arms = len(MAIN) * ("world" in cfg.parts) + len(OTHERS) * ("rules" in cfg.parts) + len(TEXT_RULES) * ("text" in cfg.parts)
-    return {"arms": arms * cfg.seeds, "updates_each": scale.updates, "answers_each": scale.updates * scale.rollouts}
+    arms = (
+        len(MAIN) * ("world" in cfg.parts)
+        + len(OTHERS) * ("rules" in cfg.parts)
+        + len(TEXT_RULES) * ("text" in cfg.parts)
+    )
+    return {
+        "arms": arms * cfg.seeds,
+        "updates_each": scale.updates,
+        "answers_each": scale.updates * scale.rollouts,
+    }
 
 
 def _world(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
@@ -109,7 +120,9 @@ def _arm(scale: Scale, policy: Any, words: Any, macro: Macro, part: PartOfRun, n
         schedule="constant", weight_decay=0.0, checkpoint_every=24, keep_checkpoints=1,
     )  # fmt: skip
     inner = part.within(_folder(name), stream(part))
-    return macro_ppo(copy.deepcopy(policy), words, tasks(), reward, macro=macro, ppo=ppo, train=train, run=inner)
+    return macro_ppo(
+        copy.deepcopy(policy), words, tasks(), reward, macro=macro, ppo=ppo, train=train, run=inner
+    )
 
 
 def _folder(name: str) -> str:
@@ -126,7 +139,11 @@ def _scored(scale: Scale, name: str, macro: Macro, trained: Trained, out: Out) -
     final = read_lambda(compared, "share good", scale.last)
     # Updates are noisy: what counts is the mean of the last four. Never reached counts as all rollouts and one update more.
     reached = next(
-        (rows[i]["answers"] for i in range(len(rows)) if read_lambda(rows[: i + 1], "share good", 4) >= REACHED and i >= 3),
+        (
+            rows[i]["answers"]
+            for i in range(len(rows))
+            if read_lambda(rows[: i + 1], "share good", 4) >= REACHED and i >= 3
+        ),
         (len(rows) + 1) * scale.rollouts,
     )
     out.score(name, "final share good", final)
@@ -139,7 +156,15 @@ def _scored(scale: Scale, name: str, macro: Macro, trained: Trained, out: Out) -
            ("log_ratio_answer", "kl", "clip_share", "explained_variance", "distinct", "macro_size", "cut_share")},
     })  # fmt: skip
     for row in rows:
-        out.add("curves", {"arm": name, "answers": row["answers"], "share good": row["share good"], "log-ratio": row["log_ratio_answer"]})
+        out.add(
+            "curves",
+            {
+                "arm": name,
+                "answers": row["answers"],
+                "share good": row["share good"],
+                "log-ratio": row["log_ratio_answer"],
+            },
+        )
     if name in ("n=1", "n=5"):
         out.show(f"answers {name}", trained.answers)
     return reached
@@ -163,7 +188,7 @@ def sentences(count: int) -> list[Sentence]:
         for paragraph in document.text.split("\n\n"):
             words = " ".join(paragraph.split())
             first, stop, rest = words.partition(". ")
-            if stop and 20 <= len(first) <= 70 and 20 <= len(rest):
+            if stop and 20 <= len(first) <= 70 and len(rest) >= 20:
                 pairs.append(Sentence(rest[:90], first + "."))
                 if len(pairs) == count:
                     return pairs
@@ -175,14 +200,26 @@ def _text(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     pairs = sentences(400)
     bpe = train_bpe([p.text + " " + p.first for p in pairs], 512)
     model = new_llama(bpe, 64, 2, 4, 160, part.rng.child("policy"))
-    rows = examples([{"prompt": f"{p.text}\nTL;DR:", "completion": f" {p.first}"} for p in pairs], bpe, max_length=160)
-    cfg = TrainConfig(lr=3e-3, batch_size=16, max_length=160, epochs=100, max_steps=scale.text_sft, checkpoint_every=0, weight_decay=0.0)
+    rows = examples(
+        [{"prompt": f"{p.text}\nTL;DR:", "completion": f" {p.first}"} for p in pairs], bpe, max_length=160
+    )
+    cfg = TrainConfig(
+        lr=3e-3,
+        batch_size=16,
+        max_length=160,
+        epochs=100,
+        max_steps=scale.text_sft,
+        checkpoint_every=0,
+        weight_decay=0.0,
+    )
     batches = Batches(rows, 16, pad_id=bpe.pad_token_id, generator=part.rng.child("batches"), max_length=160)
     policy = train_tiny(model, batches, cfg, part.within("text-sft", part.rng.child("sft")))
     asked_for = [Task(str(i), f"{p.text}\nTL;DR:", reference=p.first) for i, p in enumerate(pairs[:64])]
 
     def reward(samples: Sequence[Sample]) -> list[float]:
-        scores = rouge([s.completion for s in samples], [str(s.task.reference) for s in samples], ("rougeL",))["rougeL"][:, 2]
+        scores = rouge(
+            [s.completion for s in samples], [str(s.task.reference) for s in samples], ("rougeL",)
+        )["rougeL"][:, 2]
         excess = [max(0, len(s.completion) - len(str(s.task.reference))) / 100 for s in samples]
         return [10 * float(score) - over for score, over in zip(scores, excess, strict=True)]
 
@@ -201,7 +238,7 @@ def _text(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
             "rule": rule,
             "reward, first half": sum(r["reward"] for r in trained.rows[:half]) / half,
             "reward, second half": read_lambda(trained.rows, "reward", half),
-            **{name: read_lambda(trained.rows, name, half) for name in ("macro_size", "fallbacks", "cut_share", "log_ratio_answer", "kl")},
+            **{name: read_lambda(trained.rows, name, half) for name in SHOWN},
         })  # fmt: skip
 
 
@@ -216,6 +253,9 @@ STUDY = Study(
     },
     plan=_plan,
     page=report.write,
-    summary=lambda results: {name: results.rows[name] for name in ("arms", "text") if name in results.rows} | {"scores": results.scores()},
+    summary=lambda results: (
+        {name: results.rows[name] for name in ("arms", "text") if name in results.rows}
+        | {"scores": results.scores()}
+    ),
 )
 """The miniature."""

@@ -70,7 +70,8 @@ def tasks() -> list[Task]:
 def share_good(samples: Sequence[Sample], length: int) -> list[float]:
     """Share of an answer's `length` words that belong to the class of its prompt; words that are missing are not good."""
     return [
-        sum(word in _INDEX and _INDEX[word] % 4 == s.task.meta["number"] for word in s.completion.split()) / length
+        sum(word in _INDEX and _INDEX[word] % 4 == s.task.meta["number"] for word in s.completion.split())
+        / length
         for s in samples
     ]
 

@@ -49,8 +49,8 @@ def is_in(part: Part, prompt: str) -> bool:
 def read_pairs(path: str | Path, *, on_bad: Callable[[str], None] | None = None) -> list[Pair]:
     """The pairs of a file; the layout follows from the columns of each row.
 
-    `prompt`, `chosen`, `rejected` as text or messages; `chosen` and `rejected` as whole conversations, of which the common beginning up
-    to the last turn is the prompt; `info`, `summaries`, `choice` (summarize_from_feedback); `question`, `answer_0`, `answer_1`,
+    `prompt`, `chosen`, `rejected` as text or messages; `chosen` and `rejected` as whole conversations, of which the common part
+    up to the last turn is the prompt; `info`, `summaries`, `choice` (summarize_from_feedback); `question`, `answer_0`, `answer_1`,
     `score_0`, `score_1` (webgpt_comparisons), where equal scores make no pair.
 
     Args:
@@ -88,27 +88,36 @@ def _pair(raw: Mapping[str, Any], name: str, where: str) -> Pair:
         answers = (str(raw["answer_0"]), str(raw["answer_1"]))
         return _checked(Task(name, text), *(answers if better > 0 else answers[::-1]), where=where)
     if "chosen" not in raw or "rejected" not in raw:
-        raise BadInput(f'{where}, row "{name}": a pair needs the columns chosen and rejected; it has {", ".join(sorted(raw))}.')
-    chosen, rejected, prompt = raw["chosen"], raw["rejected"], raw.get("prompt")
-    if isinstance(chosen, str) and isinstance(rejected, str) and prompt is None:
+        raise BadInput(
+            f'{where}, row "{name}": a pair needs the columns chosen and rejected; it has {", ".join(sorted(raw))}.'
+        )
+    chosen, rejected, shared = raw["chosen"], raw["rejected"], raw.get("prompt")
+    if isinstance(chosen, str) and isinstance(rejected, str) and shared is None:
         begun = _common_turns(chosen, rejected)
         return _checked(Task(name, begun), chosen[len(begun) :], rejected[len(begun) :], where)
     if not isinstance(chosen, str):
         messages = list(chosen)
-        before = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else messages[:-1]
-        if prompt is None and list(rejected)[:-1] != before:
+        before = (
+            list(shared) if isinstance(shared, Sequence) and not isinstance(shared, str) else messages[:-1]
+        )
+        if shared is None and list(rejected)[:-1] != before:
             raise BadInput(f'{where}, row "{name}": chosen and rejected differ before the last turn.')
-        if isinstance(prompt, str):
-            before = [{"role": "user", "content": prompt}]
-        return _checked(Task(name, "", tuple(before)), messages[-1]["content"], list(rejected)[-1]["content"], where)
-    if isinstance(prompt, str):
-        return _checked(Task(name, prompt), chosen, str(rejected), where)
-    return _checked(Task(name, "", tuple(prompt or ())), chosen, str(rejected), where)
+        if isinstance(shared, str):
+            before = [{"role": "user", "content": shared}]
+        return _checked(
+            Task(name, "", tuple(before)), messages[-1]["content"], list(rejected)[-1]["content"], where
+        )
+    if isinstance(shared, str):
+        return _checked(Task(name, shared), chosen, str(rejected), where)
+    return _checked(Task(name, "", tuple(shared or ())), chosen, str(rejected), where)
 
 
 def _common_turns(chosen: str, rejected: str, turn: str = "\n\nAssistant:") -> str:
     """What two conversations share, up to and with where the assistant's last turn begins."""
-    shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
+        min(len(chosen), len(rejected)),
+    )
     at = chosen.rfind(turn, 0, shared + len(turn))
     return chosen[: at + len(turn)] if at >= 0 and rejected.startswith(chosen[: at + len(turn)]) else ""
 

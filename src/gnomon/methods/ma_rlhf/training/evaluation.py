@@ -53,7 +53,8 @@ class Answered:
 
 
 def answer(
-    model: Any, tokenizer: Any, tasks: Sequence[Task], grade: Callable[[Sequence[Sample]], Sequence[float]], gen: GenConfig, rng: Rng
+    model: Any, tokenizer: Any, tasks: Sequence[Task], grade: Callable[[Sequence[Sample]], Sequence[float]], gen: GenConfig,
+    rng: Rng,
 ) -> Answered:  # fmt: skip
     """Answers of a model to tasks, scored.
 
@@ -69,13 +70,17 @@ def answer(
         BadInput: a reward is missing or not finite.
     """
     prompts = [prompt_ids(task, tokenizer) for task in tasks]
-    drawn = generate(model, tokenizer, prompts, gen, generator=[rng.child("answer", task.id) for task in tasks])
+    drawn = generate(
+        model, tokenizer, prompts, gen, generator=[rng.child("answer", task.id) for task in tasks]
+    )
     rows = [
         Written(task, prompt, list(c.token_ids), c.text, c.finish, c.logprobs)
         for task, prompt, group in zip(tasks, prompts, drawn, strict=True)
         for c in group
     ]
-    for row, value in zip(rows, score([Sample(r.task, r.text, r.drawn, r.finish) for r in rows], grade), strict=True):
+    for row, value in zip(
+        rows, score([Sample(r.task, r.text, r.drawn, r.finish) for r in rows], grade), strict=True
+    ):
         row.reward = value
     return Answered(rows, gen.n)
 
@@ -96,7 +101,11 @@ def distance(answered: Answered, model: Any, other: Any, tokenizer: Any, size: i
         batch, mask = laid_out(rows, padding_id(tokenizer))
         batch = batch.to(next(model.parameters()).device)
         keep = kept_columns(rows, batch.input_ids.shape[1])
-        d = (action_logprobs(model, batch, keep, 1.0) - action_logprobs(other, batch, keep, 1.0)).double().cpu()
+        d = (
+            (action_logprobs(model, batch, keep, 1.0) - action_logprobs(other, batch, keep, 1.0))
+            .double()
+            .cpu()
+        )
         ratios.append(d[mask])
         per_answer += d.where(mask, 0.0).sum(1).tolist()
     d = torch.cat(ratios)

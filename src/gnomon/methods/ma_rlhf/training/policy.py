@@ -39,7 +39,7 @@ def action_logprobs(model: Any, batch: Batch, keep: int, temperature: float) -> 
         temperature: divides the logits.
     """
     keep = min(keep, batch.input_ids.shape[1])
-    only = {name: keep for name in last_logits_only(model)}
+    only = dict.fromkeys(last_logits_only(model), keep)
     logits = model(**batch.inputs("causal", base_of(model)), **only, use_cache=False).logits[:, -keep:-1]
     wanted = batch.input_ids[:, batch.input_ids.shape[1] - keep + 1 :]
     rows, size, words = logits.shape
@@ -48,7 +48,8 @@ def action_logprobs(model: Any, batch: Batch, keep: int, temperature: float) -> 
     else:  # a float32 copy of all of them would be the largest tensor of the training
         step = max(1, CHUNK // (rows * words))
         parts = [
-            torch.utils.checkpoint.checkpoint(_chosen, logits[:, i : i + step], wanted[:, i : i + step], temperature, use_reentrant=False)
+            torch.utils.checkpoint.checkpoint(_chosen, logits[:, i : i + step], wanted[:, i : i + step], temperature,
+                                              use_reentrant=False)
             for i in range(0, size, step)
         ]  # fmt: skip
         values = torch.cat(parts, 1)
@@ -57,7 +58,9 @@ def action_logprobs(model: Any, batch: Batch, keep: int, temperature: float) -> 
 
 def _chosen(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     heated = logits.float() if temperature == 1 else logits.float() / temperature
-    return -nn.functional.cross_entropy(heated.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape)
+    return -nn.functional.cross_entropy(heated.flatten(0, 1), wanted.flatten(), reduction="none").view(
+        wanted.shape
+    )
 
 
 class ActorCritic(nn.Module):
@@ -108,7 +111,9 @@ def actor_critic(policy: Any, critic: Any = None, *, rng: Rng, lora_rank: int | 
     rank = lora_rank
     if is_adapted(policy):
         if lora_rank is not None:
-            raise BadConfig("train.lora_rank: the policy has an adapter already, which is trained on. Leave it out.")
+            raise BadConfig(
+                "train.lora_rank: the policy has an adapter already, which is trained on. Leave it out."
+            )
         _train_adapter(policy)
         rank = getattr(policy.peft_config[policy.active_adapter], "r", 8)
     if critic is None:
@@ -171,7 +176,9 @@ def _copied(policy: Any) -> Iterator[Logprobs]:
     name = policy.active_adapter
     with without_deprecations():
         policy.add_adapter(REFERENCE, copy.deepcopy(policy.peft_config[name]))
-    set_peft_model_state_dict(policy, get_peft_model_state_dict(policy, adapter_name=name), adapter_name=REFERENCE)
+    set_peft_model_state_dict(
+        policy, get_peft_model_state_dict(policy, adapter_name=name), adapter_name=REFERENCE
+    )
 
     def to(adapter: str) -> None:
         # PEFT makes the adapter that it turns to trainable, and the other one not.

@@ -1,28 +1,28 @@
-"""PPO over macro actions: the loss, the policy's own batches, and the training."""
+"""PPO over macro actions: the policy's own batches, and the training."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from gnomon.core.config import check
 from gnomon.core.files import write_json
 from gnomon.core.models.sampling.text import padding_id, token_texts
 from gnomon.core.rng import Rng
-from gnomon.core.rollout import Reward, Sample, Task
+from gnomon.core.rollout import Reward, Task
 from gnomon.core.rollout.chats import answer_ids
-from gnomon.core.rollout.rewards import by_rule
+from gnomon.core.rollout.rewards import Grader, Reward, by_rule
 from gnomon.core.train import GlobalBatch, History, TrainConfig, decay_groups, fit
 from gnomon.core.train.evaluation import Evaluation
 from gnomon.errors import BadConfig, BadInput, UserError
-from gnomon.methods.ma_rlhf.options import Macro, Ppo
+from gnomon.methods.ma_rlhf.options import MACRO, PPO, Macro, Ppo
+from gnomon.methods.ma_rlhf.training.loss import PpoLoss
 from gnomon.methods.ma_rlhf.training.policy import ActorCritic, actor_critic, is_adapted, reference_of
 from gnomon.methods.ma_rlhf.training.rollouts import (
     Processes,
@@ -37,6 +37,9 @@ from gnomon.methods.ma_rlhf.training.rollouts import (
 
 log = logging.getLogger(__name__)
 
+TRAIN = TrainConfig(weight_decay=0.0)
+"""The training where none is named."""
+
 TRIES = 3
 """Rollouts that are drawn for a step where all answers are too short to learn from."""
 
@@ -45,8 +48,6 @@ SHOWN = 4
 
 FOLDER = "answers"
 """Where they are kept, a file for each rollout."""
-
-Grader = Callable[..., Any]
 
 
 @dataclass
@@ -68,111 +69,6 @@ class Trained:
         return [row for row in self.history.records if "reward" in row]
 
 
-class PpoLoss:
-    """The clipped losses of policy and critic, summed over tokens; what they amount to is counted beside.
-
-    Args:
-        macro: whether ratios are of tokens or of macro actions.
-        ppo: where they are clipped.
-        critic_only: leave the policy out.
-
-    Source: spec points 10 and 11.
-    """
-
-    def __init__(self, macro: Macro, ppo: Ppo, *, critic_only: bool = False):
-        self.macro, self.ppo, self.critic_only = macro, ppo, critic_only
-        self.tally = torch.zeros(5, dtype=torch.float64)
-
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """The loss of a micro-batch."""
-        actions = batch["actions"]
-        keep, heat = int(batch["keep"]), self.ppo.logprob_temperature
-        if self.critic_only:
-            _, values = model(batch["ids"], batch["mask"], keep, heat, critic_only=True)
-        else:
-            logprobs, values = model(batch["ids"], batch["mask"], keep, heat)
-        # Where all answers of a micro-batch were dropped, every weight still takes part, with nothing.
-        before = batch["values"]
-        value_loss = value_losses(values[:, :-1], before, batch["returns"], self.ppo.value_clip)
-        critic = value_loss.where(actions, 0.0).sum()
-        if self.critic_only:
-            self._count(0.0, critic, 0.0, 0.0, actions)
-            return critic
-        d = (logprobs - batch["logprobs"]).where(actions, 0.0)
-        if self.macro.ratio == "macro":
-            policy, clipped = self._by_action(d, batch)
-        else:
-            losses, is_clipped = clipped_losses(d, batch["advantages"], self.ppo.clip)
-            policy, clipped = losses.where(actions, 0.0).sum(), float((is_clipped & actions).sum())
-        self._count(policy, critic, clipped, float((torch.expm1(d) - d).where(actions, 0.0).detach().sum()), actions)
-        return policy + critic
-
-    def _by_action(self, d: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-        """The paper's loss: one ratio for each macro action, the product of its tokens'. Source: section 3.3."""
-        segments = batch["segments"]
-        inside = segments >= 0
-        slots = segments.where(inside, int(segments.max()) + 1)
-        count = int(slots.max()) + 1
-
-        def total(values: Tensor) -> Tensor:
-            return torch.zeros(len(segments), count, device=d.device).scatter_add(1, slots, values.where(inside, 0.0))
-
-        length = total(torch.ones_like(d))
-        # All tokens of a macro action have its advantage.
-        advantages = total(batch["advantages"]) / length.clamp(min=1)
-        losses, is_clipped = clipped_losses(total(d), advantages, self.ppo.clip)
-        weight = length if self.macro.weight == "tokens" else (length > 0) * batch["action_weight"]
-        return (losses * weight).sum(), float((is_clipped * length).sum())
-
-    def _count(self, policy: Tensor | float, critic: Tensor, clipped: float, kl: float, actions: Tensor) -> None:
-        self.tally += torch.tensor([float(torch.as_tensor(policy).detach()), float(critic.detach()), clipped, kl, float(actions.sum())], dtype=torch.float64)
-
-    def numbers(self, processes: int) -> dict[str, float]:
-        """The means of the step over all processes; begins anew."""
-        total, self.tally = self.tally, torch.zeros(5, dtype=torch.float64)
-        if processes > 1:
-            shares: list[Any] = [None] * processes
-            torch.distributed.all_gather_object(shares, total)
-            total = torch.stack(shares).sum(0)
-        policy, critic, clipped, kl, count = (float(value) for value in total)
-        count = max(1.0, count)
-        return {
-            "policy_loss": policy / count,
-            "value_loss": critic / count,
-            "clip_share": clipped / count,
-            "kl_to_old": kl / count,
-        }
-
-
-def clipped_losses(d: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """max(-A rho, -A clip(rho, 1-c, 1+c)) with rho = exp(d), and where the clipped one is larger.
-
-    Args:
-        d: log policy - log policy at the rollout, of tokens or of macro actions.
-        advantages: as many.
-        clip: c.
-    """
-    ratio = d.exp()
-    free, bound = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
-    return torch.maximum(free, bound), bound > free
-
-
-def value_losses(values: Tensor, before: Tensor, returns: Tensor, clip: float | None) -> Tensor:
-    """0.5 max((V - G)^2, (V_clip - G)^2) with V_clip = V_old + clip(V - V_old, -c, c).
-
-    Args:
-        values: V, of the critic now.
-        before: V_old, at the rollout.
-        returns: G.
-        clip: c; None: the first square alone.
-    """
-    free = (values - returns) ** 2
-    if clip is None:
-        return 0.5 * free
-    bound = before + (values - before).clamp(-clip, clip)
-    return 0.5 * torch.maximum(free, (bound - returns) ** 2)
-
-
 class Rollouts:
     """Batches that the policy writes itself, for `fit`.
 
@@ -187,7 +83,9 @@ class Rollouts:
         folder: where some answers of each rollout are kept; None: nowhere.
     """
 
-    def __init__(self, writer: Writer, tasks: Sequence[Task], train: TrainConfig, rng: Rng, folder: Path | None):
+    def __init__(
+        self, writer: Writer, tasks: Sequence[Task], train: TrainConfig, rng: Rng, folder: Path | None
+    ):
         self.writer, self.tasks, self.train, self.rng, self.folder = writer, tasks, train, rng, folder
         ppo = writer.ppo
         self.steps_per_rollout = ppo.updates
@@ -198,7 +96,8 @@ class Rollouts:
         self.processes = Processes()
 
     def __len__(self) -> int:
-        return -(-len(self.tasks) // self.prompts) * self.steps_per_rollout
+        passes = -(-len(self.tasks) // self.prompts)
+        return int(passes * self.steps_per_rollout)
 
     def digest(self) -> list[list[int]]:
         """Tells the tasks from others."""
@@ -223,7 +122,9 @@ class Rollouts:
         epoch, part = divmod(inner, self.writer.ppo.minibatches)
         rows = self.rows
         if self.writer.ppo.minibatches > 1:
-            order = torch.randperm(len(rows), generator=self.rng.child("rows", number, epoch).torch()).tolist()
+            order = torch.randperm(
+                len(rows), generator=self.rng.child("rows", number, epoch).torch()
+            ).tolist()
             size = self.train.batch_size
             rows = [rows[i] for i in order[part * size : (part + 1) * size]]
         kept = [row for row in rows if not row.is_dropped]
@@ -253,8 +154,8 @@ class Rollouts:
             )  # fmt: skip
         else:
             raise UserError(
-                f"Rollout {number}: all answers of {TRIES} rollouts have fewer than {self.writer.ppo.drop_shorter_than} tokens. The "
-                "policy has collapsed; lower --train.lr or raise --ppo.beta, or lower --ppo.drop-shorter-than."
+                f"Rollout {number}: all answers of {TRIES} rollouts have fewer than {self.writer.ppo.drop_shorter_than} tokens. "
+                "The policy has collapsed; lower --train.lr or raise --ppo.beta, or lower --ppo.drop-shorter-than."
             )
         self.numbers = statistics(rows, compares=self.writer.ppo.logprob_temperature == 1)
         if self.folder is not None and self.processes.index == 0:
@@ -284,7 +185,7 @@ def keep_answers(path: Path, rows: Sequence[Written], tokenizer: Any) -> None:
     )
 
 
-def as_grader(reward: Any, tokenizer: Any) -> Callable[[Sequence[Sample]], Sequence[float]]:
+def as_grader(reward: Any, tokenizer: Any) -> Grader:
     """Samples -> rewards, from an opened `Reward`, a scorer, or a function `f(prompts, completions, **columns)`."""
     if isinstance(reward, Reward):
         return reward
@@ -296,7 +197,8 @@ def as_grader(reward: Any, tokenizer: Any) -> Callable[[Sequence[Sample]], Seque
         )
     if not callable(reward):
         raise BadInput(f"A reward is a Reward, a scorer or a function; got {type(reward).__name__}.")
-    return by_rule(reward)
+    rule: Grader = by_rule(reward)
+    return rule
 
 
 def check_training(ppo: Ppo, train: TrainConfig) -> None:
@@ -306,13 +208,22 @@ def check_training(ppo: Ppo, train: TrainConfig) -> None:
         BadConfig: the message names the setting.
     """
     answers = train.batch_size * ppo.minibatches
-    check(answers % ppo.gen.n == 0, "ppo.gen.n", f"a divisor of the {answers} answers of a rollout", ppo.gen.n)
+    check(
+        answers % ppo.gen.n == 0, "ppo.gen.n", f"a divisor of the {answers} answers of a rollout", ppo.gen.n
+    )
     check(train.reduction == "token_mean", "train.reduction", "token_mean", train.reduction)
     for name, none in (("packing", False), ("sharded", False), ("eval_share", 0.0), ("keep_best", False)):
         value = getattr(train, name)
-        check(value == none, f"train.{name}", f"{none}: a policy that learns from what it writes has no use for it", value)
+        check(
+            value == none,
+            f"train.{name}",
+            f"{none}: a policy that learns from what it writes has no use for it",
+            value,
+        )
     if ppo.updates > 1 and train.checkpoint_every % ppo.updates:
-        raise BadConfig(f"train.checkpoint_every must be a multiple of {ppo.updates}, the updates of a rollout; got {train.checkpoint_every}.")
+        raise BadConfig(
+            f"train.checkpoint_every must be a multiple of {ppo.updates}, the updates of a rollout; got {train.checkpoint_every}."
+        )
 
 
 def macro_ppo(
@@ -321,9 +232,9 @@ def macro_ppo(
     tasks: Sequence[Task],
     reward: Any,
     *,
-    macro: Macro = Macro(),
-    ppo: Ppo = Ppo(),
-    train: TrainConfig = TrainConfig(),
+    macro: Macro = MACRO,
+    ppo: Ppo = PPO,
+    train: TrainConfig = TRAIN,
     run: Any,
 ) -> Trained:
     """Train a policy by PPO over macro actions.

@@ -33,7 +33,8 @@ class PairScorer(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B T"], mask: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """Values; those at padding mean nothing."""
-        return token_scores(self.scorer, Batch(ids, mask.bool()))
+        values: Tensor = token_scores(self.scorer, Batch(ids, mask.bool()))
+        return values
 
 
 class PairBatches:
@@ -46,7 +47,9 @@ class PairBatches:
         generator: names the shuffles.
     """
 
-    def __init__(self, pairs: Sequence[tuple[list[int], list[int]]], cfg: TrainConfig, pad_id: int, generator: Rng):
+    def __init__(
+        self, pairs: Sequence[tuple[list[int], list[int]]], cfg: TrainConfig, pad_id: int, generator: Rng
+    ):
         self.pairs, self.pad_id, self.size = pairs, pad_id, cfg.micro_batch_size
         self._order = Order(len(pairs), cfg.batch_size, generator)
 
@@ -71,7 +74,9 @@ class PairBatches:
                 "labels": batch.input_ids}  # fmt: skip
 
 
-def pair_losses(values: Float[Tensor, "N T"], ids: Int[Tensor, "N T"], mask: Int[Tensor, "N T"], loss_on: LossOn = "last") -> Float[Tensor, " B"]:
+def pair_losses(
+    values: Float[Tensor, "N T"], ids: Int[Tensor, "N T"], mask: Int[Tensor, "N T"], loss_on: LossOn = "last"
+) -> Float[Tensor, " B"]:
     """-log sigmoid(r_chosen - r_rejected) of each pair.
 
     Args:
@@ -99,7 +104,13 @@ def pair_losses(values: Float[Tensor, "N T"], ids: Int[Tensor, "N T"], mask: Int
 
 
 def train_reward(
-    model: Any, tokenizer: Any, pairs: Sequence[Pair], *, loss_on: LossOn = "last", train: TrainConfig, run: Any
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    *,
+    loss_on: LossOn = "last",
+    train: TrainConfig,
+    run: Any,
 ) -> tuple[Any, History, dict[str, float]]:
     """Train a reward model on pairs.
 
@@ -120,7 +131,9 @@ def train_reward(
     rows = [(pair, pair.ids(tokenizer)) for pair in pairs]
     short = [(pair, ids) for pair, ids in rows if max(map(len, ids)) <= train.max_length]
     if not short:
-        raise BadInput(f"None of the {len(rows)} pairs fits into {train.max_length} tokens. Raise --train.max-length.")
+        raise BadInput(
+            f"None of the {len(rows)} pairs fits into {train.max_length} tokens. Raise --train.max-length."
+        )
     used, aside = split(short, train.eval_share, run.rng.child("aside"))
     scorer = new_scorer(model, run.rng.child("scorer"), pad_id=padding_id(tokenizer))
     if train.lora_rank is not None and not hasattr(scorer, "peft_config"):
@@ -136,7 +149,14 @@ def train_reward(
         return (pair_losses(values, batch["ids"], batch["mask"], loss_on) * batch["counts"]).sum()
 
     batches = PairBatches([ids for _, ids in used], train, padding_id(tokenizer), run.rng.child("batches"))
-    history = fit(PairScorer(scorer), batches, loss, train, run=run, eval=Evaluation(measure, ("accuracy",), is_loss=False) if aside else None)
+    history = fit(
+        PairScorer(scorer),
+        batches,
+        loss,
+        train,
+        run=run,
+        eval=Evaluation(measure, ("accuracy",), is_loss=False) if aside else None,
+    )
     measured = aside or used
     numbers = {
         "pairs": float(len(used)), "set aside": float(len(aside)), "too long": float(len(rows) - len(short)),

@@ -17,7 +17,7 @@ from gnomon.core.rng import Rng
 from gnomon.core.rollout import Sample, Task, score
 from gnomon.core.rollout.chats import prompt_ids
 from gnomon.errors import BadInput, UserError
-from gnomon.methods.ma_rlhf.actions.credit import last_actions, macro_gae, token_rewards
+from gnomon.methods.ma_rlhf.actions.credit import macro_gae, token_rewards
 from gnomon.methods.ma_rlhf.actions.segments import Answer, cut, ids_of
 from gnomon.methods.ma_rlhf.options import Macro, Ppo
 from gnomon.methods.ma_rlhf.training.policy import ActorCritic, Logprobs
@@ -139,7 +139,7 @@ class Writer:
         for row, reward in zip(rows, rewards, strict=True):
             row.reward = reward
             row.is_dropped = len(row.ids) < self.ppo.drop_shorter_than
-        share = [i for i in range(processes.index, len(rows), processes.count)]
+        share = range(processes.index, len(rows), processes.count)
         self._read([rows[i] for i in share])
         for i in share:
             self._credit(rows[i], rng.child("cut", i), str(i))
@@ -151,7 +151,11 @@ class Writer:
     def _generated(
         self, tasks: Sequence[Task], prompts: Sequence[Sequence[int]], streams: Sequence[Rng]
     ) -> list[list[Completion]]:
-        return generate(self.model.policy, self.tokenizer, prompts, self.ppo.gen, generator=list(streams))
+        gen, policy = self.ppo.gen, self.model.policy
+        drawn: list[list[Completion]] = generate(
+            policy, self.tokenizer, prompts, gen, generator=list(streams)
+        )
+        return drawn
 
     @torch.no_grad()
     def _read(self, rows: Sequence[Written]) -> None:
@@ -257,7 +261,9 @@ def statistics(rows: Sequence[Written], *, compares: bool = True) -> dict[str, f
     if not kept:
         return numbers
     ratio = torch.cat([row.logprobs - row.ref_logprobs for row in kept]).double()
-    returns, values = (torch.cat([getattr(row, name) for row in kept]).double() for name in ("returns", "values"))
+    returns, values = (
+        torch.cat([getattr(row, name) for row in kept]).double() for name in ("returns", "values")
+    )
     actions = sum(int(row.segments.max()) + 1 for row in kept)
     spread = float(returns.var(correction=0))
     numbers |= {
@@ -297,7 +303,9 @@ def batch_of(rows: Sequence[Written], pad_id: int, action_weight: float = 1.0) -
         "action_weight": torch.tensor(action_weight),
     }
     for name in ("logprobs", "values", "advantages", "returns"):
-        tensors[name] = torch.zeros(mask.shape).masked_scatter(mask, torch.cat([getattr(row, name) for row in rows]))
+        tensors[name] = torch.zeros(mask.shape).masked_scatter(
+            mask, torch.cat([getattr(row, name) for row in rows])
+        )
     ids = torch.full(mask.shape, -1).masked_scatter(mask, torch.cat([row.segments for row in rows]))
     tensors["segments"] = ids.where(tensors["actions"], -1)
     return tensors
@@ -320,8 +328,8 @@ def check_prompts(tasks: Sequence[Task], tokenizer: Any, room: int) -> None:
             raise BadInput(f'The prompt of task {i} ("{task.id}") is empty.')
         if length > room:
             raise BadInput(
-                f'The prompt of task {i} ("{task.id}") has {length} tokens, and {room} leave room for an answer. Leave it out, raise '
-                "--train.max-length or lower --ppo.gen.max-new-tokens."
+                f'The prompt of task {i} ("{task.id}") has {length} tokens, and {room} leave room for an answer. Leave it out, '
+                "raise --train.max-length or lower --ppo.gen.max-new-tokens."
             )
 
 

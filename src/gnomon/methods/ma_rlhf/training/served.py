@@ -84,7 +84,9 @@ class Served:
         if not is_cut or not ids:
             ids.append(self.tokenizer.eos_token_id)
         # No log-probabilities: a server's are not ours.
-        return Completion(decode(self.tokenizer, prompt), reply.text, tuple(ids), (), "length" if is_cut else "eos")
+        return Completion(
+            decode(self.tokenizer, prompt), reply.text, tuple(ids), (), "length" if is_cut else "eos"
+        )
 
     def _post(self, path: str, body: dict[str, str]) -> None:
         call = request.Request(
@@ -94,4 +96,6 @@ class Served:
             with request.urlopen(call, timeout=120):
                 pass
         except (error.URLError, TimeoutError) as fault:
-            raise LLMFailure(f"The server at {self.url} did not take the adapter ({path}: {fault}).") from fault
+            raise LLMFailure(
+                f"The server at {self.url} did not take the adapter ({path}: {fault})."
+            ) from fault
