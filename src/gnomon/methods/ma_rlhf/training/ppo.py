@@ -15,7 +15,7 @@ from gnomon.core.config import check
 from gnomon.core.files import write_json
 from gnomon.core.models.sampling.text import padding_id, token_texts
 from gnomon.core.rng import Rng
-from gnomon.core.rollout import Reward, Task
+from gnomon.core.rollout import Task
 from gnomon.core.rollout.chats import answer_ids
 from gnomon.core.rollout.rewards import Grader, Reward, by_rule
 from gnomon.core.train import GlobalBatch, History, TrainConfig, decay_groups, fit
