@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 from gnomon.core import env, records
 from gnomon.core.config import narrow
 from gnomon.core.files import write_json
+from gnomon.core.llm.stack.stored import estimated_tokens
 from gnomon.core.models import load_model, load_scorer, load_tokenizer, save_lora, save_scorer
 from gnomon.core.models.load.checkpoint import load_config
 from gnomon.core.models.load.config import LoadConfig
@@ -21,7 +23,7 @@ from gnomon.core.models.sampling.text import token_texts
 from gnomon.core.rng import Rng
 from gnomon.core.rollout import Task, examples, open_reward, read_tasks
 from gnomon.core.rollout.chats import prompt_ids
-from gnomon.core.rollout.judging import judged
+from gnomon.core.rollout.judging import PROMPT, judged
 from gnomon.core.rollout.rewards import Reward
 from gnomon.core.run import Run
 from gnomon.core.sandbox import SandboxPool
@@ -31,8 +33,8 @@ from gnomon.core.train.evaluation import held_out, split
 from gnomon.errors import BadConfig, BadInput
 from gnomon.methods.ma_rlhf import config, report
 from gnomon.methods.ma_rlhf.actions.segments import Answer, cut
-from gnomon.methods.ma_rlhf.mini import real as on_stories
 from gnomon.methods.ma_rlhf.options import matched_lambda
+from gnomon.methods.ma_rlhf.training import real as on_stories
 from gnomon.methods.ma_rlhf.training.data import is_in, read_pairs
 from gnomon.methods.ma_rlhf.training.evaluation import answer, distance, wins
 from gnomon.methods.ma_rlhf.training.ppo import Setup, Trained, check_training, macro_ppo
@@ -87,8 +89,7 @@ def reward(cfg: config.Reward, run: Run) -> None:
     """Train a reward model on pairs of answers."""
     load = narrow(LoadConfig, cfg)
     tokenizer = load_tokenizer(cfg.model, load)
-    opened = load_scorer if _is_scorer(cfg) else load_model
-    model = opened(cfg.model, load, asked_by="ma-rlhf reward")
+    model = (load_scorer if _is_scorer(cfg) else load_model)(cfg.model, load, asked_by="ma-rlhf reward")
     bad: list[str] = []
     pairs = [pair for pair in read_pairs(cfg.data, on_bad=bad.append) if is_in(cfg.part, pair.task.text)]
     if not pairs:
@@ -149,16 +150,16 @@ def train(cfg: config.Train, run: Run) -> None:
             train=cfg.train,
             run=run,
         )
-        said = _control(cfg, tokenizer, tasks, grade, trained, run) if cfg.matched else ""
+        sentence = _control(cfg, tokenizer, tasks, grade, trained, run) if cfg.matched else ""
     if run.is_main:
         _save(trained.policy, tokenizer, run.artifact("model", run.folder / "model"))
         save_scorer(trained.critic, tokenizer, run.artifact("critic", run.folder / "critic"))
         write_json(
             run.artifact("summary", run.folder / "summary.json"),
-            {"last": trained.rows[-1], "control": said, "updates": len(trained.rows)},
+            {"last": trained.rows[-1], "control": sentence, "updates": len(trained.rows)},
         )
         run.artifact("answers", trained.answers)
-        report.trained(run.page, trained.rows, trained.answers, cfg, said)
+        report.trained(run.page, trained.rows, trained.answers, cfg, sentence)
 
 
 def _control(
@@ -192,6 +193,23 @@ def _control(
         f"{gap:+.3f}; answers of one rollout deviate by {deviation:.3f}). Where the two are alike, what helps is the longer "
         "horizon of credit and not the grouping. One seed decides nothing."
     )
+
+
+def _judging(
+    cfg: config.Train | config.Eval, tasks: Sequence[Task], n: int, prompts: int, more: int = 0
+) -> dict[str, Any]:
+    """What judges cost: both orders of each answer with the reference, or of each two answers to a prompt."""
+    has_reference = tasks[0].reference is not None
+    calls = more
+    if cfg.reward.startswith("judge:"):
+        calls += 2 * prompts * (n if has_reference else n * (n - 1) // 2)
+    if not calls:
+        return {}
+    gen = cfg.ppo.gen if isinstance(cfg, config.Train) else cfg.gen
+    longest = (
+        estimated_tokens(PROMPT) + max(estimated_tokens(task.text) for task in tasks) + 2 * gen.max_new_tokens
+    )
+    return dict(cfg.llm.cost(calls, calls * longest, calls * 8))
 
 
 @contextmanager
@@ -259,7 +277,10 @@ def eval(cfg: config.Eval, run: Run) -> None:
     tokenizer, model = _loaded(cfg, "ma-rlhf eval")
     bad: list[str] = []
     tasks = _tasks(cfg, tokenizer, None, bad)[: cfg.limit]
-    run.plan(tasks=len(tasks), answers=len(tasks) * cfg.gen.n * (1 + (cfg.against is not None)))
+    models = 1 + (cfg.against is not None)
+    more = 2 * min(cfg.pairs, len(tasks)) if cfg.judge is not None else 0
+    costs = _judging(cfg, tasks, cfg.gen.n, len(tasks) * models, more)
+    run.plan(tasks=len(tasks), answers=len(tasks) * cfg.gen.n * models, **costs)
     _note(run, bad, len(tasks) + len(bad))
     won: dict[str, Any] = {}
     with _reward(cfg, run) as grade:
@@ -368,8 +389,7 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _updates(train: Any, rows: int) -> int:
-    steps: int = train.epochs * -(-rows // train.batch_size)
-    return steps if train.max_steps is None else min(steps, int(train.max_steps))
+    return int(min(train.epochs * -(-rows // train.batch_size), train.max_steps or math.inf))
 
 
 def _note(run: Run, bad: Sequence[str], of: int) -> None:

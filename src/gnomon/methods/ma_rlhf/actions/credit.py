@@ -45,8 +45,8 @@ def _places(segments: Segments) -> tuple[Int[Tensor, "B A"], Int[Tensor, "B A"],
     lengths = torch.zeros(len(segments), count + 1, dtype=torch.long, device=segments.device)
     lengths.scatter_add_(1, slots, inside)
     before = lengths.cumsum(1) - lengths  # actions of earlier segments
-    place = inside.cumsum(1) - 1 - before.gather(1, slots)
-    return slots, place.where(segments >= 0, 0), lengths
+    position = inside.cumsum(1) - 1 - before.gather(1, slots)
+    return slots, position.where(segments >= 0, 0), lengths
 
 
 def _summed(values: Values, slots: Int[Tensor, "B A"], count: int) -> Float[Tensor, "B M"]:
@@ -63,14 +63,14 @@ def weights_of(segments: Segments, sigma: str) -> Values:
 
     Source: section 3.2; spec point 6.
     """
-    slots, place, lengths = _places(segments)
+    slots, position, lengths = _places(segments)
     length = lengths.gather(1, slots).clamp(min=1)
     if sigma == "equal":
-        raw = torch.ones_like(place, dtype=torch.float32)
+        raw = torch.ones_like(position, dtype=torch.float32)
     elif sigma == "unit":
-        raw = (place == length - 1).float()
+        raw = (position == length - 1).float()
     else:
-        raw = 1 / (length - place if sigma == "position_decayed" else place + 1).float()
+        raw = 1 / (length - position if sigma == "position_decayed" else position + 1).float()
     raw = raw.where(segments >= 0, 0.0)
     return raw / _summed(raw, slots, lengths.shape[1]).gather(1, slots).where(segments >= 0, 1.0)
 
@@ -80,10 +80,10 @@ def macro_values(values: Values, segments: Segments, sigma: str = "equal") -> Fl
 
     Source: spec point 6.
     """
-    slots, place, lengths = _places(segments)
+    slots, position, lengths = _places(segments)
     count = lengths.shape[1]
     if sigma == "unit":
-        kept = values.where((segments >= 0) & (place == lengths.gather(1, slots) - 1), 0.0)
+        kept = values.where((segments >= 0) & (position == lengths.gather(1, slots) - 1), 0.0)
         return _summed(kept, slots, count)[:, :-1]
     if sigma == "equal":
         # The sum is divided once, so that a segment of one token has exactly its value.
@@ -98,10 +98,10 @@ def macro_rewards(rewards: Values, segments: Segments, macro: Macro = MACRO) -> 
 
     Source: spec point 7.
     """
-    slots, place, lengths = _places(segments)
+    slots, position, lengths = _places(segments)
     if macro.reward == "mean":
         return macro_values(rewards, segments, macro.sigma)
-    discounted = rewards if macro.rho == 1 else rewards * macro.rho**place
+    discounted = rewards if macro.rho == 1 else rewards * macro.rho**position
     return _summed(discounted.where(segments >= 0, 0.0), slots, lengths.shape[1])[:, :-1]
 
 

@@ -96,11 +96,11 @@ def segment(
     if answers is None:
         if macro.rule != "fixed":
             raise BadConfig(f'The rule "{macro.name}" needs to know the answers, not their lengths alone.')
-        place = mask.long().cumsum(-1) - 1
-        ids = place.clamp(min=0) // macro.n if macro.n else torch.zeros_like(place)
+        position = mask.long().cumsum(-1) - 1
+        ids = position.clamp(min=0) // macro.n if macro.n else torch.zeros_like(position)
         if macro.isolates:
-            is_last = mask & (place == mask.sum(-1, keepdim=True) - 1)
-            ids = ids + (is_last & (place % macro.n != 0 if macro.n else place > 0))
+            is_last = mask & (position == mask.sum(-1, keepdim=True) - 1)
+            ids = ids + (is_last & (position % macro.n != 0 if macro.n else position > 0))
         return ids.where(mask, -1)
     return ids_of([cut(answer, macro).starts for answer in answers], mask)
 
@@ -116,8 +116,8 @@ def ids_of(starts: Sequence[Sequence[int]], mask: Bool[Tensor, "B A"]) -> Int[Te
     for row, mine in enumerate(starts):
         begins[row, list(mine)] = 1
     begins = begins.to(mask.device)
-    place = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    ids = begins.cumsum(-1).gather(-1, place) - 1
+    position = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    ids = begins.cumsum(-1).gather(-1, position) - 1
     return ids.where(mask, -1)
 
 

@@ -1,1 +1,1 @@
-"""The miniature: a world of good words, real sentences, and a real story model."""
+"""The miniature: a world of good words, and real sentences."""

@@ -23,13 +23,12 @@ from gnomon.methods.ma_rlhf.mini.world import (
     SPREAD,
     Scale,
     first_policy,
-    read_lambda,
     share_good,
-    stream,
     tasks,
     tokenizer,
 )
 from gnomon.methods.ma_rlhf.options import Macro, Ppo, matched_lambda
+from gnomon.methods.ma_rlhf.training.evaluation import mean_of_last
 from gnomon.methods.ma_rlhf.training.ppo import Trained, macro_ppo
 
 MAIN = {
@@ -119,7 +118,7 @@ def _arm(scale: Scale, policy: Any, words: Any, macro: Macro, part: PartOfRun, n
         lr=1e-3, batch_size=scale.rollouts, max_length=scale.context, epochs=scale.updates, max_steps=scale.updates,
         schedule="constant", weight_decay=0.0, checkpoint_every=24, keep_checkpoints=1,
     )  # fmt: skip
-    inner = part.within(_folder(name), stream(part))
+    inner = part.within(_folder(name), part.rng.child("arms"))
     return macro_ppo(
         copy.deepcopy(policy), words, tasks(), reward, macro=macro, ppo=ppo, train=train, run=inner
     )
@@ -136,13 +135,13 @@ def _scored(scale: Scale, name: str, macro: Macro, trained: Trained, out: Out) -
         for row in trained.rows
     ]
     compared = rows[: scale.updates]
-    final = read_lambda(compared, "share good", scale.last)
+    final = mean_of_last(compared, "share good", scale.last)
     # Updates are noisy: what counts is the mean of the last four. Never reached counts as all rollouts and one update more.
     reached = next(
         (
             rows[i]["answers"]
             for i in range(len(rows))
-            if read_lambda(rows[: i + 1], "share good", 4) >= REACHED and i >= 3
+            if mean_of_last(rows[: i + 1], "share good", 4) >= REACHED and i >= 3
         ),
         (len(rows) + 1) * scale.rollouts,
     )
@@ -152,7 +151,7 @@ def _scored(scale: Scale, name: str, macro: Macro, trained: Trained, out: Out) -
     out.add("arms", {
         "arm": name, "final share good": final, "rollouts to .60": reached,
         "share good, updates 25-36": sum(row["share good"] for row in early) / len(early),
-        **{key: read_lambda(compared, key, scale.last) for key in
+        **{key: mean_of_last(compared, key, scale.last) for key in
            ("log_ratio_answer", "kl", "clip_share", "explained_variance", "distinct", "macro_size", "cut_share")},
     })  # fmt: skip
     for row in rows:
@@ -231,14 +230,14 @@ def _text(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
         ppo = Ppo(gen=GenConfig(max_new_tokens=32, n=1), beta=0.02, critic_lr=1e-3)
         trained = macro_ppo(
             copy.deepcopy(policy), bpe, asked_for, reward, macro=Macro(rule=rule), ppo=ppo, train=train,
-            run=part.within(f"text-{rule}", stream(part)),
+            run=part.within(f"text-{rule}", part.rng.child("arms")),
         )  # fmt: skip
         half = max(1, len(trained.rows) // 2)
         out.add("text", {
             "rule": rule,
             "reward, first half": sum(r["reward"] for r in trained.rows[:half]) / half,
-            "reward, second half": read_lambda(trained.rows, "reward", half),
-            **{name: read_lambda(trained.rows, name, half) for name in SHOWN},
+            "reward, second half": mean_of_last(trained.rows, "reward", half),
+            **{name: mean_of_last(trained.rows, name, half) for name in SHOWN},
         })  # fmt: skip
 
 

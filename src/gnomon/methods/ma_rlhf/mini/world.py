@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnomon.core.models import new_llama, train_tiny, whole_words
-from gnomon.core.rng import Rng
 from gnomon.core.rollout import Sample, Task
 from gnomon.core.run import PartOfRun
 from gnomon.core.train import TrainConfig
@@ -98,14 +97,3 @@ def first_policy(scale: Scale, words: Any, part: PartOfRun) -> Any:
     cfg = TrainConfig(lr=3e-3, batch_size=32, max_length=scale.context, checkpoint_every=0, weight_decay=0.0)
     batches = Batches(rows, 32, pad_id=words.pad_token_id, generator=part.rng.child("batches"))
     return train_tiny(model, batches, cfg, part, device=scale.device)
-
-
-def read_lambda(rows: Sequence[Mapping[str, float]], name: str, last: int) -> float:
-    """Mean of a number over the last updates."""
-    values = [row[name] for row in rows[-last:]]
-    return sum(values) / len(values)
-
-
-def stream(part: PartOfRun) -> Rng:
-    """Where all arms of a seed draw prompts and samples."""
-    return part.rng.child("arms")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,3 +125,9 @@ def wins(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
         "tie": sum(a == b for a, b in pairs) / count,
         "loss": sum(a < b for a, b in pairs) / count,
     }
+
+
+def mean_of_last(rows: Sequence[Mapping[str, float]], name: str, last: int) -> float:
+    """Mean of a number over the last updates."""
+    values = [row[name] for row in rows[-last:]]
+    return sum(values) / len(values)

@@ -55,7 +55,7 @@ class Trained:
     """What comes out of a training."""
 
     policy: Any
-    """The policy, trained in place; with adapters where they were trained."""
+    """The policy, trained in position; with adapters where they were trained."""
     critic: Any
     """Its critic, a scorer."""
     history: History
@@ -107,10 +107,10 @@ class Rollouts:
         """The tasks of a rollout."""
         places = range(number * self.prompts, (number + 1) * self.prompts)
         size, orders = len(self.tasks), dict[int, list[int]]()
-        for epoch in sorted({place // size for place in places}):
+        for epoch in sorted({position // size for position in places}):
             shuffle = self.rng.child("tasks", epoch).torch()
             orders[epoch] = torch.randperm(size, generator=shuffle).tolist()
-        return [self.tasks[orders[place // size][place % size]] for place in places]
+        return [self.tasks[orders[position // size][position % size]] for position in places]
 
     def at(self, step: int, process: int = 0, processes: int = 1) -> GlobalBatch:
         """The share of `process` in the batch of `step`, from a rollout with the weights of now where a new one begins."""
@@ -240,8 +240,8 @@ def macro_ppo(
     """Train a policy by PPO over macro actions.
 
     Args:
-        policy: a causal transformers model, also with an adapter of PEFT, trained in place; or an `ActorCritic`, which brings its
-            critic (with new adapters on its policy it is compared with the policy as it is, adapters included); or a
+        policy: a causal transformers model, also with an adapter of PEFT, trained in position; or an `ActorCritic`, which brings
+            its critic (with new adapters on its policy it is compared with the policy as it is, adapters included); or a
             `Setup`, which also says how answers are written.
         tokenizer: its tokenizer.
         tasks: what it is asked.
@@ -286,7 +286,7 @@ class Setup:
     policy: Any
     """A causal model, with an adapter or without; or an `ActorCritic`."""
     critic: Any = None
-    """A scorer to begin with, such as the reward model; trained in place. None: the policy's backbone under a head of zeros."""
+    """A scorer to begin with, such as the reward model; trained in position. None: the policy's backbone under a head of zeros."""
     write: Callable[[Any], Write] | None = None
     """The policy, ready to train -> who writes its rollouts, such as a server; None: the policy writes them here."""
 

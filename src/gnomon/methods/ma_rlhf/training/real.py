@@ -14,10 +14,10 @@ from gnomon.core.rollout import Sample, Task
 from gnomon.core.run import PartOfRun
 from gnomon.core.study import Out, Part, Study
 from gnomon.core.train import TrainConfig
+from gnomon.methods.ma_rlhf import report
 from gnomon.methods.ma_rlhf.config import REAL_CLAIMS, Real
-from gnomon.methods.ma_rlhf.mini import report
-from gnomon.methods.ma_rlhf.mini.world import read_lambda, stream
 from gnomon.methods.ma_rlhf.options import Macro, Ppo, matched_lambda
+from gnomon.methods.ma_rlhf.training.evaluation import mean_of_last
 from gnomon.methods.ma_rlhf.training.ppo import macro_ppo
 
 OPENINGS = (
@@ -114,7 +114,7 @@ def _seed(cfg: Real, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None
     )  # fmt: skip
     curves = {}
     for name in scale.arms:
-        inner = part.within(re.sub(r"[^a-z0-9]+", "-", name.lower()), stream(part))
+        inner = part.within(re.sub(r"[^a-z0-9]+", "-", name.lower()), part.rng.child("arms"))
         trained = macro_ppo(
             copy.deepcopy(model), words, openings, reward, macro=ARMS[name], ppo=ppo, train=train, run=inner
         )
@@ -124,10 +124,10 @@ def _seed(cfg: Real, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None
         if name in ("n=1", "n=5"):
             out.show(f"answers {name}", trained.answers)
     late = min(6, scale.updates)
-    level = min(read_lambda(rows, "log_ratio_answer", late) for rows in curves.values())
+    level = min(mean_of_last(rows, "log_ratio_answer", late) for rows in curves.values())
     for name, rows in curves.items():
         middle = rows[10:16] or rows
-        final = read_lambda(rows, "friendly", late)
+        final = mean_of_last(rows, "friendly", late)
         equal = at_log_ratio(rows, level)
         out.score(name, "friendly words, last updates", final)
         out.score(name, "friendly words at equal log-ratio", equal)
@@ -138,7 +138,7 @@ def _seed(cfg: Real, scale: Scale, seed: int, part: PartOfRun, out: Out) -> None
             "last 6": final,
             "at equal log-ratio": equal,
             "that log-ratio": level,
-            **{key: read_lambda(rows, key, late) for key in LATE},
+            **{key: mean_of_last(rows, key, late) for key in LATE},
             "rollout_gap": max(row["rollout_gap"] for row in rows),
         })  # fmt: skip
         for row in rows:
