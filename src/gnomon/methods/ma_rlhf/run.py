@@ -36,7 +36,7 @@ from gnomon.methods.ma_rlhf.actions.segments import Answer, cut
 from gnomon.methods.ma_rlhf.options import matched_lambda
 from gnomon.methods.ma_rlhf.training import real as on_stories
 from gnomon.methods.ma_rlhf.training.data import is_in, read_pairs
-from gnomon.methods.ma_rlhf.training.evaluation import answer, distance, wins
+from gnomon.methods.ma_rlhf.training.evaluation import answer, distance, mean_of_last, wins
 from gnomon.methods.ma_rlhf.training.ppo import Setup, Trained, check_training, macro_ppo
 from gnomon.methods.ma_rlhf.training.reward_model import train_reward
 
@@ -133,10 +133,11 @@ def train(cfg: config.Train, run: Run) -> None:
         _updates(replace(cfg.train, batch_size=max(1, cfg.train.batch_size // cfg.ppo.gen.n)), len(tasks))
         * cfg.ppo.epochs
     )
-    run.plan(
-        tasks=len(tasks), updates=updates * arms, answers=updates * cfg.train.batch_size * arms // cfg.ppo.epochs,
-        parameters=sum(p.numel() for p in model.parameters()),
-    )  # fmt: skip
+    rollouts = arms * updates // cfg.ppo.updates
+    answers = rollouts * cfg.train.batch_size * cfg.ppo.minibatches
+    costs = _judging(cfg, tasks, cfg.ppo.gen.n, answers // cfg.ppo.gen.n)
+    parameters = sum(p.numel() for p in model.parameters())
+    run.plan(tasks=len(tasks), updates=updates * arms, answers=answers, parameters=parameters, **costs)
     _note(run, bad, len(tasks) + len(bad))
     with _reward(cfg, run) as grade:
         critic = _critic(cfg, tokenizer, run)
@@ -182,8 +183,7 @@ def _control(
     )
 
     def late(rows: Sequence[Any]) -> float:
-        tail = rows[-max(1, len(rows) // 10) :]
-        return float(sum(row["reward"] for row in tail) / len(tail))
+        return mean_of_last(rows, "reward", max(1, len(rows) // 10))
 
     deviation = ours.rows[-1]["reward_std"]
     gap = late(ours.rows) - late(control.rows)
@@ -333,9 +333,9 @@ def segment(cfg: config.Segment, run: Run) -> None:
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     if not ids:
         raise BadInput("The text is empty.")
-    needs = {"perplexity", "surprise"} & set(cfg.rules)
     run.plan(tokens=len(ids), rules=len(cfg.rules))
     pieces = token_texts(tokenizer, ids)
+    needs = {"perplexity", "surprise"} & set(cfg.rules)
     logprobs = _logprobs(cfg, prompt, ids, tokenizer) if needs else []
     rows = []
     for rule in cfg.rules:
@@ -395,7 +395,6 @@ def _updates(train: Any, rows: int) -> int:
 def _note(run: Run, bad: Sequence[str], of: int) -> None:
     """List what was left out, and count it."""
     if bad and run.is_main:
-        records.write(
-            run.artifact("rejected", run.folder / "rejected.jsonl"), [{"reason": reason} for reason in bad]
-        )
+        rows = [{"reason": reason} for reason in bad]
+        records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), rows)
         run.missing(Shortfall("rows", len(bad), of, bad[0], is_final=True))
