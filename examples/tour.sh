@@ -109,6 +109,14 @@ gnomon uncertainty-rag score stdlib:docs --limit 150 --model "$TOUR/trained-prog
     --pool.n-anchors 24 --pool.m 8 --pool.n-random 4 --out "$TOUR/certainty"
 gnomon uncertainty-rag explain --model "$TOUR/trained-program" --table "$TOUR/certainty" --out "$TOUR/explained"
 
-step "18. All of it on one page"
+step "18. Which words should the program's model write? A reward at the end of each answer, and credit by macro actions"
+gnomon ma-rlhf segment "def area(width, height):  # of a field
+    return width * height" --model "$TOUR/trained-program" --rules fixed chunks code --out "$TOUR/segments"
+python -c 'import json; [print(json.dumps({"prompt": f"def {name}(", "id": name})) for name in ("area", "count", "join", "mean")]' \
+    > "$TOUR/heads.jsonl"
+gnomon ma-rlhf train "$TOUR/heads.jsonl" --model "$TOUR/trained-program" --reward 'regex:return' --ppo.gen.max-new-tokens 24 \
+    --train.batch-size 8 --train.max-steps 3 --train.epochs 6 --train.warmup-steps 0 --train.max-length 64 --out "$TOUR/rewarded"
+
+step "19. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"
