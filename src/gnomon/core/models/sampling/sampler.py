@@ -99,10 +99,12 @@ class Progress:
     look: Callable[[Int[Tensor, "B k"], Bool[Tensor, " B"] | None], Float[Tensor, "K V"]] | None = None
     """What `peek` asks; None where no model stands behind."""
     ended: tuple[str, ...] = ()
-    """Why the newest token ended each row, `eos`, `stop` or `length`; empty text where it goes on. Such rows are shown only to a watch
-    with an attribute `sees_ends` that is True, and once."""
+    """Why the newest token ended each row, `eos`, `stop` or `length`; empty text where it goes on. Such rows are shown, once, only
+    to a watch with an attribute `sees_ends` that is True."""
 
-    def peek(self, suffix: Int[Tensor, "B k"], rows: Bool[Tensor, " B"] | None = None) -> Float[Tensor, "K V"]:
+    def peek(
+        self, suffix: Int[Tensor, "B k"], rows: Bool[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "K V"]:
         """The logits that follow each row and `suffix`, which is then forgotten: what is written does not change by it.
 
         Args:
@@ -269,8 +271,7 @@ class Sampler:
             look = partial(self._look, tokens, shown)
             has_ended = self.has_ended[shown].tolist()
             why = tuple(
-                self.rows[i].finish if over else ""
-                for i, over in zip(live.tolist(), has_ended, strict=True)
+                self.rows[i].finish if over else "" for i, over in zip(live.tolist(), has_ended, strict=True)
             )
             stopped = watch(Progress(places, seen, self.decoding.logits[shown], look, why))
             if stopped is not None:

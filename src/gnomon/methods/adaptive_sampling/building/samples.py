@@ -120,7 +120,9 @@ def rewards_of(task: Task, samples: Sequence[Mapping[str, Any]], reward: Reward)
     made = [Sample(task, s["text"], finish=s["finish"]) for s in samples]
     raw = list(reward(made))
     if len(raw) != len(made):
-        raise BadInput(f"The reward gave {len(raw)} numbers for {len(made)} samples; it must give one for each.")
+        raise BadInput(
+            f"The reward gave {len(raw)} numbers for {len(made)} samples; it must give one for each."
+        )
     values = [float(value) if value is not None else math.nan for value in raw]
     finite = [i for i, value in enumerate(values) if math.isfinite(value)]
     checked = score([made[i] for i in finite], lambda _: [values[i] for i in finite])
@@ -205,8 +207,8 @@ def check_labels(rows: Sequence[Mapping[str, Any]]) -> None:
         raise BadInput("There are no labelled answers.")
     if min(row["label"] for row in rows) >= 1.0 - 1e-12:
         raise BadInput(
-            f"In all {len(rows)} answers no sample beats another: every label is 1, and nothing can be learnt. Take prompts on which "
-            "the model is sometimes right, a finer reward, or a smaller --epsilon."
+            f"In all {len(rows)} answers no sample beats another: every label is 1, and nothing can be learnt. Take prompts on "
+            "which the model is sometimes right, a finer reward, or a smaller --epsilon."
         )
 
 

@@ -56,11 +56,17 @@ class Answer:
                 float(row.get("weight", 1)), bool(row.get("is_finished", True)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f'Row "{row.get("id")}" is no training row of `adaptive-sampling build`: {error!r}.') from None
+            raise BadInput(
+                f'Row "{row.get("id")}" is no training row of `adaptive-sampling build`: {error!r}.'
+            ) from None
         if not (answer.prompt and 0 <= answer.label <= 1 and answer.weight > 0 and answer.cuts):
-            raise BadInput(f'Row "{row.get("id")}": a label lies in 0..1, a weight above 0, and prompt and cuts are not empty.')
+            raise BadInput(
+                f'Row "{row.get("id")}": a label lies in 0..1, a weight above 0, and prompt and cuts are not empty.'
+            )
         if not all(1 <= cut <= len(answer.ids) for cut in answer.cuts):
-            raise BadInput(f'Row "{row.get("id")}": prefix_tokens must lie in 1..{len(answer.ids)}, the tokens of its answer.')
+            raise BadInput(
+                f'Row "{row.get("id")}": prefix_tokens must lie in 1..{len(answer.ids)}, the tokens of its answer.'
+            )
         return answer
 
 
@@ -106,18 +112,29 @@ def _rows(answer: Answer, carrier: Carrier, is_packed: bool) -> Iterator[_Row]:
             ids = (*answer.prompt, *answer.ids[:kept], *suffix)
             held = (p, p + kept) if kept == longest else (p, p)
             longest = -1 if kept == longest else longest  # the anchor counts once
-            yield _Row(ids, tuple(range(len(ids))), p + kept, (), (len(ids) - 1,), (share,), answer.label, held)
+            yield _Row(
+                ids, tuple(range(len(ids))), p + kept, (), (len(ids) - 1,), (share,), answer.label, held
+            )
         return
     ids = [*answer.prompt, *answer.ids[:longest]]
     positions, behind, read = list(range(len(ids))), [], []
     base = len(ids)
     for kept, suffix in questions:
         behind.append((p + kept, len(ids), len(ids) + len(suffix)))
-        positions += range(p + kept, p + kept + len(suffix))  # as if nothing stood between the cut and the question
+        positions += range(
+            p + kept, p + kept + len(suffix)
+        )  # as if nothing stood between the cut and the question
         ids += suffix
         read.append(len(ids) - 1)
     yield _Row(
-        tuple(ids), tuple(positions), base, tuple(behind), tuple(read), (share,) * len(read), answer.label, (p, base)
+        tuple(ids),
+        tuple(positions),
+        base,
+        tuple(behind),
+        tuple(read),
+        (share,) * len(read),
+        answer.label,
+        (p, base),
     )
 
 
@@ -211,8 +228,10 @@ class AnswerBatches:
 
 @torch.no_grad()
 def packs_questions(model: Any) -> bool:
-    """Whether a model reads several questions in one row as it reads each alone: it takes a mask of four dimensions, has positions
-    and no sliding windows."""
+    """Whether a model reads several questions in one row as it reads each alone.
+
+    It takes a mask of four dimensions, has positions, and no sliding windows.
+    """
     base = base_of(model)
     if any(getattr(layer, "is_sliding", False) for layer in new_cache(base).layers):
         return False
@@ -246,8 +265,8 @@ class SelfEvalLoss:
 
     Args:
         carrier: where c is read.
-        anchor: kl: KL(before || now) over all other ids at the answer's tokens; lm: the likelihood of the answers, which is the same but
-            for a constant where they were sampled at temperature 1; none.
+        anchor: kl: KL(before || now) over all other ids at the answer's tokens; lm: the likelihood of the answers, which is the
+            same but for a constant where they were sampled at temperature 1; none.
         weight: of the anchor, a mean over tokens.
         before: the model before training, frozen, for kl; None: the model with its adapters off.
 
@@ -319,7 +338,13 @@ class Learning:
 
 
 def train_selfeval(
-    evaluator: SelfEvaluator, answers: Sequence[Answer], cfg: TrainConfig, learning: Learning, *, run: TrainRun, pad_id: int
+    evaluator: SelfEvaluator,
+    answers: Sequence[Answer],
+    cfg: TrainConfig,
+    learning: Learning,
+    *,
+    run: TrainRun,
+    pad_id: int,
 ) -> tuple[History, bool]:
     """Train an evaluator's model in place; whether questions were packed.
 
@@ -339,8 +364,8 @@ def train_selfeval(
     evaluator.check_room([longest])
     if longest > cfg.max_length:
         raise BadInput(
-            f"The longest answer takes {longest} tokens with prompt and question, and train.max_length is {cfg.max_length}. An answer "
-            "that is cut would get another label; raise it, or leave long rows out."
+            f"The longest answer takes {longest} tokens with prompt and question, and train.max_length is {cfg.max_length}. An "
+            "answer that is cut would get another label; raise it, or leave long rows out."
         )
     is_packed = learning.packing and carrier.kind != "reserved" and packs_questions(model)
     batches = AnswerBatches(

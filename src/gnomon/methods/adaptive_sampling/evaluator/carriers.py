@@ -96,8 +96,8 @@ def new_carrier(
         model: a causal model; `token` and `reserved` give it tokens, adapters come after that.
         tokenizer: its tokenizer, which gets them too.
         instructions: for `text`: the question behind a finished answer and behind an unfinished one; None: the room's own.
-        probes: for `text`: prompts, as token ids, with answers; the spelling of Yes and No that is chosen must hold more mass behind
-            them than the other, or the carrier is `token` after all.
+        probes: for `text`: prompts, as token ids, with answers; the spelling of Yes and No that is chosen must hold more mass
+            behind them than the other, or the carrier is `token` after all.
 
     Raises:
         BadConfig: there is no such kind.
@@ -128,9 +128,11 @@ def new_carrier(
 def instruction(name: str) -> str:
     """A text of `prompts/`, or of a file."""
     path = Path(name)
-    return (path if path.is_file() else room_file("gnomon.methods.adaptive_sampling", f"prompts/{name}.txt")).read_text(
-        "utf-8"
-    ).strip()
+    return (
+        (path if path.is_file() else room_file("gnomon.methods.adaptive_sampling", f"prompts/{name}.txt"))
+        .read_text("utf-8")
+        .strip()
+    )
 
 
 def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -154,7 +156,9 @@ def _spelling(model: Any, tokenizer: Any, probes: Sequence[Sequence[int]]) -> tu
     if wanted is None or other is None or wanted == other or not probes:
         return wanted
     with torch.no_grad():
-        logits = torch.cat([read_prompts(model, [probe], [0], padding_id(tokenizer)).logits for probe in probes])
+        logits = torch.cat(
+            [read_prompts(model, [probe], [0], padding_id(tokenizer)).logits for probe in probes]
+        )
     mass = logits.float().softmax(-1)
     return wanted if float(mass[:, list(wanted)].sum()) >= float(mass[:, list(other)].sum()) else None
 
@@ -166,4 +170,6 @@ def check_single(carrier: Carrier, tokenizer: Any) -> None:
         ModelMismatch: an id lies outside its vocabulary.
     """
     if max(carrier.yes, carrier.no, *carrier.finished, *carrier.partial, 0) >= len(tokenizer):
-        raise ModelMismatch("The tokenizer does not have the tokens of the self-evaluation. Load the one that was saved with it.")
+        raise ModelMismatch(
+            "The tokenizer does not have the tokens of the self-evaluation. Load the one that was saved with it."
+        )

@@ -39,7 +39,7 @@ class SelfEvaluator:
     """Texts read side by side by `score`."""
 
     def c(self, logits: Float[Tensor, "B V"]) -> NDArray[np.float64]:
-        """c of each row, [B]: the softmax over the two ids alone; no sampling temperature or top-p enters it.
+        """C of each row, [B]: the softmax over the two ids alone; no sampling temperature or top-p enters it.
 
         Args:
             logits: behind the question.
@@ -56,7 +56,7 @@ class SelfEvaluator:
         responses: Sequence[str | Ids],
         prefix_lengths: Sequence[int | None] | None = None,
     ) -> NDArray[np.float64]:
-        """c of each answer, [N].
+        """C of each answer, [N].
 
         Args:
             prompts: texts, or token ids that the answers were written behind.
@@ -89,14 +89,16 @@ class SelfEvaluator:
         for i, length in enumerate(lengths):
             if positions is not None and length > positions:
                 raise BadInput(
-                    f"Text {i} takes {length} tokens with the question behind it, and the model reads {positions}. A text that is cut "
-                    "would get another c; leave it out, or lower --gen.max-new-tokens."
+                    f"Text {i} takes {length} tokens with the question behind it, and the model reads {positions}. A text that is "
+                    "cut would get another c; leave it out, or lower --gen.max-new-tokens."
                 )
 
     @torch.no_grad()
     def _read(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
         values: dict[tuple[int, ...], float] = {}
-        distinct = sorted(set(rows), key=lambda row: (len(row), row))  # an answer that came twice is read once
+        distinct = sorted(
+            set(rows), key=lambda row: (len(row), row)
+        )  # an answer that came twice is read once
         was_training = self.model.training
         self.model.eval()
         try:

@@ -22,7 +22,12 @@ class Schedule:
     """Highest temperature."""
 
     def __post_init__(self) -> None:
-        check(self.anneal in ("halving", "linear", "constant"), "anneal", "halving, linear or constant", self.anneal)
+        check(
+            self.anneal in ("halving", "linear", "constant"),
+            "anneal",
+            "halving, linear or constant",
+            self.anneal,
+        )
         check(0 <= self.temperature < float("inf"), "temperature", ">= 0", self.temperature)
 
     def temperatures(self, n: int) -> tuple[float, ...]:

@@ -82,7 +82,9 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(model_at(folder)) / FILE
     if not path.is_file():
-        raise BadInput(f"{folder} has no {FILE}. Train a self-evaluator with `gnomon adaptive-sampling train`.")
+        raise BadInput(
+            f"{folder} has no {FILE}. Train a self-evaluator with `gnomon adaptive-sampling train`."
+        )
     stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return stored
 
@@ -104,7 +106,8 @@ def open_evaluator(
     about = narrow(About, stored)
     if about.trained and policy_key(model) != about.trained:
         log.warning(
-            "The weights of %s are not those that were trained (or are rounded otherwise): c may not be about this model.", ref
+            "The weights of %s are not those that were trained (or are rounded otherwise): c may not be about this model.",
+            ref,
         )
     evaluator = SelfEvaluator(
         model, tokenizer, carrier, Restart(**stored["restart"]), float(stored["tau"]), batch_size

@@ -71,9 +71,9 @@ Generators = Rng | Sequence[Rng]
 @dataclass(frozen=True)
 class _Policy:
     evaluator: SelfEvaluator
-    gen: GenConfig = GenConfig()
+    gen: GenConfig = field(default_factory=GenConfig)
     """Longest answer, top-p, top-k, stop texts and batch size; number and temperature of samples are the policy's."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     any_restart: bool = False
     """Whether samples may be drawn otherwise than those that c was trained to compare with."""
 
@@ -102,7 +102,12 @@ class _Policy:
         ]
 
     def _drawn(
-        self, key: tuple[int, int], done: Completion, row: list[Completion], gen: GenConfig, watching: Watching
+        self,
+        key: tuple[int, int],
+        done: Completion,
+        row: list[Completion],
+        gen: GenConfig,
+        watching: Watching,
     ) -> Drawn:
         copies = [other.token_ids for other in row[: key[1]]]
         return Drawn(
@@ -118,7 +123,10 @@ class _Policy:
         )
 
     def _results(
-        self, drawn: list[list[Drawn]], watching: Watching, trace: Callable[[int, list[Drawn]], dict[str, Any]]
+        self,
+        drawn: list[list[Drawn]],
+        watching: Watching,
+        trace: Callable[[int, list[Drawn]], dict[str, Any]],
     ) -> list[SampleResult]:
         results = []
         for i, samples in enumerate(drawn):
@@ -158,7 +166,9 @@ class BestOfN(_Policy):
         check(self.n >= 1, "n", ">= 1", self.n)
         watching = Watching(self.evaluator, self.cuts)
         drawn = self._sample(prompts, generator, self.n, self.n, watching)
-        return self._results(drawn, watching, lambda i, samples: {"policy": "best-of-n", "why": "all samples drawn"})
+        return self._results(
+            drawn, watching, lambda i, samples: {"policy": "best-of-n", "why": "all samples drawn"}
+        )
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,7 @@ class PruningSampler(_Policy):
     """
 
     n: int = 16
-    pruning: Pruning = Pruning()
+    pruning: Pruning = field(default_factory=Pruning)
 
     def sample(self, prompts: Sequence[str | Sequence[int]], generator: Generators) -> list[SampleResult]:
         """The chosen answer of each prompt; errors as of `BestOfN`.
@@ -226,6 +236,11 @@ class PruningSampler(_Policy):
 
         def trace(i: int, samples: list[Drawn]) -> dict[str, Any]:
             lost = [k for k, s in enumerate(samples) if s.given_up is not None]
-            return {"policy": "prune", "cuts": self.pruning.cuts, "given_up": lost, "why": "the rest was written to its end"}
+            return {
+                "policy": "prune",
+                "cuts": self.pruning.cuts,
+                "given_up": lost,
+                "why": "the rest was written to its end",
+            }
 
         return self._results(drawn, watching, trace)

@@ -30,7 +30,9 @@ class Pruning:
 
     def __post_init__(self) -> None:
         is_rising = all(a < b for a, b in zip(self.cuts, self.cuts[1:], strict=False))
-        check(is_rising and min(self.cuts, default=1) >= 1, "cuts", "rising numbers of tokens from 1", self.cuts)
+        check(
+            is_rising and min(self.cuts, default=1) >= 1, "cuts", "rising numbers of tokens from 1", self.cuts
+        )
         check(
             self.above is not None or (len(self.keep) == len(self.cuts) and min(self.keep, default=1) >= 1),
             "keep",
@@ -78,7 +80,7 @@ class Watching:
         t = progress.token_ids.shape[1]
         self._finish(progress)
         if carrier.kind == "reserved":  # the logits at hand are those behind the token before the newest
-            cut, seen = t - 1, [i for i in range(len(progress.rows))]
+            cut, seen = t - 1, list(range(len(progress.rows)))
         else:
             cut, seen = t, [i for i, why in enumerate(progress.ended) if not why]
         if cut not in self.cuts or not seen:
@@ -98,7 +100,7 @@ class Watching:
         return self._give_up(progress, cut)
 
     def _finish(self, progress: Progress) -> None:
-        """c of the samples that end with this token; one that came before is not read again."""
+        """C of the samples that end with this token; one that came before is not read again."""
         carrier = self.evaluator.carrier
         ended = [i for i, why in enumerate(progress.ended) if why]
         waiting: dict[tuple[int, ...], dict[tuple[int, tuple[int, ...]], int]] = defaultdict(dict)
