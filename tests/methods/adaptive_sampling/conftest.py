@@ -74,7 +74,9 @@ def questions(tmp_path_factory):
     """40 questions; a reader of files gets the numbers as texts."""
     path = tmp_path_factory.mktemp("questions") / "q.jsonl"
     rows = [
-        {"id": f"{a}-{b}", "prompt": f"{a} + {b} =", "reference": str(a + b)} for a in range(5) for b in range(8)
+        {"id": f"{a}-{b}", "prompt": f"{a} + {b} =", "reference": str(a + b)}
+        for a in range(5)
+        for b in range(8)
     ]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return path

@@ -34,7 +34,13 @@ from gnomon.methods.adaptive_sampling.building.training import (
 )
 from gnomon.methods.adaptive_sampling.evaluator.carriers import Carrier, new_carrier
 from gnomon.methods.adaptive_sampling.evaluator.schedule import Restart, Schedule
-from gnomon.methods.adaptive_sampling.measures.quality import calibration_error, fit_tau, pooled_auc, true_c, within_auc
+from gnomon.methods.adaptive_sampling.measures.quality import (
+    calibration_error,
+    fit_tau,
+    pooled_auc,
+    true_c,
+    within_auc,
+)
 from gnomon.methods.adaptive_sampling.measures.tradeoff import fixed_curve, gamma_for, share_of_gain, verdict
 from gnomon.methods.adaptive_sampling.policies.replay import Pool, adaptive
 
@@ -70,7 +76,11 @@ def test_copies_become_one_row_and_a_sample_without_reward_leaves_with_its_partn
            "samples": [{"text": t, "tokens": ids, "logprob": 0.0, "finish": "eos"}
                        for t, ids in (("x", [5, 6]), ("y", [7, 8, 9]), ("x", [5, 6]), ("z", [3]))]}  # fmt: skip
     rows = labelled(row, [1.0, 0.0, 1.0, 0.0], drawing(), Labelling(prefixes=1), Rng(0))
-    assert [(r["response"], r["weight"], r["label"]) for r in rows] == [("x", 2, 1.0), ("y", 1, pytest.approx(1 / 3)), ("z", 1, pytest.approx(1 / 3))]
+    assert [(r["response"], r["weight"], r["label"]) for r in rows] == [
+        ("x", 2, 1.0),
+        ("y", 1, pytest.approx(1 / 3)),
+        ("z", 1, pytest.approx(1 / 3)),
+    ]
     assert rows[0]["prefix_tokens"] == [1, 2] and rows[2]["prefix_tokens"] == [1]
     pairs = labelled(row, [1.0, math.nan, 1.0, 0.0], drawing(), Labelling("pair"), Rng(0))
     assert [(r["response"], r["label"]) for r in pairs] == [("x", 1.0), ("z", 0.0)]
@@ -79,7 +89,11 @@ def test_copies_become_one_row_and_a_sample_without_reward_leaves_with_its_partn
 
 
 def test_beginnings_are_distinct_and_shorter_than_the_answer():
-    assert cuts_of(5, 99, Rng(0)) == [1, 2, 3, 4, 5] and cuts_of(1, 3, Rng(0)) == [1] and cuts_of(9, 0, Rng(0)) == [9]
+    assert (
+        cuts_of(5, 99, Rng(0)) == [1, 2, 3, 4, 5]
+        and cuts_of(1, 3, Rng(0)) == [1]
+        and cuts_of(9, 0, Rng(0)) == [9]
+    )
 
 
 def test_what_cannot_be_learnt_from_is_refused():
@@ -213,7 +227,9 @@ def test_the_text_carrier_leaves_the_answer_s_tokens_as_they_were_sampled(embedd
     assert carrier.layout(odd, is_finished=True) == (3, (*end, *carrier.finished))
     assert carrier.layout([*odd, *end], is_finished=True) == (4, carrier.finished)
     assert carrier.layout(odd, is_finished=False) == (3, carrier.partial)
-    assert "not finished" in tokenizer.decode(carrier.partial) and "not finished" not in tokenizer.decode(carrier.finished)
+    assert "not finished" in tokenizer.decode(carrier.partial) and "not finished" not in tokenizer.decode(
+        carrier.finished
+    )
 
 
 def test_a_template_without_an_end_token_and_one_with_it(tiny_tokenizer):
@@ -255,11 +271,15 @@ def test_within_auc_is_scikit_learn_s_of_each_prompt():
     draw = Rng(0).numpy()
     rewards, values = (draw.random((30, 8)) < 0.4).astype(float), draw.random((30, 8)).round(1)
     mixed = [i for i in range(30) if 0 < rewards[i].sum() < 8]
-    assert within_auc(rewards, values) == pytest.approx(np.mean([roc_auc_score(rewards[i], values[i]) for i in mixed]))
+    assert within_auc(rewards, values) == pytest.approx(
+        np.mean([roc_auc_score(rewards[i], values[i]) for i in mixed])
+    )
     assert within_auc(np.zeros((3, 4)), values[:3, :4]) is None
     # Hopeless prompts have a high c: useless pooled, perfect within.
     c = np.array([[0.9, 0.95], [0.2, 0.7]])
-    assert within_auc(np.array([[0, 0], [0, 1.0]]), c) == 1 and pooled_auc(np.array([[0, 0], [0, 1.0]]), c) == pytest.approx(1 / 3)
+    assert within_auc(np.array([[0, 0], [0, 1.0]]), c) == 1 and pooled_auc(
+        np.array([[0, 0], [0, 1.0]]), c
+    ) == pytest.approx(1 / 3)
 
 
 def test_truth_and_calibration_by_hand():
@@ -280,7 +300,11 @@ def test_gamma_takes_as_many_samples_as_were_asked_for_and_share_of_gain_is_unde
     pool = Pool(c, (draw.random((50, 8)) < c).astype(float), np.ones((50, 8)), c, [["x"] * 8] * 50, {})
     for target in (1.5, 2.0, 5.0):
         gamma = gamma_for(pool, target)
-        assert adaptive(pool, gamma).samples.mean() <= target < adaptive(pool, np.nextafter(gamma, 2) + 0.05).samples.mean()
+        assert (
+            adaptive(pool, gamma).samples.mean()
+            <= target
+            < adaptive(pool, np.nextafter(gamma, 2) + 0.05).samples.mean()
+        )
     assert share_of_gain(0.5, 0.6, 0.6) is None
     assert fixed_curve(pool, None)[0] == pool.reward[:, 0].mean()
 
@@ -289,8 +313,14 @@ def test_the_verdict_recommends_nothing_where_choosing_harms():
     draw = Rng(2).numpy()
     reward = (draw.random((200, 8)) < 0.5).astype(float)
     forms = [[str(x) for x in row] for row in reward]
-    good = Pool(reward + 0.1 * draw.random((200, 8)), reward, np.ones((200, 8)), draw.random((200, 8)), forms, {})
+    good = Pool(
+        reward + 0.1 * draw.random((200, 8)), reward, np.ones((200, 8)), draw.random((200, 8)), forms, {}
+    )
     assert verdict(good, None, Rng(0)).beats
     bad = replace(good, c=-good.c)
     judged = verdict(bad, None, Rng(0))
-    assert not judged.beats and "No gamma is recommended" in judged.sentence and "no better than one sample" in judged.sentence
+    assert (
+        not judged.beats
+        and "No gamma is recommended" in judged.sentence
+        and "no better than one sample" in judged.sentence
+    )

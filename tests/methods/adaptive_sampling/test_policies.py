@@ -29,7 +29,9 @@ def encoded(evaluator):
 @pytest.mark.parametrize("kind", KINDS)
 def test_c_of_every_sample_is_what_a_second_pass_over_its_own_tokens_reads(evaluator, kind):
     asked = evaluator(kind)
-    for result, prompt in zip(BestOfN(asked, GEN, CONSTANT, n=8).sample(PROMPTS, Rng(1)), PROMPTS, strict=True):
+    for result, prompt in zip(
+        BestOfN(asked, GEN, CONSTANT, n=8).sample(PROMPTS, Rng(1)), PROMPTS, strict=True
+    ):
         values = [s.c for s in result.all_samples]
         lengths = [None if s.finish == "eos" else len(s.tokens) for s in result.all_samples]
         alone = asked.score([prompt] * 8, [s.tokens for s in result.all_samples], lengths)
@@ -44,7 +46,9 @@ def test_looking_changes_no_sample(evaluator, kind):
     gen = CONSTANT.draws(GEN, 6, asked.carrier.banned)
     plain = generate(asked.model, asked.tokenizer, encoded(asked), gen, generator=Rng(1))
     looked = BestOfN(asked, GEN, CONSTANT, n=6, cuts=(1, 2)).sample(PROMPTS, Rng(1))
-    assert [[s.token_ids for s in row] for row in plain] == [[s.tokens for s in r.all_samples] for r in looked]
+    assert [[s.token_ids for s in row] for row in plain] == [
+        [s.tokens for s in r.all_samples] for r in looked
+    ]
     greedy = replace(GEN, temperature=0.0, banned=asked.carrier.banned)
     once = generate(asked.model, asked.tokenizer, encoded(asked), greedy, generator=Rng(1))
     first = BestOfN(asked, GEN, Schedule(), True, n=2, cuts=(1,)).sample(PROMPTS, Rng(1))
@@ -70,10 +74,16 @@ def test_samples_of_earlier_rounds_are_kept_and_are_those_of_a_plain_run(evaluat
     plain = BestOfN(asked, GEN, CONSTANT, n=16).sample(PROMPTS, Rng(2))
     bound = float(np.max([s.c for s in plain[0].all_samples[:2]])) + 1e-9
     for groups, gamma in (((1, 1, 2, 4), bound), ((1, 1, 2, 4, 8), 1.0)):
-        results = AdaptiveSampler(asked, GEN, CONSTANT, gamma=min(gamma, 1.0), groups=groups, n_max=16).sample(PROMPTS, Rng(2))
+        results = AdaptiveSampler(
+            asked, GEN, CONSTANT, gamma=min(gamma, 1.0), groups=groups, n_max=16
+        ).sample(PROMPTS, Rng(2))
         for result, whole in zip(results, plain, strict=True):
-            assert [s.tokens for s in result.all_samples] == [s.tokens for s in whole.all_samples[: result.k_used]]
-    four = AdaptiveSampler(asked, GEN, CONSTANT, gamma=1.0, groups=(1, 1, 2, 4), n_max=4).sample(PROMPTS, Rng(2))
+            assert [s.tokens for s in result.all_samples] == [
+                s.tokens for s in whole.all_samples[: result.k_used]
+            ]
+    four = AdaptiveSampler(asked, GEN, CONSTANT, gamma=1.0, groups=(1, 1, 2, 4), n_max=4).sample(
+        PROMPTS, Rng(2)
+    )
     assert [r.k_used for r in four] == [4, 4, 4] and four[0].trace["groups"] == [1, 2, 4]
     assert four[0].trace["why"] == "no samples left"
 
@@ -157,13 +167,17 @@ def test_batches_too_small_to_compare_a_prompt_s_samples_are_refused(evaluator):
 
 
 def test_a_prompt_without_room_is_an_error_and_nothing_is_cut(evaluator):
-    with pytest.raises(BadInput, match=r"Text 0 takes \d+ tokens with the question behind it, and the model reads 48"):
+    with pytest.raises(
+        BadInput, match=r"Text 0 takes \d+ tokens with the question behind it, and the model reads 48"
+    ):
         BestOfN(evaluator(), GenConfig(max_new_tokens=60), CONSTANT, n=2).sample(PROMPTS, Rng(0))
 
 
 def test_samples_drawn_otherwise_than_trained_for_are_refused(evaluator):
     asked = evaluator()
-    with pytest.raises(BadConfig, match=r"fresh samples at temperature 1, and these are drawn beyond the first of halving"):
+    with pytest.raises(
+        BadConfig, match=r"fresh samples at temperature 1, and these are drawn beyond the first of halving"
+    ):
         BestOfN(asked, GEN, Schedule(), n=2).sample(PROMPTS, Rng(0))
     with pytest.raises(BadConfig, match="top_p 0.9"):
         BestOfN(asked, replace(GEN, top_p=0.9), CONSTANT, n=2).sample(PROMPTS, Rng(0))
@@ -237,10 +251,14 @@ def test_equal_answers_vote_together_and_a_sure_vote_ends_early():
     pool = pool_of([[0.0] * 6], [[1, 0, 1, 1, 0, 0]], forms=[[form(t) for t in texts]])
     assert vote(pool, sure=1).reward.tolist() == [1] and vote(pool, sure=1).samples.tolist() == [6]
     same = pool_of([[0.0] * 8], [[1] * 8], forms=[["x"] * 8])
-    assert vote(same).samples.tolist() == [4]  # Beta(5, 1) is above a half with 1 - 2^-5 = .969; Beta(4, 1) with .938
+    assert vote(same).samples.tolist() == [
+        4
+    ]  # Beta(5, 1) is above a half with 1 - 2^-5 = .969; Beta(4, 1) with .938
 
 
-@given(st.lists(st.lists(st.floats(0, 1), min_size=6, max_size=6), min_size=1, max_size=5), st.floats(0.05, 1))
+@given(
+    st.lists(st.lists(st.floats(0, 1), min_size=6, max_size=6), min_size=1, max_size=5), st.floats(0.05, 1)
+)
 def test_more_gamma_never_takes_fewer_samples(c, gamma):
     pool = pool_of(c, np.zeros((len(c), 6)))
     assert (adaptive(pool, gamma).samples >= adaptive(pool, gamma / 2).samples).all()

@@ -19,14 +19,12 @@ PAPER = "Adaptive Inference-Time Compute, arXiv 2410.02725"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Tasks and what an answer is worth."""
+    """What an answer is worth."""
 
-    source: Positional[str]
-    """Prompts: rows with prompt or messages and reference, GSM8K, MBPP, HumanEval, question,answer CSV; a file, a folder, hf://name."""
     layout: Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp"] = "auto"
     """How rows are laid out; auto: by the columns of the first."""
     reward: str = "number"
-    """number, exact, contains, regex:PATTERN, tests, tests:graded, scorer:MODEL, judge:LLM, rule:module:function, rule:path.py:name."""
+    """number, exact, contains, regex:PATTERN, tests, tests:graded, scorer:MODEL, judge:LLM, rule:MODULE:NAME, rule:FILE:NAME."""
     epsilon: float = 0.0
     """Rewards no further apart tie: 0 for 0/1 rewards, the paper's 0.01 for continuous ones."""
     limit: int | None = None
@@ -68,6 +66,8 @@ class Build(Asked, Drawn, LoadConfig, Shards):
 
     LOOSE: ClassVar[tuple[str, ...]] = (*Shards.LOOSE, *LoadConfig.LOOSE)
 
+    source: Positional[str]
+    """Prompts: rows with prompt or messages and reference, GSM8K, MBPP, HumanEval, question,answer CSV; a file, a folder, hf://name."""
     model: TextModel
     """The policy: a causal model."""
     k: int = 8
@@ -183,6 +183,8 @@ class Eval(Asked, Drawn, LoadConfig):
 
     model: Positional[str]
     """A run of train, or its model folder."""
+    source: Positional[str]
+    """Questions of one's own that were not trained on, as for build."""
     n_max: int = 16
     """Samples of a prompt."""
     sweep_gamma: bool = True
@@ -238,7 +240,8 @@ CLAIMS = (
     _claim("Hopeless prompts take fewer samples than hard ones",
            "samples on hopeless types minus types with 1-2 pairs: c < 0"),
     _claim("Demonstrations get at most 0.03 nats less likely", "worse on demonstrations: c <= 0.03"),
-    _claim("Soft labels order samples better than pairs, at the same samples", "AUC within: token, soft > token, pair", required=False),
+    _claim("Soft labels order samples better than pairs, at the same samples", "AUC within: token, soft > token, pair",
+           required=False),
     _claim("Reserved logits are not worse than the token", "AUC within: reserved, soft >= token, soft", -0.02, required=False),
     _claim("Where slips cannot be seen, c orders samples no better than chance", "AUC within: chain <= 0.6", part="chain",
            required=False),

@@ -36,7 +36,7 @@ from gnomon.methods.adaptive_sampling.building.samples import (
 from gnomon.methods.adaptive_sampling.building.training import Answer, Learning, train_selfeval
 from gnomon.methods.adaptive_sampling.evaluator.carriers import new_carrier
 from gnomon.methods.adaptive_sampling.evaluator.evaluator import SelfEvaluator
-from gnomon.methods.adaptive_sampling.evaluator.schedule import Restart, Schedule
+from gnomon.methods.adaptive_sampling.evaluator.schedule import Restart, Schedule, check_restart
 from gnomon.methods.adaptive_sampling.evaluator.store import (
     About,
     open_evaluator,
@@ -69,10 +69,11 @@ def build(cfg: config.Build, run: Run) -> None:
             step, tasks, sink, engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows,
             settings=(cfg.model, drawing, run.seed), progress=bar,
         )  # fmt: skip
+    total = len(tasks) + len(refused)
     refused += list(rejected(sink))
     by_id, rows, n_nan = {task.id: task for task in tasks}, [], 0
     how = Labelling(cfg.labels, cfg.epsilon, cfg.prefixes)
-    drawn = [raw for _, raw in records.read_raw(sink)] if len(refused) < len(tasks) + len(refused) else []
+    drawn = [raw for _, raw in records.read_raw(sink)] if len(refused) < total else []
     with _reward(cfg, run) as reward:
         for raw in drawn:
             try:
@@ -81,7 +82,7 @@ def build(cfg: config.Build, run: Run) -> None:
                 rows += labelled(raw, rewards, drawing, how, run.rng)
             except BadInput as error:
                 refused.append({"reason": str(error), "record": {"id": raw["id"]}})
-    _note(run, refused, len(tasks) + len(refused))
+    _note(run, refused, total)
     check_labels(rows)
     records.write(run.artifact("records", run.folder / "data.jsonl"), rows)
     about = {
@@ -153,7 +154,10 @@ def train(cfg: config.Train, run: Run) -> None:
 def apply(cfg: config.Apply, run: Run) -> None:
     """Answer prompts."""
     tasks, refused = _tasks(cfg.source, cfg.layout, None)
-    read_about(cfg.model)
+    if not cfg.any_restart:
+        check_restart(
+            Restart(**read_about(cfg.model)["restart"]), Schedule(cfg.anneal, cfg.temperature), cfg.gen
+        )
     run.plan(prompts=len(tasks), samples_at_most=len(tasks) * cfg.n_max)
     step = ApplyStep(
         str(model_at(cfg.model)), narrow(LoadConfig, cfg), cfg.policy, cfg.gen, Schedule(cfg.anneal, cfg.temperature), cfg.gamma,
@@ -165,8 +169,9 @@ def apply(cfg: config.Apply, run: Run) -> None:
             step, tasks, sink, engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows,
             settings=replace(step, load=LoadConfig()), progress=bar,
         )  # fmt: skip
+    total = len(tasks) + len(refused)
     refused += list(rejected(sink))
-    _note(run, refused, len(tasks) + len(refused))
+    _note(run, refused, total)
     rows = [raw for _, raw in records.read_raw(sink)]
     figures = {
         name: float(np.mean([row[name] for row in rows]))

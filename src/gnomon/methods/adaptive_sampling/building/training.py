@@ -235,7 +235,7 @@ def packs_questions(model: Any) -> bool:
     base = base_of(model)
     if any(getattr(layer, "is_sliding", False) for layer in new_cache(base).layers):
         return False
-    words = model.get_input_embeddings().num_embeddings
+    words = base.config.get_text_config().vocab_size
     ids = tuple((3 + 7 * i) % words for i in range(9))
     carrier = Carrier("token", 0, 1, (), (ids[8],), (ids[8],))
     answer = Answer(ids[:3], ids[3:8], (2, 5), 0.5)

@@ -43,8 +43,16 @@ class About:
 
 
 def policy_key(model: Any) -> str:
-    """A key of all weights: labels are about the policy that drew the samples, and about no other."""
-    return weights_key(model.state_dict().values())
+    """A key of the weights: labels are about the policy that drew the samples, and about no other.
+
+    Of a model with adapters it is that of what PEFT saves of them: rows of added tokens in the base are not, and differ when loaded.
+    """
+    if not hasattr(model, "peft_config"):
+        return weights_key(model.state_dict().values())
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return weights_key(state[name] for name in sorted(state))
 
 
 def prompt_key(text: str) -> str:

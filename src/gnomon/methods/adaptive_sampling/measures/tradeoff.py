@@ -144,7 +144,7 @@ def verdict(pool: Pool, greedy: Array | None, rng: Rng) -> Verdict:
             behind.append(name)
     rows.append({"arm": f"oracle, best of {n}", "reward": float(best_of(pool, n, "reward").reward.mean())})
     if not gains:
-        sentence = f"Best of {n} by c is no better than one sample here: choosing exploits the errors of c. No gamma is recommended."
+        sentence = f"Best of {n} by c is no better than one sample here: choosing exploits its errors. No gamma is recommended."
     elif behind:
         sentence = f"Best of {n} by c falls behind {' and '.join(behind)} here. No gamma is recommended."
     else:

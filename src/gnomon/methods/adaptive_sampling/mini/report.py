@@ -24,9 +24,9 @@ CAPTIONS = {
 def write(page: Page, results: Results) -> None:
     """Tables of means over seeds, and accuracy against samples."""
     page.text(
-        "A model is asked after any token of its answer whether it would do better if it started over. **c** is the probability that it "
-        "would not: that a fresh sample neither beats nor must be preferred to this one. Hopeless prompts have a high c on purpose, so the "
-        "pooled AUC says little; what choosing needs is the AUC within a prompt."
+        "A model is asked after any token of its answer whether it would do better if it started over. **c** is the "
+        "probability that it would not: that a fresh sample would not beat this one. Hopeless prompts have a high c on purpose, "
+        "so the pooled AUC says little; what choosing needs is the AUC within a prompt."
     )
     for name, (key, caption) in CAPTIONS.items():
         if rows := results.rows.get(name):
