@@ -109,6 +109,17 @@ gnomon uncertainty-rag score stdlib:docs --limit 150 --model "$TOUR/trained-prog
     --pool.n-anchors 24 --pool.m 8 --pool.n-random 4 --out "$TOUR/certainty"
 gnomon uncertainty-rag explain --model "$TOUR/trained-program" --table "$TOUR/certainty" --out "$TOUR/explained"
 
-step "18. All of it on one page"
+step "18. A model that is asked, while it answers, whether it would do better if it started over"
+for i in 0 1 2 3 4 5 6 7; do for j in 2 3 4; do
+    echo "{\"id\": \"$i-$j\", \"prompt\": \"What is $i x $j? Answer with the number only.\", \"reference\": \"$((i * j))\"}"
+done; done > "$TOUR/texts/products.jsonl"
+gnomon adaptive-sampling build "$TOUR/texts/products.jsonl" --model embedded:smollm2 --k 4 --anneal constant --temperature 0.7 \
+    --limit 12 --gen.max-new-tokens 10 --out "$TOUR/labels"
+gnomon adaptive-sampling train "$TOUR/labels" --model embedded:smollm2 --train.max-steps 3 --train.batch-size 8 --out "$TOUR/asks"
+tail -n 4 "$TOUR/texts/products.jsonl" > "$TOUR/texts/products-new.jsonl"
+gnomon adaptive-sampling apply "$TOUR/asks" "$TOUR/texts/products-new.jsonl" --anneal constant --temperature 0.7 --n-max 4 \
+    --gen.max-new-tokens 10 --out "$TOUR/on-demand"
+
+step "19. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

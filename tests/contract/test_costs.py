@@ -108,6 +108,8 @@ def commands(tmp_path_factory, truth_model, truth_questions):
                                         "--pool.m", 4, "--pool.n-random", 2], 3 * 6 + 3, 3 * 6 + 3),
         ("uncertainty-rag", "ask"): ([retrieval / "index", "--answerer", NOBODY, "--questions", asked, "--max-tokens", 32],
                                      2, 2 * 32),
+        ("adaptive-sampling", "build"): ([prompts, "--model", truth_model, "--reward", f"judge:{NOBODY}", "--k", 3, "--anneal", "constant",
+                                          "--gen.max-new-tokens", 4], 4 * 3 * 2, 4 * 3 * 2 * 8),
         ("calm", "perturb"): ([items, "--bias", "authority", "--writer", NOBODY], None, None),
         ("calm", "audit"): ([items, "--bias", "bandwagon", "--judge", NOBODY, "--max-tokens", 100], None, None),
     }  # fmt: skip

@@ -29,8 +29,6 @@ class Asked:
     """Rewards no further apart tie: 0 for 0/1 rewards, the paper's 0.01 for continuous ones."""
     limit: int | None = None
     """Only so many prompts. None: all."""
-    llm: LLMConfig = field(default_factory=LLMConfig)
-    """How a judge is asked."""
 
     def __post_init__(self) -> None:
         check(self.epsilon >= 0, "epsilon", ">= 0", self.epsilon)
@@ -78,6 +76,8 @@ class Build(Asked, Drawn, LoadConfig, Shards):
     """soft: the share of the others that a sample beats or ties; pair: 0 or 1 against one other, as in the paper."""
     prefixes: int = 1
     """Beginnings of each answer that carry its label, beside the whole: 1 makes half of the examples unfinished."""
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    """How a judge is asked."""
 
     def __post_init__(self) -> None:
         Asked.__post_init__(self)
@@ -205,6 +205,13 @@ class Eval(Asked, Drawn, LoadConfig):
         LoadConfig.__post_init__(self)
         self.check_drawn()
         check(self.n_max >= 2, "n_max", ">= 2", self.n_max)
+        is_judge = self.reward.startswith("judge:")
+        check(
+            not is_judge,
+            "reward",
+            "no judge: eval measures by rewards that cost nothing to ask again",
+            self.reward,
+        )
         wanted = self.target_mean_samples
         check(wanted is None or wanted >= 1, "target_mean_samples", ">= 1 or None", wanted)
 

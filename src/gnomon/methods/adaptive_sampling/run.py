@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gnomon.core import records
 from gnomon.core.config import narrow
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.files import write_json
+from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models import add_lora, load_model, load_tokenizer
 from gnomon.core.models.load import LoadConfig, model_at
 from gnomon.core.models.sampling.text import padding_id
@@ -61,7 +63,7 @@ def build(cfg: config.Build, run: Run) -> None:
     tasks, refused = _tasks(cfg.source, cfg.layout, cfg.limit)
     schedule = Schedule(cfg.anneal, cfg.temperature)
     drawing = Drawing(cfg.gen, cfg.k, schedule, Restart.of(schedule, cfg.gen, cfg.restart))
-    run.plan(prompts=len(tasks), samples=len(tasks) * drawing.n, **_judge_cost(cfg, len(tasks) * drawing.n))
+    run.plan(prompts=len(tasks), samples=len(tasks) * drawing.n, **_judge_cost(cfg, tasks, drawing.n))
     step = DrawStep(cfg.model, narrow(LoadConfig, cfg), drawing, run.seed)
     sink = run.folder / "samples"
     with run.progress(len(tasks), "prompts") as bar:
@@ -74,7 +76,7 @@ def build(cfg: config.Build, run: Run) -> None:
     by_id, rows, n_nan = {task.id: task for task in tasks}, [], 0
     how = Labelling(cfg.labels, cfg.epsilon, cfg.prefixes)
     drawn = [raw for _, raw in records.read_raw(sink)] if len(refused) < total else []
-    with _reward(cfg, run) as reward:
+    with _reward(cfg, run, cfg.llm) as reward:
         for raw in drawn:
             try:
                 rewards = rewards_of(by_id[raw["id"]], raw["samples"], reward)
@@ -222,7 +224,7 @@ def eval(cfg: config.Eval, run: Run) -> None:
             f"{len(tasks) - len(fresh)} of {len(tasks)} prompts were trained on, and nothing can be measured there. Give others, or leave "
             "them out with --seen drop."
         )
-    run.plan(prompts=len(fresh), samples=len(fresh) * cfg.n_max, **_judge_cost(cfg, len(fresh) * cfg.n_max))
+    run.plan(prompts=len(fresh), samples=len(fresh) * cfg.n_max)
     if len(fresh) < 4:
         raise BadInput(f"{len(fresh)} prompts are too few: one half chooses gamma, the other measures it.")
     evaluator, about = open_evaluator(cfg.model, narrow(LoadConfig, cfg))
@@ -306,8 +308,8 @@ def _measure(
 class _reward:
     """The reward of the settings, open while a `with` lasts: judges through the run, programs in a sandbox."""
 
-    def __init__(self, cfg: config.Asked, run: Run):
-        self.cfg, self.run, self.stack = cfg, run, ExitStack()
+    def __init__(self, cfg: config.Asked, run: Run, llm: LLMConfig | None = None):
+        self.cfg, self.run, self.llm, self.stack = cfg, run, llm or LLMConfig(), ExitStack()
 
     def __enter__(self) -> Reward:
         from gnomon.core.sandbox import SandboxPool
@@ -315,24 +317,23 @@ class _reward:
         kind, _, rest = self.cfg.reward.partition(":")
         llm = pool = None
         if kind == "judge":
-            llm = self.stack.enter_context(self.run.asking({"judge": rest}, self.cfg.llm))["judge"]
+            llm = self.stack.enter_context(self.run.asking({"judge": rest}, self.llm))["judge"]
         if kind == "tests":
             pool = self.stack.enter_context(SandboxPool(1))
             if lacking := pool.walls().missing():
                 self.run.say(f"The sandbox has no {', '.join(lacking)} here.")
-        return open_reward(self.cfg.reward, llm=llm, pool=pool, concurrency=self.cfg.llm.concurrency)
+        return open_reward(self.cfg.reward, llm=llm, pool=pool, concurrency=self.llm.concurrency)
 
     def __exit__(self, *error: object) -> None:
         self.stack.close()
 
 
-def _judge_cost(cfg: config.Asked, samples: int) -> dict[str, object]:
-    """What a judge costs: each answer against the reference, in both orders."""
-    return (
-        cfg.llm.cost(2 * samples, 2 * samples * 200, 2 * samples * 8)
-        if cfg.reward.startswith("judge:")
-        else {}
-    )
+def _judge_cost(cfg: config.Build, tasks: Sequence[Task], n: int) -> dict[str, object]:
+    """What a judge costs at most, in both orders: each answer against the reference, or against each other one."""
+    if not cfg.reward.startswith("judge:"):
+        return {}
+    calls = sum(2 * n if task.reference is not None else n * (n - 1) for task in tasks)
+    return cfg.llm.cost(calls, calls * (100 + 2 * cfg.gen.max_new_tokens), calls * 8)
 
 
 def _tasks(source: str, layout: Any, limit: int | None) -> tuple[list[Task], Refused]:

@@ -64,4 +64,7 @@ def label(
     not_beaten = r[:, None] >= r[None, :] - epsilon - 1e-12  # [sample, other]
     others = np.broadcast_to(counts, not_beaten.shape) & ~np.eye(len(r), dtype=bool)
     number = others.sum(1)
-    return np.divide((not_beaten & others).sum(1), number, out=np.full(len(r), np.nan), where=number > 0)
+    shares: NDArray[np.float64] = np.divide(
+        (not_beaten & others).sum(1), number, out=np.full(len(r), np.nan), where=number > 0
+    )
+    return shares

@@ -51,7 +51,7 @@ def ids_of(task: Task, tokenizer: Any) -> list[int]:
     """Token ids that an answer is written behind; a plain prompt becomes a user's turn where the tokenizer has a chat template."""
     if not task.messages and getattr(tokenizer, "chat_template", None):
         task = Task(task.id, messages=({"role": "user", "content": task.prompt},))
-    return prompt_ids(task, tokenizer)
+    return list(prompt_ids(task, tokenizer))
 
 
 @lru_cache(maxsize=1)

@@ -95,9 +95,9 @@ def _rows(answer: Answer, carrier: Carrier, is_packed: bool) -> Iterator[_Row]:
         kept, _ = carrier.layout(answer.ids, is_finished=True)
         n = max(kept, 1)
         ids = (*answer.prompt, *answer.ids)
-        read = tuple(range(p, p + n))
-        share = (answer.weight / n,) * n
-        yield _Row(ids, tuple(range(len(ids))), len(ids), (), read, share, answer.label, (p, len(ids)))
+        everywhere = tuple(range(p, p + n))
+        shares = (answer.weight / n,) * n
+        yield _Row(ids, tuple(range(len(ids))), len(ids), (), everywhere, shares, answer.label, (p, len(ids)))
         return
     questions = []
     for cut in answer.cuts:
@@ -116,18 +116,19 @@ def _rows(answer: Answer, carrier: Carrier, is_packed: bool) -> Iterator[_Row]:
                 ids, tuple(range(len(ids))), p + kept, (), (len(ids) - 1,), (share,), answer.label, held
             )
         return
-    ids = [*answer.prompt, *answer.ids[:longest]]
-    positions, behind, read = list(range(len(ids))), [], []
-    base = len(ids)
+    packed = [*answer.prompt, *answer.ids[:longest]]
+    base, positions = len(packed), list(range(len(packed)))
+    behind: list[tuple[int, int, int]] = []
+    read: list[int] = []
     for kept, suffix in questions:
-        behind.append((p + kept, len(ids), len(ids) + len(suffix)))
+        behind.append((p + kept, len(packed), len(packed) + len(suffix)))
         positions += range(
             p + kept, p + kept + len(suffix)
         )  # as if nothing stood between the cut and the question
-        ids += suffix
-        read.append(len(ids) - 1)
+        packed += suffix
+        read.append(len(packed) - 1)
     yield _Row(
-        tuple(ids),
+        tuple(packed),
         tuple(positions),
         base,
         tuple(behind),
@@ -253,7 +254,7 @@ def packs_questions(model: Any) -> bool:
     finally:
         model.train(was_training)
     tolerance = AGREE if base.dtype == torch.float32 else 0.05
-    return bool(torch.allclose(*logits, rtol=0, atol=tolerance * float(logits[1].abs().max())))
+    return bool(torch.allclose(logits[0], logits[1], rtol=0, atol=tolerance * float(logits[1].abs().max())))
 
 
 def _inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -45,14 +45,14 @@ class About:
 def policy_key(model: Any) -> str:
     """A key of the weights: labels are about the policy that drew the samples, and about no other.
 
-    Of a model with adapters it is that of what PEFT saves of them: rows of added tokens in the base are not, and differ when loaded.
+    Of a model with adapters it is that of what PEFT saves of them; rows of added tokens in the base differ when loaded anew.
     """
     if not hasattr(model, "peft_config"):
-        return weights_key(model.state_dict().values())
+        return str(weights_key(model.state_dict().values()))
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return weights_key(state[name] for name in sorted(state))
+    return str(weights_key(state[name] for name in sorted(state)))
 
 
 def prompt_key(text: str) -> str:
@@ -125,7 +125,9 @@ def open_evaluator(
 
 def carrier_of(stored: Mapping[str, Any]) -> Carrier:
     """A carrier out of its stored form."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
     try:
         return Carrier(**values)
     except TypeError as error:

@@ -51,7 +51,8 @@ def true_c(rewards: Array, fresh: Array | None = None, epsilon: float = 0.0) -> 
     """
     if fresh is None:
         return np.array([label(row.tolist(), epsilon=epsilon) for row in rewards])
-    return (rewards[:, :, None] >= fresh[:, None, :] - epsilon - 1e-12).mean(-1)
+    shares: Array = (rewards[:, :, None] >= fresh[:, None, :] - epsilon - 1e-12).mean(-1)
+    return shares
 
 
 def calibration_error(values: Array, truth: Array, bins: int = 10) -> float:

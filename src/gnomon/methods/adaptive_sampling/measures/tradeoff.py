@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,7 @@ def averaged(pool: Pool, replay: Callable[[Pool], Spent], rng: Rng | None) -> Sp
 
 def fixed_curve(pool: Pool, rng: Rng | None) -> list[float]:
     """Mean reward of the best of 1, 2, ..., N by c."""
-    return [
-        float(averaged(pool, lambda p, k=k: best_of(p, k), rng).reward.mean()) for k in range(1, pool.n + 1)
-    ]
+    return [float(averaged(pool, partial(best_of, k=k), rng).reward.mean()) for k in range(1, pool.n + 1)]
 
 
 def at_mean(curve: Sequence[float], mean: float) -> float:
@@ -88,7 +87,7 @@ def sweep(
     curve = fixed_curve(pool, rng)
     rows = []
     for gamma in gammas:
-        spent = averaged(pool, lambda p, g=gamma: adaptive(p, g, groups), rng)
+        spent = averaged(pool, partial(adaptive, gamma=gamma, groups=groups), rng)
         reward, mean = float(spent.reward.mean()), float(spent.samples.mean())
         rows.append(
             {

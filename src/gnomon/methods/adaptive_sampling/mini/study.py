@@ -16,6 +16,7 @@ from gnomon.core.rollout import Task
 from gnomon.core.run import PartOfRun, Run
 from gnomon.core.study import Out, Part, Results, Study
 from gnomon.core.train import Batches, Example, TrainConfig, causal_loss
+from gnomon.methods.adaptive_sampling.building.labels import Labels
 from gnomon.methods.adaptive_sampling.building.samples import (
     Drawing,
     Labelling,
@@ -75,7 +76,7 @@ def policy(scale: Scale, world: World, part: PartOfRun) -> Policy:
     return Policy(world, model, tokenizer, held_out, tasks, rows, rewards, drawing)
 
 
-def evaluator_of(policy: Policy, kind: Kind, labels: Any, scale: Scale, part: PartOfRun) -> SelfEvaluator:
+def evaluator_of(policy: Policy, kind: Kind, labels: Labels, scale: Scale, part: PartOfRun) -> SelfEvaluator:
     """A copy of the policy that was taught self-evaluation."""
     model, tokenizer = copy.deepcopy(policy.model), copy.deepcopy(policy.tokenizer)
     carrier = new_carrier(kind, model, tokenizer, instructions=("again", "sofar"))
@@ -180,7 +181,8 @@ def _method(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
     _quality(out, "token, soft", pool)
     if out.is_first:
         out.show("sizes", [world.size(task) for task in tasks])
-    for kind, labels in (("reserved", "soft"), ("text", "soft"), ("token", "pair")):
+    others: tuple[tuple[Kind, Labels], ...] = (("reserved", "soft"), ("text", "soft"), ("token", "pair"))
+    for kind, labels in others:
         name = f"{kind}, {labels}"
         other = evaluator_of(
             trained, kind, labels, scale, part.within(f"{kind}-{labels}", part.rng.child(kind, labels))

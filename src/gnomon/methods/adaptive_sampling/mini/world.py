@@ -1,4 +1,4 @@
-"""The worlds: choose a method and carry it out, of which the model can see what it chose; and a chain in which it cannot see slips."""
+"""The worlds: choose a method, which the model can see, and carry it out; and a chain in which it cannot see its slips."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Pool:
     @property
     def n(self) -> int:
         """Samples a prompt."""
-        return self.c.shape[1]
+        return int(self.c.shape[1])
 
     def some(self, rows: Sequence[int]) -> Pool:
         """The pool of some prompts."""
@@ -119,7 +119,8 @@ def _pick(values: Array, pool: Pool) -> Array:
 
 def _first(pool: Pool, counts: NDArray[np.int64]) -> Array:
     """Tokens of the first samples, so many of each prompt."""
-    return np.where(np.arange(pool.n)[None] < counts[:, None], pool.tokens, 0).sum(1)
+    tokens: Array = np.where(np.arange(pool.n)[None] < counts[:, None], pool.tokens, 0).sum(1)
+    return tokens
 
 
 def best_of(pool: Pool, k: int, by: str = "c") -> Spent:
@@ -173,8 +174,8 @@ def prune(pool: Pool, pruning: Pruning, rng: Rng | None = None) -> Spent:
 def vote(pool: Pool, k: int | None = None, *, sure: float = SURE) -> Spent:
     """The commonest answer by its normal form, the earliest of equals; a vote ends once its leader is sure.
 
-    It is sure as the majority with such a chance, which is that of a Beta posterior over the two commonest answers (adaptive consistency, arXiv 2305.11860). `sure=1` never
-    ends early. Answers that say nothing have no vote.
+    It is sure as the majority with such a chance, that of a Beta posterior over the two commonest answers (adaptive consistency,
+    arXiv 2305.11860). `sure=1` never ends early. Answers that say nothing have no vote.
     """
     from scipy.stats import beta
 
