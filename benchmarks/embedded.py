@@ -20,6 +20,7 @@ from common.timing import take_turns
 from gnomon.core.llm.base import Message, Request
 from gnomon.core.llm.local import Template, score_choices
 from gnomon.core.models import GenConfig, ModelHandle
+from gnomon.core.models.load.embedded import embedded, locate
 from gnomon.core.models.sampling.decoding import read_prompts
 from gnomon.core.models.sampling.generate import Reader, generate
 from gnomon.core.models.sampling.prefix import read_shared, shared_length
@@ -84,14 +85,18 @@ def encode(handle: ModelHandle, contents: list[str]) -> list[list[int]]:
     return [template.encode(Request((Message("user", content),))) for content in contents]
 
 
-def generation() -> dict[str, Any]:
-    """Greedy answers to 32 questions of different lengths, in one batch: tokens and time against `model.generate`."""
-    handle = open_model()
-    asked = [
+def questions() -> list[str]:
+    """A question on each country, of four lengths."""
+    return [
         f"What is the capital of {name}?{' Answer in one short sentence.' * (i % 4)}"
         for i, name in enumerate(COUNTRIES)
     ]
-    prompts = encode(handle, asked)
+
+
+def generation() -> dict[str, Any]:
+    """Greedy answers to 32 questions of different lengths, in one batch: tokens and time against `model.generate`."""
+    handle = open_model()
+    prompts = encode(handle, questions())
     ends = {handle.tokenizer.eos_token_id}
 
     def ours() -> list[list[int]]:
@@ -151,8 +156,57 @@ def shared_instruction() -> dict[str, Any]:
     }
 
 
+def llama_cpp() -> dict[str, Any]:
+    """The same questions through llama.cpp (package xllamacpp) on the file with its 4-bit weights: in 32 slots, and in one."""
+    try:
+        import xllamacpp
+    except ImportError:
+        return {"skipped": "pip install xllamacpp brings llama.cpp as a wheel"}
+    handle = open_model()
+    prompts = encode(handle, questions())
+
+    def peer(slots: int) -> Any:
+        options = xllamacpp.CommonParams()
+        options.model.path = str(locate(embedded(REF.partition(":")[2]))[0])
+        options.n_ctx, options.n_parallel, options.warmup, options.verbosity = 128 * slots, slots, False, 0
+        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+        return xllamacpp.Server(options)
+
+    def ours(batch_size: int) -> list[str]:
+        gen = GenConfig(NEW, temperature=0.0, batch_size=batch_size)
+        return [done.text.strip() for (done,) in handle.generate(prompts, gen, generator=Rng(0))]
+
+    def theirs(server: Any) -> list[str]:
+        request = {"prompt": prompts, "max_tokens": NEW, "temperature": 0.0, "cache_prompt": False}
+        choices = server.handle_completions(request)["choices"]
+        return [c["text"].strip() for c in sorted(choices, key=lambda c: c["index"])]
+
+    many, single = peer(len(prompts)), peer(1)
+    same = [a == b for a, b in zip(ours(len(prompts)), theirs(many), strict=True)]
+    seconds = take_turns(
+        {
+            "llama.cpp, 32 slots": lambda: theirs(many),
+            "llama.cpp, one slot": lambda: theirs(single),
+            "gnomon, one batch": lambda: ours(len(prompts)),
+            "gnomon, one by one": lambda: ours(1),
+        },
+        ROUNDS,
+    )
+    slots, slot, batch, alone = seconds.values()
+    return {
+        "prompts": len(prompts),
+        "new_tokens_at_most": NEW,
+        "same_texts": f"{sum(same)} of {len(same)} prompts",
+        "weights": "4 bits there (Q4_1), float32 here",
+        "cpu_seconds": seconds,
+        "time_ratio_batch": batch / slots,
+        "time_ratio_one_by_one": alone / slot,
+    }
+
+
 SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "generation": generation,
+    "llama_cpp": llama_cpp,
     "shared_instruction": shared_instruction,
 }
 

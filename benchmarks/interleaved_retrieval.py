@@ -1,4 +1,4 @@
-"""Encoding sections in batches by tokens against batches of eight in file order, updates against rebuilding, memory without logits.
+"""Encoding in batches by tokens against batches of eight in file order, updates against rebuilding, pictures and queries read once.
 
     python benchmarks/interleaved_retrieval.py      writes docs/results/bench-interleaved-retrieval.json
 
@@ -19,6 +19,7 @@ from common.record import main
 from common.timing import take_turns
 
 from gnomon.core.models.handle import ModelHandle
+from gnomon.core.models.images.features import ImageFeatures
 from gnomon.core.models.sampling.states import States, inputs_of
 from gnomon.core.models.tiny import LlavaSizes, tiny_llava, whole_words
 from gnomon.core.rng import Rng
@@ -27,7 +28,9 @@ from gnomon.methods.interleaved_retrieval import (
     Document,
     DocumentIndex,
     InterleavedEncoder,
+    Query,
     Section,
+    SectionReranker,
     section_rows,
 )
 from gnomon.methods.interleaved_retrieval.mini.world import FILLERS, picture
@@ -35,13 +38,13 @@ from gnomon.methods.interleaved_retrieval.mini.world import FILLERS, picture
 DOCUMENTS, SECTIONS = 12, 4
 
 
-def encoder(vocabulary: int = 0) -> InterleavedEncoder:
+def encoder(vocabulary: int = 0, tower: int = 64, side: int = 48) -> InterleavedEncoder:
     """A LLaVA of a few million weights."""
     tokenizer = whole_words([*FILLERS, *(f"rare{i}" for i in range(vocabulary))])
     sizes = LlavaSizes(
-        image_size=48,
+        image_size=side,
         patch=8,
-        vision_hidden=64,
+        vision_hidden=tower,
         hidden=192,
         layers=4,
         heads=4,
@@ -142,6 +145,74 @@ def memory() -> dict[str, Any]:
     return {"MiB": taken, "states over logits": taken["states"] / taken["logits"]}
 
 
+def pictures() -> dict[str, Any]:
+    """48 sections with one and the same picture, such as a letterhead: it goes through the tower once, or with every section."""
+    ours = encoder(
+        tower=192, side=96
+    )  # as wide as the language model: CLIP-L beside half a billion weights is no smaller
+    logo = picture("red", Rng(3).numpy())
+    rows = [
+        Document(
+            f"d{i}",
+            "",
+            (Section("", (Block("text", text=" ".join(FILLERS[:12])), Block("image", image=logo))),),
+        )
+        for i in range(48)
+    ]
+    seen = [unit.seen for row in rows for unit in ours.units.of_document(row)]
+    states = States(ours.handle.model)
+
+    def read(features: ImageFeatures | None) -> None:
+        with torch.inference_mode():
+            for start in range(0, len(seen), 8):
+                batch = ours.handle.gather(seen[start : start + 8], side="right")
+                inputs, mask = inputs_of(batch, ours.handle.kind, ours.handle.model)
+                states(inputs if features is None else features.read(inputs), mask)
+
+    kept = ImageFeatures(ours.handle.model)
+    read(kept)  # the first batch is checked
+    seconds = take_turns({"every time": lambda: read(None), "kept": lambda: read(kept)}, rounds=5)
+    ratio = seconds["every time"] / seconds["kept"]
+    return {"seconds": seconds, "image tokens a section": 144, "every time over kept": ratio}
+
+
+def queries() -> dict[str, Any]:
+    """A reranker on 40 sections of 40 words, queries of 10 and of 40: read once a batch, or with every section."""
+    reranker = SectionReranker.new(encoder().handle, rng=Rng(0))
+    words = [w for w in FILLERS for _ in range(8)]
+    rows = [
+        Document(f"d{i}", "", (Section("", (Block("text", text=" ".join(words[i : i + 40])),)),))
+        for i in range(40)
+    ]
+    numbers: dict[str, Any] = {}
+    for n in (10, 40):
+        query = Query("q", " ".join((FILLERS * 8)[:n]))
+        seen = [reranker.units.of_pair(query, row, 0) for row in rows]
+        pairs = [pair for pair in seen if pair is not None]
+
+        def whole(pairs: list[Any] = pairs) -> list[float]:
+            logits: list[float] = []
+            with torch.inference_mode():
+                for start in range(0, len(pairs), 8):
+                    batch = reranker.handle.gather(pairs[start : start + 8], side="right")
+                    inputs = inputs_of(batch, reranker.handle.kind, reranker.handle.model)
+                    logits += reranker.module(*inputs).tolist()
+            return logits
+
+        both = (whole(), reranker.logits(pairs))
+        seconds = take_turns(
+            {"with each": whole, "once": lambda pairs=pairs: reranker.logits(pairs)}, rounds=5
+        )
+        numbers[f"{n} words"] = {
+            "seconds": seconds,
+            "largest difference": max(abs(a - b) for a, b in zip(*both, strict=True)),
+            "with each over once": seconds["with each"] / seconds["once"],
+        }
+    return numbers
+
+
 if __name__ == "__main__":
-    sections = {"batching": batching, "updating": updating, "memory": memory}
+    sections = {
+        "batching": batching, "updating": updating, "memory": memory, "pictures": pictures, "queries": queries,
+    }  # fmt: skip
     sys.exit(main("interleaved-retrieval", __doc__, sections))

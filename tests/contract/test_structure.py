@@ -30,10 +30,15 @@ FEW_READERS = {
         (f"gnomon.core.rollout.{name}" for name in ("chats", "episodes", "judging", "rewards", "tasks")),
         "what ma-rlhf, adaptive-sampling, glimo and divscene learn from",
     ),
+    "gnomon.core.metrics.areas": "agreement of masks, boxes and images, for cloc, fakeshield, loong and divscene",
+    **dict.fromkeys(
+        (f"gnomon.core.vision.{name}" for name in ("draw", "masks", "outlines", "over", "regions", "rows")),
+        "images with what is true of them, for vl-lens now and for cloc, fakeshield and divscene",
+    ),
     "gnomon.core.report.index": "the page of `gnomon view` and `gnomon mini`",
     **dict.fromkeys(
         (
-            "gnomon.core.models.sampling.states",
+            "gnomon.core.models.images.features",
             *(
                 f"gnomon.core.retrieval.{name}"
                 for name in ("rerankers", "answers", "stores.folder", "encoders.corpus")
@@ -42,6 +47,10 @@ FEW_READERS = {
             "gnomon.core.retrieval.stores.lance",
             "gnomon.core.retrieval.stores.qdrant",
             *(f"gnomon.core.retrieval.stores.postgres.{name}" for name in ("server", "text", "vectors")),
+            *(
+                f"gnomon.core.retrieval.graph.{name}"
+                for name in ("contract", "exports", "folder", "postgres", "references")
+            ),
             *(f"gnomon.core.retrieval.stores.milvus.{name}" for name in ("filters", "server", "vectors")),
         ),
         "three methods that are still to be built find passages with it, and users do already",

@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.replication, pytest.mark.slow]
 
 
 def learned(cued, folder):
-    """A study of fewer subjects and a shorter training than the miniature's."""
-    scale = replace(SCALES["mini"], subjects=30, steps=600, samples=6)
+    """A study of fewer subjects, a smaller model and a shorter training than the miniature's."""
+    scale = replace(SCALES["mini"], subjects=30, steps=400, samples=6, hidden=64)
     run = Run(folder / "run", method="truth-probes", verb="mini", quiet=True)
     part = run.within("world")
     part.rng = Rng(30).child("model")

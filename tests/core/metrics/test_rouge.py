@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer, _backtrack_norec, _lcs_table
 
 from gnomon.core.metrics.rouge import KINDS, rouge, rouge_tokens
-from gnomon.core.metrics.subsequences import lcs_length, lcs_places
+from gnomon.core.text.subsequences import lcs_length, lcs_places
 from gnomon.errors import BadConfig, BadInput
 
 WORDS = [

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from fixtures_models import CAUSAL, SEQ2SEQ
+from gnomon.core.models.batch import pad
 from gnomon.core.models.sampling.decoding import read_prompts
-from gnomon.core.models.sampling.prefix import goes_on_from_shared, read_shared, shared_length
+from gnomon.core.models.sampling.prefix import goes_on_from_shared, last_states, read_shared, shared_length
+from gnomon.core.models.sampling.states import States, inputs_of
 
 SHARED = [7, 30, 41, 12, 99, 100, 8, 55]
 PROMPTS = [[*SHARED, 20], [*SHARED, 21, 22, 23, 24, 25], [*SHARED, 20, 9]]
@@ -29,6 +31,21 @@ def test_logits_are_those_of_each_prompt_alone(name, handle_of):
             after_alone = alone.start(torch.tensor([0]), 2)
             after_alone.step(steps[at : at + 1], torch.ones(1, dtype=torch.bool))
             torch.testing.assert_close(after.logits[at], after_alone.logits[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_last_states_are_those_of_each_text_read_whole(name, handle_of):
+    handle = handle_of(name)
+    together = last_states(handle.model, PROMPTS, 0, least=4)
+    if together is None:
+        assert not goes_on_from_shared(handle.model)
+        return
+    module = States(handle.model)
+    for i, text in enumerate(PROMPTS):
+        with torch.no_grad():
+            alone = module(*inputs_of(pad([text], 0), handle.kind, handle.model))
+        torch.testing.assert_close(together[i], alone[0], atol=1e-4, rtol=1e-4)
+    assert last_states(handle.model, PROMPTS, 0, least=9) is None  # too little is shared
 
 
 def test_the_shared_tokens_are_read_once(handle_of):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixtures_vlm import FAMILIES, GRIDLESS, picture, vlm
-from gnomon.core.models.architectures.geometry import frame
 from gnomon.core.models.architectures.parts import Tile
+from gnomon.core.vision.frames import Frame
 
 GRIDS = [name for name in FAMILIES if name not in GRIDLESS]
 GREY = 90
@@ -130,7 +130,8 @@ CROP = {"do_center_crop": True, "crop_size": {"height": 24, "width": 24}, "size"
     ],
 )
 def test_what_a_processed_image_covers(image_processor, size, expected):
-    assert frame(image_processor, size) == expected
+    frame = Frame.of(image_processor, size)
+    assert (frame.input, frame.box) == expected
 
 
 def test_a_tiled_image_by_hand():

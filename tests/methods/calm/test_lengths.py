@@ -49,31 +49,32 @@ def real_pairs(shared_data):
     return [pair if row["label"] == "A>B" else pair[::-1] for row, pair in zip(rows, pairs, strict=True)]
 
 
-def check(rows):
-    """Coverage within four standard errors of 95%, over 60 audits; biases found; nothing found where nothing is."""
+def check(rows, audits):
+    """Coverage within four standard errors of 95%, over so many audits; biases found; nothing found where nothing is."""
     assert len(rows) == 23
+    four = 4 * np.sqrt(0.95 * 0.05 / audits)
     for row in rows:
         if row.judge == "quality that goes with length":
             continue  # the limit that docs/design/calm.md states
         assert row.cannot == 0 and row.compared > 60, row
-        assert row.coverage >= 0.83, row
+        assert row.coverage >= 0.95 - four, row
         assert abs(row.mean - row.truth) < 0.05, row
         if "cue" not in row.judge:
-            assert row.truth == 0 and row.off_zero <= 0.17, row
+            assert row.truth == 0 and row.off_zero <= 0.05 + four, row
     by_length = [row for row in rows if "longer" in row.judge and "cue" not in row.judge]
     assert by_length and all(row.raw > 0.1 and abs(row.mean) < 0.01 for row in by_length)
-    found = [row for row in rows if "cue" in row.judge and abs(row.truth) > row.smallest]
-    assert len(found) >= 4 and all(row.off_zero >= 0.7 for row in found)
+    biased = [row for row in rows if "cue" in row.judge and abs(row.truth) > row.smallest]
+    assert len(biased) >= 4 and all(row.off_zero >= 0.7 for row in biased)
 
 
 @pytest.mark.slow
 def test_planted_judges_of_length_on_generated_answers():
-    check(list(plant_lengths(generated_pairs(250), 60, 150, Rng(1), ["1.0 to 1.3"])))
+    check(list(plant_lengths(generated_pairs(250), 60, 150, Rng(1), ["1.0 to 1.3"])), 60)
 
 
 @pytest.mark.slow
 def test_planted_judges_of_length_on_real_answers(shared_data):
-    check(list(plant_lengths(real_pairs(shared_data), 60, 150, Rng(2), ["1.0 to 1.3"])))
+    check(list(plant_lengths(real_pairs(shared_data), 30, 150, Rng(2), ["1.0 to 1.3"])), 30)
 
 
 @pytest.mark.slow

@@ -123,6 +123,32 @@ def test_alpha_mixes_the_score_of_the_document():
     assert [h.id for h in reranker.rerank(query, documents, only={"doc 1": [2]})] == ["doc%201#2"]
 
 
+def test_a_query_is_read_once_for_the_sections_of_a_batch():
+    """And the logits are those of each pair read by itself; pairs with images are read whole."""
+    reranker, documents = new_reranker(), small_documents(3)
+    query = Query("q", "a dog and a cat sat on the mat by the red door, and what came next")
+    sections = [(d, i) for d in documents for i in range(len(d.sections))]
+    sizes = []
+    hook = reranker.handle.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: sizes.append(tuple(args[0].shape))
+    )
+    plain = [section for section in sections if not _shows(*section)]
+    reranker.score(query, plain[:2])  # the model is asked once whether it goes on from a shared beginning
+    sizes.clear()
+    reranker.score(query, plain)
+    read = sum(rows * width for rows, width in sizes)
+    hook.remove()
+    assert read < sum(len(reranker.units.of_pair(query, *section).ids) for section in plain)
+    together = reranker.score(query, sections)
+    alone = [reranker.score(query, [section])[0] for section in sections]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert len({round(score, 4) for score in alone}) > 3
+
+
+def _shows(document, number):
+    return any(block.type == "image" for block in document.sections[number].blocks)
+
+
 def test_a_long_pair_loses_blocks_from_its_end_and_says_so():
     reranker = new_reranker(Retrieving(max_length=45, form=Form(prefix="none")))
     document = small_documents(1)[0]

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
+from gnomon.core.vision.rows import ImageRow, read_images
 from gnomon.errors import BadInput
-from gnomon.methods.vl_lens.data import ImageRow, read_images
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from PIL import Image
 from fixtures_vl_lens import pictures, seer
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report import Page
+from gnomon.core.vision.draw import overlay
+from gnomon.core.vision.over import file_name
 from gnomon.methods.vl_lens import Rewritten, Vocabulary
-from gnomon.methods.vl_lens.data import file_name, overlay
 from gnomon.methods.vl_lens.lens.lens import lens
 from gnomon.methods.vl_lens.mini import PROMPT
 from gnomon.methods.vl_lens.report import MAX_LAYERS, cells, changes, explore, marked, shown_layers

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon.core.config import check
-from gnomon.core.metrics.subsequences import lcs_length, lcs_places
 from gnomon.core.text import stemmer
+from gnomon.core.text.subsequences import lcs_length, lcs_places
 from gnomon.errors import BadInput
 
 Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]

@@ -1,5 +1,27 @@
-"""Images as every room reads them: upright, in eight-bit colours, or refused in one sentence."""
+"""Images and what is true of them, as every room reads, compares and shows them."""
 
 from gnomon.lazy import exports
 
-__getattr__, __dir__ = exports(__name__, {"MOST_PIXELS": "images", "open_image": "images"})
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Frame": "frames",
+        "ImageRow": "rows",
+        "Left": "rows",
+        "MOST_PIXELS": "images",
+        "Region": "outlines",
+        "Stored": "masks",
+        "frames_of": "masks",
+        "open_image": "images",
+        "open_mask": "masks",
+        "over_images": "over",
+        "overlay": "draw",
+        "pictures_of": "rows",
+        "read_coco": "regions",
+        "read_images": "rows",
+        "readable": "over",
+        "sheet": "draw",
+        "with_masks": "rows",
+        "with_regions": "regions",
+    },
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +37,22 @@ def open_image(source: Any, name: str = "The image", *, alpha: str = "white") ->
         BadInput: it is neither, cannot be read, has more than `MOST_PIXELS` pixels, or holds numbers whose black and white are
             not known (mode F, 32-bit integers).
     """
+    with opened(source, name) as image:
+        return _upright(image, name if image is source else f'{name}: "{source}"', alpha)
+
+
+@contextmanager
+def opened(source: Any, name: str) -> Iterator[Image]:
+    """A PIL image as it is, or the file at a path, open; what goes wrong while it is read is said in one sentence.
+
+    Raises:
+        BadInput: as of `open_image`.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(source, Image.Image):
-        return _upright(source, name, alpha)
+        yield source
+        return
     if not isinstance(source, str | Path):
         raise BadInput(f"{name} is a {type(source).__name__}; give a PIL image or the path of a file.")
     try:
@@ -46,7 +60,9 @@ def open_image(source: Any, name: str = "The image", *, alpha: str = "white") ->
             # Pillow has a limit of its own, which only warns up to twice as many pixels; ours is below it.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source) as image:
-                return _upright(image, f'{name}: "{source}"', alpha)
+                if image.width * image.height > MOST_PIXELS:
+                    raise BadInput(_too_large(f'{name}: "{source}"', image.size))
+                yield image
     except FileNotFoundError as error:
         raise BadInput(f'{name}: there is no file "{source}". Check the path.') from error
     except Image.DecompressionBombError as error:

@@ -12,8 +12,8 @@ from PIL.Image import Image
 from gnomon.core.files import room_file
 from gnomon.core.models.architectures.parts import ImageLayout, Tile
 from gnomon.core.report.markup import data_uri
+from gnomon.core.vision.draw import overlay
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
-from gnomon.methods.vl_lens.data import overlay
 from gnomon.methods.vl_lens.erasure.mitigation import Rewritten
 
 if TYPE_CHECKING:

@@ -16,24 +16,14 @@ from gnomon.core.files import write_json
 from gnomon.core.models import ModelHandle
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.run import Run
+from gnomon.core.vision.draw import overlay
+from gnomon.core.vision.over import facts, file_name, over_images, readable, sidecar
+from gnomon.core.vision.rows import ImageRow, pictures_of, read_images
 from gnomon.methods.vl_lens import config, report
 from gnomon.methods.vl_lens.captions import chair as chairs
 from gnomon.methods.vl_lens.captions.captions import Writing, describe
 from gnomon.methods.vl_lens.captions.objects import Vocabulary
-from gnomon.methods.vl_lens.data import (
-    ImageRow,
-    check_truth,
-    facts,
-    file_name,
-    over_images,
-    overlay,
-    pictures_of,
-    read_captions,
-    read_images,
-    readable,
-    sidecar,
-    that_fit,
-)
+from gnomon.methods.vl_lens.data import check_truth, read_captions, that_fit
 from gnomon.methods.vl_lens.erasure import mitigation
 from gnomon.methods.vl_lens.erasure.mitigation import Rewritten, Setting, rewrite
 from gnomon.methods.vl_lens.erasure.sweep import halves, sweep_halves, writer

@@ -12,42 +12,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gnomon.core.models.architectures.parts import Box, Grid, ImageLayout, LayOut, Tile
+from gnomon.core.models.architectures.parts import Grid, ImageLayout, LayOut, Tile
+from gnomon.core.vision.frames import Frame
 from gnomon.errors import ModelMismatch
 
 Size = tuple[int, int]
 """Width and height, in pixels."""
-
-
-def frame(image_processor: Any, size: Size) -> tuple[Size, Box]:
-    """How large the processed image is, and what it covers of the original: pad to a square, resize, crop the centre.
-
-    Args:
-        image_processor: with the usual settings (`do_pad`, `size`, `crop_size`).
-        size: the original's.
-    """
-    width, height = size
-    x = y = 0  # of the original's corner
-    if getattr(image_processor, "do_pad", False):
-        side = max(size)
-        x, y = (side - width) // 2, (side - height) // 2
-        width = height = side
-    new_width, new_height = width, height
-    if getattr(image_processor, "do_resize", True):
-        new_width, new_height = _resized(image_processor.size, (width, height))
-    left = top = 0
-    seen_width, seen_height = new_width, new_height
-    if getattr(image_processor, "do_center_crop", False):
-        seen_width, seen_height = image_processor.crop_size["width"], image_processor.crop_size["height"]
-        left, top = _crop_start(new_width, seen_width), _crop_start(new_height, seen_height)
-    across, down = width / new_width, height / new_height
-    box = (
-        left * across - x,
-        top * down - y,
-        (left + seen_width) * across - x,
-        (top + seen_height) * down - y,
-    )
-    return (seen_width, seen_height), box
 
 
 def llava(processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], index: int) -> ImageLayout:
@@ -153,7 +123,8 @@ def _whole(size: Size, rows: int, columns: int) -> ImageLayout:
 def _one_grid(processor: Any, config: Any, size: Size, extra: int) -> ImageLayout:
     """One grid of patches over what the processor leaves of the image, after `extra` tokens without a place."""
     patch = config.vision_config.patch_size
-    (width, height), (left, top, right, bottom) = frame(processor.image_processor, size)
+    seen = Frame.of(processor.image_processor, size)
+    (width, height), (left, top, right, bottom) = seen.input, seen.box
     rows, columns = height // patch, width // patch
     # Pixels after the last whole patch are not seen.
     box = (
@@ -164,25 +135,6 @@ def _one_grid(processor: Any, config: Any, size: Size, extra: int) -> ImageLayou
     )
     cells = extra + np.arange(rows * columns).reshape(rows, columns)
     return ImageLayout(size, extra + cells.size, (Tile(cells, box),))
-
-
-def _resized(wanted: Any, size: Size) -> Size:
-    """The size an image is resized to: that of its short side, or both sides given."""
-    width, height = size
-    short = wanted.get("shortest_edge")
-    if short and not wanted.get("longest_edge"):
-        long = int(short * max(size) / min(size))
-        return (short, long) if width <= height else (long, short)
-    if wanted.get("height") and wanted.get("width"):
-        return wanted["width"], wanted["height"]
-    raise ModelMismatch(
-        f"An image processor with size {dict(wanted)} is not known. It must name shortest_edge, or height and width."
-    )
-
-
-def _crop_start(whole: int, part: int) -> int:
-    """Where a centred part of a length begins; before 0 where the length is too short and is padded."""
-    return (whole - part) // 2 if part <= whole else -math.ceil((part - whole) / 2)
 
 
 def _splits(image_processor: Any, size: Size) -> tuple[int, int]:
@@ -238,9 +190,9 @@ def _cropped(
     processor: Any, config: Any, size: Size, pixels: Mapping[str, Tensor], n: int
 ) -> ImageLayout | None:
     """One grid over what padding, resizing and cropping leave."""
-    (width, height), box = frame(processor.image_processor, size)
-    rows, columns = shape_of(n, height, width)
-    return ImageLayout(size, n, (Tile(np.arange(n).reshape(rows, columns), box),))
+    seen = Frame.of(processor.image_processor, size)
+    rows, columns = shape_of(n, seen.input[1], seen.input[0])
+    return ImageLayout(size, n, (Tile(np.arange(n).reshape(rows, columns), seen.box),))
 
 
 def _padded(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gnomon.core.models.architectures.parts import base_of
@@ -25,6 +25,7 @@ from gnomon.core.models.sampling.decoding import (
     last_logits_only,
     read_prompts,
 )
+from gnomon.core.models.sampling.states import body
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,16 +98,8 @@ class _AfterShared(AfterPrompt):
     ):
         self.model, self.rows = model, rows
         self.takes_positions = takes_positions(model)
-        start = torch.tensor([list(prompts[0][:shared])], device=model.device)
-        cache = new_cache(model)
-        with torch.no_grad(), reading(rows[:1]):
-            model(
-                input_ids=start,
-                attention_mask=torch.ones_like(start),
-                **last_logits_only(model),
-                past_key_values=cache,
-                use_cache=True,
-            )
+        with reading(rows[:1]):
+            start, cache = _read_start(model, model, prompts[0][:shared], **last_logits_only(model))
         self.cache = select_rows(cache, torch.zeros(len(prompts), dtype=torch.long, device=model.device))
         rests = pad([prompt[shared:] for prompt in prompts], pad_id, "left").to(model.device)
         self.mask = torch.cat([start.new_ones(len(prompts), shared), rests.mask.long()], 1)
@@ -123,6 +116,55 @@ class _AfterShared(AfterPrompt):
                 use_cache=True,
             )
         self.logits = output.logits[:, -1].clone()
+
+
+@torch.no_grad()
+def last_states(
+    model: PreTrainedModel, texts: Sequence[Sequence[int]], pad_id: int, least: int = LEAST_SHARED
+) -> Float[Tensor, "B D"] | None:
+    """The hidden state of each text's last token after the final norm, what all texts begin with read once.
+
+    Args:
+        model: a causal model.
+        texts: token ids.
+        pad_id: fills what is masked.
+        least: fewest shared tokens that are read by themselves.
+
+    Returns:
+        None where they share less, or the model does not go on from it as it reads the whole.
+    """
+    shared = shared_length(texts) if len(texts) > 1 else 0
+    if shared < least or not goes_on_from_shared(model):
+        return None
+    start, cache = _read_start(model, body(model), texts[0][:shared])
+    rests = pad([text[shared:] for text in texts], pad_id, "left").to(model.device)
+    positions = positions_of(rests.mask) + shared
+    output: Any = body(model)(
+        input_ids=rests.input_ids,
+        attention_mask=torch.cat([start.new_ones(len(texts), shared), rests.mask.long()], 1),
+        **({"position_ids": positions} if takes_positions(model) else {}),
+        past_key_values=select_rows(cache, torch.zeros(len(texts), dtype=torch.long, device=model.device)),
+        use_cache=True,
+    )
+    last: Tensor = output.last_hidden_state[:, -1].float()
+    return last
+
+
+@torch.no_grad()
+def _read_start(
+    model: PreTrainedModel, reader: Any, tokens: Sequence[int], **options: Any
+) -> tuple[Int[Tensor, "1 S"], Any]:
+    """The ids of a text and the cache of `model` after `reader`, all of it or its part without a head, has read them."""
+    start = torch.tensor([list(tokens)], device=model.device)
+    cache = new_cache(model)
+    reader(
+        input_ids=start,
+        attention_mask=torch.ones_like(start),
+        **options,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return start, cache
 
 
 @torch.no_grad()

@@ -43,21 +43,39 @@ class States(nn.Module):
         mask = mask.to(hidden.device)
         if self.pick == "mean":
             weights = mask.float() / mask.sum(1, keepdim=True)
-            return (hidden.float() * weights[..., None]).sum(1) + self._unused()
+            return (hidden.float() * weights[..., None]).sum(1) + self._unused(hidden)
         # The last place that is no padding, on whichever side that stands.
         columns = torch.arange(mask.shape[1], device=mask.device)
         last = (columns * mask).argmax(1) - int(self.pick == "before")
-        return hidden[torch.arange(len(mask), device=mask.device), last.clamp(min=0)].float() + self._unused()
+        return hidden[torch.arange(len(mask), device=mask.device), last.clamp(min=0)].float() + self._unused(
+            hidden
+        )
 
-    def _unused(self) -> Tensor | float:
-        """Zero, by way of every trained weight: each then has a gradient in every pass.
+    def _unused(self, hidden: Tensor) -> Tensor | float:
+        """Zero, by way of the trained weights that these states do not come from: each weight has a gradient in every pass.
 
-        A text without images does not use the tower, and some towers have layers that nobody reads; several processes wait for
-        the gradient of every weight, and an optimiser's state is saved whole.
+        A text without images does not use the tower, some towers have layers that nobody reads, and which experts a token goes to
+        differs from pass to pass; several processes wait for the gradient of every weight, and an optimiser's state is saved whole.
         """
         if not torch.is_grad_enabled():
             return 0.0
-        return sum((p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad), torch.zeros(()))
+        used = _leaves_of(hidden)
+        idle = (p for p in self.model.parameters() if p.requires_grad and p not in used)
+        return sum((p.sum() * 0.0 for p in idle), torch.zeros(()))
+
+
+def _leaves_of(tensor: Tensor) -> set[Tensor]:
+    """The tensors with gradients that a tensor was computed from."""
+    leaves, seen, waiting = set(), set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves.add(leaf)
+        waiting.extend(before for before, _ in node.next_functions)
+    return leaves
 
 
 def freeze_head(model: Any) -> None:

@@ -18,6 +18,7 @@ from gnomon.core.models.adapters import add_lora, add_token
 from gnomon.core.models.batch import by_length
 from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
+from gnomon.core.models.images.features import ImageFeatures
 from gnomon.core.models.load import LoadConfig, model_at
 from gnomon.core.models.sampling.states import States, inputs_of
 from gnomon.core.retrieval.encoders.local import hash_of, tokenizer_key
@@ -76,6 +77,7 @@ class InterleavedEncoder:
         self.units = Units(handle, how, strict=strict)
         self.module = States(handle.model, how.pick)
         self.module.eval()
+        self._features = ImageFeatures(handle.model)
 
     @classmethod
     def from_pretrained(
@@ -218,7 +220,9 @@ class InterleavedEncoder:
         for numbers in batches_of(seen, 1 if exact else self.batch_tokens):
             batch = self.handle.gather([seen[i] for i in numbers], side="right")
             inputs, mask = inputs_of(batch, self.handle.kind, self.handle.model)
-            vectors[numbers] = self.module(inputs, mask).float().cpu().numpy()
+            vectors[numbers] = (
+                self.module(self._features.read(inputs, alone=exact), mask).float().cpu().numpy()
+            )
         return vectors
 
     def save_pretrained(self, folder: str | Path) -> Path:

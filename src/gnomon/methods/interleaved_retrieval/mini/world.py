@@ -37,7 +37,7 @@ class Scale:
     """Documents of each of them."""
     test: int = 200
     """Held-out combinations: documents of the pool, and as many queries."""
-    steps: int = 600
+    steps: int = 1000
     """Of the retrievers."""
     batch: int = 24
     """Pairs a step."""

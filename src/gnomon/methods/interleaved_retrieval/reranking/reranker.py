@@ -14,7 +14,9 @@ from gnomon.core.models.adapters import add_token
 from gnomon.core.models.handle import ModelHandle
 from gnomon.core.models.images import SeenText
 from gnomon.core.models.load import LoadConfig, model_at
+from gnomon.core.models.sampling.prefix import last_states
 from gnomon.core.models.sampling.states import States, inputs_of
+from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.retrieval.hits import Hit, ranked
 from gnomon.core.rng import Rng, seeded
 from gnomon.errors import BadConfig, BadInput
@@ -118,14 +120,24 @@ class SectionReranker:
 
     @torch.inference_mode()
     def logits(self, seen: Sequence[SeenText]) -> list[float]:
-        """The logit of each pair."""
+        """The logit of each pair; what the pairs of a batch without images begin with, such as one query, is read once."""
         values = [0.0] * len(seen)
         for numbers in batches_of(seen, self.batch_tokens):
-            batch = self.handle.gather([seen[i] for i in numbers], side="right")
-            logits = self.module(*inputs_of(batch, self.handle.kind, self.handle.model))
+            logits = self._batch_logits([seen[i] for i in numbers])
             for i, value in zip(numbers, logits.tolist(), strict=True):
                 values[i] = value
         return values
+
+    def _batch_logits(self, seen: Sequence[SeenText]) -> Tensor:
+        """The logits [B] of pairs that are read side by side."""
+        handle, states = self.handle, None
+        if self.how.pick == "last" and not any(text.layouts for text in seen):
+            states = last_states(handle.model, [text.ids for text in seen], padding_id(handle.tokenizer))
+        if states is None:
+            batch = handle.gather(seen, side="right")
+            states = self.module.states(*inputs_of(batch, handle.kind, handle.model))
+        logits: Tensor = self.module.score(states).squeeze(-1)
+        return logits
 
     def score(self, query: Query, sections: Sequence[tuple[Document, int]]) -> list[float]:
         """The logit of each section; minus infinity for one with nothing to show."""

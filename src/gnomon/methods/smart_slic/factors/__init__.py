@@ -1,0 +1,1 @@
+"""Non-negative factorisation that finds its own number of topics: NMFk, SPLIT, HNMFk, RESCALk."""
