@@ -89,12 +89,12 @@ def evaluator(policy):
     from gnomon.methods.adaptive_sampling.evaluator.evaluator import SelfEvaluator
     from gnomon.methods.adaptive_sampling.evaluator.schedule import Restart
 
-    def make(kind="token", restart=Restart("constant", 1.0)):
+    def make(kind="token"):
         model, tokenizer = policy
         carrier = new_carrier(kind, model, tokenizer, instructions=("again", "sofar"))
         with torch.no_grad():  # the two replies differ from answer to answer
             weights = model.get_input_embeddings().weight
             weights[[carrier.yes, carrier.no]] += torch.randn(2, weights.shape[1], generator=Rng(5).torch())
-        return SelfEvaluator(model, tokenizer, carrier, restart)
+        return SelfEvaluator(model, tokenizer, carrier, Restart("constant", 1.0))
 
     return make

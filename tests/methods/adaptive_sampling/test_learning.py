@@ -48,7 +48,7 @@ CONSTANT = Schedule("constant", 1.0)
 
 
 def test_labels_by_hand():
-    # .30 ties with .31 under an epsilon of .01 and loses to .5; a greedy sample beside them is labelled and compared with by nobody.
+    # .30 ties with .31 under an epsilon of .01 and loses to .5; the greedy sample is compared with by nobody.
     assert label([0.3, 0.31, 0.5, 0.0], epsilon=0.01).tolist() == pytest.approx([2 / 3, 2 / 3, 1, 0])
     assert label([1.0, 0.0, 1.0], fresh=[False, True, True]).tolist() == [1.0, 0.0, 1.0]
     assert label([0.0, 0.0, 1.0], fresh=[False, True, True]).tolist() == [0.5, 0.0, 1.0]

@@ -179,7 +179,7 @@ def test_samples_drawn_otherwise_than_trained_for_are_refused(evaluator):
         BadConfig, match=r"fresh samples at temperature 1, and these are drawn beyond the first of halving"
     ):
         BestOfN(asked, GEN, Schedule(), n=2).sample(PROMPTS, Rng(0))
-    with pytest.raises(BadConfig, match="top_p 0.9"):
+    with pytest.raises(BadConfig, match=r"top_p 0\.9"):
         BestOfN(asked, replace(GEN, top_p=0.9), CONSTANT, n=2).sample(PROMPTS, Rng(0))
     check_restart(Restart.of(Schedule(), GEN), Schedule(), GEN)
     with pytest.raises(BadConfig, match="next"):

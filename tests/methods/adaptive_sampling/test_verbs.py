@@ -78,7 +78,8 @@ def test_labels_are_counts_over_the_samples_and_know_their_policy(built, policy_
 def test_a_trained_evaluator_says_the_same_in_a_fresh_process(trained, tmp_path, questions):
     source = tmp_path / "rows.jsonl"
     records.write(source, [{"id": str(i), "prompt": f"{i} + 2 =", "response": f"so {i + 2}"} for i in range(5)]
-                  + [{"id": "part", "prompt": "1 + 2 =", "response": "so 3", "prefix_tokens": 1}, {"id": "bad", "prompt": "1 + 1 ="}])  # fmt: skip
+                  + [{"id": "part", "prompt": "1 + 2 =", "response": "so 3", "prefix_tokens": 1}, 
+                     {"id": "bad", "prompt": "1 + 1 ="}])  # fmt: skip
     command("score", trained, source, "--out", tmp_path / "here")
     words = [
         sys.executable,
@@ -136,8 +137,8 @@ def test_answers_are_those_of_the_policy_and_show_their_trace(trained, questions
 def test_eval_judges_on_unseen_questions_alone(trained, questions, tmp_path, capsys):
     command("eval", trained, questions, *DRAWN, "--n-max", 4, "--out", tmp_path / "no", fails=2)
     assert "28 of 40 prompts were trained on" in capsys.readouterr().err
-    command("eval", trained, questions, *DRAWN, "--n-max", 4, "--seen", "drop", "--calibrate", "--target-mean-samples", 2, "--cuts", 1,
-            "--out", tmp_path / "yes")  # fmt: skip
+    command("eval", trained, questions, *DRAWN, "--n-max", 4, "--seen", "drop", "--calibrate", "--target-mean-samples", 2,
+            "--cuts", 1, "--out", tmp_path / "yes")  # fmt: skip
     summary = json.loads((tmp_path / "yes" / "summary.json").read_text())
     arms = {row["arm"]: row["reward"] for row in summary["verdict"]["rows"]}
     assert arms["oracle, best of 4"] >= max(arms.values()) - 1e-9 and summary["prompts"] == 12

@@ -20,12 +20,12 @@ def built(page: Page, rows: Rows, figures: Mapping[str, Any]) -> None:
     page.title = f"{len(rows):,} labelled answers"
     page.figures(figures)
     page.text(
-        "A label is the chance that a fresh sample would **not** be better: 1 for an answer that nothing beats, on hopeless prompts too."
+        "A label is the chance that a fresh sample would **not** be better: 1 where nothing is, on hopeless prompts too."
     )
     shown = sorted(rows, key=lambda row: (row["label"], row["id"]))
     picked = [*shown[:SHOWN], *shown[-SHOWN:]] if len(shown) > 2 * SHOWN else shown
     page.table(
-        [{"prompt": r["prompt"][:120], "response": r["response"][:160], "reward": r["reward"], "label": r["label"], "copies": r["weight"]}
+        [{"prompt": r["prompt"][:120], "response": r["response"][:160], **{c: r[c] for c in ("reward", "label", "weight")}}
          for r in picked],
         caption="the lowest and the highest labels",
     )  # fmt: skip
@@ -105,8 +105,8 @@ def evaluated(
         caption="rewards at the same number of samples; differences paired by prompt, with 95% intervals",
     )
     page.text(
-        f"The AUC within a prompt ({_number(of.within)}) is what choosing needs. The pooled AUC ({_number(of.pooled)}) is beside the "
-        "point: hopeless prompts have a high c on purpose."
+        f"The AUC within a prompt ({_number(of.within)}) is what choosing needs. The pooled AUC ({_number(of.pooled)}) is beside "
+        "the point: hopeless prompts have a high c on purpose."
     )
     if curve:
         page.section("Accuracy against samples")

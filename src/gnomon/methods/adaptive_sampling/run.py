@@ -117,8 +117,8 @@ def train(cfg: config.Train, run: Run) -> None:
     )
     if policy_key(model) != about["policy"]:
         run.say(
-            "Warning: the samples were drawn from other weights than these; labels are about the policy that drew them. Build them anew "
-            "for this model."
+            "Warning: the samples were drawn from other weights than these; labels are about the policy that drew them. Build "
+            "them anew for this model."
         )
     probes = [[*a.prompt, *a.ids] for a in answers[:8]]
     carrier = new_carrier(cfg.carrier, model, tokenizer, probes=probes)
@@ -161,9 +161,10 @@ def apply(cfg: config.Apply, run: Run) -> None:
             Restart(**read_about(cfg.model)["restart"]), Schedule(cfg.anneal, cfg.temperature), cfg.gen
         )
     run.plan(prompts=len(tasks), samples_at_most=len(tasks) * cfg.n_max)
+    pruning = Pruning(cfg.cuts, cfg.keep, cfg.keep_above) if cfg.policy == "prune" else None
     step = ApplyStep(
         str(model_at(cfg.model)), narrow(LoadConfig, cfg), cfg.policy, cfg.gen, Schedule(cfg.anneal, cfg.temperature), cfg.gamma,
-        cfg.n_max, cfg.groups, Pruning(cfg.cuts, cfg.keep, cfg.keep_above) if cfg.policy == "prune" else None, cfg.any_restart, run.seed,
+        cfg.n_max, cfg.groups, pruning, cfg.any_restart, run.seed,
     )  # fmt: skip
     sink = run.artifact("records", run.folder / "answers")
     with run.progress(len(tasks), "prompts") as bar:
@@ -221,8 +222,8 @@ def eval(cfg: config.Eval, run: Run) -> None:
     fresh = [task for task in tasks if prompt_key(task.text) not in stored]
     if len(fresh) < len(tasks) and cfg.seen == "refuse":
         raise BadInput(
-            f"{len(tasks) - len(fresh)} of {len(tasks)} prompts were trained on, and nothing can be measured there. Give others, or leave "
-            "them out with --seen drop."
+            f"{len(tasks) - len(fresh)} of {len(tasks)} prompts were trained on, and nothing can be measured there. Give others, or "
+            "leave them out with --seen drop."
         )
     run.plan(prompts=len(fresh), samples=len(fresh) * cfg.n_max)
     if len(fresh) < 4:

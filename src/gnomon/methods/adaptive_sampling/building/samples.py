@@ -1,4 +1,4 @@
-"""Samples of a model for many prompts: a data step over shards, and the rows of training data made of what it drew."""
+"""Samples of a model for many prompts: a data step over shards, and the rows of training data answers of what it drew."""
 
 from __future__ import annotations
 
@@ -117,16 +117,16 @@ def rewards_of(task: Task, samples: Sequence[Mapping[str, Any]], reward: Reward)
     """
     if task.reference is None and reward.name.partition(":")[0] in ("number", "exact", "contains"):
         raise BadInput(f'Task "{task.id}" has no reference to compare with.')
-    made = [Sample(task, s["text"], finish=s["finish"]) for s in samples]
-    raw = list(reward(made))
-    if len(raw) != len(made):
+    answers = [Sample(task, s["text"], finish=s["finish"]) for s in samples]
+    raw = list(reward(answers))
+    if len(raw) != len(answers):
         raise BadInput(
-            f"The reward gave {len(raw)} numbers for {len(made)} samples; it must give one for each."
+            f"The reward gave {len(raw)} numbers for {len(answers)} samples; it must give one for each."
         )
     values = [float(value) if value is not None else math.nan for value in raw]
     finite = [i for i, value in enumerate(values) if math.isfinite(value)]
-    checked = score([made[i] for i in finite], lambda _: [values[i] for i in finite])
-    return [dict(zip(finite, checked, strict=True)).get(i, math.nan) for i in range(len(made))]
+    checked = score([answers[i] for i in finite], lambda _: [values[i] for i in finite])
+    return [dict(zip(finite, checked, strict=True)).get(i, math.nan) for i in range(len(answers))]
 
 
 @dataclass(frozen=True)
