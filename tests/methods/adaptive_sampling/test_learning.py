@@ -238,7 +238,10 @@ def test_a_template_without_an_end_token_and_one_with_it(tiny_tokenizer):
     tokenizer = copy.deepcopy(tiny_tokenizer)
     assert next_turn("x", tokenizer)[0] == [tokenizer.eos_token_id]  # the plain form
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|u|>"]})
-    tokenizer.chat_template = "{% for m in messages %}<|u|>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|u|>{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|u|>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|u|>"
+        "{% endif %}"
+    )
     end, question = next_turn("x", tokenizer)
     assert end == [] and tokenizer.decode(question) == "<|u|>x<|u|>"
 

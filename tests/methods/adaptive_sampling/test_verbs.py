@@ -78,7 +78,7 @@ def test_labels_are_counts_over_the_samples_and_know_their_policy(built, policy_
 def test_a_trained_evaluator_says_the_same_in_a_fresh_process(trained, tmp_path, questions):
     source = tmp_path / "rows.jsonl"
     records.write(source, [{"id": str(i), "prompt": f"{i} + 2 =", "response": f"so {i + 2}"} for i in range(5)]
-                  + [{"id": "part", "prompt": "1 + 2 =", "response": "so 3", "prefix_tokens": 1}, 
+                  + [{"id": "part", "prompt": "1 + 2 =", "response": "so 3", "prefix_tokens": 1},
                      {"id": "bad", "prompt": "1 + 1 ="}])  # fmt: skip
     command("score", trained, source, "--out", tmp_path / "here")
     words = [

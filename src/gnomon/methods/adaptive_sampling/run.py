@@ -222,8 +222,8 @@ def eval(cfg: config.Eval, run: Run) -> None:
     fresh = [task for task in tasks if prompt_key(task.text) not in stored]
     if len(fresh) < len(tasks) and cfg.seen == "refuse":
         raise BadInput(
-            f"{len(tasks) - len(fresh)} of {len(tasks)} prompts were trained on, and nothing can be measured there. Give others, or "
-            "leave them out with --seen drop."
+            f"{len(tasks) - len(fresh)} of {len(tasks)} prompts were trained on, and nothing can be measured there. Give others, "
+            "or leave them out with --seen drop."
         )
     run.plan(prompts=len(fresh), samples=len(fresh) * cfg.n_max)
     if len(fresh) < 4:
