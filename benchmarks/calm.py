@@ -205,8 +205,8 @@ def scores() -> dict[str, Any]:
     """A local judge's probabilities of ten scores: every prompt read once, against one pass for each prompt and score."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from gnomon.core.llm.local import score_choices
     from gnomon.core.models import train_bpe
+    from gnomon.core.models.sampling.likelihood import score_choices
     from gnomon.core.rng import seeded
 
     draw, count, length = Rng(0).python(), 16, 400

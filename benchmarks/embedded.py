@@ -18,11 +18,12 @@ from common.record import main
 from common.timing import take_turns
 
 from gnomon.core.llm.base import Message, Request
-from gnomon.core.llm.local import Template, score_choices
+from gnomon.core.llm.local import Template
 from gnomon.core.models import GenConfig, ModelHandle
 from gnomon.core.models.load.embedded import embedded, locate
 from gnomon.core.models.sampling.decoding import read_prompts
 from gnomon.core.models.sampling.generate import Reader, generate
+from gnomon.core.models.sampling.likelihood import score_choices
 from gnomon.core.models.sampling.prefix import read_shared, shared_length
 from gnomon.core.rng import Rng
 

@@ -109,16 +109,13 @@ gnomon uncertainty-rag score stdlib:docs --limit 150 --model "$TOUR/trained-prog
     --pool.n-anchors 24 --pool.m 8 --pool.n-random 4 --out "$TOUR/certainty"
 gnomon uncertainty-rag explain --model "$TOUR/trained-program" --table "$TOUR/certainty" --out "$TOUR/explained"
 
-step "18. A model that is asked, while it answers, whether it would do better if it started over"
-for i in 0 1 2 3 4 5 6 7; do for j in 2 3 4; do
-    echo "{\"id\": \"$i-$j\", \"prompt\": \"What is $i x $j? Answer with the number only.\", \"reference\": \"$((i * j))\"}"
-done; done > "$TOUR/texts/products.jsonl"
-gnomon adaptive-sampling build "$TOUR/texts/products.jsonl" --model embedded:smollm2 --k 4 --anneal constant --temperature 0.7 \
-    --limit 12 --gen.max-new-tokens 10 --out "$TOUR/labels"
-gnomon adaptive-sampling train "$TOUR/labels" --model embedded:smollm2 --train.max-steps 3 --train.batch-size 8 --out "$TOUR/asks"
-tail -n 4 "$TOUR/texts/products.jsonl" > "$TOUR/texts/products-new.jsonl"
-gnomon adaptive-sampling apply "$TOUR/asks" "$TOUR/texts/products-new.jsonl" --anneal constant --temperature 0.7 --n-max 4 \
-    --gen.max-new-tokens 10 --out "$TOUR/on-demand"
+step "18. Which words should the program's model write? A reward at the end of each answer, and credit by macro actions"
+gnomon ma-rlhf segment "def area(width, height):  # of a field
+    return width * height" --model "$TOUR/trained-program" --rules fixed chunks code --out "$TOUR/segments"
+python -c 'import json; [print(json.dumps({"prompt": f"def {name}(", "id": name})) for name in ("area", "count", "join", "mean")]' \
+    > "$TOUR/heads.jsonl"
+gnomon ma-rlhf train "$TOUR/heads.jsonl" --model "$TOUR/trained-program" --reward 'regex:return' --ppo.gen.max-new-tokens 24 \
+    --train.batch-size 8 --train.max-steps 3 --train.epochs 6 --train.warmup-steps 0 --train.max-length 64 --out "$TOUR/rewarded"
 
 step "19. All of it on one page"
 python examples/tour_page.py "$TOUR"

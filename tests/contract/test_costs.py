@@ -79,6 +79,7 @@ def commands(tmp_path_factory, truth_model, truth_questions):
     rows = write_rows(
         at / "rows.jsonl", [{"question": f"what is {i}?", "completion": "It is y."} for i in range(9)]
     )
+    pairs = write_rows(at / "tasks.jsonl", [{"prompt": f"what is {i}?"} for i in range(4)])
     truth = ["--model", truth_model, "--label", NOBODY]
     copy = ["--extract", NOBODY]
     n = len(truth_questions.read_text().splitlines())
@@ -111,6 +112,11 @@ def commands(tmp_path_factory, truth_model, truth_questions):
         ("adaptive-sampling", "build"): ([prompts, "--model", truth_model, "--reward", f"judge:{NOBODY}", "--k", 3,
                                           "--anneal", "constant",
                                           "--gen.max-new-tokens", 4], 4 * 3 * 2, 4 * 3 * 2 * 8),
+        ("ma-rlhf", "train"): ([pairs, "--model", truth_model, "--reward", f"judge:{NOBODY}", "--ppo.gen.n", 2,
+                                "--train.batch-size", 4, "--ppo.gen.max-new-tokens", 4, "--train.max-length", 60,
+                                "--train.max-steps", 3, "--train.epochs", 9], 3 * 2 * 2, 3 * 2 * 2 * 8),
+        ("ma-rlhf", "eval"): ([pairs, "--model", truth_model, "--against", scorer, "--reward", "regex:x", "--judge", NOBODY,
+                               "--gen.max-new-tokens", 4, "--pairs", 3], 3 * 2, 3 * 2 * 8),
         ("calm", "perturb"): ([items, "--bias", "authority", "--writer", NOBODY], None, None),
         ("calm", "audit"): ([items, "--bias", "bandwagon", "--judge", NOBODY, "--max-tokens", 100], None, None),
     }  # fmt: skip

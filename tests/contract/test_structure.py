@@ -24,8 +24,7 @@ FEW_READERS = {
     "gnomon.core.llm.endpoint.given": "the likelihood of given text, asked of a server, as `local` and `check` ask",
     "gnomon.core.llm.endpoint.serve_child": "the process that core.llm.endpoint.serve starts",
     "gnomon.core.llm.sims.server": "serves any model of core.llm on the loopback address, as `gnomon sim serve` does",
-    "gnomon.core.metrics.code": "pass@k, which every method that writes programs will report",
-    "gnomon.core.rollout.episodes": "what glimo and divscene will learn from",
+    "gnomon.core.rollout.episodes": "what glimo and divscene learn from",
     "gnomon.core.metrics.areas": "agreement of masks, boxes and images, for cloc, fakeshield, loong and divscene",
     **dict.fromkeys(
         (f"gnomon.core.vision.{name}" for name in ("draw", "masks", "outlines", "over", "regions", "rows")),

@@ -157,3 +157,13 @@ def test_a_group_keeps_its_own_rate_and_betas():
     groups = [{"params": [nn.Parameter(torch.zeros(2))], "lr": 0.5, "betas": (0.9, 0.95), "grad_clip": 1.0}]
     optimizer = make_adamw(groups, 0.1)
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.95) and optimizer.param_groups[0]["grad_clip"] == 1.0
+
+
+def test_groups_of_one_clip_name_are_clipped_by_their_common_length():
+    first, second, third = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    for parameter, gradient in zip((first, second, third), (3.0, 4.0, 100.0), strict=True):
+        parameter.grad = torch.tensor([gradient])
+    apart = {"grad_clip": 1.0, "clip_name": "critic"}
+    groups = [{"params": [third]}, {"params": [first], **apart}, {"params": [second], **apart}]
+    clip_gradients(groups, None)
+    assert torch.allclose(torch.cat([first.grad, second.grad, third.grad]), torch.tensor([0.6, 0.8, 100.0]))

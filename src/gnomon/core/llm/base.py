@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from gnomon.core.vision.parts import ImagePart
 
 PASSING = frozenset({"rate_limit", "server", "timeout", "connection", "malformed"})
 """Faults that may be gone at the next attempt."""
@@ -26,6 +30,8 @@ class Message:
     """`system`, `user` or `assistant`."""
     content: str
     """What was said."""
+    images: tuple[ImagePart, ...] = ()
+    """What is shown, before the words; see `gnomon.core.vision.parts.image_part`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +133,16 @@ class LLM(Protocol):
         ...
 
 
-def ask(prompt: str, *, system: str | None = None, **sampling: object) -> Request:
-    """A request of one user message, below a system message if there is one.
+def ask(
+    prompt: str, *, system: str | None = None, images: Sequence[ImagePart] = (), **sampling: object
+) -> Request:
+    """A request of one user message, perhaps with images, below a system message if there is one.
 
-    >>> ask("Is it wet?", system="Answer in one word.").messages[1]
-    Message(role='user', content='Is it wet?')
+    >>> ask("Is it wet?", system="Answer in one word.").messages[1].content
+    'Is it wet?'
     """
     head = (Message("system", system),) if system else ()
-    return Request((*head, Message("user", prompt)), **sampling)  # type: ignore[arg-type]
+    return Request((*head, Message("user", prompt, tuple(images))), **sampling)  # type: ignore[arg-type]
 
 
 async def aclose(llm: Any) -> None:

@@ -1,7 +1,5 @@
 """A checkpoint in this process: requests that wait together are answered in one padded batch.
 
-How likely a model finds each of several answers.
-
 Conversations as token ids, by the chat template of a tokenizer.
 """
 
@@ -15,103 +13,30 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gnomon.core.config import check
 from gnomon.core.llm.base import TOO_LONG, Message, Reply, Request, Usage
 from gnomon.core.llm.endpoint.chat import folded
 from gnomon.core.llm.endpoint.client import say_folded
 from gnomon.core.llm.stack.stored import folder_state
-from gnomon.core.models import GenConfig, load_model, load_tokenizer
+from gnomon.core.models import Completion, GenConfig, ModelHandle, load_model, load_tokenizer
 from gnomon.core.models.load import kind_of, model_at
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.models.load.embedded import SCHEME
 from gnomon.core.models.sampling.generate import Reader, generate
+from gnomon.core.models.sampling.likelihood import score_choices
 from gnomon.core.models.sampling.prefix import read_shared
 from gnomon.core.models.sampling.sampler import end_loops
 from gnomon.core.models.sampling.text import decode, padding_id
 from gnomon.core.rng import Rng
-from gnomon.errors import BadInput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-# How likely a model finds each of several answers.
-
-
-@torch.no_grad()
-def score_choices(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    choices: Sequence[str],
-    *,
-    batch_size: int = 16,
-) -> tuple[list[list[float]], list[int]]:
-    """Log-probability (nats) of each choice as the next text after each prompt.
-
-    Args:
-        model: a causal or sequence-to-sequence model in evaluation mode.
-        tokenizer: its tokenizer.
-        prompts: token ids, none empty.
-        choices: texts; each is encoded by itself.
-        batch_size: rows side by side; changes speed and memory, not results.
-
-    Returns:
-        One row of `len(choices)` sums of token log-probabilities per prompt, and the number of tokens of each choice.
-
-    Raises:
-        BadInput: a choice has no tokens.
-    """
-    answers = [list(tokenizer(choice, add_special_tokens=False)["input_ids"]) for choice in choices]
-    for choice, ids in zip(choices, answers, strict=True):
-        if not ids:
-            raise BadInput(f"The choice {choice!r} has no tokens. Every choice needs a text.")
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    scores = [[0.0] * len(choices) for _ in prompts]
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        scored = _after(model, padding_id(tokenizer), [prompts[i] for i in part], answers, batch_size)
-        for i, values in zip(part, scored, strict=True):
-            scores[i] = values
-    return scores, [len(ids) for ids in answers]
-
-
-def _after(
-    model: Any,
-    pad_id: int,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    batch_size: int,
-) -> list[list[float]]:
-    """Log-probability of every answer behind every prompt; a prompt is read once, whatever the number of answers."""
-    begun = read_shared(model, prompts, range(len(prompts)), pad_id)
-    first = torch.log_softmax(begun.logits.float(), -1)
-    scores = first[:, [answer[0] for answer in answers]].tolist()
-    longer = [(row, k) for k, answer in enumerate(answers) if len(answer) > 1 for row in range(len(prompts))]
-    longer.sort(key=lambda pair: len(answers[pair[1]]))
-    for start in range(0, len(longer), batch_size):
-        some = longer[start : start + batch_size]
-        lengths = [len(answers[k]) for _, k in some]
-        states = begun.start(torch.tensor([row for row, _ in some], device=first.device), max(lengths) - 1)
-        for t in range(1, max(lengths)):
-            read = torch.tensor(
-                [answers[k][min(t, len(answers[k])) - 1] for _, k in some], device=first.device
-            )
-            states.step(read, torch.tensor([t < length for length in lengths], device=first.device))
-            logprobs = torch.log_softmax(states.logits.float(), -1)
-            for at, (row, k) in enumerate(some):
-                if t < lengths[at]:
-                    scores[row][k] += float(logprobs[at, answers[k][t]])
-    return scores
 
 
 # Conversations as token ids, by the chat template of a tokenizer.
@@ -167,6 +92,51 @@ class Template:
             return False
 
 
+class SeeingTemplate:
+    """How a vision-language model wants a conversation with images written: by its processor, or in its family's plain form.
+
+    Args:
+        handle: the model.
+        name: what it is called, for messages.
+    """
+
+    def __init__(self, handle: ModelHandle, name: str):
+        self.handle, self.name = handle, name
+        self.is_plain = not getattr(handle.processor, "chat_template", None)
+
+    def written(self, request: Request) -> tuple[str, list[Any]]:
+        """The text up to where the answer begins, with a place for each image, and the images in the order of their places."""
+        from jinja2 import TemplateError
+
+        messages = request.messages
+        pictures = [part.open() for message in messages for part in message.images]
+        if self.is_plain:
+            text = "\n\n".join(message.content for message in messages)
+            return str(self.handle.prompt(text, images=len(pictures)) if pictures else text), pictures
+        try:
+            return self._by_template(messages), pictures
+        except TemplateError:  # it knows no system message
+            say_folded(self.name)
+            return self._by_template(folded(messages)), pictures
+
+    def encode(self, request: Request) -> list[int]:
+        """Token ids of a conversation without images."""
+        text, _ = self.written(request)
+        return list(self.handle.tokenizer(text, add_special_tokens=self.is_plain)["input_ids"])
+
+    def _by_template(self, messages: tuple[Message, ...]) -> str:
+        turns: Any = [
+            {
+                "role": m.role,
+                "content": [*[{"type": "image"}] * len(m.images), {"type": "text", "text": m.content}],
+            }
+            for m in messages
+        ]
+        return str(
+            self.handle.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        )
+
+
 # A checkpoint in this process: requests that wait together are answered in one padded batch.
 
 LINGER_S = 0.005
@@ -192,7 +162,7 @@ class _Waiting:
 
 
 class Local:
-    """The causal or sequence-to-sequence model at `ref`, asked through its chat template.
+    """The causal, sequence-to-sequence or vision-language model at `ref`, asked through its chat template.
 
     One thread runs the model. It takes all requests that wait, sorts them by their sampling settings and, within those, by length.
     What a row gets does not depend on what it was batched with: its random numbers come from its prompt and seed. With `choices`
@@ -226,9 +196,17 @@ class Local:
         load = load or LoadConfig()
         self.identity = f"{self.name} {folder_state(Path(model_at(ref)))}{_other_numbers(load)}"
         self.batch_size = batch_size
-        self.model = _open(ref, load) if model is None else model
-        self.tokenizer = load_tokenizer(ref, load) if tokenizer is None else tokenizer
-        self.template = Template(self.tokenizer, self.name)
+        self.handle: ModelHandle | None = None
+        """The model with its processor, where it sees images."""
+        self.template: Template | SeeingTemplate
+        if model is None and kind_of(ref, revision=load.revision) == "vlm":
+            self.handle = ModelHandle.load(ref, load, kind="vlm")
+            self.model, self.tokenizer = self.handle.model, self.handle.tokenizer
+            self.template = SeeingTemplate(self.handle, self.name)
+        else:
+            self.model = _open(ref, load) if model is None else model
+            self.tokenizer = load_tokenizer(ref, load) if tokenizer is None else tokenizer
+            self.template = Template(self.tokenizer, self.name)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -280,6 +258,9 @@ class Local:
         # Equal prompts with equal seeds have equal answers.
         prompts: defaultdict[tuple[int, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         for waiting in rows:
+            if any(message.images for message in waiting.request.messages):
+                waiting.reply.set_result(_told(self._see(sampling, waiting.request), waiting))
+                continue
             ids = self.template.encode(waiting.request)
             if positions is not None and len(ids) + bool(sampling.choices) >= positions:
                 message = (
@@ -300,22 +281,44 @@ class Local:
         gen = GenConfig(
             sampling.max_tokens, sampling.temperature, sampling.top_p, 1, sampling.stop, self.batch_size
         )
-        replies = []
         streams = [rng.child("chat") for rng in rngs]
         reader = Reader(partial(read_shared, self.model, pad_id=padding_id(self.tokenizer)))
         watch = end_loops if sampling.temperature == 0 else None
-        completions = generate(
-            self.model, self.tokenizer, prompts, gen, generator=streams, reader=reader, watch=watch
-        )
-        for prompt, (done,) in zip(prompts, completions, strict=True):
-            ends = done.finish == "eos"
-            shown = done.token_ids[:-1] if ends else done.token_ids
-            pairs = tuple(
-                (decode(self.tokenizer, [i]), value) for i, value in zip(shown, done.logprobs, strict=False)
+        if self.handle is not None:
+            completions = self.handle.generate(prompts, gen, generator=streams, watch=watch)
+        else:
+            completions = generate(
+                self.model, self.tokenizer, prompts, gen, generator=streams, reader=reader, watch=watch
             )
-            finish = "length" if done.finish in ("length", "watch") else "stop"
-            replies.append(Reply(done.text, finish, Usage(len(prompt), len(done.token_ids)), pairs))
-        return replies
+        return [self._reply(done, len(prompt)) for prompt, (done,) in zip(prompts, completions, strict=True)]
+
+    def _see(self, sampling: _Sampling, request: Request) -> Reply:
+        """The reply to a request with images; each by itself, since images of one size are rare."""
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if self.handle is None or sampling.choices:
+            what = "sees no images" if self.handle is None else "chooses between answers without images alone"
+            error = f"{self.name} {what}. Name a vision-language model, or ask in words."
+            return Reply("", "error", error=error, fault="rejected")
+        assert isinstance(self.template, SeeingTemplate)
+        text, pictures = self.template.written(request)
+        (seen,) = self.handle.see([text], [pictures])
+        if positions is not None and len(seen.ids) >= positions:
+            message = f"The prompt has {len(seen.ids)} tokens with its images and {self.name} {positions} positions. Shorten it."
+            return Reply("", "error", error=message, fault=TOO_LONG)
+        gen = GenConfig(sampling.max_tokens, sampling.temperature, sampling.top_p, 1, sampling.stop, 1)
+        watch = end_loops if sampling.temperature == 0 else None
+        streams = [Rng(_seed(request)).child("chat")]
+        ((done,),) = self.handle.generate([text], gen, generator=streams, images=[pictures], watch=watch)
+        return self._reply(done, len(seen.ids))
+
+    def _reply(self, done: Completion, tokens: int) -> Reply:
+        """The reply in what was written behind so many tokens."""
+        shown = done.token_ids[:-1] if done.finish == "eos" else done.token_ids
+        pairs = tuple(
+            (decode(self.tokenizer, [i]), value) for i, value in zip(shown, done.logprobs, strict=False)
+        )
+        finish = "length" if done.finish in ("length", "watch") else "stop"
+        return Reply(done.text, finish, Usage(tokens, len(done.token_ids)), pairs)
 
     def _choose(self, sampling: _Sampling, prompts: list[list[int]], rngs: list[Rng]) -> list[Reply]:
         scores, lengths = score_choices(

@@ -163,8 +163,8 @@ def choice_policy(
         per_token: by the mean of an action's log-probabilities instead of their sum, which is larger for short ones.
         batch_size: prompts side by side.
     """
-    from gnomon.core.llm.local import score_choices
     from gnomon.core.models.reading import unpack
+    from gnomon.core.models.sampling.likelihood import score_choices
 
     plain, words = unpack(model, tokenizer)
 

@@ -119,17 +119,21 @@ def clip_gradients(groups: Iterable[dict[str, Any]], longest: float | None) -> t
     """Scale long gradients down; returns the length of the whole gradient before.
 
     A group with `grad_clip` of its own (None: no clipping) is clipped by its own length, and by nothing else: a critic's large
-    loss then does not shrink the policy's step. All other groups are clipped together.
+    loss then does not shrink the policy's step. Such groups of one `clip_name` are clipped by their common length. All other
+    groups are clipped together.
 
     Args:
         groups: parameter groups of an optimiser.
         longest: norm of the gradient of all groups without one of their own; None: they are not clipped.
     """
     groups = list(groups)
-    alone = [group for group in groups if "grad_clip" in group]
     together = [p for group in groups if "grad_clip" not in group for p in group["params"]]
+    apart: dict[Any, tuple[list[Any], float | None]] = {}
+    for i, group in enumerate(groups):
+        if "grad_clip" in group:
+            apart.setdefault(group.get("clip_name", i), ([], group["grad_clip"]))[0].extend(group["params"])
     lengths = []
-    for parameters, limit in [(together, longest), *((g["params"], g["grad_clip"]) for g in alone)]:
+    for parameters, limit in [(together, longest), *apart.values()]:
         if parameters:
             lengths.append(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
     return lengths[0] if len(lengths) == 1 else torch.linalg.vector_norm(torch.stack(lengths))

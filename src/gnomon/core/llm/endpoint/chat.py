@@ -72,6 +72,9 @@ class Completions(Chat):
 
     async def acomplete(self, request: Request) -> Reply:
         """What the server writes after the text."""
+        if any(message.images for message in request.messages):
+            error = f"{self.name} continues texts and sees no images. Name a chat endpoint."
+            return Reply("", "error", error=error, fault="rejected")
         fields = {
             "prompt": "\n\n".join(message.content for message in request.messages),
             **self._fields(request),
@@ -86,8 +89,8 @@ class Completions(Chat):
 def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The same conversation for a model that knows no system message: its text begins the first user message.
 
-    >>> folded((Message("system", "Be brief."), Message("user", "Why?")))
-    (Message(role='user', content='Be brief.\\n\\nWhy?'),)
+    >>> [(m.role, m.content) for m in folded((Message("system", "Be brief."), Message("user", "Why?")))]
+    [('user', 'Be brief.\\n\\nWhy?')]
     """
     system = [m.content for m in messages if m.role == "system"]
     rest = [m for m in messages if m.role != "system"]
@@ -96,7 +99,7 @@ def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     at = next((i for i, m in enumerate(rest) if m.role == "user"), None)
     if at is None:
         return (Message("user", "\n\n".join(system)), *rest)
-    rest[at] = Message("user", "\n\n".join([*system, rest[at].content]))
+    rest[at] = dataclasses.replace(rest[at], content="\n\n".join([*system, rest[at].content]))
     return tuple(rest)
 
 
@@ -152,8 +155,16 @@ def _left_out(request: Request, left_out: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in left_out if wanted.get(name)))
 
 
-def _turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    return [{"role": message.role, "content": _content(message)} for message in messages]
+
+
+def _content(message: Message) -> Any:
+    """The words of a message, or its images and then its words."""
+    if not message.images:
+        return message.content
+    shown = [{"type": "image_url", "image_url": {"url": part.url}} for part in message.images]
+    return [*shown, {"type": "text", "text": message.content}]
 
 
 _ASIDE = frozenset({"usage", "logprobs"})

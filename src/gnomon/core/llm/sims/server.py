@@ -19,7 +19,8 @@ from gnomon.core.config import check
 from gnomon.core.llm.base import LLM, Message, Reply, Request
 from gnomon.core.llm.sims.simulated import open_simulator
 from gnomon.core.llm.stack.loop import run_async
-from gnomon.errors import BadConfig, UserError
+from gnomon.core.vision.parts import part_of_url
+from gnomon.errors import BadConfig, BadInput, UserError
 
 STATUS = {"rate_limit": 429, "quota": 429, "server": 500, "rejected": 400, "missing": 404}
 """Kind of fault -> HTTP status; 500 for others."""
@@ -107,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             payload = json.loads(body)
             request = _request(payload)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, BadInput) as error:
             return self._refuse(400, f"Not a chat request: {type(error).__name__} {error}.")
         name = self.server.llm.name
         if _canonical(str(payload.get("model"))) != name:
@@ -138,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _request(payload: dict[str, Any]) -> Request:
     stop = payload.get("stop") or ()
     return Request(
-        tuple(Message(str(m["role"]), str(m["content"])) for m in payload["messages"]),
+        tuple(_message(m) for m in payload["messages"]),
         temperature=_number(payload.get("temperature")),
         top_p=_number(payload.get("top_p")),
         max_tokens=int(payload.get("max_tokens") or payload.get("max_completion_tokens") or 512),
@@ -146,6 +147,16 @@ def _request(payload: dict[str, Any]) -> Request:
         seed=payload.get("seed"),
         want_logprobs=bool(payload.get("logprobs")),
     )
+
+
+def _message(turn: dict[str, Any]) -> Message:
+    """A turn whose content is words, or parts of words and images."""
+    role, content = str(turn["role"]), turn["content"]
+    if not isinstance(content, list):
+        return Message(role, str(content))
+    words = "".join(str(part["text"]) for part in content if part["type"] == "text")
+    shown = [part_of_url(part["image_url"]["url"]) for part in content if part["type"] == "image_url"]
+    return Message(role, words, tuple(shown))
 
 
 def _number(value: Any) -> float | None:

@@ -54,7 +54,7 @@ class Simulated:
     async def acomplete(self, request: Request) -> Reply:
         """The simulated reply."""
         began = time.monotonic()
-        messages = [(m.role, m.content) for m in request.messages]
+        messages = [(m.role, m.content, *(part.digest for part in m.images)) for m in request.messages]
         key = fingerprint(messages, request.sampling_seed or 0, length=32)
         rng = Rng(0).child("simulator", key)
         attempt, self._attempts[key] = self._attempts[key], self._attempts[key] + 1

@@ -41,7 +41,7 @@ class Recorded:
                 "key": request_key(request),
                 "name": self.name,
                 "is_simulated": is_simulated(self.llm),
-                "messages": [[m.role, m.content] for m in request.messages],
+                "messages": [[m.role, m.content, *map(str, m.images)] for m in request.messages],
                 "reply": json.loads(reply_to_json(reply)),
             }
             line = json.dumps(row, ensure_ascii=False) + "\n"

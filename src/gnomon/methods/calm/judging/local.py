@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from gnomon.core.llm.base import ask
-from gnomon.core.llm.local import Template, pick, score_choices
+from gnomon.core.llm.local import Template, pick
 from gnomon.core.llm.stack.stored import request_key
 from gnomon.core.models import load_model, load_tokenizer
 from gnomon.core.models.batch import pad
 from gnomon.core.models.load import load_scorer
 from gnomon.core.models.reading import unpack
-from gnomon.core.models.sampling.likelihood import score_rows
+from gnomon.core.models.sampling.likelihood import score_choices, score_rows
 from gnomon.core.models.sampling.text import padding_id
 from gnomon.core.rng import Rng
 from gnomon.core.too_long import Long, TooLong, fit_rows, positions_of

@@ -1,0 +1,1 @@
+"""The miniature: a world of good words, and real sentences."""
