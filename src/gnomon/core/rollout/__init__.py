@@ -19,6 +19,7 @@ __getattr__, __dir__ = exports(
         "strip_markdown": "suites",
         "examples": "chats",
         "prompt_ids": "chats",
+        "next_turn": "chats",
         "Episode": "episodes",
         "Trace": "episodes",
         "play": "episodes",

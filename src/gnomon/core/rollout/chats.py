@@ -212,6 +212,35 @@ def prompt_ids(task: Task, processor: Any) -> list[int]:
     return list(tokenizer(task.prompt)["input_ids"])
 
 
+def next_turn(text: str, processor: Any) -> tuple[list[int], list[int]]:
+    """How a conversation goes on behind an answer that is there as token ids, which stay as they are.
+
+    Args:
+        text: what the user says next.
+        processor: a tokenizer, or the processor of a vision-language model.
+
+    Returns:
+        Ids that end an answer (none where nothing does), and ids of the user's turn up to where the assistant's next turn begins.
+
+    Raises:
+        BadInput: the chat template writes no answer as it is.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    answer = "Xyzzy"
+    turns = [("user", "A"), ("assistant", answer), ("user", text)]
+    whole = _written([{"role": role, "content": content} for role, content in turns], processor, asks=True)
+    _, mark, rest = whole.rpartition(answer) if answer not in text else ("", "", "")
+    if not mark:
+        raise BadInput(f"The chat template does not write the answer {answer!r} as it is.")
+    ids = list(tokenizer(rest, add_special_tokens=False)["input_ids"])
+    opened = _written([{"role": "user", "content": "A"}], processor).removeprefix(tokenizer.bos_token or "")
+    # What ends a turn is one special token that stands first, unless the user's turn begins with it.
+    is_end = ids[:1] and ids[0] in tokenizer.all_special_ids
+    first = str(tokenizer.decode(ids[:1]))
+    ends = 1 if is_end and (ids[0] == tokenizer.eos_token_id or not opened.startswith(first)) else 0
+    return ids[:ends], ids[ends:]
+
+
 def answer_ids(task: Task, completion: str, processor: Any) -> list[int]:
     """Token ids of a task with its answer, to be scored: up to and with the token that ends the turn, or the text."""
     row = (

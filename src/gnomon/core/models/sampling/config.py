@@ -26,6 +26,8 @@ class GenConfig:
     """Completions sampled side by side; changes speed and memory, not results."""
     top_k: int | None = None
     """Sample from so many of the likeliest tokens, before top_p; None: all."""
+    banned: tuple[int, ...] = ()
+    """Ids that are never written: the model is read as if its vocabulary did not have them."""
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "n", "batch_size"):
@@ -37,6 +39,8 @@ class GenConfig:
             raise BadConfig(f"gen.top_p must be above 0 and at most 1; got {self.top_p}.")
         if self.top_k is not None and self.top_k < 1:
             raise BadConfig(f"gen.top_k must be >= 1 or None; got {self.top_k}.")
+        if any(token < 0 for token in self.banned):
+            raise BadConfig(f"gen.banned must hold token ids; got {self.banned}.")
         if "" in self.stop:
             raise BadConfig("gen.stop must not hold an empty text.")
 

@@ -96,21 +96,28 @@ class Progress:
     """What each row has sampled so far, the newest token last."""
     logits: Float[Tensor, "B V"]
     """The model's logits from which the newest token was drawn."""
-    look: Callable[[Int[Tensor, "B k"]], Float[Tensor, "B V"]] | None = None
+    look: Callable[[Int[Tensor, "B k"], Bool[Tensor, " B"] | None], Float[Tensor, "K V"]] | None = None
     """What `peek` asks; None where no model stands behind."""
+    ended: tuple[str, ...] = ()
+    """Why the newest token ended each row, `eos`, `stop` or `length`; empty text where it goes on. Such rows are shown, once, only
+    to a watch with an attribute `sees_ends` that is True."""
 
-    def peek(self, suffix: Int[Tensor, "B k"]) -> Float[Tensor, "B V"]:
+    def peek(
+        self, suffix: Int[Tensor, "B k"], rows: Bool[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "K V"]:
         """The logits that follow each row and `suffix`, which is then forgotten: what is written does not change by it.
 
         Args:
             suffix: tokens behind the newest one of each row; none gives the logits of the next token.
+            rows: True at those that are looked at; the others are not read, and a copy of the cache of these is. None: all, on
+                the cache itself.
 
         Raises:
             BadInput: the model has no positions for them.
         """
         if self.look is None:
             raise RuntimeError("This progress is not that of a model, so there is nothing to look ahead in.")
-        return self.look(suffix)
+        return self.look(suffix, rows)
 
 
 Watch = Callable[[Progress], Tensor | None]
@@ -192,6 +199,7 @@ class Sampler:
         self.logprobs = torch.zeros(len(rows), self.width, device=device)
         self.logits = torch.zeros(len(rows), self.width, device=device)
         self.ends = torch.tensor(sorted(ends), dtype=torch.long, device=device)
+        self.banned = torch.tensor(gen.banned, dtype=torch.long, device=device) if gen.banned else None
 
     def run(self) -> None:
         """Sample every row to its end and fill in its tokens, log-probabilities and reason."""
@@ -206,7 +214,7 @@ class Sampler:
             self.decoding.step(tokens, ~self.has_ended)
 
     def _draw(self, t: int) -> Int[Tensor, " B"]:
-        logits = self.decoding.logits
+        logits = self._legal(self.decoding.logits)
         heat = self.heat if self.heats is None else self.heats[self.live]
         tokens = choose(logits, heat, self.gen.top_p, self.uniforms[self.live, t], self.gen.top_k)
         chosen = logits.gather(-1, tokens[:, None]).squeeze(-1).float()
@@ -215,14 +223,24 @@ class Sampler:
         self.logprobs[self.live, t] = chosen - logits.float().logsumexp(-1)
         return tokens
 
+    def _legal(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        """Logits in which ids that are never written have no probability."""
+        return logits if self.banned is None else logits.index_fill(-1, self.banned, -torch.inf)
+
     def _end_rows(self, tokens: Int[Tensor, " B"], t: int) -> None:
         """Note the rows that the newest token ended."""
+        going = ~self.has_ended
         self._end(torch.isin(tokens, self.ends), t, "eos")
         if self.stops.stop:
             self._end(self._at_stop(tokens, t), t, "stop")
+        is_last = self.limits[self.live] == t + 1
         if self.watch is not None:
-            self._end(self._watched(self.watch, tokens, t), t, "watch")
-        self._end(self.limits[self.live] == t + 1, t, "length")
+            if getattr(self.watch, "sees_ends", False):
+                self._end(is_last, t, "length")
+                self._end(self._watched(self.watch, tokens, t, going), t, "watch")
+            else:
+                self._end(self._watched(self.watch, tokens, t, ~self.has_ended), t, "watch")
+        self._end(is_last, t, "length")
 
     def _end(self, ended: Bool[Tensor, " B"], t: int, why: str) -> None:
         ended = ended & ~self.has_ended
@@ -241,26 +259,40 @@ class Sampler:
             ended[row] = self.stops.is_at_end(self.token_ids[self.live[row], : t + 1])
         return ended
 
-    def _watched(self, watch: Watch, tokens: Int[Tensor, " B"], t: int) -> Bool[Tensor, " B"]:
-        going = ~self.has_ended
-        live = self.live[going]
+    def _watched(
+        self, watch: Watch, tokens: Int[Tensor, " B"], t: int, shown: Bool[Tensor, " B"]
+    ) -> Bool[Tensor, " B"]:
+        """Rows that `watch` ends, of those that it is shown."""
+        live = self.live[shown]
         places = tuple(self.rows[i].key for i in live.tolist())
-        ended = torch.zeros_like(self.has_ended)
+        stops = torch.zeros_like(self.has_ended)
         if places:
             seen = self.token_ids[live, : t + 1]
-            look = partial(self._look, tokens, going)
-            stopped = watch(Progress(places, seen, self.decoding.logits[going], look))
+            look = partial(self._look, tokens, shown)
+            has_ended = self.has_ended[shown].tolist()
+            why = tuple(
+                self.rows[i].finish if over else "" for i, over in zip(live.tolist(), has_ended, strict=True)
+            )
+            stopped = watch(Progress(places, seen, self.decoding.logits[shown], look, why))
             if stopped is not None:
-                ended[going] = stopped.to(ended.device)
-        return ended
+                stops[shown] = stopped.to(stops.device)
+        return stops
 
     def _look(
-        self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"], suffix: Int[Tensor, "K k"]
-    ) -> Float[Tensor, "K V"]:
-        """Logits behind the newest tokens, which the model has not read yet, and the suffix of the rows that are going."""
+        self,
+        tokens: Int[Tensor, " B"],
+        shown: Bool[Tensor, " B"],
+        suffix: Int[Tensor, "K k"],
+        rows: Bool[Tensor, " K"] | None,
+    ) -> Float[Tensor, "M V"]:
+        """Logits behind the newest tokens, which the model has not read yet, and the suffix of the rows that are shown."""
+        if rows is not None:
+            some = shown.nonzero().squeeze(-1)[rows.to(shown.device)]
+            whole = torch.cat([tokens[some, None], suffix.to(tokens.device)[rows.to(tokens.device)]], 1)
+            return self.decoding.start(some, 0).peek(whole)
         whole = torch.cat([tokens[:, None], tokens[:, None].expand(-1, suffix.shape[1])], 1)
-        whole[going, 1:] = suffix.to(whole.device)
-        return self.decoding.peek(whole, going)[going]
+        whole[shown, 1:] = suffix.to(whole.device)
+        return self.decoding.peek(whole, shown)[shown]
 
     def _compact(self, tokens: Int[Tensor, " B"]) -> Int[Tensor, " K"]:
         """Let the rows that have ended leave the batch."""

@@ -1,0 +1,1 @@
+"""How good c is: within a prompt, as a probability, and against what the same tokens buy elsewhere."""
