@@ -219,9 +219,8 @@ def _loss(model: Any, policy: Policy) -> float:
     )
     batch = batches.at(0)
     model.eval()
-    return (
-        float(causal_loss(model, {k: v.to(model.device) for k, v in batch.micro[0].items()})) / batch.targets
-    )
+    loss = causal_loss(model, {k: v.to(model.device) for k, v in batch.micro[0].items()})
+    return float(loss) / float(batch.targets)
 
 
 def _chain(scale: Scale, seed: int, part: PartOfRun, out: Out) -> None:
