@@ -90,7 +90,7 @@ def evaluator_of(policy: Policy, kind: Kind, labels: Labels, scale: Scale, part:
     size = 128
     epochs = -(-scale.steps * size // len(rows))
     cfg = TrainConfig(
-        lr=2e-3,
+        lr=3e-3,
         batch_size=size,
         epochs=epochs,
         max_steps=scale.steps,
