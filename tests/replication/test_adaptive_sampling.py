@@ -33,7 +33,8 @@ def test_every_arm_is_measured_and_none_is_above_the_oracle(tmp_path):
         "text, soft",
         "token, pair",
     }
-    for row in summary["adaptive"]:  # an answer has eight tokens at most; a policy of twelve steps may end earlier
+    # An answer has eight tokens at most; a policy of twelve steps may end earlier.
+    for row in summary["adaptive"]:
         assert 1 <= row["mean_samples"] <= 4 and 0 < row["tokens"] <= 8 * row["mean_samples"] + 1e-9
     spent = [row["mean_samples"] for row in summary["adaptive"]]
     assert spent == sorted(spent)  # a higher gamma draws no fewer samples
