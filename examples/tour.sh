@@ -74,7 +74,7 @@ step "13. Steer summaries towards what a reader cares about, here files: which p
 # Eight entries of the documentation at a time, two or three of which the filter kept. The summariser is a rule too: tour_writer.py.
 python examples/tour_encoder.py "$TOUR/texts/digests-to-learn.jsonl" "$TOUR/encoder"
 gnomon sigext train "$TOUR/texts/digests-to-learn.jsonl" --model "$TOUR/encoder" --n-train 480 --n-validation 100 -k 6 \
-    --train.lr 2e-3 --train.batch-size 8 --train.epochs 3 --train.reduction token_mean --train.max-length 512 \
+    --train.lr 2e-3 --train.batch-size 8 --train.epochs 2 --train.reduction token_mean --train.max-length 512 \
     --train.warmup-steps 10 --out "$TOUR/extractor"
 gnomon sigext summarize "$TOUR/texts/digests.jsonl" --extractor "$TOUR/extractor" --template examples/tour_template.txt \
     --writer script:examples/tour_writer.py:write --arms none random tf-idf sigext oracle --out "$TOUR/steered"

@@ -77,7 +77,7 @@ METHODS = (
     Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty", verbs="score mine train index search ask eval explain mini"),
     Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases", verbs="prepare labels train score prompt summarize evaluate tune-k mini"),
     Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions", verbs="optimize suffix evaluate show mini"),
-    Method("adaptive-sampling", "2410.02725", "steer", "spend samples only where the model says more will help", verbs="build train apply score eval mini"),
+    Method("adaptive-sampling", "2410.02725", "steer", "spend samples only where the model says more will help", verbs="build train apply score eval real mini"),
     Method("calm", "2410.02736", "audit", "measure twelve biases of an LLM judge", verbs="perturb audit import analyze compare validate power mini"),
     Method("fakeshield", "2410.02761", "audit", "detect, localise and explain image forgeries"),
 )

@@ -228,6 +228,22 @@ class Mini(Miniature):
         check_parts(self.parts, ("method", "chain"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Real(Miniature):
+    """A pretrained model is taught to evaluate its own products and capitals, and measured on others by the true chances."""
+
+    model: Positional[str]
+    """A causal model that answers questions, such as embedded:smollm2."""
+    lr: float = 1e-3
+    """Peak learning rate of the adapters."""
+    bf16: bool = False
+    """Whether adapters are trained on weights in bfloat16, more than twice as fast on processors that have it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.lr > 0, "lr", "> 0", self.lr)
+
+
 def _claim(
     text: str, compare: str, margin: float = 0.0, *, required: bool = True, part: str = "method"
 ) -> Claim:
@@ -254,3 +270,18 @@ CLAIMS = (
            required=False),
 )  # fmt: skip
 """What the miniature tests."""
+
+_REAL = "the specification's real run"
+
+REAL_CLAIMS = (
+    Claim("c orders the answers of a question better than what shuffled labels teach", _REAL,
+          "AUC within: c > shuffled labels", 0.1),
+    Claim("c orders them better than the untrained model's own Yes and No", _REAL, "AUC within: c > untrained Yes/No", 0.1),
+    Claim("The best of eight by c beats one sample", f"{PAPER}: 84% to 91% on GSM8K", "best minus one sample: c > 0"),
+    Claim("c is the chance of win or tie, by 32 further samples, to 0.05", _REAL, "calibration error: c <= 0.05"),
+    Claim("The question alone gives a calibrated c too, which chooses nothing", "control",
+          "calibration error: question only <= 0.05", required=False),
+    Claim("The mean log-probability orders answers this short about as well", "expected: a draw",
+          "AUC within: log-probability == c", 0.05, required=False),
+)  # fmt: skip
+"""What the real run tests."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gnomon.core.report import Page
+from gnomon.core.study import Results, means
 from gnomon.methods.adaptive_sampling.measures.quality import Quality
 from gnomon.methods.adaptive_sampling.measures.tradeoff import Verdict
 
@@ -119,6 +120,22 @@ def evaluated(
     if pruning:
         page.section("Giving samples up early")
         page.table(pruning)
+
+
+def write_real(page: Page, results: Results) -> None:
+    """Page of `real`: means over seeds."""
+    page.text(
+        "A third of the questions is set aside; their true chance of win or tie is counted on further samples. "
+        "**question only** was taught by questions whose answers are blank: it can be calibrated, and it chooses nothing."
+    )
+    captions = {
+        "signals": (("questions", "signal"), "AUC within a question, calibration, and the best of the samples"),
+        "arms": (("arm",), "rewards; the oracle is the best possible choice"),
+        "adaptive": (("gamma",), "samples on demand by c, against a fixed number at the same mean"),
+    }  # fmt: skip
+    for name, (keys, caption) in captions.items():
+        page.section(name)
+        page.table(means(results.rows[name], *keys), caption=caption)
 
 
 def _number(value: float | None) -> str:

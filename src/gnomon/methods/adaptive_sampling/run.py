@@ -48,6 +48,7 @@ from gnomon.methods.adaptive_sampling.evaluator.store import (
     save_evaluator,
     write_about,
 )
+from gnomon.methods.adaptive_sampling.measures import real as on_questions
 from gnomon.methods.adaptive_sampling.measures.quality import fit_tau, quality, true_c
 from gnomon.methods.adaptive_sampling.measures.tradeoff import gamma_for, sweep, verdict
 from gnomon.methods.adaptive_sampling.policies.application import ApplyStep
@@ -248,6 +249,11 @@ def eval(cfg: config.Eval, run: Run) -> None:
     ]
     _note(run, refused, len(tasks))
     _measure(cfg, run, pool, evaluator, about, [fresh[i].id for i in kept])
+
+
+def real(cfg: config.Real, run: Run) -> None:
+    """Teach a pretrained model to evaluate its own products and capitals, and measure it on others."""
+    on_questions.study(cfg).run(cfg, run)
 
 
 def _measure(
