@@ -130,3 +130,59 @@ def test_logprobs_of_choices_are_read_by_looking_ahead(handle_of):
         with torch.no_grad():
             two = handle.model(input_ids=torch.tensor([[*prompt, *question]])).logits[0, -1, [9, 17]]
         assert share[i] == pytest.approx(float(two.double().softmax(-1)[0]), abs=1e-5)
+
+
+class Ends:
+    """A watch that also sees what the newest token ended, and looks ahead behind some rows alone."""
+
+    sees_ends = True
+
+    def __init__(self, suffix):
+        self.suffix, self.why, self.values = suffix, {}, {}
+
+    def __call__(self, progress):
+        chosen = [i for i, why in enumerate(progress.ended) if why]
+        if not chosen:
+            return
+        mask = torch.zeros(len(progress.rows), dtype=torch.bool)
+        mask[chosen] = True
+        values = progress.peek(torch.tensor([self.suffix] * len(progress.rows)), mask)
+        for i, value in zip(chosen, values, strict=True):
+            assert progress.rows[i] not in self.why  # once
+            self.why[progress.rows[i]] = progress.ended[i]
+            self.values[progress.rows[i]] = (progress.token_ids[i].tolist(), value)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_watch_that_sees_ends_is_shown_each_row_once_with_its_reason(name, handle_of):
+    handle = handle_of(name)
+    suffix = handle.tokenizer("x = 1\n")["input_ids"][:3]
+    gen = GenConfig(max_new_tokens=10, n=4, temperature=1.5, stop=("e",))
+    plain = generate(handle, None, PROMPTS, gen, generator=Rng(2))
+    watch = Ends(suffix)
+    assert generate(handle, None, PROMPTS, gen, generator=Rng(2), watch=watch) == plain
+    wanted = {(i, k): done.finish for i, row in enumerate(plain) for k, done in enumerate(row)}
+    assert watch.why == wanted and len(set(wanted.values())) > 1
+    for (i, _), (ids, value) in watch.values.items():
+        prompt = handle.tokenizer(PROMPTS[i])["input_ids"]
+        with torch.no_grad():
+            alone = handle.model(input_ids=torch.tensor([[*prompt, *ids, *suffix]])).logits[0, -1]
+        torch.testing.assert_close(value, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_banned_ids_are_never_written_and_have_no_probability(handle_of):
+    """Log-probabilities are those of the vocabulary without them: a softmax over the rest."""
+    handle = handle_of("llama")
+    words = handle.model.config.vocab_size
+    allowed = (9, 17, 33)
+    banned = tuple(i for i in range(words) if i not in allowed)
+    gen = GenConfig(max_new_tokens=6, n=3, temperature=1.0, banned=banned)
+    for i, row in enumerate(generate(handle, None, PROMPTS, gen, generator=Rng(4))):
+        for done in row:
+            assert set(done.token_ids) <= set(allowed)
+            ids = [*handle.tokenizer(PROMPTS[i])["input_ids"], *done.token_ids]
+            with torch.no_grad():
+                logits = handle.model(input_ids=torch.tensor([ids])).logits[0, -7:-1, list(allowed)].double()
+            picked = [allowed.index(token) for token in done.token_ids]
+            alone = logits.log_softmax(-1)[range(6), picked]
+            torch.testing.assert_close(torch.tensor(done.logprobs).double(), alone, atol=1e-4, rtol=1e-4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gnomon.core.rng import Rng
 from gnomon.core.rollout import Task, examples, prompt_ids
-from gnomon.core.rollout.chats import answer_ids
+from gnomon.core.rollout.chats import answer_ids, next_turn
 from gnomon.core.rollout.episodes import Trace
 from gnomon.core.train import Batches, Example, causal_loss
 from gnomon.errors import BadInput
@@ -248,3 +248,27 @@ def vlm(tiny_tokenizer):
     from gnomon.core.models import ModelHandle, tiny_llava
 
     return ModelHandle(*tiny_llava(tiny_tokenizer, generator=Rng(0)))
+
+
+def test_the_next_turn_stands_behind_the_answer_s_own_ids(chat, tiny_tokenizer):
+    """Prompt, answer, end and next turn are, id by id, the conversation as the template writes it."""
+    turns = [{"role": "user", "content": "Add two numbers."}]
+    begun = prompt_ids(Task("t", messages=tuple(turns)), chat)
+    answer = chat("return a + b", add_special_tokens=False)["input_ids"]
+    end, question = next_turn("Again?", chat)
+    whole = [*turns, {"role": "assistant", "content": "return a + b"}, {"role": "user", "content": "Again?"}]
+    wanted = chat.apply_chat_template(whole, add_generation_prompt=True, tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
+    assert [*begun, *answer, *end, *question] == list(wanted)
+    assert chat.convert_ids_to_tokens(end) == ["<|im_end|>"]
+    # Without a template the end of a text ends an answer, and the plain form goes on.
+    end, question = next_turn("Again?", tiny_tokenizer)
+    assert end == [tiny_tokenizer.eos_token_id] and "Again?" in tiny_tokenizer.decode(question)
+
+
+def test_a_template_that_rewrites_answers_has_no_next_turn(chat):
+    shouting = copy.deepcopy(chat)
+    shouting.chat_template = CHATML.replace("{{ m['content'] }}", "{{ m['content'].upper() }}")
+    with pytest.raises(BadInput, match="does not write the answer"):
+        next_turn("Again?", shouting)

@@ -220,3 +220,83 @@ def test_a_killed_build_goes_on_and_writes_what_an_unbroken_one_does(policy_fold
     assert (tmp_path / "killed" / "data.jsonl").read_bytes() == (
         tmp_path / "whole" / "data.jsonl"
     ).read_bytes()
+
+
+def completions(folder, *, fails=()):
+    """A server with `prompt_logprobs` whose numbers are the trained model's own; some requests are refused."""
+    import torch
+
+    from gnomon.core.models import load_model
+
+    model = load_model(folder, device="cpu")
+
+    def answer(request):
+        body = request.body
+        if "prompt_logprobs" not in body:
+            return 200, {"choices": [{"index": 0, "text": "x"}]}
+        if tuple(body["prompt"][:-1]) in fails:
+            return 400, {"error": {"message": "no such prompt", "type": "invalid_request_error"}}
+        with torch.no_grad():
+            table = model(torch.tensor([body["prompt"]])).logits[0].double().log_softmax(-1)
+        rows = [
+            None,
+            *(
+                {str(token): {"logprob": float(table[i, token])}}
+                for i, token in enumerate(body["prompt"][1:])
+            ),
+        ]
+        return 200, {
+            "object": "text_completion",
+            "choices": [{"index": 0, "text": "x", "prompt_logprobs": rows}],
+        }
+
+    return answer
+
+
+def test_a_server_with_the_trained_model_gives_the_same_c(trained, tmp_path):
+    from fixtures_vendors import VendorServer
+    from gnomon.methods.adaptive_sampling import open_evaluator
+
+    source = tmp_path / "rows.jsonl"
+    rows = [{"id": str(i), "prompt": f"{i} + 2 =", "response": f"so {i + 2}"} for i in range(5)]
+    records.write(
+        source, [*rows, {"id": "part", "prompt": "1 + 2 =", "response": "so 3", "prefix_tokens": 1}]
+    )
+    command("score", trained, source, "--out", tmp_path / "here")
+    evaluator, _ = open_evaluator(str(trained))
+    refused = evaluator.row("3 + 2 =", "so 5")
+    with VendorServer(completions(trained, fails=[refused])) as server:
+        command("score", trained, source, "--server", server.endpoint, "--out", tmp_path / "served")
+    here = {row["id"]: row["c"] for row in rows_of(tmp_path / "here" / "scored.jsonl")}
+    served = {row["id"]: row["c"] for row in rows_of(tmp_path / "served" / "scored.jsonl")}
+    assert set(here) - set(served) == {"3"} and len(served) == 5
+    assert served == pytest.approx({name: here[name] for name in served}, abs=1e-5)
+    (lost,) = rows_of(tmp_path / "served" / "rejected.jsonl")
+    assert 'Row 3 (id "3")' in lost["reason"] and "no such prompt" in lost["reason"]
+
+
+def test_a_served_model_cannot_be_looked_into(questions, tmp_path, capsys):
+    for verb in ("apply", "eval"):
+        command(verb, "http://127.0.0.1:9/v1#m", questions, "--out", tmp_path / verb, fails=2)
+        assert "score --server" in capsys.readouterr().err
+
+
+def test_real_runs_on_a_user_s_model(policy_folder, tmp_path, monkeypatch):
+    from gnomon.core.rollout import Task
+    from gnomon.methods.adaptive_sampling.measures import real
+
+    def sums(products, countries, rng):
+        tasks = [Task(f"{a}-{b}", f"{a} + {b} =", reference=str(a + b), meta={"kind": kind})
+                 for a, kind in ((1, "products"), (2, "capitals"), (3, "products")) for b in range(6)]  # fmt: skip
+        return tasks[:9], tasks[9:]
+
+    monkeypatch.setattr(real, "questions", sums)
+    command("real", policy_folder, "--scale", "smoke", "--seeds", 1, "--out", tmp_path / "r")
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    signals = {row["signal"]: row for row in summary["signals"] if row["questions"] == "all"}
+    assert set(signals) == {"c", "shuffled labels", "question only", "untrained Yes/No", "log-probability"}
+    assert signals["question only"]["AUC within"] == 0.5  # one value a question orders nothing
+    arms = {row["arm"]: row["all"] for row in summary["arms"]}
+    assert arms["oracle of 4"] >= max(
+        arms["best of 4 by c"], arms["log-probability, best of 4"], arms["vote of 4"]
+    )

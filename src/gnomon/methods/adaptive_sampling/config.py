@@ -17,6 +17,12 @@ from gnomon.core.train.config import TrainConfig
 PAPER = "Adaptive Inference-Time Compute, arXiv 2410.02725"
 
 
+def _check_here(model: str) -> None:
+    """Refuse a served model, which nobody can look into while it writes."""
+    wanted = "a run of train or its folder; a served model scores given answers alone (score --server)"
+    check(not model.startswith(("http://", "https://")), "model", wanted, model)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """What an answer is worth."""
@@ -154,6 +160,7 @@ class Apply(Drawn, LoadConfig, Shards):
     def __post_init__(self) -> None:
         LoadConfig.__post_init__(self)
         Shards.__post_init__(self)
+        _check_here(self.model)
         self.check_drawn()
         check(0 < self.gamma <= 1, "gamma", "within (0, 1]", self.gamma)
         check(self.n_max >= 1, "n_max", ">= 1", self.n_max)
@@ -169,17 +176,26 @@ class Score(LoadConfig):
     """Rows with prompt (or messages) and response; prefix_tokens, a number, where only so much of the response is shown."""
     batch_size: int = 32
     """Texts read side by side."""
+    server: str | None = None
+    """http://host:8000/v1#NAME: a server that has the trained model and returns log-probabilities of a prompt of token ids."""
+    llm: LLMConfig = field(default_factory=lambda: LLMConfig(concurrency=4))
+    """How the server is asked."""
 
     LOOSE: ClassVar[tuple[str, ...]] = (*LoadConfig.LOOSE, "batch_size")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_here(self.model)
+        is_url = self.server is None or self.server.startswith(("http://", "https://"))
+        check(is_url, "server", "a URL with the model's name, http://host:8000/v1#NAME", self.server)
         check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Asked, Drawn, LoadConfig):
+class Eval(Asked, Drawn, LoadConfig, Shards):
     """Whether choosing and stopping by c pays on one's own questions, gamma by target, and calibration."""
+
+    LOOSE: ClassVar[tuple[str, ...]] = (*Shards.LOOSE, *LoadConfig.LOOSE)
 
     model: Positional[str]
     """A run of train, or its model folder."""
@@ -203,6 +219,8 @@ class Eval(Asked, Drawn, LoadConfig):
     def __post_init__(self) -> None:
         Asked.__post_init__(self)
         LoadConfig.__post_init__(self)
+        Shards.__post_init__(self)
+        _check_here(self.model)
         self.check_drawn()
         check(self.n_max >= 2, "n_max", ">= 2", self.n_max)
         is_judge = self.reward.startswith("judge:")

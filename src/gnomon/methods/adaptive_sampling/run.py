@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from gnomon.core import records
 from gnomon.core.config import narrow
 from gnomon.core.data.execute import map_shards, rejected
 from gnomon.core.files import write_json
-from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models import add_lora, load_model, load_tokenizer
 from gnomon.core.models.load import LoadConfig, model_at
 from gnomon.core.models.sampling.text import padding_id
-from gnomon.core.rollout import Reward, Task, open_reward, read_tasks
+from gnomon.core.rollout import Task, read_tasks
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
 from gnomon.errors import BadInput
@@ -33,12 +31,14 @@ from gnomon.methods.adaptive_sampling.building.samples import (
     ids_of,
     labelled,
     policy_of,
+    reward_of,
     rewards_of,
 )
 from gnomon.methods.adaptive_sampling.building.training import Answer, Learning, train_selfeval
 from gnomon.methods.adaptive_sampling.evaluator.carriers import new_carrier
 from gnomon.methods.adaptive_sampling.evaluator.evaluator import SelfEvaluator
 from gnomon.methods.adaptive_sampling.evaluator.schedule import Restart, Schedule, check_restart
+from gnomon.methods.adaptive_sampling.evaluator.served import served_c, served_model
 from gnomon.methods.adaptive_sampling.evaluator.store import (
     About,
     open_evaluator,
@@ -52,7 +52,7 @@ from gnomon.methods.adaptive_sampling.measures import real as on_questions
 from gnomon.methods.adaptive_sampling.measures.quality import fit_tau, quality, true_c
 from gnomon.methods.adaptive_sampling.measures.tradeoff import gamma_for, sweep, verdict
 from gnomon.methods.adaptive_sampling.policies.application import ApplyStep
-from gnomon.methods.adaptive_sampling.policies.policies import BestOfN
+from gnomon.methods.adaptive_sampling.policies.policies import SampleResult
 from gnomon.methods.adaptive_sampling.policies.replay import Pool, adaptive, best_of, prune
 from gnomon.methods.adaptive_sampling.policies.watch import Pruning
 
@@ -77,7 +77,7 @@ def build(cfg: config.Build, run: Run) -> None:
     by_id, rows, n_nan = {task.id: task for task in tasks}, [], 0
     how = Labelling(cfg.labels, cfg.epsilon, cfg.prefixes)
     drawn = [raw for _, raw in records.read_raw(sink)] if len(refused) < total else []
-    with _reward(cfg, run, cfg.llm) as reward:
+    with reward_of(cfg.reward, run, cfg.llm) as reward:
         for raw in drawn:
             try:
                 rewards = rewards_of(by_id[raw["id"]], raw["samples"], reward)
@@ -188,32 +188,52 @@ def apply(cfg: config.Apply, run: Run) -> None:
 def score(cfg: config.Score, run: Run) -> None:
     """C of given answers."""
     rows = [raw for _, raw in records.read_raw(cfg.source)]
-    run.plan(answers=len(rows))
-    evaluator, _ = open_evaluator(cfg.model, narrow(LoadConfig, cfg), batch_size=cfg.batch_size)
-    written: list[dict[str, Any]] = []
+    run.plan(answers=len(rows), **({} if cfg.server is None else cfg.llm.cost(2 * len(rows), 400, 1)))
+    load = narrow(LoadConfig, cfg)
+    evaluator, _ = open_evaluator(cfg.model, load, batch_size=cfg.batch_size)
     refused: Refused = []
+    fitting: list[tuple[int, str, tuple[int, ...]]] = []  # number, prompt, ids behind which c is read
     for i, raw in enumerate(rows):
         try:
-            response = raw.get("response_ids") or raw.get("response")
-            if not response or not (raw.get("prompt") or raw.get("messages")):
-                raise BadInput("it needs prompt (or messages) and response")
-            task = Task(str(raw.get("id", i)), raw.get("prompt") or "", tuple(raw.get("messages") or ()))
-            ids = (
-                list(evaluator.tokenizer(response, add_special_tokens=False)["input_ids"])
-                if isinstance(response, str)
-                else response
-            )
-            length = raw.get("prefix_tokens")
-            if not isinstance(length, int | None):
-                raise BadInput(f"prefix_tokens must be a whole number; got {length!r}")
-            value = evaluator.score([ids_of(task, evaluator.tokenizer)], [ids], [length])[0]
+            fitting.append((i, *_shown(raw, str(raw.get("id", i)), evaluator)))
         except BadInput as error:
-            refused.append({"reason": f'Row {i} (id "{raw.get("id", i)}"): {error}', "record": raw})
+            refused.append(_refusal(i, raw, str(error)))
+    ids = [row for _, _, row in fitting]
+    if cfg.server is None:
+        values, reasons = evaluator.read(ids), {}
+    else:
+        with served_model(cfg.server, cfg.llm, run) as llm:
+            values, reasons = served_c(
+                llm, ids, evaluator.carrier, evaluator.tau, together=cfg.llm.concurrency
+            )
+    written = []
+    for at, (i, prompt, _) in enumerate(fitting):
+        raw = rows[i]
+        if at in reasons:
+            refused.append(_refusal(i, raw, reasons[at]))
             continue
-        written.append({**raw, "prompt": task.text, "response": raw.get("response", ""), "c": float(value)})
-    _note(run, refused, len(rows))
+        written.append({**raw, "prompt": prompt, "response": raw.get("response", ""), "c": float(values[at])})
+    _note(run, refused, len(rows), is_final=not reasons)
     records.write(run.artifact("records", run.folder / "scored.jsonl"), written)
     pages.scored(run.page, written)
+
+
+def _shown(raw: dict[str, Any], name: str, evaluator: SelfEvaluator) -> tuple[str, tuple[int, ...]]:
+    """The prompt of a row that is to be scored, and the ids behind which its c is read."""
+    response = raw.get("response_ids") or raw.get("response")
+    if not response or not (raw.get("prompt") or raw.get("messages")):
+        raise BadInput("it needs prompt (or messages) and response")
+    length = raw.get("prefix_tokens")
+    if not isinstance(length, int | None):
+        raise BadInput(f"prefix_tokens must be a whole number; got {length!r}")
+    task = Task(name, raw.get("prompt") or "", tuple(raw.get("messages") or ()))
+    row = evaluator.row(ids_of(task, evaluator.tokenizer), response, length)
+    evaluator.check_room([len(row)])
+    return task.text, row
+
+
+def _refusal(i: int, raw: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {"reason": f'Row {i} (id "{raw.get("id", i)}"): {reason}', "record": raw}
 
 
 def eval(cfg: config.Eval, run: Run) -> None:
@@ -229,26 +249,46 @@ def eval(cfg: config.Eval, run: Run) -> None:
     run.plan(prompts=len(fresh), samples=len(fresh) * cfg.n_max)
     if len(fresh) < 4:
         raise BadInput(f"{len(fresh)} prompts are too few: one half chooses gamma, the other measures it.")
-    evaluator, about = open_evaluator(cfg.model, narrow(LoadConfig, cfg))
-    schedule = Schedule(cfg.anneal, cfg.temperature)
-    sampler = BestOfN(evaluator, cfg.gen, schedule, cfg.any_restart, cfg.n_max, cfg.cuts)
-    prompts = [ids_of(task, evaluator.tokenizer) for task in fresh]
+    if not cfg.any_restart:
+        check_restart(
+            Restart(**read_about(cfg.model)["restart"]), Schedule(cfg.anneal, cfg.temperature), cfg.gen
+        )
+    step = ApplyStep(
+        str(model_at(cfg.model)), narrow(LoadConfig, cfg), "best-of-n", cfg.gen, Schedule(cfg.anneal, cfg.temperature), 1.0,
+        cfg.n_max, (cfg.n_max,), None, cfg.any_restart, run.seed, cfg.cuts,
+    )  # fmt: skip
+    sink = run.artifact("samples", run.folder / "samples")
     with run.progress(len(fresh), "prompts") as bar:
-        results = sampler.sample(prompts, [run.rng.child("task", task.id) for task in fresh])
-        bar.advance(len(fresh))
-    with _reward(cfg, run) as reward:
-        rewards = [
-            rewards_of(task, [{"text": s.text, "finish": s.finish} for s in r.all_samples], reward)
-            for task, r in zip(fresh, results, strict=True)
-        ]
-        kept = [i for i, row in enumerate(rewards) if np.isfinite(row).all()]
-        pool = Pool.of([results[i] for i in kept], [rewards[i] for i in kept], reward.form)
-    refused += [
-        {"reason": "a sample has no finite reward", "record": {"id": fresh[i].id}}
-        for i in set(range(len(fresh))) - set(kept)
-    ]
-    _note(run, refused, len(tasks))
-    _measure(cfg, run, pool, evaluator, about, [fresh[i].id for i in kept])
+        map_shards(
+            step, fresh, sink, engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows,
+            settings=replace(step, load=LoadConfig()), progress=bar,
+        )  # fmt: skip
+    refused += list(rejected(sink))
+    by_id = {task.id: task for task in fresh}
+    results, rewards = [], []
+    drawn = [raw for _, raw in records.read_raw(sink)] if len(refused) < len(tasks) else []
+    with reward_of(cfg.reward, run) as reward:
+        for raw in drawn:
+            result = SampleResult.of(raw)
+            samples = [{"text": s.text, "finish": s.finish} for s in result.all_samples]
+            values = rewards_of(by_id[raw["id"]], samples, reward)
+            if not np.isfinite(values).all():
+                reason = {
+                    "reason": f'Task "{raw["id"]}": a sample has no finite reward',
+                    "record": {"id": raw["id"]},
+                }
+                refused.append(reason)
+                continue
+            results.append(result)
+            rewards.append(values)
+        _note(run, refused, len(tasks))
+        if len(results) < 4:
+            raise BadInput(
+                f"{len(results)} prompts are too few: one half chooses gamma, the other measures it."
+            )
+        pool = Pool.of(results, rewards, reward.form)
+    evaluator, about = open_evaluator(cfg.model, narrow(LoadConfig, cfg))
+    _measure(cfg, run, pool, evaluator, about)
 
 
 def real(cfg: config.Real, run: Run) -> None:
@@ -256,9 +296,7 @@ def real(cfg: config.Real, run: Run) -> None:
     on_questions.study(cfg).run(cfg, run)
 
 
-def _measure(
-    cfg: config.Eval, run: Run, pool: Pool, evaluator: SelfEvaluator, about: About, ids: list[str]
-) -> None:
+def _measure(cfg: config.Eval, run: Run, pool: Pool, evaluator: SelfEvaluator, about: About) -> None:
     is_constant = cfg.anneal == "constant"
     orders = run.rng.child("orders") if is_constant else None
     order = run.rng.child("halves").numpy().permutation(len(pool))
@@ -312,29 +350,6 @@ def _measure(
     pages.evaluated(run.page, of, judged, curve, figures, pruning)
 
 
-class _reward:
-    """The reward of the settings, open while a `with` lasts: judges through the run, programs in a sandbox."""
-
-    def __init__(self, cfg: config.Asked, run: Run, llm: LLMConfig | None = None):
-        self.cfg, self.run, self.llm, self.stack = cfg, run, llm or LLMConfig(), ExitStack()
-
-    def __enter__(self) -> Reward:
-        from gnomon.core.sandbox import SandboxPool
-
-        kind, _, rest = self.cfg.reward.partition(":")
-        llm = pool = None
-        if kind == "judge":
-            llm = self.stack.enter_context(self.run.asking({"judge": rest}, self.llm))["judge"]
-        if kind == "tests":
-            pool = self.stack.enter_context(SandboxPool(1))
-            if lacking := pool.walls().missing():
-                self.run.say(f"The sandbox has no {', '.join(lacking)} here.")
-        return open_reward(self.cfg.reward, llm=llm, pool=pool, concurrency=self.llm.concurrency)
-
-    def __exit__(self, *error: object) -> None:
-        self.stack.close()
-
-
 def _judge_cost(cfg: config.Build, tasks: Sequence[Task], n: int) -> dict[str, object]:
     """What a judge costs at most, in both orders: each answer against the reference, or against each other one."""
     if not cfg.reward.startswith("judge:"):
@@ -351,10 +366,10 @@ def _tasks(source: str, layout: Any, limit: int | None) -> tuple[list[Task], Ref
     return tasks[:limit], refused
 
 
-def _note(run: Run, refused: Refused, total: int) -> None:
+def _note(run: Run, refused: Refused, total: int, *, is_final: bool = True) -> None:
     """List what was left out; too much of it is a failed run."""
     if refused:
         records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refused)
         if len(refused) >= total:
             raise BadInput(refused[0]["reason"])
-        run.missing(Shortfall("rows", len(refused), total, refused[0]["reason"], is_final=True))
+        run.missing(Shortfall("rows", len(refused), total, refused[0]["reason"], is_final=is_final))

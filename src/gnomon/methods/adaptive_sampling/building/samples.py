@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from gnomon.core.data.execute import Rejected
+from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models import GenConfig, generate, load_model, load_tokenizer
 from gnomon.core.models.load import LoadConfig
 from gnomon.core.rng import Rng
-from gnomon.core.rollout import Reward, Sample, Task, prompt_ids, score
+from gnomon.core.rollout import Reward, Sample, Task, open_reward, prompt_ids, score
 from gnomon.errors import BadInput
 from gnomon.methods.adaptive_sampling.building.labels import Labels, label
 from gnomon.methods.adaptive_sampling.evaluator.schedule import Restart, Schedule
@@ -107,6 +109,27 @@ def draw_samples(
                 for s in row
             ],
         }
+
+
+@contextmanager
+def reward_of(ref: str, run: Any, llm: LLMConfig | None = None) -> Iterator[Reward]:
+    """A reward, open while a `with` lasts: judges through the run, programs in a sandbox.
+
+    Args:
+        ref: as of `open_reward`.
+        run: asks judges and says what the sandbox lacks.
+        llm: how judges are asked.
+    """
+    from gnomon.core.sandbox import SandboxPool
+
+    asked = llm or LLMConfig()
+    kind, _, rest = ref.partition(":")
+    with ExitStack() as stack:
+        judge = stack.enter_context(run.asking({"judge": rest}, asked))["judge"] if kind == "judge" else None
+        pool = stack.enter_context(SandboxPool(1)) if kind == "tests" else None
+        if pool is not None and (lacking := pool.walls().missing()):
+            run.say(f"The sandbox has no {', '.join(lacking)} here.")
+        yield open_reward(ref, llm=judge, pool=pool, concurrency=asked.concurrency)
 
 
 def rewards_of(task: Task, samples: Sequence[Mapping[str, Any]], reward: Reward) -> list[float]:

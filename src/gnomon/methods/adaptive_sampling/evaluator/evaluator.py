@@ -68,16 +68,22 @@ class SelfEvaluator:
                 change c.
         """
         lengths = [None] * len(prompts) if prefix_lengths is None else list(prefix_lengths)
-        rows = []
-        for i, (prompt, response, length) in enumerate(zip(prompts, responses, lengths, strict=True)):
-            ids = self._encoded(response, special=False)
-            if length is not None and not 0 <= length <= len(ids):
-                raise BadInput(f"Answer {i} has {len(ids)} tokens; a prefix of {length} was asked for.")
-            shown = ids if length is None else ids[:length]
-            kept, suffix = self.carrier.layout(shown, is_finished=length is None)
-            rows.append((*self._encoded(prompt), *shown[:kept], *suffix))
+        rows = [self.row(*args) for args in zip(prompts, responses, lengths, strict=True)]
         self.check_room([len(row) for row in rows])
-        return self._read(rows)
+        return self.read(rows)
+
+    def row(self, prompt: str | Ids, response: str | Ids, length: int | None = None) -> tuple[int, ...]:
+        """Token ids behind which c of an answer is read; arguments are those of `score`, of one answer.
+
+        Raises:
+            BadInput: the prefix is longer than the answer.
+        """
+        ids = self._encoded(response, special=False)
+        if length is not None and not 0 <= length <= len(ids):
+            raise BadInput(f"The answer has {len(ids)} tokens; a prefix of {length} was asked for.")
+        shown = ids if length is None else ids[:length]
+        kept, suffix = self.carrier.layout(shown, is_finished=length is None)
+        return (*self._encoded(prompt), *shown[:kept], *suffix)
 
     def check_room(self, lengths: Sequence[int]) -> None:
         """Refuse texts that are longer than the model reads.
@@ -94,7 +100,8 @@ class SelfEvaluator:
                 )
 
     @torch.no_grad()
-    def _read(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
+    def read(self, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
+        """C behind each of `row`'s results, [N]."""
         values: dict[tuple[int, ...], float] = {}
         distinct = sorted(
             set(rows), key=lambda row: (len(row), row)

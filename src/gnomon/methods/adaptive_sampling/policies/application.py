@@ -43,6 +43,8 @@ class ApplyStep:
     pruning: Pruning | None
     any_restart: bool
     seed: int
+    cuts: tuple[int, ...] = ()
+    """best-of-n: beginnings that are looked at too, for replays."""
 
     def __call__(self, tasks: Iterator[Task]) -> Iterator[dict[str, Any] | Rejected]:
         """Answers in order, rejected prompts before them."""
@@ -70,4 +72,4 @@ class ApplyStep:
             return PruningSampler(*shared, self.n_max, self.pruning or Pruning())
         if self.policy == "adaptive":
             return AdaptiveSampler(*shared, self.gamma, self.n_max, self.groups)
-        return BestOfN(*shared, self.n_max)
+        return BestOfN(*shared, self.n_max, self.cuts)

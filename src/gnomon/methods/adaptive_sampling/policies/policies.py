@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from gnomon.core.config import check
@@ -63,6 +63,18 @@ class SampleResult:
     def as_row(self) -> dict[str, Any]:
         """As results are written."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> SampleResult:
+        """A result as it was written; the trace is left as JSON has it."""
+        samples = tuple(
+            Drawn(
+                **{**s, "tokens": tuple(s["tokens"]), "c_at": {int(cut): c for cut, c in s["c_at"].items()}}
+            )
+            for s in row["all_samples"]
+        )
+        values = {field.name: row[field.name] for field in fields(cls)}
+        return cls(**{**values, "tokens": tuple(row["tokens"]), "all_samples": samples})
 
 
 Generators = Rng | Sequence[Rng]
