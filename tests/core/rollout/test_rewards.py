@@ -1,11 +1,23 @@
 """Every kind of reward, called in one way; a wrong count or number names its sample."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gnomon.core.llm.base import Reply
-from gnomon.core.rollout import Problem, Reward, Sample, Task, graded, load_rule, open_reward, score
+from gnomon.core.rollout import (
+    Problem,
+    Reward,
+    Sample,
+    Task,
+    graded,
+    load_rule,
+    open_reward,
+    read_tasks,
+    score,
+)
 from gnomon.core.rollout.judging import judged, read_verdict
 from gnomon.core.rollout.suites import Grade, single_tests
 from gnomon.core.sandbox import SandboxPool
@@ -155,6 +167,68 @@ def test_tests_of_humaneval_are_told_apart_too(pool):
     (grade,) = graded([problem], ["def sq(x):\n    return x * x"], pool)
     assert (grade.passed, grade.total) == (2, 3)
     assert single_tests("check(f)") == ["check(f)"]
+
+
+APPS = [
+    {
+        "problem_id": 7,
+        "question": "Add the two numbers of each line.",
+        "solutions": json.dumps(["while True:\n    try: print(sum(map(int, input().split())))\n    except EOFError: break"]),
+        "input_output": json.dumps({"inputs": ["1 2\n3 4\n", "5 5\n", ["0 0", "9 1"]], "outputs": ["3\n7\n", "10\n", ["0", "10"]]}),
+        "difficulty": "introductory",
+    },
+    {
+        "problem_id": 8,
+        "question": "Double a number.",
+        "solutions": json.dumps(["class Solution:\n    def double(self, x):\n        return 2 * x"]),
+        "input_output": json.dumps({"fn_name": "double", "inputs": [[2], [5]], "outputs": [4, [10]]}),
+        "starter_code": "class Solution:\n    def double(self, x: int) -> int:\n        ",
+    },
+]  # fmt: skip
+
+
+def test_programs_of_apps_read_standard_input_or_are_called(tmp_path, pool):
+    path = tmp_path / "apps.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in APPS))
+    adds, doubles = read_tasks(path)  # the layout shows itself
+    assert adds.id == "7" and "standard input" in adds.prompt and "class Solution" in doubles.prompt
+    reward = open_reward("tests:graded", pool=pool)
+    answers = {
+        adds.reference: 1.0,
+        "import sys\nfor line in sys.stdin:\n    a, b = line.split()\n    print(int(a) + int(b))": 1.0,
+        "print(sum(map(int, input().split())))": -0.3 + 1.3 / 3,  # the first line alone
+        "print(10)\nraise SystemExit": -0.3 + 1.3 / 3,
+        "import sys\nprint(len(sys.stdin.buffer.read()))": -0.3,
+        "print(input(": -1.0,
+        "print(1 / 0)": -0.6,
+        "import sys\nsys.exit(3)": -0.6,
+    }
+    assert dict(
+        zip(answers, score([Sample(adds, a) for a in answers], reward), strict=True)
+    ) == pytest.approx(answers)
+    methods = {
+        doubles.reference: 1.0,
+        "class Solution:\n    def double(self, x):\n        return 4": -0.3 + 1.3 / 2,
+        "def double(x):\n    return 2 * x": -0.3,
+    }
+    assert dict(
+        zip(methods, score([Sample(doubles, a) for a in methods], reward), strict=True)
+    ) == pytest.approx(methods)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"input_output": json.dumps({"inputs": ["1"], "outputs": []})}, "task 7: input_output has 1 inputs and 0 outputs"),
+        ({"input_output": "{"}, "task 7: input_output is no JSON"),
+        ({"question": " "}, 'task 7: field "question" is missing'),
+    ],
+)  # fmt: skip
+def test_a_row_of_apps_that_cannot_be_tested_is_named(tmp_path, change, reason):
+    path = tmp_path / "apps.jsonl"
+    path.write_text(json.dumps(APPS[0] | change) + "\n")
+    with pytest.raises(BadInput, match=reason):
+        read_tasks(path)
 
 
 class Judge:

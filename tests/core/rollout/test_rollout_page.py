@@ -28,7 +28,7 @@ def test_the_example_runs_and_prints_what_it_says():
 
 
 def test_the_tables_name_every_layout_and_reward():
-    assert all(f"`{name}`" in PAGE for name in (*_READERS, "humaneval", "mbpp"))
+    assert all(f"`{name}`" in PAGE for name in (*_READERS, "humaneval", "mbpp", "apps"))
     with pytest.raises(BadConfig) as caught:
         open_reward("none such")
     names = re.findall(r"([a-z]+(?::[\w.:]+)?)[,. ]", str(caught.value).partition("Rewards are ")[2])

@@ -1,4 +1,4 @@
-"""Test suites for generated programs: HumanEval- and MBPP-format files.
+"""Test suites for generated programs: files as HumanEval, MBPP and APPS have them.
 
 A problem knows how to ask for a program and how to test one, as a whole or test by test.
 """
@@ -6,6 +6,7 @@ A problem knows how to ask for a program and how to test one, as a whole or test
 from __future__ import annotations
 
 import ast
+import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _FENCE = re.compile(r"^[ \t]*```python[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
 
-Suite = Literal["humaneval", "mbpp"]
+Suite = Literal["humaneval", "mbpp", "apps"]
 
 
 def strip_markdown(response: str) -> str:
@@ -53,6 +54,8 @@ class Problem:
     """Code that raises when the program before it is wrong."""
     solution: str
     """The reference program, whole."""
+    stdin: str | None = None
+    """The first input of a program that reads standard input, with which it must run; None: it does not read any."""
 
     def assemble(self, completion: str) -> str:
         """The completion as a program of its own.
@@ -60,6 +63,8 @@ class Problem:
         A completion that defines the function stands for itself, behind the preamble; any other continues the head.
         """
         code = strip_markdown(completion)
+        if self.stdin is not None:  # what is no Python stays so, for all to see
+            return _STDIN.format(code=code, first=self.stdin) if _compiles(code) else code
         if self.head and not re.search(rf"^(async )?def {re.escape(self.entry_point)}\b", code, re.MULTILINE):
             return self.head + code
         return f"{self.preamble}\n{code}" if self.preamble else code
@@ -67,6 +72,34 @@ class Problem:
     def script(self, completion: str) -> str:
         """The completion as a program, followed by its tests."""
         return f"{self.assemble(completion)}\n\n{self.tests}\n"
+
+
+_STDIN = """
+import contextlib, io, sys
+
+
+def printed(text):
+    \"\"\"What the program prints for an input, word by word.\"\"\"
+    before, out = sys.stdin, io.StringIO()
+    sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(compile({code!r}, "<program>", "exec"), {{"__name__": "__main__"}})
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+    finally:
+        sys.stdin = before
+    return out.getvalue().split()
+
+
+printed({first!r})
+"""
+
+_CALL = """
+def plain(value):
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +135,7 @@ def load_suite(suite: Suite, path: str, *, skip: int = 0) -> list[Problem]:
     Raises:
         BadInput: a row does not fit the layout, a task appears twice, or none is left.
     """
-    problems = list(_humaneval(path) if suite == "humaneval" else _mbpp(path))[skip:]
+    problems = list({"humaneval": _humaneval, "mbpp": _mbpp, "apps": _apps}[suite](path))[skip:]
     if not problems:
         raise BadInput(f"{path} holds no problems after the first {skip}.")
     seen: set[str] = set()
@@ -159,6 +192,52 @@ def _mbpp(path: str) -> Iterator[Problem]:
             tests="\n".join(row.test_list),
             solution=row.code,
         )
+
+
+def _apps(path: str) -> Iterator[Problem]:
+    """APPS (arXiv 2105.09938): programs that read standard input, or a function or method `fn_name` of the starter code."""
+    for number, (where, raw) in enumerate(records.read_raw(path)):
+        name = str(raw.get("problem_id", raw.get("id", number)))
+        where = f"{where}, task {name}"
+        cases, solutions = (_json(raw.get(key), key, where) for key in ("input_output", "solutions"))
+        inputs, outputs = (cases or {}).get("inputs") or [], (cases or {}).get("outputs") or []
+        if not inputs or len(inputs) != len(outputs):
+            raise BadInput(f"{where}: input_output has {len(inputs)} inputs and {len(outputs)} outputs.")
+        function, starter = cases.get("fn_name"), str(raw.get("starter_code") or "")
+        if function is None:
+            texts = [_lines(value) for value in (*inputs, *outputs)]
+            pairs = list(zip(texts[: len(inputs)], texts[len(inputs) :], strict=True))
+            tests = "\n".join(f"assert printed({text!r}) == {wanted.split()!r}" for text, wanted in pairs)
+            how, stdin = "Read from standard input and print to standard output.", pairs[0][0]
+        else:
+            called = f"Solution().{function}" if "class Solution" in starter else function
+            # Some outputs stand in a list of one.
+            checks = [
+                f"assert plain({called}(*{args!r})) in (plain({value!r}), plain({value!r}[0] if isinstance({value!r}, list) and "
+                f"len({value!r}) == 1 else {value!r}))"
+                for args, value in zip(inputs, outputs, strict=True)
+            ]
+            tests, stdin = "\n".join([_CALL, *checks]), None
+            how = f"Write {function} as the code below begins.\n{starter.rstrip()}"
+        question = str(raw.get("question") or "").strip()
+        if not question:
+            raise BadInput(f'{where}: field "question" is missing.')
+        solution = solutions[0] if solutions else ""
+        yield Problem(name, f"{question}\n\n{how}\n", "", "", function or "", tests, solution, stdin)
+
+
+def _json(value: Any, key: str, where: str) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise BadInput(f"{where}: {key} is no JSON ({error}).") from None
+
+
+def _lines(value: Any) -> str:
+    """An input or output of APPS, which is a text or a list of lines."""
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _signature(code: str, tests: str, where: str) -> tuple[str, str]:

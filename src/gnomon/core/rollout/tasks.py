@@ -12,9 +12,9 @@ from gnomon.core import records
 from gnomon.core.rollout.suites import Problem, load_suite
 from gnomon.errors import BadConfig, BadInput, nearest
 
-Layout = Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp"]
+Layout = Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp", "apps"]
 """rows: our own columns; gsm8k: `question` and an `answer` that ends in `#### n`; question: `question` and `answer`, also as CSV;
-alpaca: `instruction` and `output`; humaneval, mbpp: code with tests; auto: by the columns of the first row."""
+alpaca: `instruction` and `output`; humaneval, mbpp, apps: code with tests; auto: by the columns of the first row."""
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -56,7 +56,8 @@ def read_tasks(
         BadInput: a row does not fit, two have one id, or there is none.
         BadConfig: there is no such layout.
 
-    Source of the layouts: GSM8K (arXiv 2110.14168), HumanEval (2107.03374), MBPP (2108.07732).
+    Source of the layouts: GSM8K (arXiv 2110.14168), HumanEval (2107.03374), MBPP (2108.07732), APPS
+    (2105.09938).
     """
     rows = _rows(path)
     if layout == "auto":
@@ -64,11 +65,13 @@ def read_tasks(
         if first is None:
             raise BadInput(f"{path} holds no tasks.")
         layout = _layout_of(first[1])
-    if layout in ("humaneval", "mbpp"):
+    if layout in ("humaneval", "mbpp", "apps"):
         problems = load_suite(layout, str(path))
         return [Task(p.task_id, p.head or p.instruction, (), p.solution, p) for p in problems]
     if layout not in _READERS:
-        raise BadConfig(f'There is no layout "{layout}". {nearest(layout, [*_READERS, "humaneval", "mbpp"])}')
+        raise BadConfig(
+            f'There is no layout "{layout}". {nearest(layout, [*_READERS, "humaneval", "mbpp", "apps"])}'
+        )
     tasks: dict[str, Task] = {}
     for number, (where, raw) in enumerate(rows):
         try:
@@ -103,6 +106,8 @@ def _layout_of(raw: Mapping[str, Any]) -> Layout:
         return "humaneval"
     if all(map(has, ("task_id", "code", "test_list"))):
         return "mbpp"
+    if has("question") and has("input_output"):
+        return "apps"
     if has("prompt") or has("messages"):
         return "rows"
     if has("question") and has("answer"):

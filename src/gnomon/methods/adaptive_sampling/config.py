@@ -27,7 +27,7 @@ def _check_here(model: str) -> None:
 class Asked:
     """What an answer is worth."""
 
-    layout: Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp"] = "auto"
+    layout: Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp", "apps"] = "auto"
     """How rows are laid out; auto: by the columns of the first."""
     reward: str = "number"
     """number, exact, contains, regex:PATTERN, tests, tests:graded, scorer:MODEL, judge:LLM, rule:MODULE:NAME, rule:FILE:NAME."""
@@ -154,7 +154,7 @@ class Apply(Drawn, LoadConfig, Shards):
     """prune: in place of --keep, all with such a c stay, at least one."""
     any_restart: bool = False
     """Draw samples otherwise than those that c was trained to compare with."""
-    layout: Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp"] = "auto"
+    layout: Literal["auto", "rows", "gsm8k", "question", "alpaca", "humaneval", "mbpp", "apps"] = "auto"
     """How rows are laid out."""
 
     def __post_init__(self) -> None:
