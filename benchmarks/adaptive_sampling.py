@@ -44,7 +44,7 @@ def evaluator(kind: Any = "token") -> SelfEvaluator:
 
 def prompts(count: int, length: int) -> list[list[int]]:
     """Token ids that are no special ones."""
-    return torch.randint(5, 290, (count, length), generator=torch.Generator().manual_seed(0)).tolist()
+    return torch.randint(5, 250, (count, length), generator=torch.Generator().manual_seed(0)).tolist()
 
 
 def peek() -> dict[str, Any]:

@@ -29,7 +29,7 @@ OPENINGS = ("Once upon a time there was a girl.", "One day a boy went out.", "Th
 
 
 def world() -> tuple[Any, Any]:
-    """Policy and tokenizer; the end of a text is as good as never written."""
+    """Policy and tokenizer; no way writes the end of a text."""
     words = train_bpe(OPENINGS * 3, 300)
     model = new_llama(words, 64, 5, 8, 512, Rng(0), intermediate=172, is_tied=False)
     return model.eval(), words
@@ -53,7 +53,10 @@ def ours(updates: int) -> Any:
         weight_decay=0.0,
         checkpoint_every=0,
     )
-    ppo = Ppo(gen=GenConfig(max_new_tokens=TOKENS, batch_size=ANSWERS))
+    gen = GenConfig(
+        max_new_tokens=TOKENS, batch_size=ANSWERS, banned=(words.eos_token_id,)
+    )  # all answers are whole
+    ppo = Ppo(gen=gen)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", method="ma-rlhf", verb="train", quiet=True)
         trained = macro_ppo(model, words, tasks, reward, macro=Macro(n=N), ppo=ppo, train=train, run=run)

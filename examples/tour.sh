@@ -117,6 +117,16 @@ python -c 'import json; [print(json.dumps({"prompt": f"def {name}(", "id": name}
 gnomon ma-rlhf train "$TOUR/heads.jsonl" --model "$TOUR/trained-program" --reward 'regex:return' --ppo.gen.max-new-tokens 24 \
     --train.batch-size 8 --train.max-steps 3 --train.epochs 6 --train.warmup-steps 0 --train.max-length 64 --out "$TOUR/rewarded"
 
-step "19. All of it on one page"
+step "19. When is one more sample worth it? The model learns to say whether it would do better if it started over"
+head -n 120 "$TOUR/questions.jsonl" > "$TOUR/texts/asked.jsonl"
+tail -n +401 "$TOUR/questions.jsonl" > "$TOUR/texts/unasked.jsonl"
+gnomon adaptive-sampling build "$TOUR/texts/asked.jsonl" --model "$TOUR/trained-program" --reward contains --k 4 \
+    --anneal constant --gen.max-new-tokens 6 --out "$TOUR/doubts"
+gnomon adaptive-sampling train "$TOUR/doubts" --model "$TOUR/trained-program" --train.lora-rank None \
+    --train.epochs 1 --train.lr 3e-3 --train.batch-size 16 --out "$TOUR/doubting"
+gnomon adaptive-sampling eval "$TOUR/doubting" "$TOUR/texts/unasked.jsonl" --reward contains --n-max 6 \
+    --anneal constant --gen.max-new-tokens 6 --out "$TOUR/worth-it"
+
+step "20. All of it on one page"
 python examples/tour_page.py "$TOUR"
 gnomon view "$TOUR"

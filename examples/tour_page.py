@@ -7,7 +7,10 @@ from tour_chapters import Tour, audit, curate, erase, extend, ground, look_insid
 
 from gnomon.core.report import Page
 
-METHODS = "sieve, lintseq, truth-probes, markov, vl-lens, neutral-residues, elm, sigext, crispo, calm, uncertainty-rag"
+METHODS = (
+    "sieve, lintseq, truth-probes, markov, vl-lens, neutral-residues, elm, sigext, crispo, calm, uncertainty-rag, "
+    "adaptive-sampling"
+)
 
 tour = Tour(Path(sys.argv[1]))
 page = Page("A tour of gnomon", method="tour", verb=METHODS, command="make demo")
@@ -23,12 +26,21 @@ page.figures(
 page.text(
     "One corpus, this machine's own Python: its documentation and its functions. It is **curated**, a model is **trained** on it, "
     "**looked into**, **extended** by what was curated, and robbed of a part (**erased**); then summaries of the documentation are "
-    "**steered** towards what a reader cares about, and the judge of such summaries is **audited**. Eleven methods, each of them a "
+    "**steered** towards what a reader cares about, and the judge of such summaries is **audited**. Twelve methods, each of them a "
     "command of the script `examples/tour.sh`. Models are small and were trained for a minute, and rules stand where language "
     "models would cost money: what works here is the machinery. What the methods are worth stands on their own pages, measured."
 )
 for chapter in (curate, train, look_inside, extend, erase, steer, audit, ground):
     chapter(page, tour)
+
+page.section("9. Sample: when is one more worth it?")
+worth = tour.json("worth-it/summary.json")
+page.text(
+    "**adaptive-sampling** taught the model of all this to say, behind any beginning of its own answer, whether it would do "
+    "better if it started over. On questions that it was not taught with, that chooses among six answers. "
+    + worth["verdict"]["sentence"]
+)
+page.table(worth["verdict"]["rows"], caption="what six samples are worth, by how one of them is chosen")
 
 page.section("Where to go from here")
 page.text(
