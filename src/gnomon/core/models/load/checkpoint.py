@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnomon.core.env import device_for
 from gnomon.core.finite import watched
-from gnomon.core.models.load.config import LoadConfig
+from gnomon.core.models.load.config import HOW, KINDS, LoadConfig
 from gnomon.core.models.load.faults import check_hub, check_revision, fault_of, no_tokenizer, no_weights
 from gnomon.core.models.load.placement import from_pretrained_arguments
 from gnomon.core.models.load.references import base_of_adapter, is_adapter, model_at
@@ -27,35 +27,6 @@ TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
 OWN = "efficientnet_lite"
 """The type of the one model whose class is ours; see `EfficientNetLite`."""
-
-HOW = "Make one of a text model with gnomon.core.models.new_scorer, train it on pairs or labels, and save it with save_scorer."
-"""How a scorer comes to be, for messages."""
-
-# kind -> (transformers' table of classes, its loader, words for a message)
-KINDS = {
-    "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", "a causal text model"),
-    "seq2seq": (
-        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-        "AutoModelForSeq2SeqLM",
-        "a sequence-to-sequence text model",
-    ),
-    "vlm": (
-        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-        "AutoModelForImageTextToText",
-        "a vision-language model",
-    ),
-    "image": (
-        "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-        "AutoModelForImageClassification",
-        "a classifier of images",
-    ),
-    "scorer": (
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-        "AutoModelForSequenceClassification",
-        "a scorer: a sequence classifier with one output",
-    ),
-    "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
-}
 
 
 def load_model(
@@ -72,8 +43,9 @@ def load_model(
         ref: a folder as `save_pretrained` writes it, a PEFT adapter folder, the folder of a run that made one, a hub id,
             `embedded:NAME`, or a GGUF file (see `model_at`).
         load: how it is loaded; None takes the defaults.
-        kind: what the model must be: `"causal"`, `"seq2seq"`, `"vlm"`, `"image"` for a classifier of images, `"scorer"` (see
-            `load_scorer`), or `"encoder"`, which also takes the encoder alone out of a sequence-to-sequence checkpoint.
+        kind: what the model must be, one of `KINDS`: `"causal"`, `"seq2seq"`, `"vlm"`, `"dual"` (CLIP, SigLIP), `"image"` for a
+            classifier of images, `"scorer"` (see `load_scorer`), or `"encoder"`, which also takes the encoder alone out of a
+            sequence-to-sequence checkpoint.
         asked_by: who needs the model, for messages: `"sort train"`.
         **options: fields of `LoadConfig` that win over those of `load`: `device="cpu"`.
 

@@ -61,3 +61,48 @@ class LoadConfig:
             "auto where device_map is set",
             self.device,
         )
+
+
+HOW = "Make one of a text model with gnomon.core.models.new_scorer, train it on pairs or labels, and save it with save_scorer."
+"""How a scorer comes to be, for messages."""
+
+# kind -> (transformers' table of classes, its loader, words for a message)
+KINDS = {
+    "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", "a causal text model"),
+    "seq2seq": (
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        "AutoModelForSeq2SeqLM",
+        "a sequence-to-sequence text model",
+    ),
+    "vlm": (
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        "AutoModelForImageTextToText",
+        "a vision-language model",
+    ),
+    "dual": (
+        "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+        "AutoModelForZeroShotImageClassification",
+        "a model with an image and a text encoder, such as CLIP or SigLIP",
+    ),
+    "masks": (
+        "MODEL_FOR_MASK_GENERATION_MAPPING_NAMES",
+        "AutoModelForMaskGeneration",
+        "a model that draws masks from prompts, such as SAM",
+    ),
+    "detector": (
+        "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES",
+        "AutoModelForZeroShotObjectDetection",
+        "an open-vocabulary detector, such as OWLv2 or Grounding DINO",
+    ),
+    "image": (
+        "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+        "AutoModelForImageClassification",
+        "a classifier of images",
+    ),
+    "scorer": (
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+        "AutoModelForSequenceClassification",
+        "a scorer: a sequence classifier with one output",
+    ),
+    "encoder": ("MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES", "AutoModelForTextEncoding", "a text encoder"),
+}

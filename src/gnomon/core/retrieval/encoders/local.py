@@ -26,7 +26,7 @@ from gnomon.core.models.load import (
     load_weights,
     model_at,
 )
-from gnomon.core.models.load.checkpoint import KINDS
+from gnomon.core.models.load.config import KINDS
 from gnomon.core.models.load.faults import check_hub
 from gnomon.core.models.load.placement import from_pretrained_arguments
 from gnomon.core.models.load.references import is_adapter

@@ -245,7 +245,7 @@ def retriever(cfg: Mini, scale: Scale, seed: int, part: PartOfRun, out: Out) -> 
     rankings = {"bm25": out.once("by-bm25", lambda: _by_bm25(paragraphs, queries, part))}
     for signal in ("untouched", *SIGNALS):
         rankings[f"MiniLM, {signal}"] = out.once(
-            f"by-{signal}",
+            f"encoder-by-{signal}",
             partial(_trained, (cfg, paragraphs, queries, part), signal, table.columns, texts),
         )
     for row in compare_rankings(rankings, qrels):

@@ -1,0 +1,1 @@
+"""How good region embeddings are: recognition, retrieval and grounding, beside everything that tells honest from lucky."""

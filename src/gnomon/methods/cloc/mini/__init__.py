@@ -1,0 +1,1 @@
+"""The miniature: squares of two colours, and what each arm knows of them."""

@@ -1,0 +1,1 @@
+"""Losses over images and regions, batches of both, and the training."""
