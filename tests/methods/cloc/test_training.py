@@ -190,7 +190,7 @@ def test_several_processes_train_as_one(processes, dual, scenes, tmp_path):
     assert several == pytest.approx(one, abs=1e-6) and len(one) == 5
     a, b = (torch.load(tmp_path / str(n) / "weights.pt") for n in (1, processes))
     for name, value in a.items():
-        torch.testing.assert_close(b[name], value, atol=1e-6, rtol=0)
+        torch.testing.assert_close(b[name], value, atol=2e-5, rtol=0)
 
 
 def test_frozen_towers_stay_as_they_are_and_only_the_prompter_learns(dual, scenes, tmp_path):

@@ -193,7 +193,7 @@ CLAIMS = (
     _claim("Region recognition is far above CLIP's at equal training", _TABLE, "mAcc: prompter > clip", 0.3),
     _claim("Recognition reaches .65", _OURS, "mAcc: prompter >= 0.65"),
     _claim("Image retrieval stays within .03 of CLIP's", _TABLE, "image R@1: prompter >= clip", -0.03),
-    _claim("Shuffled boxes bring recognition down to chance", "control", "mAcc, shuffled boxes: prompter <= 0.15"),
+    _claim("Shuffled boxes cost it at least .30", "control", "lost by shuffled boxes: prompter >= 0.3"),
     _claim("The Prompter beats RoI-Align (70.1 against 67.1)", _TABLE, "mAcc: prompter > roi", required=False),
     _claim("Prompt tokens alone beat the mean over all tokens", _OURS, "mAcc: prompter > all tokens", required=False),
     _claim("It beats RoI-Align where the caption names the neighbour", _OURS, "mAcc, context: prompter > roi", part="context",
