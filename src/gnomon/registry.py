@@ -65,7 +65,7 @@ METHODS = (
     Method("glimo", "2410.02742", "curate", "make instruction data from a simulator to ground an LLM in its world"),
     Method("neutral-residues", "2410.02744", "train", "teach a model a new language or domain without forgetting the old one", verbs="train sweep eval inspect export mini"),
     Method("ma-rlhf", "2410.02743", "train", "PPO over macro actions: faster credit assignment from a reward model", verbs="sft reward train eval segment real mini"),
-    Method("cloc", "2410.02746", "train", "CLIP pre-training with region-text contrast and promptable embeddings", verbs="train apply ground eval mini"),
+    Method("cloc", "2410.02746", "train", "CLIP pre-training with region-text contrast and promptable embeddings", verbs="label train apply ground eval mini"),
     Method("loong", "2410.02757", "train", "autoregressive long video generation, short clips to minutes"),
     Method("divscene", "2410.02730", "train", "object navigation by imitation in many scene types"),
     Method("elm", "2410.02760", "edit", "erase a concept from a language model and measure what is left", verbs="target fluency-data train baseline eval attack merge mini"),

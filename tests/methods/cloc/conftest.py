@@ -99,7 +99,9 @@ def scenes(tmp_path_factory):
     for i in range(24):
         picture, names, boxes = drawn_scene(draw)
         picture.save(folder / f"s{i}.png")
-        rows.append({"image": f"s{i}.png", "image_id": f"s{i}", "caption": " and ".join(names)})
+        rows.append(
+            {"image": f"s{i}.png", "image_id": f"s{i}", "caption": " and ".join(f"{n} square" for n in names)}
+        )
         regions += [
             {"image_id": f"s{i}", "box": box, "text": name} for box, name in zip(boxes, names, strict=True)
         ]

@@ -31,6 +31,18 @@ def trained(page: Page, figures: Mapping[str, Any], losses: Sequence[float]) -> 
     )
 
 
+def made_labels(page: Page, written: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> None:
+    """Page of `label`: images with the boxes of their captions' phrases."""
+    page.title = f"{figures['regions']:,} regions on {figures['images']:,} images"
+    page.figures(figures)
+    page.text(f"The first {min(SHOWN, len(written))} of {len(written)} images.")
+    for row in written[:SHOWN]:
+        (picture,) = pictures_of([ImageRow(row["image_id"], row["image"])])
+        regions = [Region(tuple(r["box"]), r["text"], r["score"]) for r in row["regions"]]
+        page.image(overlay(picture, regions=regions), caption=f"{row['image_id']}: {row['caption']}")
+        page.table([{"phrases": ", ".join(row["phrases"])}])
+
+
 def applied(
     page: Page,
     rows: Sequence[ImageRow],

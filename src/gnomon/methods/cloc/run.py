@@ -13,19 +13,25 @@ import torch
 
 from gnomon.core import records
 from gnomon.core.config import narrow
-from gnomon.core.files import write_json
-from gnomon.core.models.load import LoadConfig
+from gnomon.core.data.execute import map_shards, rejected
+from gnomon.core.files import room_file, write_json
+from gnomon.core.llm import complete
+from gnomon.core.llm.base import Message, Request
+from gnomon.core.models.load import LoadConfig, model_at
 from gnomon.core.run import Run
 from gnomon.core.shortfall import Shortfall
 from gnomon.core.vision.boxes import clean, convert
 from gnomon.core.vision.outlines import Region
 from gnomon.core.vision.over import readable
+from gnomon.core.vision.parts import image_part
 from gnomon.core.vision.rows import ImageRow, Left, pictures_of, read_images
 from gnomon.errors import BadInput
 from gnomon.methods.cloc import config
 from gnomon.methods.cloc import report as pages
 from gnomon.methods.cloc.evaluation.evaluation import encode, evaluate
-from gnomon.methods.cloc.regions.model import ClocModel, has_prompter, load_cloc
+from gnomon.methods.cloc.labelling.phrases import tagger
+from gnomon.methods.cloc.labelling.vesl import LabelStep
+from gnomon.methods.cloc.regions.model import SETTINGS, ClocModel, has_prompter, load_cloc
 from gnomon.methods.cloc.training.data import Source, labelled, read_rows
 from gnomon.methods.cloc.training.training import train as train_model
 
@@ -34,8 +40,8 @@ def train(cfg: config.Train, run: Run) -> None:
     """Train a model with region texts."""
     rows, left = _rows(cfg, run)
     items, more = labelled(rows)
-    _note(run, left, len(rows))
-    _note(run, more, len(rows))
+    _note(run, left, rows)
+    _note(run, more, rows)
     if not items:
         raise BadInput(f"Nothing can be learnt from {cfg.source}. {' '.join(more.sentences())}")
     n_regions = sum(len(item.regions) for item in items)
@@ -64,7 +70,7 @@ def apply(cfg: config.Apply, run: Run) -> None:
     rows, left = _rows(cfg, run)
     if cfg.boxes is not None:
         rows = _with_boxes(rows, Path(cfg.boxes), cfg.format, left)
-    _note(run, left, len(rows))
+    _note(run, left, rows)
     n_boxes = sum(len(row.regions) for row in rows)
     run.plan(images=len(rows), boxes=n_boxes, phrases=len(cfg.phrases) * len(rows))
     model = load_cloc(cfg.model, narrow(LoadConfig, cfg), asked_by="cloc apply")
@@ -133,12 +139,66 @@ def ground(cfg: config.Ground, run: Run) -> None:
     pages.grounded(run.page, rows, written)
 
 
+def label(cfg: config.Label, run: Run) -> None:
+    """Make region texts from captions."""
+    rows = readable(run, read_images(Path(cfg.source)))
+    name, _ = tagger()
+    cost = {} if cfg.captioner is None else cfg.llm.cost(len(rows), len(rows) * 900, len(rows) * 60)
+    run.plan(images=len(rows), detector=cfg.detector, tagger=name, **cost)
+    n_silent = 0
+    if cfg.captioner is not None:
+        captions = _captioned(cfg, rows, run)
+        n_silent = captions.count(None)
+        rows = [replace(row, caption=caption) for row, caption in zip(rows, captions, strict=True) if caption]
+        if n_silent:
+            run.missing(Shortfall("captions", n_silent, len(captions), "the captioner gave none"))
+    elif not any(row.caption for row in rows):
+        raise BadInput(f"No image of {cfg.source} has a caption. Give a list with captions, or --captioner.")
+    step = LabelStep(
+        cfg.detector, LoadConfig(device=cfg.device), cfg.threshold, cfg.most_phrases, cfg.nested, name
+    )
+    sink = run.artifact("records", run.folder / "labelled")
+    with run.progress(len(rows), "images labelled") as bar:
+        map_shards(
+            step, rows, sink, engine=cfg.engine, workers=cfg.workers, shard_rows=cfg.shard_rows,
+            settings=replace(step, load=LoadConfig()), progress=bar,
+        )  # fmt: skip
+    refused = list(rejected(sink))
+    if refused:
+        records.write(run.artifact("rejected", run.folder / "rejected.jsonl"), refused)
+        run.missing(Shortfall("images", len(refused), len(rows), refused[0]["reason"], is_final=True))
+    written = [raw for _, raw in records.read_raw(sink)] if len(refused) < len(rows) else []
+    counts = [len(row["regions"]) for row in written]
+    lengths = [len(region["text"].split()) for row in written for region in row["regions"]]
+    figures = {
+        "images": len(written), "regions": sum(counts), "regions an image": float(np.mean(counts)) if counts else 0.0,
+        "words a text": float(np.mean(lengths)) if lengths else 0.0, "images without a region": counts.count(0), "tagger": name,
+    }  # fmt: skip
+    run.log(**{key: value for key, value in figures.items() if not isinstance(value, str)})
+    pages.made_labels(run.page, written, figures)
+
+
+def _captioned(cfg: config.Label, rows: Sequence[ImageRow], run: Run) -> list[str | None]:
+    """A caption of each image by a language model that sees; None where it gave none."""
+    prompt = room_file("gnomon.methods.cloc", "prompts/caption.txt").read_text("utf-8").strip()
+    requests = [
+        Request(
+            (Message("user", prompt, images=(image_part(row.path, f'Image "{row.image_id}"'),)),),
+            max_tokens=120,
+        )
+        for row in rows
+    ]
+    with run.asking({"captioner": str(cfg.captioner)}, cfg.llm) as models:
+        replies = complete(models["captioner"], requests, concurrency=cfg.llm.concurrency)
+    return [None if reply.error or not reply.text.strip() else reply.text.strip() for reply in replies]
+
+
 def eval(cfg: config.Eval, run: Run) -> None:
     """Measure regions."""
     rows, left = _rows(cfg, run)
-    _note(run, left, len(rows))
+    _note(run, left, rows)
     items, more = labelled(rows)
-    _note(run, more, len(rows))
+    _note(run, more, rows)
     is_trained = has_prompter(cfg.model)
     n_regions = sum(len(item.regions) for item in items)
     run.plan(images=len(items), regions=n_regions, encodings=len(items) + (n_regions if cfg.crops else 0))
@@ -169,21 +229,17 @@ def _rows(cfg: config.Data, run: Run) -> tuple[list[ImageRow], Left]:
     return readable(run, rows[: cfg.limit]), left
 
 
-def _note(run: Run, left: Left, total: int) -> None:
+def _note(run: Run, left: Left, rows: Sequence[ImageRow]) -> None:
     """Count what could not be used; images without regions are no fault."""
+    lost = sum(count for reason, count in left.counts.items() if reason.startswith("regions"))
+    n_regions = sum(len(row.regions) for row in rows) + lost
     for reason, count in left.counts.items():
         if reason == "images without regions":
-            run.say(f"{count} of {total} images have no regions.")
+            run.say(f"{count} of {len(rows)} images have no regions.")
             continue
-        run.missing(
-            Shortfall(
-                reason,
-                count,
-                max(total, count),
-                f"for example {', '.join(left.names[reason][:3])}",
-                is_final=True,
-            )
-        )
+        total = n_regions if reason.startswith("regions") else max(len(rows), count)
+        example = f"for example {', '.join(left.names[reason][:3])}"
+        run.missing(Shortfall(reason, count, total, example, is_final=True))
 
 
 def _check_prompter(ref: str) -> None:
@@ -200,7 +256,7 @@ def _with_boxes(rows: Sequence[ImageRow], file: Path, form: Any, left: Left) -> 
         by_id.setdefault(str(raw.get("image_id", raw.get("image"))), []).append(raw)
     results = []
     for row in rows:
-        listed = by_id.pop(row.image_id, None) or by_id.pop(Path(row.path).name, [])
+        listed = [*by_id.pop(row.image_id, []), *by_id.pop(Path(row.path).name, [])]
         boxes = [raw.get("box") or () for raw in listed]
         usable = [i for i, box in enumerate(boxes) if len(box) == 4]
         for _ in range(len(boxes) - len(usable)):
@@ -237,9 +293,6 @@ def _texts(model: ClocModel, written: Sequence[dict[str, Any]], phrases: Sequenc
 
 def set_threshold(folder: str, threshold: float) -> None:
     """Store the cosine below which a phrase is not there, as `eval` chose it, in a trained model's folder."""
-    from gnomon.core.models.load import model_at
-    from gnomon.methods.cloc.regions.model import SETTINGS
-
     file = Path(model_at(folder)) / SETTINGS
     settings = json.loads(file.read_text("utf-8"))
     write_json(file, {**settings, "threshold": threshold})

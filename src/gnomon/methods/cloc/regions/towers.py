@@ -84,8 +84,8 @@ class Towers:
             return
         if end not in self.processor.tokenizer("a")["input_ids"]:
             raise ModelMismatch(
-                f"The text tower is read at token {end}, which this tokenizer does not put behind its texts: of each text the first "
-                "token alone would count. Save the tokenizer with a post-processor that adds it."
+                f"The text tower is read at token {end}, which this tokenizer does not put behind its texts: of each text the "
+                "first token alone would count. Save the tokenizer with a post-processor that adds it."
             )
 
     @property
