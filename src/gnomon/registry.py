@@ -73,7 +73,7 @@ METHODS = (
     Method("truth-probes", "2410.02707", "inspect", "detect errors from hidden states at the exact answer tokens", verbs="answer extract represent heatmap train eval generalise resample taxonomy types choose score mini"),
     Method("markov", "2410.02724", "inspect", "treat an LLM as the finite Markov chain it is", verbs="chain forget bound icl mini"),
     Method("interleaved-retrieval", "2410.02729", "ground", "retrieve documents that mix text, images and tables", verbs="import train index search eval real mini"),
-    Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation"),
+    Method("smart-slic", "2410.02721", "ground", "domain RAG with a vector store, a knowledge graph and tensor factorisation", verbs="expand prune clean topics build ask eval mini"),
     Method("uncertainty-rag", "2410.02719", "ground", "long-context RAG calibrated by span uncertainty", verbs="score mine train index search ask eval explain mini"),
     Method("sigext", "2410.02741", "steer", "steer summaries with salient keyphrases", verbs="prepare labels train score prompt summarize evaluate tune-k mini"),
     Method("crispo", "2410.02748", "steer", "optimise prompts from multi-aspect critiques and suggestions", verbs="optimize suffix evaluate show mini"),

@@ -21,14 +21,13 @@ TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 
 FEW_READERS = {
     "gnomon.core.llm.endpoint.check": "the start-up check of an endpoint, for users and their scripts",
-    "gnomon.core.llm.endpoint.given": "the likelihood of given text, asked of a server, as `local` and `check` ask",
     "gnomon.core.llm.endpoint.serve_child": "the process that core.llm.endpoint.serve starts",
     "gnomon.core.llm.sims.server": "serves any model of core.llm on the loopback address, as `gnomon sim serve` does",
     "gnomon.core.rollout.episodes": "what glimo and divscene learn from",
     "gnomon.core.metrics.areas": "agreement of masks, boxes and images, for cloc, fakeshield, loong and divscene",
     **dict.fromkeys(
-        (f"gnomon.core.vision.{name}" for name in ("draw", "masks", "outlines", "over", "regions", "rows")),
-        "images with what is true of them, for vl-lens now and for cloc, fakeshield and divscene",
+        (f"gnomon.core.vision.{name}" for name in ("masks", "regions")),
+        "images with what is true of them, for cloc now and for fakeshield and divscene",
     ),
     "gnomon.core.report.index": "the page of `gnomon view` and `gnomon mini`",
     **dict.fromkeys(

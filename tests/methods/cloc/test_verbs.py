@@ -245,9 +245,8 @@ def test_labels_are_the_detector_s_boxes_of_the_caption_s_phrases(scenes, tmp_pa
         assert row["regions"] and row["width"] == 48 and row["height"] == 36
         # Such boxes lie around the far corners of 4 x 4 patches of the padded square, 48 pixels wide; half of one is enough.
         boxes = {tuple(round(n) for n in region["box"]) for region in row["regions"]}
-        assert boxes == {
-            (x, y, min(x + 12, 48), min(y + 12, 36)) for x in (6, 18, 30, 42) for y in (6, 18, 30)
-        }
+        places = {(x, y) for x in (6, 18, 30, 42) for y in (6, 18, 30)} - {(42, 30)}
+        assert boxes == {(x, y, min(x + 12, 48), min(y + 12, 36)) for x, y in places}
     figures = json.loads((tmp_path / "out" / "report.json").read_text())["figures"]
     assert figures["tagger"] in ("light", "nltk") and figures["images"] == 24
     # The labels are what train reads.

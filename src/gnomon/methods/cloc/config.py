@@ -165,22 +165,6 @@ class Mini(Miniature):
         check_parts(self.parts, ("main", "context"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Real(Miniature):
-    """Photographs with boxes: frozen encoders, a Prompter beside pooled tokens and crops, over folds."""
-
-    source: Positional[str]
-    """Images, such as COCO's."""
-    regions: str
-    """Their boxes, such as YOLO rows."""
-    names: str | None = None
-    """Names of classes by number."""
-    image_model: str = "embedded:efficientnet-lite0"
-    """A classifier of images whose last feature map gives the tokens."""
-    text_model: str = "embedded:minilm"
-    """A text encoder."""
-
-
 def _claim(
     text: str, source: str, compare: str, margin: float = 0.0, *, part: str = "main", required: bool = True
 ) -> Claim:
@@ -200,12 +184,3 @@ CLAIMS = (
            required=False),
 )  # fmt: skip
 """What the miniature tests."""
-
-REAL_CLAIMS = (
-    Claim("RoI-Align uses its box", "control", "lost by shuffled boxes: roi >= 0.1"),
-    Claim("The mean of tokens uses its box", "control", "lost by shuffled boxes: mean >= 0.1"),
-    Claim("A Prompter that has learnt to imitate RoI-Align is better than a fresh one", _OURS, "accuracy: warm > prompter",
-          0.05, required=False),
-    Claim("The Prompter beats RoI-Align", _TABLE, "accuracy: prompter > roi", required=False),
-)  # fmt: skip
-"""What the real run tests."""

@@ -124,23 +124,6 @@ def mini(page: Page, results: Results) -> None:
         if rows := results.rows.get(name):
             page.section(name)
             page.table(means(rows, "arm"), caption=caption, best={"mAcc": "max"})
-    for path in results.shown.get("picture", ()) if hasattr(results, "shown") else ():
-        page.image(path, caption="boxes and what they are taken for")
-
-
-def real(page: Page, results: Results) -> None:
-    """Page of the real run."""
-    page.text("Frozen encoders; trained are the maps to a joint space and the Prompter. Folds by photograph.")
-    page.table(
-        means(results.rows["arms"], "arm"),
-        caption="accuracy over boxes of photographs that were not trained on",
-        best={"accuracy": "max"},
-    )
-    page.section("More photographs")
-    page.table(
-        means(results.rows["curve"], "arm", "photographs"),
-        caption="accuracy by the number of photographs to learn from",
-    )
 
 
 def _boxes(rows: Sequence[Mapping[str, Any]]) -> list[Region]:

@@ -122,14 +122,14 @@ def reward_of(ref: str, run: Any, llm: LLMConfig | None = None) -> Iterator[Rewa
     """
     from gnomon.core.sandbox import SandboxPool
 
-    asked = llm or LLMConfig()
+    manner = llm or LLMConfig()
     kind, _, rest = ref.partition(":")
     with ExitStack() as stack:
-        judge = stack.enter_context(run.asking({"judge": rest}, asked))["judge"] if kind == "judge" else None
+        judge = stack.enter_context(run.asking({"judge": rest}, manner))["judge"] if kind == "judge" else None
         pool = stack.enter_context(SandboxPool(1)) if kind == "tests" else None
         if pool is not None and (lacking := pool.walls().missing()):
             run.say(f"The sandbox has no {', '.join(lacking)} here.")
-        yield open_reward(ref, llm=judge, pool=pool, concurrency=asked.concurrency)
+        yield open_reward(ref, llm=judge, pool=pool, concurrency=manner.concurrency)
 
 
 def rewards_of(task: Task, samples: Sequence[Mapping[str, Any]], reward: Reward) -> list[float]:

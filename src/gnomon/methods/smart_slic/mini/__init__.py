@@ -1,0 +1,1 @@
+"""The miniature: a made-up field, and every system that is asked about it."""
