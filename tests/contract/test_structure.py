@@ -33,10 +33,7 @@ FEW_READERS = {
     **dict.fromkeys(
         (
             "gnomon.core.models.images.features",
-            *(
-                f"gnomon.core.retrieval.{name}"
-                for name in ("rerankers", "answers", "stores.folder", "encoders.corpus")
-            ),
+            *(f"gnomon.core.retrieval.{name}" for name in ("rerankers", "stores.folder")),
             "gnomon.core.retrieval.stores.approximate",
             "gnomon.core.retrieval.stores.lance",
             "gnomon.core.retrieval.stores.qdrant",

@@ -187,7 +187,7 @@ def test_several_processes_train_as_one(processes, dual, scenes, tmp_path):
         )
         assert done.returncode == 0, done.stderr[-2000:]
     one, several = (json.loads((tmp_path / str(n) / "losses.json").read_text()) for n in (1, processes))
-    assert several == pytest.approx(one, abs=1e-6) and len(one) == 5
+    assert several == pytest.approx(one, abs=5e-5) and len(one) == 5
     a, b = (torch.load(tmp_path / str(n) / "weights.pt") for n in (1, processes))
     for name, value in a.items():
         torch.testing.assert_close(b[name], value, atol=2e-5, rtol=0)

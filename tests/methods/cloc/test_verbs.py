@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 
 from gnomon import cli
 from gnomon.core import records
+from gnomon.core.vision.outlines import Region
 from gnomon.methods.cloc import load_cloc
 from gnomon.methods.cloc.labelling.phrases import light_tags, phrases, thinned
+from gnomon.methods.cloc.labelling.vesl import greedy
 from gnomon.methods.cloc.run import set_threshold
 from gnomon.methods.cloc.training.data import Source, labelled, read_names, read_rows
 
@@ -256,11 +258,12 @@ def test_labels_are_the_detector_s_boxes_of_the_caption_s_phrases(scenes, tmp_pa
     )
     rows, _ = read_rows(Source(str(scenes / "labelled.jsonl")))
     assert all(row.regions for row in rows) and not source.exists()
-    command("label", *words, "--nested", "greedy", "--out", tmp_path / "greedy")
-    few = rows_of(tmp_path / "greedy" / "labelled")
-    assert sum(len(r["regions"]) for r in few) < sum(
-        len(r["regions"]) for r in rows_of(tmp_path / "out" / "labelled")
-    )
+
+
+def test_boxes_are_thinned_greedily_by_score_and_overlap():
+    boxes = [((0, 0, 10, 10), "dog", 0.4), ((1, 0, 10, 10), "black dog", 0.9), ((20, 0, 30, 10), "cat", 0.2)]
+    kept = greedy([Region(*entry) for entry in boxes])
+    assert [region.text for region in kept] == ["black dog", "cat"]
 
 
 def test_images_without_captions_need_a_captioner(scenes, tmp_path, capsys):

@@ -206,7 +206,7 @@ def test_counts_are_those_of_the_rows_and_list_what_was_counted(built, tmp_path)
         {"question": "How many patents did Bo Karr file?", "answer": None, "route": "outside"},
     ]
     records.write(questions, gold)
-    command("eval", built, "--questions", questions, "--hits", 1, "--out", tmp_path / "e")
+    command("eval", built, questions, "--hits", 1, "--out", tmp_path / "e")
     summary = json.loads((tmp_path / "e" / "summary.json").read_text())
     assert (
         summary["exact match"] == 1.0

@@ -12,7 +12,7 @@ from gnomon.core.llm.config import LLMConfig
 from gnomon.core.models.load.config import LoadConfig
 from gnomon.core.study import Miniature, check_parts
 from gnomon.core.train.config import TrainConfig
-from gnomon.methods.cloc.options import RegionLoss, Shape
+from gnomon.methods.cloc.training.options import RegionLoss, Shape
 
 PAPER = "CLOC, arXiv 2410.02746"
 

@@ -173,6 +173,9 @@ class Ask(Asking):
 
     def __post_init__(self) -> None:
         self.check_numbers()
+
+    def check_asked(self) -> None:
+        """Refuse none and both of --question and --questions."""
         is_one = (self.question is None) != (self.questions is None)
         check(is_one, "question", "given, or --questions, and not both", self.question)
 
@@ -183,12 +186,11 @@ class Eval(Asking):
 
     source: Positional[str]
     """A run of build."""
-    questions: str = ""
+    questions: Positional[str]
     """JSONL with question, answer (a number, a name, or null where nothing in the corpus answers), perhaps route and evidence."""
 
     def __post_init__(self) -> None:
         self.check_numbers()
-        check(bool(self.questions), "questions", "a file", self.questions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,9 +75,7 @@ def topics(page: Page, result: Found, ids: Sequence[str], titles: Mapping[str, s
     sizes = Counter(topic for _, topic, _ in result.places)
     rows = []
     for name, words in result.words.items():
-        best = max(
-            (place for place in result.places if place[1] == name), key=lambda place: place[2], default=None
-        )
+        best = max((row for row in result.places if row[1] == name), key=lambda row: row[2], default=None)
         rows.append({
             "topic": name, "papers": sizes[name], "words": ", ".join(words),
             "nearest paper": "" if best is None else titles.get(ids[best[0]], ""),

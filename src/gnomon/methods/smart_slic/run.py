@@ -30,7 +30,7 @@ from gnomon.methods.smart_slic.corpus.papers import Paper, Papers
 from gnomon.methods.smart_slic.corpus.pruning import PruneOptions
 from gnomon.methods.smart_slic.corpus.pruning import prune as decide
 from gnomon.methods.smart_slic.factors.multiplicative import Options
-from gnomon.methods.smart_slic.factors.topics import Found, find_topics
+from gnomon.methods.smart_slic.factors.topics import Found, Kind, find_topics
 from gnomon.methods.smart_slic.knowledge.asking import Question, by_kind, judged, summarised
 from gnomon.methods.smart_slic.knowledge.building import Rules, rows_of
 from gnomon.methods.smart_slic.knowledge.project import (
@@ -140,7 +140,8 @@ def topics(cfg: config.Topics, run: Run) -> None:
         copies=cfg.copies, iterations=cfg.iterations, init=cfg.init, noise=cfg.noise, threshold=cfg.threshold
     )
     result = find_topics(
-        texts, ks, options, rng=run.rng, min_df=cfg.min_df, max_df=cfg.max_df, split=cfg.split, depth=cfg.depth, workers=cfg.workers
+        texts, ks, options, kind=Kind(min_df=cfg.min_df, max_df=cfg.max_df, split=cfg.split, depth=cfg.depth), rng=run.rng,
+        workers=cfg.workers,
     )  # fmt: skip
     _write_topics(run, result, ids, papers.papers)
     if result.warning:
@@ -190,6 +191,7 @@ def build(cfg: config.Build, run: Run) -> None:
 
 def ask(cfg: config.Ask, run: Run) -> None:
     """Answer questions."""
+    cfg.check_asked()
     questions = [cfg.question] if cfg.question is not None else _questions(str(cfg.questions))
     run.plan(questions=len(questions), **_cost(cfg, len(questions)))
     answers = _answers(cfg, run, questions)

@@ -19,10 +19,10 @@ from gnomon.methods.cloc.config import CLAIMS, Mini
 from gnomon.methods.cloc.evaluation.evaluation import Encoded, encode, pooled
 from gnomon.methods.cloc.evaluation.measures import box_quality, class_mean, first_hits, predictions, recalls
 from gnomon.methods.cloc.mini.world import SCALES, Noise, Scale, new_dual, scenes, texts_of
-from gnomon.methods.cloc.options import RegionLoss, Shape
 from gnomon.methods.cloc.regions.model import ClocModel
 from gnomon.methods.cloc.regions.pooling import roi_align
 from gnomon.methods.cloc.regions.towers import unit
+from gnomon.methods.cloc.training.options import RegionLoss, Shape
 from gnomon.methods.cloc.training.training import Labelled, train
 
 ARMS: Mapping[str, tuple[Shape, RegionLoss]] = {

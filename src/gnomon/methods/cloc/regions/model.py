@@ -22,9 +22,9 @@ from gnomon.core.rng import Rng, seeded
 from gnomon.core.vision.boxes import Form, Unit, clean, convert
 from gnomon.core.vision.frames import Frame
 from gnomon.errors import BadInput, ModelMismatch
-from gnomon.methods.cloc.options import Shape
 from gnomon.methods.cloc.regions.prompter import Prompter
 from gnomon.methods.cloc.regions.towers import Seen, Towers, unit
+from gnomon.methods.cloc.training.options import Shape
 
 if TYPE_CHECKING:
     from PIL.Image import Image

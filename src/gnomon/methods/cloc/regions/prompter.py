@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gnomon.methods.cloc.options import Shape
+from gnomon.methods.cloc.training.options import Shape
 
 
 def sinusoid(values: Float[Tensor, ...], channels: int) -> Float[Tensor, "... C"]:

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from gnomon.core.train.contrastive import gather
 from gnomon.core.train.memory import is_distributed
-from gnomon.methods.cloc.options import RegionLoss
+from gnomon.methods.cloc.training.options import RegionLoss
 
 MOST_SCALE = 100.0
 """The largest inverse temperature, as CLIP has it."""

@@ -20,10 +20,10 @@ from gnomon.core.train.optim import decay_groups
 from gnomon.core.vision.outlines import Region
 from gnomon.core.vision.rows import ImageRow, pictures_of
 from gnomon.errors import BadConfig, BadInput
-from gnomon.methods.cloc.options import RegionLoss
 from gnomon.methods.cloc.regions.model import ClocModel
 from gnomon.methods.cloc.regions.towers import Towers
 from gnomon.methods.cloc.training.losses import MOST_SCALE, ClocLoss
+from gnomon.methods.cloc.training.options import RegionLoss
 
 BETAS = (0.9, 0.98)
 """Of AdamW, as the paper has them."""

@@ -19,6 +19,20 @@ WORDS = 10
 """That describe a topic."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Which words count, and which factorisation it is."""
+
+    min_df: int = 5
+    """Texts that a word must be in."""
+    max_df: float = 0.5
+    """Share of texts that it may be in."""
+    split: bool = False
+    """Topics common to words by texts and to words by words (SPLIT)."""
+    depth: int = 1
+    """Levels; above 1 each topic is divided again (HNMFk)."""
+
+
 @dataclass(frozen=True)
 class Found:
     """Topics, the place of every text, and the curves that the numbers were chosen from."""
@@ -44,11 +58,8 @@ def find_topics(
     ks: Iterable[int],
     options: Options | None = None,
     *,
+    kind: Kind | None = None,
     rng: Rng | None = None,
-    min_df: int = 5,
-    max_df: float = 0.5,
-    split: bool = False,
-    depth: int = 1,
     workers: int = 1,
 ) -> Found:
     """Topics of clean texts.
@@ -57,14 +68,12 @@ def find_topics(
         texts: clean, words between spaces.
         ks: numbers of topics to try.
         options: of every factorisation.
+        kind: which words count, and which factorisation it is.
         rng: where copies are drawn.
-        min_df: texts that a word must be in.
-        max_df: share of texts that it may be in.
-        split: topics common to words by texts and to words by words.
-        depth: levels; above 1 each topic is divided again.
         workers: threads.
     """
-    of_words = tfidf(texts, min_df=min_df, max_df=max_df)
+    kind = kind or Kind()
+    of_words = tfidf(texts, min_df=kind.min_df, max_df=kind.max_df)
     X, vocabulary, rng = of_words.matrix, np.array(of_words.vocabulary), rng or Rng(0)
     wanted = sorted(set(ks))
 
@@ -72,8 +81,8 @@ def find_topics(
         order = np.argsort(-column, kind="stable")[:WORDS]
         return [str(vocabulary[i]) for i in order if column[i] > 0]
 
-    if depth > 1:
-        tree = HNMFk(options, depth=depth, rng=rng, workers=workers)
+    if kind.depth > 1:
+        tree = HNMFk(options, depth=kind.depth, rng=rng, workers=workers)
         topics = tree.fit(X, wanted)
         top = tree.results[""]
         places = [
@@ -86,7 +95,7 @@ def find_topics(
             top.W, top.H, {name: r.table for name, r in tree.results.items()},
             " ".join(r.warning for r in tree.results.values() if r.warning),
         )  # fmt: skip
-    if split:
+    if kind.split:
         counts = cooccurrence(texts, of_words.vocabulary)
         result = SPLIT(options, rng=rng, workers=workers).fit([X, sppmi(counts).matrix], wanted)
         W, H = result.common.W, result.weights[0]
