@@ -199,8 +199,9 @@ def score(cfg: config.Score, run: Run) -> None:
         except BadInput as error:
             refused.append(_refusal(i, raw, str(error)))
     ids = [row for _, _, row in fitting]
+    reasons: dict[int, str] = {}
     if cfg.server is None:
-        values, reasons = evaluator.read(ids), {}
+        values = evaluator.read(ids)
     else:
         with served_model(cfg.server, cfg.llm, run) as llm:
             values, reasons = served_c(

@@ -20,7 +20,8 @@ def class_mean(labels: Sequence[str], predicted: Sequence[str]) -> float:
     >>> class_mean(["a", "a", "a", "b"], ["a", "a", "b", "a"])
     0.3333333333333333
     """
-    right, total = Counter(), Counter(labels)
+    right: Counter[str] = Counter()
+    total = Counter(labels)
     for label, guess in zip(labels, predicted, strict=True):
         right[label] += label == guess
     return float(np.mean([right[label] / count for label, count in total.items()]))

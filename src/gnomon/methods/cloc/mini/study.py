@@ -74,7 +74,7 @@ def trained(scale: Scale, name: str, items: Sequence[Labelled], part: PartOfRun)
     model = ClocModel(dual, processor, shape=shape, rng=rng)
     if name == "roi":
         torch.manual_seed(rng.key & (2**31 - 1))
-        model.prompter = RoiPrompter(scale.width, scale.width)
+        model.prompter = RoiPrompter(scale.width, scale.width)  # type: ignore[assignment]
     model.to(scale.device)
     epochs = -(-scale.steps * scale.batch // len(items))
     cfg = TrainConfig(

@@ -156,7 +156,9 @@ def new_dual(scale: Scale, rng: Rng) -> tuple[Any, Any]:
         model.vision_model.embeddings.position_embedding.weight[1:] = points(where, width)
     size = {"height": scale.side, "width": scale.side}
     images = CLIPImageProcessorPil(size={"shortest_edge": scale.side}, crop_size=size)
-    return model.to(scale.device), CLIPProcessor(images, tokenizer)
+    make: Any = CLIPProcessor
+    placed: Any = model
+    return placed.to(scale.device), make(images, tokenizer)
 
 
 def ended(tokenizer: Any) -> Any:

@@ -50,9 +50,10 @@ class Prompter(nn.Module):
         self.project = nn.Linear(width, joint, bias=False)
         self.phrase = nn.Linear(joint, width)
         self.corner = nn.Parameter(torch.zeros(2, width))
-        self.head = nn.Sequential(nn.Linear(joint, joint), nn.GELU(), nn.Linear(joint, 4))
-        nn.init.normal_(self.head[2].weight, std=0.02)
-        nn.init.constant_(self.head[2].bias, 0.5)  # the middle of the image
+        last = nn.Linear(joint, 4)
+        nn.init.normal_(last.weight, std=0.02)
+        nn.init.constant_(last.bias, 0.5)  # the middle of the image
+        self.head = nn.Sequential(nn.Linear(joint, joint), nn.GELU(), last)
 
     def box_prompts(self, boxes: Float[Tensor, "... 4"]) -> Float[Tensor, "... P d"]:
         """Prompt tokens of boxes, corners in shares of the input."""
@@ -65,7 +66,8 @@ class Prompter(nn.Module):
 
     def phrase_prompts(self, texts: Float[Tensor, "... D"]) -> Float[Tensor, "... 1 d"]:
         """Prompt tokens of phrases: unit embeddings of the text tower, mapped to the tokens' width."""
-        return self.phrase(texts.to(self.phrase.weight.dtype))[..., None, :]
+        tokens: Tensor = self.phrase(texts.to(self.phrase.weight.dtype))[..., None, :]
+        return tokens
 
     def forward(
         self, prompts: Float[Tensor, "B K P d"], tokens: Float[Tensor, "B T d"]

@@ -99,12 +99,14 @@ def _with_own(row: ImageRow, left: Left) -> ImageRow:
         listed, unit = list(_grit(row)), "unit"
     if not listed:
         return row
-    size = row.size or (row.meta.get("width"), row.meta.get("height"))
-    if None in size:
+    size = row.size
+    if size is None and row.meta.get("width") and row.meta.get("height"):
+        size = (int(row.meta["width"]), int(row.meta["height"]))
+    if size is None:
         from gnomon.core.vision.masks import Stored
 
         size = Stored.of(row.path, f'Image "{row.image_id}"').upright
-    width, height = (int(n) for n in size)
+    width, height = size
     boxes, texts = [], []
     for entry in listed:
         box = entry.get("box") if isinstance(entry, Mapping) else None

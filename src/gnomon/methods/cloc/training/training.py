@@ -243,4 +243,5 @@ def train(
     # The last loss weighs regions alone, and its mean is over the batch: nothing is divided again.
     cfg = replace(cfg, reduction="sum")
     groups = [{**group, "betas": BETAS} for group in decay_groups(model, cfg.weight_decay)]
-    return fit(model, batches, whole, cfg, run=run, groups=groups, on_step=[after])
+    history: History = fit(model, batches, whole, cfg, run=run, groups=groups, on_step=[after])
+    return history

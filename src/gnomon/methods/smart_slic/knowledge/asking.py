@@ -56,7 +56,7 @@ def is_right(question: Question, answer: Answer) -> bool:
     The number of an answer of the graph is the first it gives; elsewhere a number must stand alone among its words.
     """
     if question.answer is None:
-        return answer.abstained
+        return bool(answer.abstained)
     if answer.abstained:
         return False
     number = answer.trace.get("number")

@@ -71,7 +71,8 @@ def _corpus(world: World, out: Out, rng: Rng) -> list[Paper]:
     papers += [p for p in pool if p.id not in grown.papers]
     vectors = vectors_of(papers)
     kept: dict[str, list[str]] = {}
-    for rule in RULES:
+    rules: tuple[Any, ...] = RULES
+    for rule in rules:
         pruned = prune([p.id for p in papers], vectors, world.core, PruneOptions(rule=rule), rng=rng)
         kept[rule] = pruned.kept
         right = sum(is_domain[name] for name in pruned.kept)
@@ -99,7 +100,7 @@ def _topics(scale: Scale, world: World, out: Out, rng: Rng) -> None:
     options = Options(copies=scale.copies, iterations=scale.iterations)
     ks = range(2, scale.k_to + 1)
     result = NMFk(options, rng=rng.child("topics")).fit(X, ks)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "method": "NMFk",
             "k": result.k,
@@ -133,8 +134,8 @@ def _topics(scale: Scale, world: World, out: Out, rng: Rng) -> None:
         if row["adjusted Rand index"] is not None:
             out.score(str(row["method"]), "adjusted Rand index", row["adjusted Rand index"])
         out.score(str(row["method"]), "distance to six topics", abs(int(row["k"]) - SUBJECTS))
-    for row in result.table:
-        out.add("curve", row)
+    for curve_row in result.table:
+        out.add("curve", curve_row)
 
 
 def _systems(scale: Scale, world: World, papers: Sequence[Paper], part: PartOfRun, out: Out) -> None:
