@@ -9,31 +9,21 @@ from gnomon.methods.smart_slic import Agent, NMFk, Options, Planner, rows_of, tf
 from gnomon.methods.smart_slic.knowledge.project import passages_of
 from gnomon.methods.smart_slic.mini.world import Scale, draw_world
 
-world = draw_world(Scale(domain=90, foreign=9), Rng(0))
-papers = world.papers[:90]
-
-# How many topics? The largest number on which perturbed copies of the matrix agree.
+papers = draw_world(Scale(domain=90, foreign=9), Rng(0)).papers[:90]
 X = tfidf([paper.abstract for paper in papers], min_df=2, max_df=0.9).matrix
-result = NMFk(Options(copies=6, iterations=200), rng=Rng(1)).fit(X, range(2, 9))
-for row in result.table:
-    print(
-        f"k = {row['k']:.0f}: smallest silhouettes {row['min sil W']:.2f} (words), {row['min sil H']:.2f} (papers)"
-    )
-print(f"{result.k} topics, of {sorted({int(t) for t in result.topics})}")
+for row in NMFk(Options(copies=6, iterations=200), rng=Rng(1)).fit(X, range(2, 9)).table:
+    print(f"{row['k']:.0f} topics: smallest silhouette {row['min sil W']:.2f} (words)")
 
+QUESTIONS = (
+    "How many papers are published in Beta Review?",
+    "What does method M7 reach?",
+    "How many patents are there?",
+)
 with TemporaryDirectory() as folder:
     rows = rows_of(papers)
     graph = build_graph(Path(folder) / "graph", rows.statements, rows.edges)
     passages = {p.id: p for paper in papers for p in passages_of(paper, 60)}
     terms = Terms.build(Path(folder) / "terms", {name: p.text for name, p in passages.items()})
     agent = Agent(Planner(graph), Search(passages, terms=terms), passages, hits=1)
-    for question in (
-        "How many papers are published in Beta Review?",
-        "Which authors have the most papers?",
-        "What score does method M7 reach?",
-        "How many patents are there?",
-    ):
-        answer = agent.ask(question)
-        print(
-            f"{question}\n    {answer.text[:110]} [{', '.join(answer.cited[:3])}] by {answer.trace['route']}"
-        )
+    for answer in map(agent.ask, QUESTIONS):
+        print(f"{answer.question}\n    {answer.text[:110]} {answer.cited[:3]} by {answer.trace['route']}")

@@ -9,6 +9,7 @@ import typing
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fixtures_sigext
 import fixtures_uncertainty_rag
@@ -80,6 +81,20 @@ def commands(tmp_path_factory, truth_model, truth_questions):
         at / "rows.jsonl", [{"question": f"what is {i}?", "completion": "It is y."} for i in range(9)]
     )
     pairs = write_rows(at / "tasks.jsonl", [{"prompt": f"what is {i}?"} for i in range(4)])
+    papers = write_rows(
+        at / "papers.jsonl", [{"id": f"p{i}", "title": f"On oven {i}", "year": 2020} for i in range(3)]
+    )
+    built = [papers, "--encoder", "None", "--out", at / "built"]
+    assert run_verb(registry.method("smart-slic"), "build", [*map(str, built), "--quiet"]) == 0
+    graded = write_rows(at / "graded.jsonl", [{"question": "How many papers are there?", "answer": 3}])
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(at / f"{name}.png")
+    pictures = write_rows(at / "pictures.jsonl", [{"image": f"{name}.png"} for name in ("a", "b")])
+    written = write_rows(
+        at / "written.jsonl",
+        [{"prompt": "what is 1?", "response": "y"}, {"prompt": "what is 2?", "response": "z"}],
+    )
+    save_selfeval(truth_model, at / "asks")
     truth = ["--model", truth_model, "--label", NOBODY]
     copy = ["--extract", NOBODY]
     n = len(truth_questions.read_text().splitlines())
@@ -112,6 +127,10 @@ def commands(tmp_path_factory, truth_model, truth_questions):
         ("adaptive-sampling", "build"): ([prompts, "--model", truth_model, "--reward", f"judge:{NOBODY}", "--k", 3,
                                           "--anneal", "constant",
                                           "--gen.max-new-tokens", 4], 4 * 3 * 2, 4 * 3 * 2 * 8),
+        ("adaptive-sampling", "score"): ([at / "asks", written, "--server", NOBODY], 4, 4),
+        ("cloc", "label"): ([pictures, "--detector", "nowhere", "--captioner", NOBODY], 2, 2 * 120),
+        ("smart-slic", "ask"): ([at / "built", "--question", "What is baked?", "--planner", NOBODY, "--steps", 4], 4, 4 * 150),
+        ("smart-slic", "eval"): ([at / "built", graded, "--planner", NOBODY], 6, 6 * 150),
         ("ma-rlhf", "train"): ([pairs, "--model", truth_model, "--reward", f"judge:{NOBODY}", "--ppo.gen.n", 2,
                                 "--train.batch-size", 4, "--ppo.gen.max-new-tokens", 4, "--train.max-length", 60,
                                 "--train.max-steps", 3, "--train.epochs", 9], 3 * 2 * 2, 3 * 2 * 2 * 8),
@@ -120,6 +139,21 @@ def commands(tmp_path_factory, truth_model, truth_questions):
         ("calm", "perturb"): ([items, "--bias", "authority", "--writer", NOBODY], None, None),
         ("calm", "audit"): ([items, "--bias", "bandwagon", "--judge", NOBODY, "--max-tokens", 100], None, None),
     }  # fmt: skip
+
+
+def save_selfeval(model_folder, folder):
+    """A self-evaluator that was taught nothing, as `adaptive-sampling train` saves one."""
+    from gnomon.core.models import load_model, load_tokenizer
+    from gnomon.methods.adaptive_sampling import Restart, SelfEvaluator, new_carrier, save_evaluator
+    from gnomon.methods.adaptive_sampling.evaluator.store import About
+
+    model, tokenizer = load_model(model_folder, device="cpu"), load_tokenizer(model_folder)
+    carrier = new_carrier("token", model, tokenizer)
+    save_evaluator(
+        SelfEvaluator(model, tokenizer, carrier, Restart("constant", 1.0)),
+        About("soft", 0.0, "exact", ""),
+        folder,
+    )
 
 
 def planned(method, verb, words, capsys):

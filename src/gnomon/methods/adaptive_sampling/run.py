@@ -188,7 +188,10 @@ def apply(cfg: config.Apply, run: Run) -> None:
 def score(cfg: config.Score, run: Run) -> None:
     """C of given answers."""
     rows = [raw for _, raw in records.read_raw(cfg.source)]
-    run.plan(answers=len(rows), **({} if cfg.server is None else cfg.llm.cost(2 * len(rows), 400, 1)))
+    run.plan(
+        answers=len(rows),
+        **({} if cfg.server is None else cfg.llm.cost(2 * len(rows), 800 * len(rows), 2 * len(rows))),
+    )
     load = narrow(LoadConfig, cfg)
     evaluator, _ = open_evaluator(cfg.model, load, batch_size=cfg.batch_size)
     refused: Refused = []

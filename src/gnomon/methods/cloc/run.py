@@ -35,6 +35,9 @@ from gnomon.methods.cloc.regions.model import SETTINGS, ClocModel, has_prompter,
 from gnomon.methods.cloc.training.data import Source, labelled, read_rows
 from gnomon.methods.cloc.training.training import train as train_model
 
+CAPTION_TOKENS = 120
+"""Of a captioner's answer, at most."""
+
 
 def train(cfg: config.Train, run: Run) -> None:
     """Train a model with region texts."""
@@ -143,7 +146,9 @@ def label(cfg: config.Label, run: Run) -> None:
     """Make region texts from captions."""
     rows = readable(run, read_images(Path(cfg.source)))
     name, _ = tagger()
-    cost = {} if cfg.captioner is None else cfg.llm.cost(len(rows), len(rows) * 900, len(rows) * 60)
+    cost = (
+        {} if cfg.captioner is None else cfg.llm.cost(len(rows), len(rows) * 900, len(rows) * CAPTION_TOKENS)
+    )
     run.plan(images=len(rows), detector=cfg.detector, tagger=name, **cost)
     n_silent = 0
     if cfg.captioner is not None:
@@ -184,7 +189,7 @@ def _captioned(cfg: config.Label, rows: Sequence[ImageRow], run: Run) -> list[st
     requests = [
         Request(
             (Message("user", prompt, images=(image_part(row.path, f'Image "{row.image_id}"'),)),),
-            max_tokens=120,
+            max_tokens=CAPTION_TOKENS,
         )
         for row in rows
     ]

@@ -234,6 +234,8 @@ def _answers(cfg: config.Ask | config.Eval, run: Run, questions: Sequence[str]) 
                     trace = {"route": "none", "error": str(error)}
                     answers.append(Answer(question, (("Not answered.", ()),), abstained=True, trace=trace))
                 bar.advance()
+        if reasons and len(reasons) == len(questions):
+            raise LLMFailure(reasons[0])
         if reasons:
             run.missing(Shortfall("answers", len(reasons), len(questions), reasons[0]))
         return answers
