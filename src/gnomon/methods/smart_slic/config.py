@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gnomon.core.claims import Claim
 from gnomon.core.config import Positional, check
@@ -17,10 +17,14 @@ PAPER = "SMART-SLIC, arXiv 2410.02721"
 class Expand:
     """Grow a corpus from core papers along what they cite and what cites them."""
 
+    GROWS: ClassVar[tuple[str, ...]] = ("requests",)
+
     source: Positional[str]
     """Core papers: JSONL, Parquet or CSV with id, title, abstract, year, authors, references, citations, ..."""
     provider: str
-    """Where further papers come from: a file or folder of the same form."""
+    """Where further papers come from: openalex, s2 (keys in OPENALEX_API_KEY, S2_API_KEY), or a file of the same form."""
+    requests: int | None = None
+    """Requests to a service that this command may make; None: any number. What came is kept, and never asked for again."""
     hops: int = 1
     """How often links are followed."""
     by: tuple[Literal["references", "citations"], ...] = ("references", "citations")
@@ -31,6 +35,7 @@ class Expand:
     """Which are kept then: those that most papers of the hop before point to, or any."""
 
     def __post_init__(self) -> None:
+        check(self.requests is None or self.requests >= 1, "requests", ">= 1 or None", self.requests)
         check(self.hops >= 1, "hops", ">= 1", self.hops)
         check(bool(self.by), "by", "references, citations or both", self.by)
         check(self.max_papers is None or self.max_papers >= 1, "max_papers", ">= 1 or None", self.max_papers)

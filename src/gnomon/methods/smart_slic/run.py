@@ -27,6 +27,7 @@ from gnomon.methods.smart_slic.corpus.cleaning import is_english
 from gnomon.methods.smart_slic.corpus.expansion import LocalProvider
 from gnomon.methods.smart_slic.corpus.expansion import expand as grow
 from gnomon.methods.smart_slic.corpus.papers import Paper, Papers
+from gnomon.methods.smart_slic.corpus.providers import SERVICES, open_service
 from gnomon.methods.smart_slic.corpus.pruning import PruneOptions
 from gnomon.methods.smart_slic.corpus.pruning import prune as decide
 from gnomon.methods.smart_slic.factors.multiplicative import Options
@@ -49,17 +50,36 @@ CLEAN = "clean.jsonl"
 
 def expand(cfg: config.Expand, run: Run) -> None:
     """Grow a corpus."""
-    core, pool = papers_at(cfg.source), papers_at(cfg.provider)
+    core = papers_at(cfg.source)
     _note(run, core)
-    run.plan(core=len(core.papers), pool=len(pool.papers), hops=cfg.hops)
+    service = None
+    is_service = cfg.provider.partition("@")[0] in SERVICES
+    if is_service:
+        service = open_service(cfg.provider, run.folder / "replies", cfg.requests)
+        run.plan(core=len(core.papers), provider=cfg.provider, requests_at_most=cfg.requests, hops=cfg.hops)
+    else:
+        pool = papers_at(cfg.provider)
+        run.plan(core=len(core.papers), pool=len(pool.papers), hops=cfg.hops)
     grown = grow(
-        core.papers, LocalProvider(pool.papers), hops=cfg.hops, by=cfg.by, max_papers=cfg.max_papers, priority=cfg.priority,
-        rng=run.rng, say=run.say,
+        core.papers, service or LocalProvider(pool.papers), hops=cfg.hops, by=cfg.by, max_papers=cfg.max_papers,
+        priority=cfg.priority, rng=run.rng, say=run.say,
     )  # fmt: skip
+    if service is not None:
+        run.say(
+            f"{service.client.n_asked} requests went out, {service.client.n_kept} answers were there already."
+        )
+        if service.n_failed:
+            total = service.n_failed + len(grown.papers)
+            run.missing(
+                Shortfall(
+                    "papers", service.n_failed, total, "the service gave them in another form", is_final=True
+                )
+            )
     papers = [replace(p, meta={**p.meta, HOP: grown.hop_of[p.id]}) for p in grown.papers.values()]
     write_papers(run.artifact("records", run.folder / PAPERS), papers)
     if grown.stopped:
         run.say(grown.stopped)
+        run.missing(Shortfall("hops", cfg.hops - len(grown.hops), cfg.hops, grown.stopped))
     run.log(papers=len(papers))
     pages.expanded(
         run.page, [asdict(hop) for hop in grown.hops], {"core": len(core.papers), "papers": len(papers)}
