@@ -97,7 +97,8 @@ def test_batches_are_asked_once_and_kept(tmp_path):
 def test_semantic_scholar_says_what_is_withheld():
     rows = [
         {"paperId": "a", "title": "A", "authors": [{"name": "Bo", "authorId": "7"}],
-         "references": [{"paperId": "b"}, {"paperId": None}], "citations": [], "referenceCount": 2, "externalIds": {"DOI": "10.1/a"}},
+         "references": [{"paperId": "b"}, {"paperId": None}], "citations": [], "referenceCount": 2,
+         "externalIds": {"DOI": "10.1/a"}},
         None,
         {"paperId": "c", "title": "C", "authors": [{"name": "Cy", "authorId": None}], "references": [], "referenceCount": 9},
         {"paperId": "d"},

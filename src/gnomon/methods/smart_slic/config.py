@@ -199,6 +199,27 @@ class Eval(Asking):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Answer questions on a page of this machine, with sources and the graph around them, until it is interrupted."""
+
+    source: Positional[str]
+    """A run of build."""
+    port: int = 8765
+    """Of the loopback address; 0: any that is free."""
+    minutes: float | None = None
+    """Ends after so long; None: when it is interrupted."""
+    hits: int = 3
+    """Passages that a search shows."""
+    device: str = "auto"
+    """Of the encoder."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.port < 65536, "port", "within 0..65535", self.port)
+        check(self.minutes is None or self.minutes >= 0, "minutes", ">= 0 or None", self.minutes)
+        check(self.hits >= 1, "hits", ">= 1", self.hits)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mini(Miniature):
     """The miniature: papers of six topics among three foreign ones, pruned, factorised, written as a graph and asked."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from gnomon.methods.smart_slic.knowledge.project import (
     write_papers,
     write_project,
 )
+from gnomon.methods.smart_slic.knowledge.serving import serving
 
 CLEAN = "clean.jsonl"
 
@@ -233,6 +235,20 @@ def eval(cfg: config.Eval, run: Run) -> None:
     write_json(run.artifact("summary", run.folder / "summary.json"), {**summary, "kinds": by_kind(rows)})
     run.log(**{name: value for name, value in summary.items() if value is not None})
     pages.evaluated(run.page, summary, by_kind(rows), rows)
+
+
+def serve(cfg: config.Serve, run: Run) -> None:
+    """Answer questions on a page."""
+    run.plan(source=cfg.source, port=cfg.port)
+    with (
+        open_agent(cfg.source, hits=cfg.hits, device=cfg.device) as agent,
+        serving(agent, cfg.port) as address,
+    ):
+        run.say(f"{address} answers until Ctrl-C.")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait(None if cfg.minutes is None else 60 * cfg.minutes)
+    run.page.title = "A page that answered questions"
+    run.page.text(f"It stood at {address}.")
 
 
 def _answers(cfg: config.Ask | config.Eval, run: Run, questions: Sequence[str]) -> list[Answer]:
