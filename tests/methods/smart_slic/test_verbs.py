@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from gnomon import cli
@@ -320,3 +321,58 @@ def test_shares_of_judged_answers_by_hand():
     )
     assert summary["citation precision"] == 0.5 and summary["right route"] is None
     assert normal("The Answer, is: 42. ") == "the answer is 42"
+
+
+def test_an_update_is_a_rebuild_that_encodes_what_is_new_alone(field, tmp_path):
+    """The second version of a paper leaves nothing of the first behind; what others state too stays."""
+    rows = raw_papers()[:12]
+    records.write(tmp_path / "one.jsonl", rows)
+    rows[3] = {**rows[3], "abstract": "All of it is new.", "authors": ["Eve Ny"], "venue": "Acta"}
+    records.write(
+        tmp_path / "two.jsonl",
+        [*rows[:11], {"id": "p99", "title": "Fresh", "authors": ["Ada Lind"], "venue": "Acta"}],
+    )
+    encoder = ["--encoder", "embedded:minilm"]
+    command("build", tmp_path / "one.jsonl", *encoder, "--out", tmp_path / "first")
+    command(
+        "build",
+        tmp_path / "two.jsonl",
+        *encoder,
+        "--update",
+        tmp_path / "first",
+        "--out",
+        tmp_path / "updated",
+    )
+    command("build", tmp_path / "two.jsonl", *encoder, "--out", tmp_path / "anew")
+    figures = [
+        json.loads((tmp_path / name / "report.json").read_text())["figures"]
+        for name in ("first", "updated", "anew")
+    ]
+    # Titles with abstracts and texts: 24 of 12 papers; of the second file p3's abstract and p99's title are new.
+    assert [f["encoded"] for f in figures] == [24, 2, 23]
+    assert (tmp_path / "updated" / "triplets.csv").read_text() == (
+        tmp_path / "anew" / "triplets.csv"
+    ).read_text()
+    assert "Eve Ny" in (tmp_path / "updated" / "triplets.csv").read_text()
+    stored = [np.load(tmp_path / name / "vectors.npz") for name in ("updated", "anew")]
+    assert stored[0]["ids"].tolist() == stored[1]["ids"].tolist()
+    np.testing.assert_allclose(stored[0]["vectors"], stored[1]["vectors"], atol=1e-5)
+    command(
+        "ask",
+        tmp_path / "updated",
+        "--question",
+        "How many papers by Eve Ny are there?",
+        "--out",
+        tmp_path / "a",
+    )
+    assert rows_of(tmp_path / "a" / "answers.jsonl")[0]["trace"]["counted"] == ["p3"]
+    command(
+        "build",
+        tmp_path / "two.jsonl",
+        *encoder,
+        "--update",
+        tmp_path / "nowhere",
+        "--out",
+        tmp_path / "no",
+        fails=2,
+    )

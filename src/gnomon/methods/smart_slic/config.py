@@ -135,6 +135,8 @@ class Build:
     """CSV with name, same_as: forms of one author's name."""
     different: str | None = None
     """CSV with name, paper, author: two people of one name."""
+    update: str | None = None
+    """An earlier run of build: only passages that are new or say something else are encoded; the graph is written whole."""
     passage_words: int = 120
     """Words of a passage of a paper's text."""
     device: str = "auto"

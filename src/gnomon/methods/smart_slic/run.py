@@ -38,6 +38,7 @@ from gnomon.methods.smart_slic.knowledge.building import Rules, rows_of
 from gnomon.methods.smart_slic.knowledge.project import (
     HOP,
     PAPERS,
+    Where,
     open_agent,
     papers_at,
     passages_of,
@@ -189,10 +190,9 @@ def build(cfg: config.Build, run: Run) -> None:
     rows = rows_of(papers.papers, rules, topics=of_papers)
     passages = [p for paper in papers.papers for p in passages_of(paper, cfg.passage_words)]
     run.plan(papers=len(papers.papers), edges=len(rows.edges), passages=len(passages), llm_calls=0)
+    where = Where(graph=cfg.graph, encoder=cfg.encoder, device=cfg.device, earlier=cfg.update)
     with run.progress(len(passages), "passages") as bar:
-        write_project(
-            run.folder, rows, passages, graph=cfg.graph, encoder=cfg.encoder, device=cfg.device, progress=bar
-        )
+        n_encoded = write_project(run.folder, rows, passages, where, progress=bar)
     write_papers(run.artifact("records", run.folder / PAPERS), papers.papers)
     from gnomon.core.retrieval.graph.exports import export
     from gnomon.core.retrieval.graph.references import open_graph
@@ -203,6 +203,7 @@ def build(cfg: config.Build, run: Run) -> None:
     figures: dict[str, Any] = {
         "papers": len(papers.papers),
         "passages": len(passages),
+        "encoded": n_encoded,
         "language model calls": 0,
         **rows.figures,
     }

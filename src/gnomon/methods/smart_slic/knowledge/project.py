@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gnomon.core import records
 from gnomon.core.data.documents import Document
@@ -34,6 +36,7 @@ from gnomon.methods.smart_slic.knowledge.building import PaperTopic, Rows
 from gnomon.methods.smart_slic.knowledge.planner import Planner
 
 PAPERS, PASSAGES, ABOUT, HOP = "papers.jsonl", "passages.jsonl", "project.json", "hop"
+VECTORS = "vectors.npz"
 
 
 def papers_at(source: str | Path) -> Papers:
@@ -90,36 +93,76 @@ def read_topics(run: str | Path) -> dict[str, list[PaperTopic]]:
     return topics
 
 
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where a project is written, and by what its passages are encoded."""
+
+    graph: str | None = None
+    """Reference of the graph; None: in the folder."""
+    encoder: str | None = None
+    """Of the passages; None: no vectors."""
+    device: str = "auto"
+    """Of the encoder."""
+    earlier: str | Path | None = None
+    """A former run whose vectors are taken over for passages that say the same; None: all are encoded."""
+
+
 def write_project(
-    folder: Path,
-    rows: Rows,
-    passages: Sequence[Passage],
-    *,
-    graph: str | None,
-    encoder: str | None,
-    device: str,
-    progress: Any = None,
-) -> None:
-    """Write graph, passages, words and vectors.
+    folder: Path, rows: Rows, passages: Sequence[Passage], where: Where, *, progress: Any = None
+) -> int:
+    """Write graph, passages, words and vectors; how many passages were encoded.
+
+    The graph is always written whole, which takes a second: what a paper stated before and states no longer is gone, and what
+    another states too stays.
 
     Args:
         folder: of the run.
         rows: of the graph.
         passages: of all papers.
-        graph: reference of the graph; None: in the folder.
-        encoder: of the passages; None: no vectors.
-        device: of the encoder.
+        where: of graph and vectors.
         progress: told the passages that are encoded.
+
+    Raises:
+        BadInput: the former run is none, or was encoded by another encoder.
     """
-    build_graph(graph or str(folder / "graph"), rows.statements, rows.edges, anew=True)
+    build_graph(where.graph or str(folder / "graph"), rows.statements, rows.edges, anew=True)
     records.write(folder / PASSAGES, map(asdict, passages))
     Terms.build(folder / "terms", {p.id: p.text for p in passages}, anew=True)
-    if encoder is not None:
-        with TextEncoder.load(encoder, LoadConfig(device=device)) as opened:
-            encode_corpus(opened, passages, folder / "encoded", progress=progress)
-            ids, vectors = read_vectors(folder / "encoded")
-            build_index(str(folder / "vectors"), ids, vectors, fingerprint=opened.fingerprint, anew=True)
-    write_json(folder / ABOUT, {"graph": graph, "encoder": encoder})
+    n_encoded, fingerprint = 0, None
+    if where.encoder is not None:
+        with TextEncoder.load(where.encoder, LoadConfig(device=where.device)) as encoder:
+            fingerprint = encoder.fingerprint
+            vectors = {} if where.earlier is None else _vectors_of(Path(where.earlier), passages, fingerprint)
+            fresh = [p for p in passages if p.id not in vectors]
+            if fresh:
+                encode_corpus(encoder, fresh, folder / "encoded", progress=progress)
+                vectors |= dict(zip(*read_vectors(folder / "encoded"), strict=True))
+            n_encoded = len(fresh)
+        ids = [p.id for p in passages if p.id in vectors]
+        table = np.stack([vectors[name] for name in ids])
+        np.savez(folder / VECTORS, ids=np.array(ids), vectors=table)
+        build_index(str(folder / "vectors"), ids, table, fingerprint=fingerprint, anew=True)
+    write_json(folder / ABOUT, {"graph": where.graph, "encoder": where.encoder, "fingerprint": fingerprint})
+    return n_encoded
+
+
+def _vectors_of(earlier: Path, passages: Sequence[Passage], fingerprint: str) -> dict[str, Any]:
+    """Vectors of a former run, of the passages that say the same there."""
+    if not (earlier / ABOUT).is_file():
+        raise BadInput(f"{earlier} is no run of build: it has no {ABOUT}.")
+    about = json.loads((earlier / ABOUT).read_text("utf-8"))
+    if about["fingerprint"] != fingerprint or not (earlier / VECTORS).is_file():
+        raise BadInput(
+            f"{earlier} has no vectors of this encoder. Name the one that it was built with, or leave --update out."
+        )
+    texts = {raw["id"]: raw["text"] for _, raw in records.read_raw(earlier / PASSAGES)}
+    stored = np.load(earlier / VECTORS)
+    same = {p.id for p in passages if texts.get(p.id) == p.text}
+    return {
+        str(name): row
+        for name, row in zip(stored["ids"], stored["vectors"], strict=True)
+        if str(name) in same
+    }
 
 
 @contextmanager
