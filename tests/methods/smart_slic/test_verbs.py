@@ -376,3 +376,21 @@ def test_an_update_is_a_rebuild_that_encodes_what_is_new_alone(field, tmp_path):
         tmp_path / "no",
         fails=2,
     )
+
+
+def test_the_real_run_measures_every_stage_on_a_user_s_papers(tmp_path):
+    rows = [{**row, "field": list(SUBJECTS)[i % 3]} for i, row in enumerate(raw_papers())]
+    for i, row in enumerate(rows):
+        row["abstract"] += (
+            f" The paper on item {i} has one more sentence of its own here. And another sentence is the last of it."
+        )
+    records.write(tmp_path / "papers.jsonl", rows)
+    command("real", tmp_path / "papers.jsonl", "--scale", "smoke", "--seeds", 1, "--out", tmp_path / "r")
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["language model calls"] == 0
+    assert {(row["field"], row["rule"]) for row in summary["pruning"]} == {
+        (field, rule) for field in SUBJECTS for rule in ("relative", "knn", "centroid")
+    }
+    (graph,) = summary["graph"]
+    assert graph["exact where planned"] == 1.0 and graph["planned"] > 0.9 and graph["withheld outside"] == 1.0
+    assert {row["by"] for row in summary["finding"]} == {"words", "vectors", "both"}

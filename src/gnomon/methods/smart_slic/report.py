@@ -126,6 +126,32 @@ def examples(rows: Rows) -> list[dict[str, Any]]:
     return [{name: str(row[name])[:200] for name in names} for row in shown]
 
 
+def real(page: Page, results: Results) -> None:
+    """Page of the real run."""
+    page.text("**No language model was asked**, neither while indexing nor while answering.")
+    for name, keys, caption in (
+        (
+            "pruning",
+            ("field", "rule"),
+            "core papers of one field among all; precision and recall over the field's other papers",
+        ),
+        ("topics", ("method",), "how many topics each way of looking finds"),
+        ("curves", ("method", "k"), "the curves behind them"),
+        ("graph", (), "questions that were counted on the table, by the rules alone"),
+        ("finding", ("by",), "the paper of a sentence that was taken out of its abstract"),
+    ):
+        page.section(name)
+        page.table(means(results.rows[name], *keys), caption=caption)
+    for method in dict.fromkeys(row["method"] for row in results.rows["curves"]):
+        rows = [row for row in means(results.rows["curves"], "method", "k") if row["method"] == method]
+        page.lines(
+            {"words (W)": [(r["k"], r["min sil W"]) for r in rows], "papers (H)": [(r["k"], r["min sil H"]) for r in rows]},
+            x_label="number of topics", y_label="smallest silhouette", caption=f"stability with {method}",
+        )  # fmt: skip
+    page.section("Ten answers")
+    page.table(results.rows["examples"][:10])
+
+
 def mini(page: Page, results: Results) -> None:
     """Page of the miniature."""
     page.text(

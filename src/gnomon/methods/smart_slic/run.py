@@ -33,6 +33,7 @@ from gnomon.methods.smart_slic.corpus.pruning import PruneOptions
 from gnomon.methods.smart_slic.corpus.pruning import prune as decide
 from gnomon.methods.smart_slic.factors.multiplicative import Options
 from gnomon.methods.smart_slic.factors.topics import Found, Kind, find_topics
+from gnomon.methods.smart_slic.knowledge import real as on_papers
 from gnomon.methods.smart_slic.knowledge.asking import Question, by_kind, judged, summarised
 from gnomon.methods.smart_slic.knowledge.building import Rules, rows_of
 from gnomon.methods.smart_slic.knowledge.project import (
@@ -236,6 +237,11 @@ def eval(cfg: config.Eval, run: Run) -> None:
     write_json(run.artifact("summary", run.folder / "summary.json"), {**summary, "kinds": by_kind(rows)})
     run.log(**{name: value for name, value in summary.items() if value is not None})
     pages.evaluated(run.page, summary, by_kind(rows), rows)
+
+
+def real(cfg: config.Real, run: Run) -> None:
+    """The whole chain on real papers."""
+    on_papers.study(cfg).run(cfg, run)
 
 
 def serve(cfg: config.Serve, run: Run) -> None:
