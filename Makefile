@@ -1,4 +1,4 @@
-# make demo   set up and walk through gnomon on this machine's own Python code (under eight minutes on two idle cores)
+# make demo   set up and walk through gnomon on this machine's own Python code (about four minutes on two idle cores)
 # make test   set up and run everything that CI runs
 # make test-processors  the tests with the kernels of other processors: default, AVX2 and, where this one has it, AVX-512
 # make check  formatting, lint, types, and the bill of lines per room
