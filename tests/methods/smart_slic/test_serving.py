@@ -105,7 +105,11 @@ def test_a_browser_shows_the_page_without_a_word_to_anybody_else(built, tmp_path
         done = subprocess.run(
             ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000",
-             "--dump-dom", address],
+             "--dump-dom", f"{address}?q=How+many+papers+by+Ada+Lind+are+there%3F"],
             capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
     assert "3 Document" in done.stdout, done.stderr[-2000:]
+    answered = done.stdout.partition("<body")[2]
+    assert "3 papers by authors called Ada Lind" in answered and "An oven bakes." in answered
+    assert "<svg" in answered and "Author: Ada Lind" in answered
+    assert "On &lt;b&gt;bread&lt;/b&gt; 0" in answered  # a title is text, whatever it holds

@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._is_ours():
             return
-        if self.path in ("/", "/index.html"):
+        if self.path.partition("?")[0] in ("/", "/index.html"):
             page = (Path(__file__).parent / "page.html").read_bytes()
             self._send(200, page, "text/html; charset=utf-8")
         elif self.path == "/about":
