@@ -14,7 +14,6 @@ from gnomon.core.vision.outlines import Region
 from gnomon.methods.cloc import load_cloc
 from gnomon.methods.cloc.labelling.phrases import light_tags, phrases, thinned
 from gnomon.methods.cloc.labelling.vesl import greedy
-from gnomon.methods.cloc.run import set_threshold
 from gnomon.methods.cloc.training.data import Source, labelled, read_names, read_rows
 
 
@@ -116,7 +115,10 @@ def test_eval_puts_controls_beside_every_number_and_chooses_a_threshold(trained,
         "Prompter",
         "the mean box",
     }
-    set_threshold(str(trained), summary["threshold"])
+    assert load_cloc(str(trained)).threshold is None
+    command(
+        "eval", *words, "--model", trained, "--no-crops", "--store-threshold", "--out", tmp_path / "stored"
+    )
     assert load_cloc(str(trained)).threshold == summary["threshold"]
     command(
         "ground", scenes / "images.jsonl", "--model", trained, "--phrases", "red", "--out", tmp_path / "found"
@@ -175,6 +177,8 @@ def test_regions_are_read_from_what_users_have(tmp_path):
     Image.fromarray(values).save(masks / "a.png")
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     (tmp_path / "names.yaml").write_text("names:\n  0: cat\n  1: dog\n")
+    (tmp_path / "classes.yml").write_text("classes:\n  0: unlabeled\n  1: cat\n  2: dog\n  4: cow\n")
+    assert read_names(tmp_path / "classes.yml") == ["cat", "dog", "2", "cow"]
     assert read_names(tmp_path / "names.yaml") == read_names(tmp_path / "names.txt") == ["cat", "dog"]
     by_mask, left = regions_of(Source(str(tmp_path / "a.png"), str(masks), str(tmp_path / "names.txt")))
     assert by_mask == wanted and left.counts == {"parts of fewer than 16 pixels": 1}

@@ -120,6 +120,8 @@ class Eval(Data):
     """A folder of train, or any CLIP or SigLIP."""
     crops: bool = True
     """Whether each box is also cut out and encoded, which takes an encoding a box."""
+    store_threshold: bool = False
+    """Whether the cosine from which a phrase is there, chosen on half of the phrases, is stored beside the model for ground."""
 
     LOOSE: ClassVar[tuple[str, ...]] = LoadConfig.LOOSE
 

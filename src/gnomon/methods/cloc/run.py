@@ -222,9 +222,12 @@ def eval(cfg: config.Eval, run: Run) -> None:
     }  # fmt: skip
     write_json(run.artifact("summary", run.folder / "summary.json"), summary)
     if table.threshold is not None:
+        stored = "stored beside the model" if cfg.store_threshold else "--store-threshold keeps it"
         run.say(
-            f"A phrase is there from a cosine of {table.threshold:.3f}, chosen on half of the phrases: set_threshold stores it."
+            f"A phrase is there from a cosine of {table.threshold:.3f}, chosen on half of the phrases; {stored}."
         )
+        if cfg.store_threshold:
+            set_threshold(cfg.model, table.threshold)
     run.log(**{f"accuracy, {row['regions by']}": row["accuracy"] for row in table.rows})
     pages.evaluated(run.page, table, len(items))
 

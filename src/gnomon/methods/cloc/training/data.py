@@ -72,7 +72,9 @@ def labelled(rows: Sequence[ImageRow]) -> tuple[list[Labelled], Left]:
 
 
 def read_names(file: Path) -> list[str]:
-    """Names of classes by number.
+    """Names of classes by number; a number without a name has itself for one.
+
+    Lines, or YAML with `names`, count classes from 0. YAML with `classes` has names by the values of a mask, 0 being no class.
 
     Raises:
         BadInput: there is no such file, or it holds no names.
@@ -85,10 +87,17 @@ def read_names(file: Path) -> list[str]:
         import yaml
 
         whole = yaml.safe_load(text)
-        listed = whole.get("names") if isinstance(whole, Mapping) else whole
-        names = [listed[i] for i in range(len(listed))] if isinstance(listed, Mapping) else listed
+        names = whole
+        if isinstance(whole, Mapping):
+            names = whole.get("names")
+            if names is None and isinstance(by_value := whole.get("classes"), Mapping):
+                names = {int(value) - 1: name for value, name in by_value.items() if int(value) > 0}
+    if isinstance(names, Mapping):
+        names = [str(names.get(i, i)) for i in range(max(map(int, names), default=-1) + 1)]
     if not names:
-        raise BadInput(f"{file} holds no names: one a line, or YAML with a list `names`.")
+        raise BadInput(
+            f"{file} holds no names: one a line, or YAML with `names`, or with `classes` by the values of masks."
+        )
     return [str(name) for name in names]
 
 
@@ -179,7 +188,7 @@ def _with_parts(row: ImageRow, folder: Path, names: Sequence[str] | None, left: 
         raise BadInput(f"{file}: a mask of classes has one channel; this one has {values.shape[-1]}.")
     regions = []
     for value in sorted(set(np.unique(values).tolist()) - {0}):
-        name = str(value - 1) if names is None else names[value - 1]
+        name = str(value - 1) if names is None or value > len(names) else names[value - 1]
         parts, count = ndimage.label(values == value)
         for number, where in enumerate(ndimage.find_objects(parts, count), 1):
             if int((parts[where] == number).sum()) < LEAST_PART:
