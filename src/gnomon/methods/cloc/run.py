@@ -238,12 +238,12 @@ def _rows(cfg: config.Data, run: Run) -> tuple[list[ImageRow], Left]:
 
 
 def _note(run: Run, left: Left, rows: Sequence[ImageRow]) -> None:
-    """Count what could not be used; images without regions are no fault."""
+    """Count what could not be used; images without regions, and specks of masks, are no fault."""
     lost = sum(count for reason, count in left.counts.items() if reason.startswith("regions"))
     n_regions = sum(len(row.regions) for row in rows) + lost
     for reason, count in left.counts.items():
-        if reason == "images without regions":
-            run.say(f"{count} of {len(rows)} images have no regions.")
+        if reason == "images without regions" or reason.startswith("parts"):
+            run.say(f"{count:,} {reason}.")
             continue
         total = n_regions if reason.startswith("regions") else max(len(rows), count)
         example = f"for example {', '.join(left.names[reason][:3])}"
