@@ -206,3 +206,31 @@ def test_a_zero_is_an_answer(corpus):
     assert planner.plan("How many papers after 2030?").documents == (
         Has("written_in_year", bounds={"gt": 2030}),
     )
+
+
+def test_names_in_small_letters_are_names_or_refused_and_never_everything(tmp_path):
+    """Found on real papers: "How many papers did brian ichter write?" counted all papers."""
+    from gnomon.core.retrieval import build_graph
+    from gnomon.methods.smart_slic import Paper, Planner, rows_of
+
+    papers = [
+        Paper("a", "A", authors=("brian ichter",)),
+        Paper("b", "B", authors=("Ada Lind",)),
+        Paper("c", "C", authors=("Bo Karr",)),
+    ]
+    rows = rows_of(papers)
+    planner = Planner(build_graph(tmp_path / "graph", rows.statements, rows.edges))
+    for text, counted in (
+        ("did brian ichter write", ["a"]),
+        ("did ada lind write", ["b"]),
+        ("are there by Bo Karr", ["c"]),
+    ):
+        assert planner.answer(f"How many papers {text}?").trace["counted"] == counted
+    for text in (
+        "How many papers did foo bar write?",
+        "How many papers were written by somebody?",
+        "How many papers has nemo published?",
+    ):
+        answer = planner.answer(text)
+        assert answer.abstained and "Nothing in the graph is called" in answer.text, text
+    assert planner.answer("How many papers did all authors write?").trace["number"] == 3

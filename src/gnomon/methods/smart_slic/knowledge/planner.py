@@ -63,6 +63,11 @@ _TOP = re.compile(
     r"|\bwhich (?P<k2>\d+|three|five|ten)?\s*(?P<noun2>[a-z]+) (?:has|have|wrote|published|appears? in) (?:the )?most"
 )
 _LIST = re.compile(r"\b(?:which|what|list|show|name)\s+(?:me )?(?:all )?(?:the )?(?P<noun>[a-z]+)")
+_SOMEBODY = re.compile(
+    r"\b(?:did|has|have|by)\s+(?:the )?(?P<name>[a-z][\w'-]*(?:\s+[a-z][\w'-]*){0,3}?)"
+    r"(?:\s+(?:write|wrote|written|publish|published|author|authored)\b|\s*$)"
+)
+"""Whoever wrote, in small letters, behind which a name stands that was not taken out."""
 _YEARS = (
     (re.compile(r"\b(?:after|since the end of|later than)\s+(\d{4})"), "gt"),
     (re.compile(r"\b(?:since|from|starting in)\s+(\d{4})"), "gte"),
@@ -156,8 +161,8 @@ class Planner:
         while i < len(words):
             for size in range(min(self._longest, len(words) - i), 0, -1):
                 key = " ".join(" ".join(folded_words[i : i + size]).split())
-                # A word in lower case is a word and not a name: "us" is no country, "natural" no author.
-                is_name = any(w[0].isupper() or w[0].isdigit() for w in words[i : i + size])
+                # One word in lower case is a word and not a name: "us" is no country, "natural" no author. Two are a name.
+                is_name = size > 1 or any(w[0].isupper() or w[0].isdigit() for w in words[i : i + size])
                 if is_name and key in self._names and key not in _NOUNS:
                     nodes += self._names[key][:1]
                     rest.append("_")
@@ -269,4 +274,7 @@ def _strange(rest: str) -> str:
                     break
                 run.append(follower)
             return " ".join(run)
+    # A name in small letters that the graph does not have: without this, all papers would be counted.
+    if (match := _SOMEBODY.search(rest)) and not set(match["name"].split()) & set(_NOUNS):
+        return match["name"]
     return ""
